@@ -1,0 +1,1 @@
+"""The fast core: attention and its gradients on NumPy arrays."""

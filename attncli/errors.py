@@ -1,0 +1,57 @@
+"""The errors a user can cause and mend.  This module imports nothing.
+
+Each kind is also the built-in exception that a caller of the library would expect, so
+``except ValueError`` works as it does with NumPy.
+"""
+
+
+class AttnError(Exception):
+    """Something the user can cause and mend.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, what was expected and what came; one line.
+    hint : str, optional
+        What to do about it; one line.
+
+    Examples
+    --------
+    >>> error = ShapeError("hs has 2 axes, expected 3: (N, T, H)", hint="add the batch axis")
+    >>> str(error), error.hint
+    ('hs has 2 axes, expected 3: (N, T, H)', 'add the batch axis')
+    >>> isinstance(error, ValueError)
+    True
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ShapeError(AttnError, ValueError):
+    """Shapes that do not fit each other or the operation."""
+
+
+class DtypeError(AttnError, TypeError):
+    """Values of a kind the operation has no meaning for."""
+
+
+class ParameterError(AttnError, ValueError):
+    """A parameter outside its range, or two that contradict each other."""
+
+
+class DataError(AttnError, ValueError):
+    """Numbers that cannot be computed with: NaN, Inf, or not what their name says."""
+
+
+class FileError(AttnError):
+    """A file that cannot be read, is damaged, or cannot be written."""
+
+
+class MemoryLimitError(AttnError, MemoryError):
+    """Arrays that would not fit the memory that is there."""
+
+
+class AttnWarning(UserWarning):
+    """A result is returned, but deserves a second look."""
