@@ -1,0 +1,1 @@
+"""Proving gradients right or wrong."""

@@ -1,0 +1,1 @@
+"""The command line: the group, the options, one file per command."""

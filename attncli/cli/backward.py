@@ -1,0 +1,59 @@
+"""``attn backward``: run a layer forward and backward and show its gradients."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+from attncli.cli.options import Output
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.files.contents import Reading
+
+
+@options.command(
+    "backward",
+    "Run a layer forward and backward: its gradients.",
+    example="""\
+attn backward --N 3 --T 5 --H 4
+attn forward sample_inputs/dates.npz -o run.npz
+attn backward run.npz --seed 1 -o gradients.npz""",
+)
+@click.argument("file", required=False)
+@options.layer_option
+@options.dtype_option
+@options.size_options
+@options.seed_option
+@options.part_options
+@options.reading_options
+@options.output_options
+@options.full_option
+@options.screen_options
+def backward(
+    file: str | None,
+    layer: str | None,
+    dtype: str | None,
+    sizes: dict[str, int],
+    seed: int,
+    parts: dict[str, str],
+    reading: "Reading",
+    output: Output,
+    full: bool,
+    screen: "Screen",
+) -> None:
+    """Run a layer forward, then backward, and show the gradients.
+
+    FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
+    seed. The gradients are those of the number that dout and the output multiply and sum to.
+    """
+    from attncli.cli.calculation import check_output, pose, publish
+
+    check_output(output, file, parts, screen)
+    problem = pose(file, parts, layer, sizes, seed, dtype, reading)
+    done = problem.forward()
+    dout = problem.gradient_in(done)
+    gradients = done.backward(dout)
+    tensors = {**problem.inputs, **problem.masks, **done.results, "dout": dout, **gradients}
+    shown = ("dout", *gradients)
+    publish("backward", problem, tensors, screen, output, shown=shown, full=full)

@@ -1,0 +1,56 @@
+"""``attn forward``: run a layer and show its inputs, output and weights."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+from attncli.cli.options import Output
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.files.contents import Reading
+
+
+@options.command(
+    "forward",
+    "Run a layer on random tensors or your own.",
+    example="""\
+attn forward --N 3 --T 5 --H 4
+attn forward sample_inputs/dates.npz -o run.npz
+attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
+)
+@click.argument("file", required=False)
+@options.layer_option
+@options.dtype_option
+@options.size_options
+@options.seed_option
+@options.part_options
+@options.reading_options
+@options.output_options
+@options.full_option
+@options.screen_options
+def forward(
+    file: str | None,
+    layer: str | None,
+    dtype: str | None,
+    sizes: dict[str, int],
+    seed: int,
+    parts: dict[str, str],
+    reading: "Reading",
+    output: Output,
+    full: bool,
+    screen: "Screen",
+) -> None:
+    """Run a layer forward, on random tensors or on those of FILE.
+
+    FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec; hs
+    and h; …), a run file, or - for standard input. Shows the inputs, the output and the weights.
+    """
+    from attncli.cli.calculation import check_output, pose, publish
+
+    check_output(output, file, parts, screen)
+    problem = pose(file, parts, layer, sizes, seed, dtype, reading)
+    done = problem.forward()
+    tensors = {**problem.inputs, **problem.masks, **done.results}
+    publish("forward", problem, tensors, screen, output, main=done.operation.result, full=full)

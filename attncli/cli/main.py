@@ -1,0 +1,186 @@
+"""The group of commands, and the one place where errors become exit codes.
+
+Nothing here or at the top of a command's module imports NumPy or rich: help and completion must
+answer at once.
+"""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from attncli import __version__
+from attncli.errors import AttnError, AttnWarning
+
+COMMANDS = {
+    "forward": "attncli.cli.forward:forward",
+    "backward": "attncli.cli.backward:backward",
+    "gradcheck": "attncli.cli.gradcheck:gradcheck",
+    "show-weights": "attncli.cli.show_weights:show_weights",
+}
+
+CHECK_SAID_NO = 1
+USAGE_OR_INPUT = 2
+BUG = 70  # EX_SOFTWARE
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest the nearest where there is none of that name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            known = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {name}: {known}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+_HELP = """Attention you can run, prove, look at and measure.
+
+\b
+  attn forward --N 3 --T 5 --H 4        run it on random tensors
+  attn forward input.npz -o run.npz     run it on your own
+  attn gradcheck                        prove the gradients
+  attn show-weights run.npz             look at the weights
+"""
+
+_EPILOG = """\b
+Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C.
+Every command has its own help: attn forward --help
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    help=_HELP,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="attn", message="%(prog)s %(version)s")
+def attn() -> None:
+    """Make the group: its text is `_HELP`."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    _prepare_streams()
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _terminate)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", AttnWarning)
+    try:
+        code = attn.main(arguments, prog_name="attn", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _report_usage(error)
+    except AttnError as error:
+        _report(str(error), error.hint)
+        return USAGE_OR_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        silence_stdout()
+        return 0
+    except MemoryError:
+        _report("not enough memory", "--max-memory sets a limit that is checked beforehand")
+        return USAGE_OR_INPUT
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            return _report_bug()
+        _report(f"standard output: cannot be written: {os.strerror(error.errno).lower()}", None)
+        silence_stdout()
+        return USAGE_OR_INPUT
+    except Exception:
+        return _report_bug()
+    return code if isinstance(code, int) else 0
+
+
+def silence_stdout() -> None:
+    """Send what is still to be written to nowhere, so that closing the stream cannot fail."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:  # closed by the shell: >&-
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (lives as long as we do)
+            setattr(sys, name, stream)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    # An exception, so that a half-written temporary file is removed on the way out.
+    raise SystemExit(128 + number)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, AttnWarning):
+        click.echo(click.style("warning: ", fg="yellow") + _one_line(str(message)), err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+
+
+def _report_usage(error: click.ClickException) -> int:
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context is not None else None
+    _report(message[:1].lower() + message[1:], hint)
+    return USAGE_OR_INPUT
+
+
+def _report(message: str, hint: str | None) -> None:
+    click.echo(click.style("error: ", fg="red", bold=True) + _one_line(message), err=True)
+    for line in (hint or "").splitlines():
+        click.echo(click.style("hint:  ", fg="cyan") + _one_line(line), err=True)
+
+
+def _report_bug() -> int:
+    traceback.print_exc()
+    _report(f"this is a bug in attn {__version__}, not in what you did", None)
+    return BUG
+
+
+def _one_line(text: str) -> str:
+    """Text in which names from files can do no harm: control characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

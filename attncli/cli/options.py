@@ -1,0 +1,363 @@
+"""The options that commands share: each means the same everywhere and is defined here once."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+
+import click
+
+from attncli.errors import ParameterError
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.files.contents import Reading
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LAYERS = ("softmax", "weight-sum", "attention-weight", "attention", "time-attention")
+DTYPES = ("float16", "float32", "float64")
+
+# The tensors that can come from a file of their own, and the options they are named by.
+PARTS = ("hs_enc", "hs_dec", "hs", "h", "a", "scores", "dout", "mask", "enc_mask", "dec_mask")
+
+
+class GroupedOption(click.Option):
+    """An option that belongs under a heading of the help text."""
+
+    def __init__(self, *args: Any, group: str = "Options", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each group of options in the order in which the groups first appear."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                group = getattr(parameter, "group", "Help")
+                groups.setdefault(group, []).append(record)
+        groups["Help"] = groups.pop("Help")  # last
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def command(
+    name: str, summary: str, *, example: str
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command with grouped options and examples at the end of its help.
+
+    Parameters
+    ----------
+    name : str
+    summary : str
+        What ``attn --help`` says of it, in one line.
+    example : str
+        One command a line.
+    """
+    lines = "\n".join(f"  {line}" for line in example.splitlines())
+    epilog = f"\b\nExamples:\n{lines}"
+    return click.command(name, cls=GroupedCommand, short_help=summary, epilog=epilog)
+
+
+def option(*declarations: str, group: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option under a heading of the help text."""
+    return click.option(*declarations, cls=GroupedOption, group=group, **attributes)
+
+
+def _bundle(
+    name: str, build: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
+) -> Callable[[F], F]:
+    """Make one decorator of options that travel together; the command gets ``build(**values)``."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:
+            own = {key: values.pop(key) for key in keys}
+            return function(**values, **{name: build(**own)})
+
+        decorated: Any = command
+        for one in reversed(options):
+            decorated = one(decorated)
+        # click keeps the declared parameters here, the last declared first.
+        keys = [parameter.name for parameter in decorated.__click_params__[-len(options) :]]
+        return cast(F, decorated)
+
+    return decorate
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: ``500MB``, ``2GiB`` or plain bytes."""
+
+    name = "size"
+    _UNITS: ClassVar = {
+        "": 1,
+        "B": 1,
+        "K": 10**3,
+        "KB": 10**3,
+        "M": 10**6,
+        "MB": 10**6,
+        "G": 10**9,
+        "GB": 10**9,
+        "T": 10**12,
+        "TB": 10**12,
+        "KIB": 2**10,
+        "MIB": 2**20,
+        "GIB": 2**30,
+        "TIB": 2**40,
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Turn the text into bytes."""
+        if isinstance(value, int):
+            return value
+        digits = value.rstrip("bBiIkKmMgGtT")
+        unit = value[len(digits) :].upper()
+        try:
+            size = float(digits) * self._UNITS[unit]
+            if not 0 < size < 2**63:
+                raise ValueError
+        except (KeyError, ValueError):
+            self.fail(f"{value!r} is not a size such as 500MB or 2GiB", param, ctx)
+        return int(size)
+
+
+def _parse_rename(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str]:
+    renames: dict[str, str] = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise click.BadParameter(f"{pair!r} is not OURS=THEIRS", ctx, param)
+        if ours in renames:
+            raise click.BadParameter(f"{ours} is renamed twice", ctx, param)
+        renames[ours] = theirs
+    return renames
+
+
+_COUNT = click.IntRange(min=1)
+
+
+def _given(**sizes: int | None) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+size_options = _bundle(
+    "sizes",
+    _given,
+    [
+        option(
+            "--N",
+            "--batch",
+            "N",
+            type=_COUNT,
+            group="Sizes of random tensors",
+            help="Batch size.  [default: 3]",
+        ),
+        option(
+            "--T",
+            "--seq-len",
+            "T",
+            type=_COUNT,
+            group="Sizes of random tensors",
+            help="Time steps, of decoder and encoder.  [default: 5]",
+        ),
+        option(
+            "--T-enc",
+            "T_enc",
+            type=_COUNT,
+            group="Sizes of random tensors",
+            help="Time steps of the encoder alone.",
+        ),
+        option(
+            "--H",
+            "--hidden",
+            "H",
+            type=_COUNT,
+            group="Sizes of random tensors",
+            help="Hidden size.  [default: 4]",
+        ),
+    ],
+)
+
+seed_option = option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    group="Sizes of random tensors",
+    help="Seed of the random tensors; the same seed and sizes give the same tensors everywhere.",
+)
+
+dtype_option = option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    group="Calculation",
+    help="Compute in this dtype.  [default: float64, or the file's]",
+)
+
+layer_option = option(
+    "--layer",
+    type=click.Choice(LAYERS),
+    group="Calculation",
+    help="The layer to run.  [default: time-attention, or what the file's arrays imply]",
+)
+
+
+def _reading(*, as_dtype: str | None, **values: Any) -> "Reading":
+    from attncli.files.contents import Reading
+
+    return Reading(as_bfloat16=as_dtype is not None, **values)
+
+
+reading_options = _bundle(
+    "reading",
+    _reading,
+    [
+        option(
+            "--rename",
+            metavar="OURS=THEIRS",
+            multiple=True,
+            callback=_parse_rename,
+            group="Reading files",
+            help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
+        ),
+        option(
+            "--as",
+            "as_dtype",
+            type=click.Choice(["bfloat16"]),
+            group="Reading files",
+            help="Read raw two-byte elements as bfloat16.",
+        ),
+        option(
+            "--allow-nonfinite",
+            is_flag=True,
+            group="Reading files",
+            help="Compute with NaN and Inf instead of refusing them.",
+        ),
+        option(
+            "--max-memory",
+            type=Size(),
+            metavar="SIZE",
+            group="Reading files",
+            help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
+        ),
+    ],
+)
+
+
+def _parts(**paths: str | None) -> dict[str, str]:
+    return {key.removeprefix("part_"): path for key, path in paths.items() if path is not None}
+
+
+part_options = _bundle(
+    "parts",
+    _parts,
+    [
+        option(
+            f"--{name.replace('_', '-')}",
+            f"part_{name}",
+            metavar="FILE",
+            group="One tensor from a file of its own",
+            help=text,
+        )
+        for name, text in zip(
+            PARTS,
+            (
+                "Encoder states (N, T_enc, H); .npy files are mapped into memory.",
+                "Decoder states (N, T_dec, H).",
+                "Encoder states (N, T_enc, H), for one decoder step.",
+                "One decoder state (N, H).",
+                "Weights (N, T_enc), for weight-sum.",
+                "Scores (…, T_enc), for softmax.",
+                "Gradient of the loss with respect to the result.",
+                "Mask (N, T_dec, T_enc): True = takes part; floating = added to the scores.",
+                "Mask (N, T_enc) of the encoder steps that take part.",
+                "Mask (N, T_dec) of the decoder steps that take part.",
+            ),
+            strict=True,
+        )
+    ],
+)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results are to be written; falsy where nowhere.
+
+    Attributes
+    ----------
+    path : str or None
+        ``-`` is standard output.
+    force : bool
+        Replace an existing file.
+    """
+
+    path: str | None
+    force: bool
+
+    def __bool__(self) -> bool:
+        return self.path is not None
+
+
+def _output(output: str | None, force: bool) -> Output:
+    if force and output is None:
+        raise ParameterError("--force has no meaning without -o")
+    return Output(output, force)
+
+
+output_options = _bundle(
+    "output",
+    _output,
+    [
+        option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            group="Output",
+            help="Write a run file: inputs, options and results (.npz, .npy, .safetensors, or -).",
+        ),
+        option("--force", is_flag=True, group="Output", help="Replace an existing file."),
+    ],
+)
+
+
+def _screen(**values: Any) -> "Screen":
+    from attncli.cli.screen import Screen
+
+    return Screen(**values)
+
+
+screen_options = _bundle(
+    "screen",
+    _screen,
+    [
+        option("--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."),
+        option(
+            "--precision",
+            type=click.IntRange(0, 17),
+            group="Output",
+            help="Digits behind the point.  [default: short on a terminal, all when piped]",
+        ),
+        option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            group="Output",
+            help="auto: on a terminal, unless NO_COLOR is set.",
+        ),
+        option("-q", "--quiet", is_flag=True, group="Output", help="Print no tables, only errors."),
+        option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr."),
+    ],
+)
+
+full_option = option(
+    "--full", is_flag=True, group="Output", help="Show every number, however many there are."
+)

@@ -1,0 +1,133 @@
+"""Standard output and standard error: results as rich renderables or JSON, and notes."""
+
+import io
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console, RenderableType
+
+from attncli.views.look import Look
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a command prints to.
+
+    Attributes
+    ----------
+    as_json : bool
+        The result is one JSON object.
+    precision : int or None
+        Digits behind the point; None leaves it to the view.
+    color : {"auto", "always", "never"}
+    quiet : bool
+        No tables.
+    verbose : bool
+        More notes.
+    """
+
+    as_json: bool
+    precision: int | None
+    color: str
+    quiet: bool
+    verbose: bool
+
+    @cached_property
+    def look(self) -> Look:
+        """What standard output can show."""
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        color = self._color_system in ("256", "truecolor")
+        if not _is_terminal():
+            return Look.piped(color=color, encoding=encoding)
+        width = shutil.get_terminal_size().columns
+        return Look.terminal(width, color=color, encoding=encoding)
+
+    @cached_property
+    def _color_system(self) -> str | None:
+        dumb = os.environ.get("TERM") in ("dumb", "unknown")
+        if self.color == "never":
+            return None
+        if self.color == "auto" and (os.environ.get("NO_COLOR") or dumb or not _is_terminal()):
+            return None
+        found = Console(file=io.StringIO(), force_terminal=True, no_color=False).color_system
+        return found or "256"
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Print results; nothing is cut, and lines have no spaces at their ends."""
+        if self.quiet:
+            return
+        text = io.StringIO()
+        console = Console(
+            file=text,
+            width=self.look.width,
+            force_terminal=self._color_system is not None,
+            color_system=self._color_system,  # type: ignore[arg-type]
+            no_color=self._color_system is None,
+            markup=False,
+            highlight=False,
+            emoji=False,
+            legacy_windows=False,
+            _environ={},
+        )
+        for renderable in renderables:
+            console.print(renderable, soft_wrap=self.look.plain)
+        lines = (line.rstrip(" ") for line in text.getvalue().splitlines())
+        click.echo("\n".join(lines))
+
+    def show_json(self, value: dict[str, Any]) -> None:
+        """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""
+        if not self.quiet:
+            click.echo(json.dumps(value, ensure_ascii=True, allow_nan=False))
+
+    def note(self, message: str) -> None:
+        """Say something beside the result, unless quiet."""
+        if not self.quiet:
+            click.echo(message, err=True)
+
+    def detail(self, message: str) -> None:
+        """Say something that only ``-v`` asks for."""
+        if self.verbose:
+            click.echo(message, err=True)
+
+
+def jsonable(array: NDArray[Any]) -> Any:
+    """Turn an array into nested lists whose numbers read back exactly.
+
+    JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity", "-Infinity".
+
+    Examples
+    --------
+    >>> jsonable(np.array([[0.1, 2.0]])), jsonable(np.array([np.nan, -np.inf]))
+    ([[0.1, 2.0]], ['NaN', '-Infinity'])
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        values = array.astype(np.float64).astype(object)
+        values[np.isnan(array)] = "NaN"
+        values[array == np.inf] = "Infinity"
+        values[array == -np.inf] = "-Infinity"
+        return values.tolist()
+    return array.tolist()
+
+
+def jsonable_number(value: float) -> float | str:
+    """Turn one number into what `jsonable` makes of it.
+
+    Examples
+    --------
+    >>> jsonable_number(0.5), jsonable_number(float("inf"))
+    (0.5, 'Infinity')
+    """
+    converted: float | str = jsonable(np.asarray(value, np.float64))
+    return converted
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()

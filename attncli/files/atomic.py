@@ -1,0 +1,143 @@
+"""Writing files so that there is always the old one or the new one, whole."""
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from attncli.errors import FileError
+
+
+def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
+    """Say before any work whether an output could be written.
+
+    Parameters
+    ----------
+    path : str
+        The file to be written.
+    force : bool, default False
+        Whether an existing file may be replaced.
+    inputs : iterable of str
+        The files that are read; the output must not be one of them, even with `force`.
+
+    Raises
+    ------
+    FileError
+        If it exists, is an input or a folder, or its folder is missing or read-only.
+    """
+    target = Path(os.path.realpath(path))
+    for name in inputs:
+        if os.path.realpath(name) == str(target) or _same_file(name, target):
+            raise FileError(f"{path}: is an input of this command, and would be overwritten")
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+    if mode is not None:
+        if stat.S_ISDIR(mode):
+            raise FileError(f"{path}: is a folder, expected a file name")
+        if not stat.S_ISREG(mode):
+            return  # a pipe or a device is written to, not replaced
+        if not force:
+            raise FileError(f"{path}: exists already", hint="--force replaces it")
+    if not target.parent.is_dir():
+        raise FileError(f"{path}: the folder {target.parent} does not exist")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: the folder {target.parent} cannot be written to")
+
+
+@contextlib.contextmanager
+def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its place only once it is complete.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
+    renamed over the old one.  Whatever happens on the way, the old file stays as it was and the
+    temporary one is removed.  An existing file keeps its mode, a new one follows the umask; a
+    symbolic link stays and its target is replaced; a pipe or device is written directly.
+
+    Parameters
+    ----------
+    path : str
+        The file to be written.
+    force : bool, default False
+        Whether an existing file may be replaced.
+
+    Yields
+    ------
+    binary file
+
+    Raises
+    ------
+    FileError
+        If it cannot be written, or exists and `force` is not set.
+    """
+    check_output(path, force=force)
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode if target.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            with target.open("wb") as device:
+                yield device
+            return
+        temporary, stream = _open_temporary(target)
+        try:
+            with stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                if mode is not None:
+                    temporary.chmod(stat.S_IMODE(mode))
+            if force:
+                temporary.replace(target)
+            else:
+                _rename_to_new(temporary, target, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
+    # Not tempfile's: those are private (0600), while a new output follows the umask.
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    return temporary, os.fdopen(descriptor, "wb")
+
+
+def _rename_to_new(temporary: Path, target: Path, path: str) -> None:
+    """Rename unless the target has come into being meanwhile (a plain rename would replace it)."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise FileError(f"{path}: exists already", hint="--force replaces it") from None
+    except OSError:  # a file system without hard links
+        temporary.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot; the file itself is synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _same_file(name: str, target: Path) -> bool:
+    try:
+        return os.path.samefile(name, target)
+    except (OSError, ValueError):
+        return False
+
+
+def _cannot_write(path: str, error: Exception) -> FileError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return FileError(f"{path}: cannot be written: {reason[0].lower()}{reason[1:]}")

@@ -1,0 +1,26 @@
+"""One array in a file: what it declares, and how to load it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array that is in a file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    load : callable
+        ``load(max_memory)`` returns the array, mapped where the format allows it, else read
+        after `max_memory` bytes (None: what there is) have been found to be enough.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[int | None], NDArray[Any]]

@@ -1,0 +1,62 @@
+"""The .npy format: one array."""
+
+import warnings
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncli.errors import AttnWarning, FileError
+from attncli.files.entries import Entry
+from attncli.files.preflight import Header, read_npy_header
+from attncli.files.source import Source
+from attncli.memory import require
+
+
+def list_entries(source: Source) -> dict[str, Entry]:
+    """Describe the one array of the file, under the empty name."""
+    with source.open() as stream:
+        header = read_npy_header(stream, source.size, source.label)
+    if extra := source.size - header.offset - header.nbytes:
+        message = f"{source.label}: the {extra} bytes behind the array are ignored"
+        warnings.warn(message, AttnWarning, stacklevel=2)
+
+    def load(max_memory: int | None) -> NDArray[Any]:
+        if source.path is not None:
+            return map_array(source, header, header.offset)
+        require(header.nbytes, source.label, max_memory)
+        data = memoryview(source.data)[header.offset : header.offset + header.nbytes]
+        return array_from_bytes(data, header)
+
+    return {"": Entry(header.shape, header.dtype, load)}
+
+
+def map_array(source: Source, header: Header, offset: int) -> NDArray[Any]:
+    """Map the data of an array in a file into memory, read-only; pages are read when touched."""
+    assert source.path is not None
+    if header.nbytes == 0:  # nothing to map
+        return np.zeros(header.shape, header.dtype)
+    try:
+        return np.memmap(
+            source.path,
+            dtype=header.dtype,
+            mode="r",
+            offset=offset,
+            shape=header.shape,
+            order="F" if header.fortran_order else "C",
+        )
+    except (OSError, ValueError) as error:
+        raise FileError(f"{source.label}: cannot be mapped into memory: {error}") from None
+
+
+def array_from_bytes(data: bytes | memoryview, header: Header) -> NDArray[Any]:
+    """Read the data of an array that is in memory already."""
+    if header.dtype.itemsize == 0:
+        return np.zeros(header.shape, header.dtype)
+    flat = np.frombuffer(data, dtype=header.dtype)
+    return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+
+def write(stream: BinaryIO, array: NDArray[Any]) -> None:
+    """Write one array as .npy."""
+    np.lib.format.write_array(stream, array, allow_pickle=False)

@@ -1,0 +1,138 @@
+"""The .npz format: a zip archive with one .npy per array."""
+
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncli.errors import AttnWarning, FileError
+from attncli.files.entries import Entry
+from attncli.files.npy import array_from_bytes, map_array
+from attncli.files.preflight import Header, foreign, read_npy_header
+from attncli.files.source import Source
+from attncli.memory import require
+
+# Larger arrays are mapped where they lie in the archive; smaller ones are read, so that their
+# checksum is verified.
+_MAP_FROM = 16_000_000
+
+# What the zip and compression libraries raise on damaged archives.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,  # a compression method or version this Python does not know
+    RuntimeError,  # an encrypted member
+    ValueError,
+    OSError,
+    OverflowError,
+)
+
+
+def list_entries(source: Source) -> dict[str, Entry]:
+    """Describe every array of the archive by its name, reading only headers."""
+    entries = {}
+    try:
+        with source.open() as stream, zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+            _refuse_doubtful(members, source.label)
+            for member in members:
+                if _is_array(member, source.label):
+                    name = member.filename.removesuffix(".npy")
+                    entries[name] = _describe(source, archive, member)
+    except _DAMAGE as error:
+        if isinstance(error, FileError):
+            raise
+        raise _damaged(source.label, error) from None
+    return entries
+
+
+def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
+    names = [member.filename for member in members]
+    if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+        raise foreign(label, "a pickle")
+    name, count = next(iter(Counter(names).most_common(1)), ("", 0))
+    if count > 1:
+        raise FileError(f"{label}: holds {count} members named {name}, expected each name once")
+
+
+def _is_array(member: zipfile.ZipInfo, label: str) -> bool:
+    name = member.filename
+    if name.endswith(".npy") and ".." not in name.split("/") and not name.startswith("/"):
+        return True
+    warnings.warn(f"{label}: member {name} is no array and is ignored", AttnWarning, stacklevel=4)
+    return False
+
+
+def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
+    where = f"{source.label}: {member.filename}"
+    try:
+        with archive.open(member) as stream:
+            header = read_npy_header(stream, member.file_size, where)  # type: ignore[arg-type]
+    except _DAMAGE as error:
+        if isinstance(error, FileError):
+            raise
+        raise _damaged(where, error) from None
+
+    def load(max_memory: int | None) -> NDArray[Any]:
+        stored = member.compress_type == zipfile.ZIP_STORED
+        if source.path is not None and stored and header.nbytes >= _MAP_FROM:
+            return map_array(source, header, _data_offset(source, member, where) + header.offset)
+        require(header.nbytes, where, max_memory)
+        return _read_member(source, member, header, where)
+
+    return Entry(header.shape, header.dtype, load)
+
+
+def _data_offset(source: Source, member: zipfile.ZipInfo, where: str) -> int:
+    """Where a stored member's bytes begin: behind its local header, whose length varies."""
+    with source.open() as stream:
+        stream.seek(member.header_offset)
+        local = stream.read(30)
+    if len(local) < 30 or local[:4] != b"PK\x03\x04":
+        raise FileError(f"{where}: damaged: no member at its place in the archive")
+    name_length, extra_length = local[26:28], local[28:30]
+    offset = member.header_offset + 30
+    offset += int.from_bytes(name_length, "little") + int.from_bytes(extra_length, "little")
+    if offset + member.file_size > source.size:
+        raise FileError(f"{where}: truncated")
+    return offset
+
+
+def _read_member(
+    source: Source, member: zipfile.ZipInfo, header: Header, where: str
+) -> NDArray[Any]:
+    try:
+        with (
+            source.open() as raw,
+            zipfile.ZipFile(raw) as archive,
+            archive.open(member) as stream,
+        ):
+            stream.read(header.offset)
+            data = stream.read(header.nbytes)
+            stream.read(1)  # to the end: the checksum is compared there
+    except _DAMAGE as error:
+        raise _damaged(where, error) from None
+    if len(data) < header.nbytes:
+        raise FileError(f"{where}: truncated")
+    return array_from_bytes(data, header)
+
+
+def _damaged(where: str, error: Exception) -> FileError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return FileError(f"{where}: damaged or truncated archive ({reason})")
+
+
+def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as an uncompressed .npz: its members can be mapped."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, so that bytes do not vary
+            member.external_attr = 0o644 << 16
+            with archive.open(member, "w", force_zip64=True) as handle:
+                np.lib.format.write_array(handle, np.asanyarray(array), allow_pickle=False)

@@ -1,0 +1,122 @@
+"""The .safetensors format, through the library of that name (the ``safetensors`` extra).
+
+The library validates the file; the arrays are then mapped where they lie.  Text (tokens, options)
+is no tensor there, so it is kept as JSON in the file's metadata.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncli.errors import FileError
+from attncli.files.dtypes import widen_bfloat16
+from attncli.files.entries import Entry
+from attncli.files.npy import map_array
+from attncli.files.preflight import Header
+from attncli.files.source import Source
+
+_DTYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "BF16": "V2",
+}
+_INSTALL = "pip install 'attncli[safetensors]'"
+
+
+def looks_like(beginning: bytes, size: int) -> bool:
+    """Tell whether a file begins as .safetensors does: a length, then a JSON object."""
+    length = int.from_bytes(beginning[:8], "little")
+    return beginning[8:9] == b"{" and 2 <= length <= size - 8
+
+
+def list_entries(source: Source) -> dict[str, Entry]:
+    """Describe every tensor of the file by its name, and the text in its metadata."""
+    library = _library(source.label)
+    try:
+        if source.path is None:
+            library.deserialize(source.data)
+        else:
+            with library.safe_open(str(source.path), framework="numpy"):
+                pass
+    except (library.SafetensorError, OSError) as error:
+        raise FileError(f"{source.label}: damaged or truncated ({error})") from None
+    with source.open() as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        fields = json.loads(stream.read(length))
+
+    entries = {
+        name: _text_entry(text)
+        for name, text in fields.pop("__metadata__", {}).items()
+        if name == "options" or name.startswith("tokens")
+    }
+    for name, field in fields.items():
+        entries[name] = _tensor_entry(source, name, field, 8 + length)
+    return entries
+
+
+def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) -> Entry:
+    shape, code = tuple(field["shape"]), field["dtype"]
+    if code not in _DTYPES:
+        known = ", ".join(_DTYPES)
+        raise FileError(f"{source.label}: {name} is {code}, expected one of {known}")
+    header = Header(shape, np.dtype(_DTYPES[code]), False, start + field["data_offsets"][0])
+
+    def load(max_memory: int | None) -> NDArray[Any]:
+        if source.path is not None:
+            array = map_array(source, header, header.offset)
+        else:
+            data = source.data[header.offset : header.offset + header.nbytes]
+            array = np.frombuffer(data, header.dtype).reshape(shape)
+        return widen_bfloat16(array) if code == "BF16" else array
+
+    dtype = np.dtype(np.float32) if code == "BF16" else header.dtype
+    return Entry(shape, dtype, load)
+
+
+def _text_entry(text: str) -> Entry:
+    try:
+        array = np.array(json.loads(text) if text[:1] == "[" else text, dtype=np.str_)
+    except (ValueError, RecursionError):  # not ours: keep it as the text it is
+        array = np.array(text)
+    return Entry(array.shape, array.dtype, lambda max_memory: array)
+
+
+def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as .safetensors; arrays of strings go to the metadata."""
+    library = _library(".safetensors")
+    from safetensors.numpy import save
+
+    texts = {name: array for name, array in arrays.items() if array.dtype.kind == "U"}
+    metadata = {
+        name: str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)
+        for name, array in texts.items()
+    }
+    tensors = {
+        name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in texts
+    }
+    try:
+        stream.write(save(tensors, metadata))
+    except library.SafetensorError as error:
+        raise FileError(f"cannot be written as .safetensors: {error}") from None
+
+
+def _library(label: str) -> Any:
+    try:
+        import safetensors
+    except ImportError:
+        message = f"{label}: .safetensors files need the safetensors package"
+        raise FileError(message, hint=_INSTALL) from None
+    return safetensors

@@ -1,0 +1,101 @@
+"""How much memory there is, and the question whether something fits, asked before allocating."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from attncli.errors import MemoryLimitError
+
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process can still take, or None where nothing says.
+
+    The least of what the machine has free, what the control group leaves, and what the
+    process's own limit (``ulimit -v``) leaves.
+    """
+    return min(_limits(), default=None)
+
+
+def require(nbytes: int, what: str, limit: int | None, *, hint: str | None = None) -> None:
+    """Raise unless `nbytes` more bytes fit.
+
+    Parameters
+    ----------
+    nbytes : int
+        How much is needed.
+    what : str
+        What needs it; begins the message.
+    limit : int or None
+        The bytes there are; None takes `available_memory`.
+    hint : str, optional
+        The option that avoids it.
+
+    Raises
+    ------
+    MemoryLimitError
+
+    Examples
+    --------
+    >>> require(2_000_000, "weights (1, 500, 500)", 1_000_000)
+    Traceback (most recent call last):
+    attncli.errors.MemoryLimitError: weights (1, 500, 500) needs 2.0 MB, there is 1.0 MB
+    """
+    if limit is None:
+        limit = available_memory()
+    if limit is not None and nbytes > limit:
+        message = f"{what} needs {readable(nbytes)}, there is {readable(limit)}"
+        raise MemoryLimitError(message, hint=hint)
+
+
+def readable(nbytes: int) -> str:
+    """Write a number of bytes for people.
+
+    Examples
+    --------
+    >>> readable(999), readable(61_542), readable(10**18)
+    ('999 B', '61.5 KB', '1.0 EB')
+    """
+    size = float(nbytes)
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            break
+        size /= 1000
+    return f"{nbytes} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _limits() -> Iterator[int]:
+    """Every limit that can be read on this system."""
+    meminfo = _read("/proc/meminfo")
+    for line in meminfo.splitlines():
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+    if not meminfo and sys.platform != "win32" and "SC_PHYS_PAGES" in os.sysconf_names:
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    # Control groups, version 2 and 1: a file holding a number, or "max" for none.
+    for folder, maximum, used in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        most, now = _read(f"{folder}/{maximum}").strip(), _read(f"{folder}/{used}").strip()
+        if most.isdecimal() and now.isdecimal():
+            yield max(0, int(most) - int(now))
+
+    if sys.platform != "win32":
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            pages = _read("/proc/self/statm").split()
+            taken = int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+            yield max(0, soft - taken)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,130 @@
+"""The named tensors: what axes each has, and how a random one is drawn."""
+
+from collections.abc import Mapping
+from math import prod
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from attncli.errors import ParameterError
+
+_AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "hs_enc": (("N", "T_enc", "H"),),
+    "hs_dec": (("N", "T_dec", "H"),),
+    "hs": (("N", "T_enc", "H"),),
+    "h": (("N", "H"),),
+    "a": (("N", "T_enc"),),
+    "scores": (
+        ("N", "T_dec", "T_enc"),
+        ("T_enc",),
+        ("T_dec", "T_enc"),
+        ("N", "heads", "T_dec", "T_enc"),
+    ),
+    "query": (("N", "T_dec", "H"), ("T_dec", "H"), ("N", "heads", "T_dec", "H")),
+    "key": (("N", "T_enc", "H"), ("T_enc", "H"), ("N", "heads", "T_enc", "H")),
+    "value": (("N", "T_enc", "H_v"), ("T_enc", "H_v"), ("N", "heads", "T_enc", "H_v")),
+    "enc_mask": (("N", "T_enc"),),
+    "dec_mask": (("N", "T_dec"),),
+    "tokens": (("N", "T"), ("T",)),
+    "tokens_enc": (("N", "T_enc"), ("T_enc",)),
+    "tokens_dec": (("N", "T_dec"), ("T_dec",)),
+}
+# The same axes under another name.
+_ALIASES = {"weights": "scores", "mask": "scores", "output": "query", "out": "query"}
+
+
+def axes_of(name: str, ndim: int) -> tuple[str, ...] | None:
+    """Name the axes of a tensor with a known name; ``dX`` has those of ``X``.
+
+    Returns
+    -------
+    tuple of str or None
+        None where the name is not known, or not with so many axes.
+
+    Examples
+    --------
+    >>> axes_of("dhs_enc", 3)
+    ('N', 'T_enc', 'H')
+    >>> axes_of("weights", 4)
+    ('N', 'heads', 'T_dec', 'T_enc')
+    >>> axes_of("weights", 5) is None
+    True
+    """
+    name = _ALIASES.get(name, name)
+    readings = _AXES.get(name) or _AXES.get(_ALIASES.get(name[1:], name[1:]), ())
+    return next((axes for axes in readings if len(axes) == ndim), None)
+
+
+def default_axes(name: str) -> tuple[str, ...]:
+    """Name the axes that a tensor has unless its number of axes says otherwise.
+
+    Examples
+    --------
+    >>> default_axes("scores")
+    ('N', 'T_dec', 'T_enc')
+    """
+    return _AXES[_ALIASES.get(name, name)][0]
+
+
+def random_tensor(
+    name: str, shape: tuple[int, ...], *, seed: int = 0, dtype: DTypeLike = np.float64
+) -> NDArray[np.floating]:
+    """Draw the random tensor of a name: standard normal; ``a`` is normalised to weights.
+
+    Every name has a stream of its own, so drawing one tensor more or fewer never changes
+    another.  The generator is `numpy.random.RandomState`, the one whose stream NumPy promises
+    never to change: the same name, shape and seed give the same numbers on every machine.
+
+    Parameters
+    ----------
+    name : str
+        The tensor's name, for example ``"hs_enc"``.
+    shape : tuple of int
+        Its shape.
+    seed : int, default 0
+        Not negative.
+    dtype : dtype, default float64
+        The numbers are drawn in float64 and then rounded to it.
+
+    Returns
+    -------
+    ndarray, `shape`, `dtype`
+
+    Raises
+    ------
+    ParameterError
+        If the seed is negative.
+
+    Examples
+    --------
+    >>> random_tensor("hs_enc", (1, 2), seed=0).round(3)
+    array([[0.447, 0.325]])
+    >>> random_tensor("a", (1, 3), seed=0).sum().round(12)
+    np.float64(1.0)
+    """
+    if seed < 0:
+        raise ParameterError(f"seed is {seed}, expected 0 or more")
+    stream = np.random.SeedSequence(seed, spawn_key=(crc32(name.encode()),))
+    state = np.random.RandomState(np.random.MT19937(stream))
+    values: NDArray[np.float64] = state.standard_normal(prod(shape)).reshape(shape)
+    if name == "a":
+        values = np.exp(values)
+        values /= values.sum(axis=-1, keepdims=True)
+    return values.astype(dtype, copy=False)
+
+
+def describe_shape(shape: tuple[int, ...], axes: tuple[str, ...] | None = None) -> str:
+    """Write a shape, with the names of its axes where they are known.
+
+    Examples
+    --------
+    >>> describe_shape((3, 5), ("N", "T_enc"))
+    '(3, 5) = (N, T_enc)'
+    >>> describe_shape((7,))
+    '(7,)'
+    """
+    if axes is None or len(axes) != len(shape):
+        return str(shape)
+    names = ", ".join(axes) + ("," if len(axes) == 1 else "")
+    return f"{shape} = ({names})"

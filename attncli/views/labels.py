@@ -1,0 +1,64 @@
+"""Text from files on its way to the screen: harmless, aligned, still readable.
+
+Tokens, array names and file names are data.  They may hold escape sequences, line breaks, text
+that runs right to left, or characters that the output cannot encode.
+"""
+
+import unicodedata
+
+from rich.cells import cell_len, set_cell_size
+
+from attncli.views.look import Look
+
+# Control and format characters (bidi overrides, zero-width ones), surrogates, private and
+# unassigned characters, line and paragraph separators.
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_COMBINING = frozenset({"Mn", "Me", "Mc"})
+
+
+def safe(text: str, look: Look | None = None) -> str:
+    r"""Write text so that it stays on its line and does nothing to the terminal.
+
+    Control characters become Python escapes, spaces at the ends are made visible, and what the
+    output cannot encode is escaped too.
+
+    Examples
+    --------
+    >>> safe("\x1b[31mred"), safe("a\nb"), safe("\u202eabc")
+    ('\\x1b[31mred', 'a\\nb', '\\u202eabc')
+    >>> safe(" the "), safe(""), safe("[/INST]"), safe("日本")
+    ('␣the␣', "''", '[/INST]', '日本')
+    """
+    look = look or Look()
+    if text == "":
+        return "''"
+    inner = text.strip(" ")
+    before = len(text) - len(text.lstrip(" "))
+    space = "␣" if look.unicode else "_"
+    if not inner:
+        return space * len(text)
+    text = space * before + inner + space * (len(text) - before - len(inner))
+    escaped = "".join(map(_escape, text))
+    if unicodedata.category(escaped[0]) in _COMBINING:
+        escaped = "\u25cc" + escaped  # or it would join what stands before it
+    return escaped.encode(look.encoding, "backslashreplace").decode(look.encoding)
+
+
+def shorten(text: str, width: int, look: Look | None = None) -> str:
+    """Cut text to a number of terminal columns, with an ellipsis where something went.
+
+    Examples
+    --------
+    >>> shorten("researchers", 6), shorten("日本語", 4), shorten("ok", 6)
+    ('resea…', '日…', 'ok')
+    """
+    if cell_len(text) <= width:
+        return text
+    mark = "…" if look is None or look.unicode else "~"
+    return set_cell_size(text, width - 1).rstrip() + mark
+
+
+def _escape(character: str) -> str:
+    if unicodedata.category(character) not in _ESCAPED:
+        return character
+    return character.encode("unicode_escape").decode("ascii")

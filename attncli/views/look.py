@@ -1,0 +1,68 @@
+"""What the place that is printed to can show."""
+
+from dataclasses import dataclass
+
+UNLIMITED = 1_000_000
+"""The width of text that is not shown on a terminal: nothing is ever cut or wrapped there."""
+
+_NARROWEST = 20
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the place that is printed to can show.
+
+    Attributes
+    ----------
+    width : int
+        Columns; `UNLIMITED` where output is piped.
+    color : bool
+        At least 256 colours, so that shades can be told apart.
+    unicode : bool
+        Whether block characters and arrows can be encoded.
+    plain : bool
+        Piped: full precision, everything in one column of text, no decoration.
+    encoding : str
+        Of the output; labels are escaped to fit it.
+    """
+
+    width: int = 80
+    color: bool = False
+    unicode: bool = True
+    plain: bool = False
+    encoding: str = "utf-8"
+
+    @classmethod
+    def terminal(cls, width: int, *, color: bool, encoding: str = "utf-8") -> "Look":
+        """Make the look of a terminal; a width of 0 is unknown and taken as 80.
+
+        Examples
+        --------
+        >>> Look.terminal(0, color=True).width, Look.terminal(3, color=True).width
+        (80, 20)
+        """
+        width = max(_NARROWEST, width) if width > 0 else 80
+        return cls(width, color, _encodes("░▒▓█→…", encoding), False, encoding)
+
+    @classmethod
+    def piped(cls, *, color: bool = False, encoding: str = "utf-8") -> "Look":
+        """Make the look of a pipe or a file."""
+        return cls(UNLIMITED, color, _encodes("░▒▓█→…", encoding), True, encoding)
+
+    @property
+    def arrow(self) -> str:
+        """An arrow to the right."""
+        return "→" if self.unicode else "->"
+
+    @property
+    def times(self) -> str:
+        """A multiplication sign."""
+        return "×" if self.unicode else "x"
+
+
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""A tensor on the screen: in full where it is small, else summed up with a corner of it."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from attncli.tensors import describe_shape
+from attncli.views.labels import safe, shorten
+from attncli.views.look import Look
+from attncli.views.matrix import Matrix
+from attncli.views.numbers import DEFAULT_PRECISION, format_array
+from attncli.views.shades import shade
+
+SMALL = 600
+"""Tensors of up to so many elements are shown in full."""
+
+# What an index along an axis is called.
+_INDEX_NAMES = {"N": "item", "heads": "head"}
+# Softmax's results: shaded by their size.
+_WEIGHTS = ("weights", "a")
+_CORNER = (3, 4)
+_LONGEST_LABEL = 16
+
+
+def title(name: str, array: NDArray[Any], axes: tuple[str, ...] | None, look: Look) -> Text:
+    """Name a tensor, with its shape, axes and dtype."""
+    text = Text(safe(name, look), "bold")
+    text.append(f"  {describe_shape(array.shape, axes)}  {array.dtype}", "not bold dim")
+    return text
+
+
+def draw_tensor(
+    name: str,
+    array: NDArray[Any],
+    axes: tuple[str, ...] | None,
+    look: Look,
+    *,
+    tokens: Mapping[str, NDArray[np.str_]] | None = None,
+    precision: int | None = None,
+    full: bool = False,
+) -> RenderableType:
+    """Draw a tensor with its title.
+
+    Parameters
+    ----------
+    name : str
+    array : ndarray
+    axes : tuple of str or None
+        The names of its axes, where they are known.
+    look : Look
+        What can be shown; when piped, numbers are written to the last digit.
+    tokens : mapping of str to ndarray of str, optional
+        For an axis (``"T_enc"``), its tokens: (size,), or (N, size) for one row an item.
+    precision : int, optional
+        Digits behind the point.
+    full : bool, default False
+        Show every element however many there are.
+    """
+    if precision is None and not look.plain:
+        precision = DEFAULT_PRECISION
+    heading = title(name, array, axes, look)
+    if array.size == 0:
+        return Group(heading, Text("  empty", "dim"), "")
+    if full or array.size <= SMALL:
+        shaded = name in _WEIGHTS and look.color
+        pictures = _matrices(array, axes, look, tokens or {}, precision, shaded)
+        return Group(heading, _arranged(pictures, look))
+    return Group(heading, _summary(array, precision, look), _corner(array, precision, look), "")
+
+
+def _matrices(
+    array: NDArray[Any],
+    axes: tuple[str, ...] | None,
+    look: Look,
+    tokens: Mapping[str, NDArray[np.str_]],
+    precision: int | None,
+    shaded: bool,
+) -> list[RenderableType]:
+    """Draw one matrix for every combination of the leading indices."""
+    rows = array.reshape((1,) * (2 - array.ndim) + array.shape) if array.ndim < 2 else array
+    leading = rows.shape[:-2]
+    texts = np.array(format_array(array, precision), dtype=object).reshape(rows.shape)
+    names = axes if axes is not None and len(axes) == array.ndim else ("",) * array.ndim
+    lead_names, (row_axis, column_axis) = names[:-2], ("", "", *names)[-2:]
+    pictures = []
+    for index in np.ndindex(leading):
+        item = index[0] if index else None
+        where = " ".join(
+            f"{_INDEX_NAMES.get(axis, axis or 'axis')} {i}"
+            for axis, i in zip(lead_names, index, strict=True)
+        )
+        matrix = Matrix(
+            corner=where or row_axis,
+            row_labels=axis_labels(row_axis, rows.shape[-2], tokens, item, look)
+            if array.ndim > 1
+            else [""],
+            column_labels=axis_labels(column_axis, rows.shape[-1], tokens, item, look),
+            cells=texts[index].tolist(),
+            styles=shade(rows[index]) if shaded else None,
+        )
+        pictures.append(matrix.draw(look))
+    return pictures
+
+
+def axis_labels(
+    axis: str,
+    size: int,
+    tokens: Mapping[str, NDArray[np.str_]],
+    item: int | None,
+    look: Look,
+) -> list[str]:
+    """Label the positions of an axis: its tokens where there are any, else their numbers."""
+    texts = tokens.get(axis)
+    if texts is None:
+        return [str(position) for position in range(size)]
+    row = texts if texts.ndim == 1 else texts[item or 0]
+    longest = 10**6 if look.plain else _LONGEST_LABEL
+    return [shorten(safe(token, look), longest, look) for token in row.tolist()]
+
+
+def _arranged(pictures: Sequence[RenderableType], look: Look) -> RenderableType:
+    if look.plain or len(pictures) == 1:
+        return Group(*(part for picture in pictures for part in (picture, "")))
+    return Columns([Padding(picture, (0, 2, 1, 0)) for picture in pictures])
+
+
+def _summary(array: NDArray[Any], precision: int | None, look: Look) -> RenderableType:
+    values = array.astype(np.float64, copy=False)
+    statistics = {
+        "min": values.min(),
+        "max": values.max(),
+        "mean": values.mean(),
+        "norm": np.sqrt(np.vdot(values, values)),
+    }
+    line = Text("  ")
+    for name, value in statistics.items():
+        (text,) = format_array(np.asarray([value]), precision)
+        line.append(f"{name} ", "dim").append(f"{text}  ")
+    return line
+
+
+def _corner(array: NDArray[Any], precision: int | None, look: Look) -> RenderableType:
+    """Draw the first few rows and columns, saying so."""
+    rows = array[(0,) * (array.ndim - 2)] if array.ndim > 2 else np.atleast_2d(array)
+    part = rows[: _CORNER[0], : _CORNER[1]]
+    texts = np.array(format_array(part, precision), dtype=object).reshape(part.shape).tolist()
+    index = "0, " * (array.ndim - 2) + (f":{part.shape[0]}, " if array.ndim > 1 else "")
+    matrix = Matrix(
+        corner=f"  [{index}:{part.shape[1]}]",
+        row_labels=[f"  {row}" for row in range(part.shape[0])],
+        column_labels=[str(column) for column in range(part.shape[1])],
+        cells=texts,
+    )
+    shown = f"  {part.size} of {prod(array.shape)} numbers shown; --full shows all"
+    return Group(matrix.draw(look), Text(shown, "dim italic"))
