@@ -1,0 +1,72 @@
+"""What forward leaves for backward, and for whoever wants to look."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attncli.attention.inputs import Operands
+from attncli.errors import AttnWarning
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Cache:
+    """One forward calculation: its operands, its options and what backward needs of it.
+
+    The inputs are referred to, not copied, wherever their layout allows; changing them in place
+    between forward and backward changes the gradients.
+
+    Attributes
+    ----------
+    engine : str
+        ``"direct"`` or ``"tiled"``: who computed it.
+    threads : int
+        How many threads it used; backward uses as many.
+    weights : ndarray, shape (…, T_dec, T_enc), or None
+        The weights in the compute dtype; None where they were never materialised.
+    logsumexp : ndarray, shape (…, T_dec)
+        log Σ exp(score) per query, in the compute dtype; −inf for a fully masked row.
+    dmask : ndarray or None
+        After backward: the gradient of a float mask, in the mask's own shape and the compute
+        dtype.  It is the gradient of the scores summed over the axes on which the mask was
+        broadcast.  None before backward, without a mask and for a boolean one.
+    """
+
+    operands: Operands
+    engine: str
+    threads: int
+    # In the engines' own shapes, with heads split; None where the engine has no use for them.
+    shift: Array  # what was subtracted from the scores, and
+    total: Array  # the sum of the exponentials that remained
+    kept_weights: Array | None = None
+    out: Array | None = None
+    tile: tuple[int, int] = (0, 0)
+    dmask: Array | None = None
+
+    @property
+    def weights(self) -> Array | None:  # noqa: D102 - documented with the class
+        weights = self.kept_weights
+        if weights is None:
+            return None
+        return weights.reshape(*self.operands.public_lead, *weights.shape[-2:])
+
+    @property
+    def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
+        with np.errstate(divide="ignore"):
+            result = self.shift + np.log(self.total)
+        return result.reshape(*self.operands.public_lead, self.operands.query.shape[-2])
+
+    def warn_of_masked_rows(self, stacklevel: int) -> None:
+        """Warn once, with their number, of queries that see no key at all."""
+        if self.operands.plain or not (count := np.count_nonzero(self.total == 0)):
+            return
+        warnings.warn(
+            f"{count} of {self.total.size} queries see no key at all; "
+            "their weights, output and gradients are 0",
+            AttnWarning,
+            stacklevel=stacklevel + 1,
+        )

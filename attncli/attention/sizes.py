@@ -1,0 +1,89 @@
+"""Sizes: which engine computes what, and whether the weights would fit memory at all."""
+
+import math
+import os
+from typing import Literal
+
+from attncli.attention.inputs import Operands
+from attncli.errors import MemoryLimitError, ParameterError
+
+Engine = Literal["direct", "tiled"]
+ENGINES = ("auto", "direct", "tiled")
+
+# Measured, forward and backward together: up to here the direct engine is the faster one.
+DIRECT_LIMIT = 8 << 20
+
+
+def weights_nbytes(operands: Operands) -> int:
+    """Return how many bytes all weights of a calculation take, kept or not."""
+    steps = operands.query.shape[-2] * operands.key.shape[-2]
+    return math.prod(operands.lead) * steps * operands.query.itemsize
+
+
+def choose(nbytes: int) -> Engine:
+    """Return the engine for a calculation whose weights take `nbytes` bytes.
+
+    The rule: direct up to 8 MiB of weights, tiled above.  The direct engine materialises the
+    weights and pays for every pass over them in memory; the tiled one pays for visiting tiles and
+    for computing the weights again in backward.
+
+    Examples
+    --------
+    >>> choose(3 * 5 * 5 * 4), choose(8192 * 8192 * 4)
+    ('direct', 'tiled')
+    """
+    return "direct" if nbytes <= DIRECT_LIMIT else "tiled"
+
+
+def resolve(engine: str, operands: Operands) -> Engine:
+    """Return the engine that is meant by `engine`, and see to it that its weights fit memory.
+
+    Raises
+    ------
+    ParameterError
+        For an engine that there is not.
+    MemoryLimitError
+        If direct was asked for by name and the weights would not fit the memory that is free.
+    """
+    if engine not in ENGINES:
+        raise ParameterError(f"engine is {engine!r}, expected one of {ENGINES}")
+    nbytes = weights_nbytes(operands)
+    if engine == "tiled":
+        return "tiled"
+    if engine == "auto" and choose(nbytes) == "tiled":
+        return "tiled"
+    if nbytes > DIRECT_LIMIT:
+        require_memory(nbytes)
+    return "direct"
+
+
+def require_memory(nbytes: int) -> None:
+    """Refuse weights that would not fit the memory that is free.
+
+    Raises
+    ------
+    MemoryLimitError
+        With both sizes.  Where the system does not tell what is free, nothing is refused.
+    """
+    free = free_memory()
+    if free is not None and nbytes > free:
+        raise MemoryLimitError(
+            f"the weights would take {nbytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of "
+            "memory are free",
+            hint="compute without keeping weights: the tiled engine needs memory linear in T",
+        )
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that can be allocated without swapping; None if unknown."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None

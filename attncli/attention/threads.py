@@ -1,0 +1,85 @@
+"""Running independent tasks on a few threads.
+
+NumPy releases the interpreter lock inside its products and functions, so threads of Python are
+enough to use several cores.  BLAS may start threads of its own inside each product; then the two
+compete.  Who asks for ``threads > 1`` should therefore hold BLAS to one thread, by setting
+``OPENBLAS_NUM_THREADS=1`` (``MKL_NUM_THREADS``, ``VECLIB_MAXIMUM_THREADS``) in the environment
+before NumPy is first imported.  This package never alters that setting.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Task = Callable[[], None]
+
+
+def run(tasks: Iterable[Task], threads: int) -> None:
+    """Run every task once, on the calling thread and up to ``threads − 1`` others.
+
+    Each thread takes the next task as soon as it is free.  Threads live for this call alone:
+    starting one costs less than a tile, and nothing is left behind for a fork to break.
+
+    Raises
+    ------
+    BaseException
+        What a task raised first, after all threads have stopped; further tasks are not started.
+
+    Examples
+    --------
+    >>> done = []
+    >>> run([lambda: done.append(1), lambda: done.append(2)], threads=2)
+    >>> sorted(done)
+    [1, 2]
+    """
+    if threads == 1:
+        for task in tasks:
+            task()
+        return
+    queue = list(tasks)[::-1]
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        while True:
+            try:
+                task = queue.pop()  # atomic, so no two threads get the same one
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException as error:
+                raised.append(error)
+                queue.clear()
+
+    others = [threading.Thread(target=work) for _ in range(min(threads, len(queue)) - 1)]
+    for other in others:
+        other.start()
+    try:
+        work()
+    finally:
+        queue.clear()  # an interrupt that came between two tasks stops the others as well
+        for other in others:
+            other.join()
+    if raised:
+        raise raised[0]
+
+
+class Scratch(threading.local):
+    """A buffer for one tile, made once per thread and used again for every tile.
+
+    Examples
+    --------
+    >>> scratch = Scratch((2, 3), np.dtype(float))
+    >>> scratch(2, 2).shape
+    (2, 2)
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.buffer = np.empty(shape[0] * shape[1], dtype)
+
+    def __call__(self, rows: int, keys: int) -> NDArray[Any]:
+        """Return a contiguous (rows, keys) array, overwriting the one before it."""
+        return self.buffer[: rows * keys].reshape(rows, keys)
