@@ -110,13 +110,12 @@ def publish(
 def _headline(
     command: str, problem: Problem, tensors: Mapping[str, NDArray[Any]], screen: Screen
 ) -> Text:
-    dot = " · " if screen.look.unicode else " | "
     sizes = " ".join(f"{axis}={size}" for axis, size in problem.sizes.items())
     origin = safe(problem.origin, screen.look)
     if command == "backward" and problem.dout is None and "seed" not in origin:
         origin += f"; dout random, seed {problem.seed}"
     text = Text(f"{problem.operation.name} {command}", "bold")
-    return text.append(f"{dot}{origin}{dot}{sizes}", "not bold")
+    return text.append(f"{screen.look.dot}{origin}{screen.look.dot}{sizes}", "not bold")
 
 
 def _as_json(command: str, problem: Problem, tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

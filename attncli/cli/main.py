@@ -87,16 +87,21 @@ def attn() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _terminate)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     _prepare_streams()
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, _terminate)
-    warnings.showwarning = _show_warning
-    warnings.simplefilter("always", AttnWarning)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", AttnWarning)
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = attn.main(arguments, prog_name="attn", standalone_mode=False)
         sys.stdout.flush()

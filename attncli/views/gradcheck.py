@@ -26,10 +26,8 @@ def draw_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> Renderabl
         Column("worst at", [str(list(check.worst)) for check in checks]),
         Column("verdict", ["ok" if check.passed else "WRONG" for check in checks], styles=good),
     ]
-    dot = " · " if look.unicode else " | "
-    heading = Text("gradcheck", "bold").append(
-        f"{dot}{_METHODS[report.method]}{dot}{sizes}{dot}float64{dot}seed {report.seed}", "not bold"
-    )
+    parts = ("", _METHODS[report.method], sizes, "float64", f"seed {report.seed}")
+    heading = Text("gradcheck", "bold").append(look.dot.join(parts), "not bold")
     return Group(heading, "", draw_records(columns, look), "", *_verdict(report, look))
 
 

@@ -54,8 +54,7 @@ def shorten(text: str, width: int, look: Look | None = None) -> str:
     """
     if cell_len(text) <= width:
         return text
-    mark = "…" if look is None or look.unicode else "~"
-    return set_cell_size(text, width - 1).rstrip() + mark
+    return set_cell_size(text, width - 1).rstrip() + (look or Look()).ellipsis
 
 
 def _escape(character: str) -> str:

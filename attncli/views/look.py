@@ -55,6 +55,16 @@ class Look:
         return "→" if self.unicode else "->"
 
     @property
+    def ellipsis(self) -> str:
+        """What stands where text was cut."""
+        return "…" if self.unicode else "~"
+
+    @property
+    def dot(self) -> str:
+        """What stands between the parts of a headline."""
+        return " · " if self.unicode else " | "
+
+    @property
     def times(self) -> str:
         """A multiplication sign."""
         return "×" if self.unicode else "x"

@@ -14,7 +14,6 @@ from attncli.views.look import Look
 
 LABEL_STYLE = "cyan"
 HEADING_STYLE = "bold"
-_GAP = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Matrix:
         One style for each cell; cells with styles touch, so that shades form a picture.
     aside : sequence of str
         A last column, set apart; its heading first.
+    gap : int
+        Columns of the screen between two columns of texts.
     """
 
     corner: str
@@ -41,6 +42,7 @@ class Matrix:
     cells: Sequence[Sequence[str]]
     styles: Sequence[Sequence[Style]] | None = None
     aside: Sequence[str] = field(default=())
+    gap: int = 2
 
     def longest_label(self) -> int:
         """Return the columns that the longest row label takes."""
@@ -54,16 +56,16 @@ class Matrix:
     def width(self) -> int:
         """Return the columns that the whole matrix takes beside each other."""
         aside = max(map(cell_len, self.aside), default=0)
-        columns = len(self.column_labels) * (self.column_width() + _GAP)
-        return self.longest_label() + columns + (aside + _GAP if self.aside else 0)
+        columns = len(self.column_labels) * (self.column_width() + self.gap)
+        return self.longest_label() + columns + (aside + self.gap if self.aside else 0)
 
     def draw(self, look: Look) -> RenderableType:
         """Draw as one table, as several blocks of columns, or, where none fits, as a list."""
         label_width = self.longest_label()
         room = look.width - label_width
         if self.aside:
-            room -= max(map(cell_len, self.aside)) + _GAP
-        per_block = room // (self.column_width() + _GAP)
+            room -= max(map(cell_len, self.aside)) + self.gap
+        per_block = room // (self.column_width() + self.gap)
         total = len(self.column_labels)
         if per_block >= total:
             return self._table(0, total)
@@ -75,13 +77,14 @@ class Matrix:
 
     def _table(self, first: int, last: int) -> Table:
         table = Table(box=None, padding=0, pad_edge=False, header_style="")
-        table.add_column(Text(self.corner, "dim"), no_wrap=True, style=LABEL_STYLE)
-        width = self.column_width() + _GAP
+        corner = Text(self.corner, "dim")
+        table.add_column(corner, justify="right", no_wrap=True, style=LABEL_STYLE)
+        width = self.column_width() + self.gap
         for label in self.column_labels[first:last]:
-            heading = Text(f"{label} " if self.styles else label, HEADING_STYLE)
+            heading = Text(self._centred(label) if self.styles else label, HEADING_STYLE)
             table.add_column(heading, justify="right", min_width=width, no_wrap=True)
         if self.aside:
-            width = max(map(cell_len, self.aside)) + _GAP
+            width = max(map(cell_len, self.aside)) + self.gap
             heading = Text(self.aside[0], "dim")
             table.add_column(heading, justify="right", min_width=width, no_wrap=True, style="dim")
         for row, label in enumerate(self.row_labels):
@@ -92,7 +95,10 @@ class Matrix:
     def _cell(self, row: int, column: int) -> Text:
         text = self.cells[row][column]
         # The space behind belongs to a shaded cell, so that its text stands in the middle.
-        return Text(f"{text} ", self.styles[row][column]) if self.styles else Text(text)
+        return Text(self._centred(text), self.styles[row][column]) if self.styles else Text(text)
+
+    def _centred(self, text: str) -> str:
+        return text + " " * (self.gap // 2)
 
     def _list(self, look: Look) -> Group:
         lines = []

@@ -72,7 +72,9 @@ def draw_tensor(
         shaded = name in _WEIGHTS and look.color
         pictures = _matrices(array, axes, look, tokens or {}, precision, shaded)
         return Group(heading, _arranged(pictures, look))
-    return Group(heading, _summary(array, precision, look), _corner(array, precision, look), "")
+    more = ", attn show-weights draws them" if name in _WEIGHTS else ""
+    corner = _corner(array, precision, look, more)
+    return Group(heading, _summary(array, precision), corner, "")
 
 
 def _matrices(
@@ -128,10 +130,10 @@ def axis_labels(
 def _arranged(pictures: Sequence[RenderableType], look: Look) -> RenderableType:
     if look.plain or len(pictures) == 1:
         return Group(*(part for picture in pictures for part in (picture, "")))
-    return Columns([Padding(picture, (0, 2, 1, 0)) for picture in pictures])
+    return Columns([Padding(picture, (0, 4, 1, 0)) for picture in pictures])
 
 
-def _summary(array: NDArray[Any], precision: int | None, look: Look) -> RenderableType:
+def _summary(array: NDArray[Any], precision: int | None) -> RenderableType:
     values = array.astype(np.float64, copy=False)
     statistics = {
         "min": values.min(),
@@ -146,7 +148,7 @@ def _summary(array: NDArray[Any], precision: int | None, look: Look) -> Renderab
     return line
 
 
-def _corner(array: NDArray[Any], precision: int | None, look: Look) -> RenderableType:
+def _corner(array: NDArray[Any], precision: int | None, look: Look, more: str) -> RenderableType:
     """Draw the first few rows and columns, saying so."""
     rows = array[(0,) * (array.ndim - 2)] if array.ndim > 2 else np.atleast_2d(array)
     part = rows[: _CORNER[0], : _CORNER[1]]
@@ -158,5 +160,5 @@ def _corner(array: NDArray[Any], precision: int | None, look: Look) -> Renderabl
         column_labels=[str(column) for column in range(part.shape[1])],
         cells=texts,
     )
-    shown = f"  {part.size} of {prod(array.shape)} numbers shown; --full shows all"
+    shown = f"  {part.size} of {prod(array.shape)} numbers shown; --full shows all{more}"
     return Group(matrix.draw(look), Text(shown, "dim italic"))

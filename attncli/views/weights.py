@@ -18,8 +18,9 @@ from attncli.views.shades import LEVELS, brightest, levels, ramp, shade, shade_s
 
 WEIGHT_PRECISION = 2
 
-_LONGEST_HEADING = 8
-_HEADING_LINES = 10
+# How long a heading may be, and how wide the gap between columns: roomy first, then tight.
+_FITS = ((12, 2), (8, 2), (5, 2), (4, 1))
+_HEADING_LINES = 12
 _LEGEND_CELLS = 16
 
 
@@ -103,10 +104,9 @@ def _table(picture: WeightMatrix, look: Look, precision: int | None) -> Renderab
     texts = np.array(format_array(weights, digits), dtype=object).reshape(weights.shape).tolist()
     sums = format_array(weights.sum(axis=1, dtype=np.float64), digits)
     styles = shade(weights) if look.color else None
-    longest = [10**6] if look.plain else [_LONGEST_HEADING, WEIGHT_PRECISION + 2]
-    for length in longest:
-        columns = [shorten(column, length, look) for column in picture.columns]
-        matrix = Matrix("", picture.rows, columns, texts, styles, ("sum", *sums))
+    for longest, gap in ((10**6, 2),) if look.plain else _FITS:
+        columns = [shorten(column, longest, look) for column in picture.columns]
+        matrix = Matrix("", picture.rows, columns, texts, styles, ("sum", *sums), gap)
         if matrix.width() <= look.width:
             return matrix.draw(look)
     return None
@@ -127,7 +127,7 @@ def _cells(picture: WeightMatrix, look: Look) -> list[RenderableType]:
         last = min(first + per_block, T_enc)
         if T_enc > per_block:
             parts.append(Text(f"columns {first} to {last - 1} of {T_enc}", "dim"))
-        parts += _column_headings(picture.columns, first, last, cell, label_width)
+        parts += _column_headings(picture.columns, first, last, cell, label_width, look.ellipsis)
         for row in range(T_dec):
             label = shorten(picture.rows[row], label_width, look)
             line = Text(" " * (label_width - cell_len(label)))
@@ -160,19 +160,21 @@ def legend(top: float, indent: int, look: Look) -> Text:
     (text,) = format_array(np.asarray([top]), WEIGHT_PRECISION)
     line = Text(" " * indent).append("0 ", "dim")
     line.append_text(shaded(scale, top, 1, look)).append(f" {text}", "dim")
-    return line.append("  one cell is one weight", "dim italic")
+    return line.append("  1 cell = 1 weight", "dim italic")
 
 
 def _column_headings(
-    labels: Sequence[str], first: int, last: int, cell: int, indent: int
+    labels: Sequence[str], first: int, last: int, cell: int, indent: int, ellipsis: str
 ) -> list[RenderableType]:
     """Write the labels downwards, one character a line, their ends on the last line.
 
-    Where a label is too long, or has a character wider than the cell, the columns are numbered.
+    Where a label has a character wider than the cell, the columns are numbered.
     """
-    chosen = list(labels[first:last])
-    wide = any(cell_len(character) > cell for label in chosen for character in label)
-    if wide or max(map(len, chosen)) > _HEADING_LINES:
+    chosen = [
+        label if len(label) <= _HEADING_LINES else label[: _HEADING_LINES - 1] + ellipsis
+        for label in labels[first:last]
+    ]
+    if any(cell_len(character) > cell for label in chosen for character in label):
         chosen = [str(column) for column in range(first, last)]
     height = max(map(len, chosen))
     padded = [label.rjust(height) for label in chosen]
