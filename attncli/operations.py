@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attncli import layers
+from attncli.arrays import Array
 from attncli.errors import AttnWarning, DtypeError, ShapeError
 from attncli.tensors import axes_of, default_axes, describe_shape
 
-Array = NDArray[Any]
 Tensors = dict[str, Array]
 
 
@@ -101,7 +100,7 @@ class Operation:
         self, inputs: Mapping[str, Array], sizes: Mapping[str, int]
     ) -> tuple[int, ...]:
         if self.result == "weights":  # as many axes as the scores have
-            return inputs["scores"].shape
+            return tuple(inputs["scores"].shape)
         return tuple(sizes[axis] for axis in self.result_axes)
 
     def mask(self, tensors: Mapping[str, Array]) -> Array | None:

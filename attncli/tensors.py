@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
+from attncli.arrays import Array, Floats
 from attncli.errors import ParameterError
 
 _AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -68,8 +69,8 @@ def default_axes(name: str) -> tuple[str, ...]:
 
 
 def random_tensor(
-    name: str, shape: tuple[int, ...], *, seed: int = 0, dtype: DTypeLike = np.float64
-) -> NDArray[np.floating]:
+    name: str, shape: tuple[int, ...], *, seed: int = 0, dtype: str | np.dtype[Any] = "float64"
+) -> Array:
     """Draw the random tensor of a name: standard normal; ``a`` is normalised to weights.
 
     Every name has a stream of its own, so drawing one tensor more or fewer never changes
@@ -107,7 +108,7 @@ def random_tensor(
         raise ParameterError(f"seed is {seed}, expected 0 or more")
     stream = np.random.SeedSequence(seed, spawn_key=(crc32(name.encode()),))
     state = np.random.RandomState(np.random.MT19937(stream))
-    values: NDArray[np.float64] = state.standard_normal(prod(shape)).reshape(shape)
+    values: Floats = state.standard_normal(prod(shape)).reshape(shape)
     if name == "a":
         values = np.exp(values)
         values /= values.sum(axis=-1, keepdims=True)

@@ -5,12 +5,11 @@ know nothing of any backward pass.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from attncli.arrays import Array, Floats
+
 Function = Callable[..., Array]
 
 # Small enough that its square vanishes beside 1 even in exp, large enough not to underflow.
@@ -21,7 +20,7 @@ _CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
 
 def complex_step(
     function: Function, inputs: Sequence[Array], which: int, cotangent: Array
-) -> NDArray[np.float64]:
+) -> Floats:
     """Differentiate by a step into the imaginary direction: exact to rounding.
 
     f(x + ih) = f(x) + ih f'(x) + O(h²), so f'(x) = Im f(x + ih) / h, and no two nearly equal
@@ -66,7 +65,7 @@ def complex_step(
 
 def central_differences(
     function: Function, inputs: Sequence[Array], which: int, cotangent: Array
-) -> NDArray[np.float64]:
+) -> Floats:
     """Differentiate by (f(x + h) − f(x − h)) / 2h: for code that takes real numbers only.
 
     The error is about 1e-10 of the values involved; a step of max(1, |x|)·ε^(1/3) makes truncation

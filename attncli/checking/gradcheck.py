@@ -1,20 +1,17 @@
 """Check a backward pass against derivatives of its forward, element by element."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array, Floats
 from attncli.checking.derivatives import central_differences, complex_step
 from attncli.errors import ParameterError, ShapeError
 from attncli.operations import OPERATIONS, Operation
 from attncli.reports import GradcheckReport, InputCheck, Method
 from attncli.tensors import random_tensor
 
-Array = NDArray[Any]
-
-METHODS: Mapping[Method, Callable[..., NDArray[np.float64]]] = {
+METHODS: Mapping[Method, Callable[..., Floats]] = {
     "complex": complex_step,
     "central": central_differences,
 }

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
-from attncli.cli.options import Output
 
 if TYPE_CHECKING:
+    from attncli.cli.output import Output
     from attncli.cli.screen import Screen
-    from attncli.files.contents import Reading
+    from attncli.files.reading import Reading
 
 
 @options.command(
@@ -38,7 +38,7 @@ def backward(
     seed: int,
     parts: dict[str, str],
     reading: "Reading",
-    output: Output,
+    output: "Output",
     full: bool,
     screen: "Screen",
 ) -> None:
@@ -47,9 +47,9 @@ def backward(
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.calculation import check_output, pose, publish
+    from attncli.cli.calculation import pose, publish
 
-    check_output(output, file, parts, screen)
+    output.check((file, *parts.values()), screen)
     problem = pose(file, parts, layer, sizes, seed, dtype, reading)
     done = problem.forward()
     dout = problem.gradient_in(done)

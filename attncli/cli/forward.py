@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
-from attncli.cli.options import Output
 
 if TYPE_CHECKING:
+    from attncli.cli.output import Output
     from attncli.cli.screen import Screen
-    from attncli.files.contents import Reading
+    from attncli.files.reading import Reading
 
 
 @options.command(
@@ -38,7 +38,7 @@ def forward(
     seed: int,
     parts: dict[str, str],
     reading: "Reading",
-    output: Output,
+    output: "Output",
     full: bool,
     screen: "Screen",
 ) -> None:
@@ -47,9 +47,9 @@ def forward(
     FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec; hs
     and h; …), a run file, or - for standard input. Shows the inputs, the output and the weights.
     """
-    from attncli.cli.calculation import check_output, pose, publish
+    from attncli.cli.calculation import pose, publish
 
-    check_output(output, file, parts, screen)
+    output.check((file, *parts.values()), screen)
     problem = pose(file, parts, layer, sizes, seed, dtype, reading)
     done = problem.forward()
     tensors = {**problem.inputs, **problem.masks, **done.results}

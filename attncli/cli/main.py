@@ -4,12 +4,10 @@ Nothing here or at the top of a command's module imports NumPy or rich: help and
 answer at once.
 """
 
-import difflib
 import importlib
 import os
 import signal
 import sys
-import traceback
 import warnings
 from types import FrameType
 from typing import Any, NoReturn
@@ -53,6 +51,8 @@ class LazyGroup(click.Group):
         """Find the command; suggest the nearest where there is none of that name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             known = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
             raise click.UsageError(f"no command {name}: {known}", ctx)
@@ -181,6 +181,8 @@ def _report(message: str, hint: str | None) -> None:
 
 
 def _report_bug() -> int:
+    import traceback
+
     traceback.print_exc()
     _report(f"this is a bug in attn {__version__}, not in what you did", None)
     return BUG

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -10,8 +9,9 @@ import click
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
+    from attncli.cli.output import Output
     from attncli.cli.screen import Screen
-    from attncli.files.contents import Reading
+    from attncli.files.reading import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -211,7 +211,7 @@ layer_option = option(
 
 
 def _reading(*, as_dtype: str | None, **values: Any) -> "Reading":
-    from attncli.files.contents import Reading
+    from attncli.files.reading import Reading
 
     return Reading(as_bfloat16=as_dtype is not None, **values)
 
@@ -287,26 +287,9 @@ part_options = _bundle(
 )
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where results are to be written; falsy where nowhere.
+def _output(output: str | None, force: bool) -> "Output":
+    from attncli.cli.output import Output
 
-    Attributes
-    ----------
-    path : str or None
-        ``-`` is standard output.
-    force : bool
-        Replace an existing file.
-    """
-
-    path: str | None
-    force: bool
-
-    def __bool__(self) -> bool:
-        return self.path is not None
-
-
-def _output(output: str | None, force: bool) -> Output:
     if force and output is None:
         raise ParameterError("--force has no meaning without -o")
     return Output(output, force)

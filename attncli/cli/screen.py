@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console, RenderableType
 
+from attncli.arrays import Array
 from attncli.views.look import Look
 
 
@@ -98,7 +98,7 @@ class Screen:
             click.echo(message, err=True)
 
 
-def jsonable(array: NDArray[Any]) -> Any:
+def jsonable(array: Array) -> Any:
     """Turn an array into nested lists whose numbers read back exactly.
 
     JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity", "-Infinity".

@@ -8,7 +8,7 @@ from attncli.cli import options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
-    from attncli.files.contents import Reading
+    from attncli.files.reading import Reading
 
 
 @options.command(

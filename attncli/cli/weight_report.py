@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.text import Text
 
 from attncli import __version__
+from attncli.arrays import Array, Tokens
 from attncli.cli.screen import Screen, jsonable
 from attncli.cli.weight_source import WeightSource, choose
 from attncli.errors import AttnWarning, ParameterError
@@ -144,9 +144,7 @@ def _names(source: WeightSource, one: Selection) -> dict[str, int]:
     return names
 
 
-def _picture(
-    source: WeightSource, one: Selection, weights: NDArray[Any], look: Look
-) -> WeightMatrix:
+def _picture(source: WeightSource, one: Selection, weights: Array, look: Look) -> WeightMatrix:
     return WeightMatrix(
         "  ".join(f"{name} {number}" for name, number in _names(source, one).items()),
         weights,
@@ -155,11 +153,11 @@ def _picture(
     )
 
 
-def _tokens_of(tokens: NDArray[np.str_], item: int) -> NDArray[np.str_]:
+def _tokens_of(tokens: Tokens, item: int) -> Tokens:
     return tokens if tokens.ndim == 1 else tokens[item]
 
 
-def _load(source: WeightSource, one: Selection) -> NDArray[Any]:
+def _load(source: WeightSource, one: Selection) -> Array:
     """Load one matrix; warn of what weights never are."""
     weights = source.layers[one.layer].load(one.item, one.head)
     if weights.dtype.kind != "f":
@@ -170,7 +168,7 @@ def _load(source: WeightSource, one: Selection) -> NDArray[Any]:
     return weights
 
 
-def _oddities(weights: NDArray[Any]) -> Iterator[str]:
+def _oddities(weights: Array) -> Iterator[str]:
     if not weights.size:
         return
     least = float(weights.min())

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array, Tokens
 from attncli.attention import attention_weights
-from attncli.cli.problem import problem_in
+from attncli.cli.problem_files import problem_in
 from attncli.errors import DataError, ParameterError, ShapeError
-from attncli.files.contents import Reading, TensorFile, open_tensors
+from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.reading import Reading
 from attncli.tensors import axes_of, describe_shape
-
-Array = NDArray[Any]
 
 _TOKENS = {"T_dec": ("tokens_dec", "tokens"), "T_enc": ("tokens_enc", "tokens")}
 
@@ -62,7 +60,7 @@ class WeightSource:
     layers: dict[int, Layer]
     numbered: bool
     axes: tuple[str, ...]
-    tokens: dict[str, NDArray[np.str_]]
+    tokens: dict[str, Tokens]
 
 
 def find_weights(name: str, reading: Reading) -> WeightSource:
@@ -214,7 +212,7 @@ def _broadcast_masks(file: TensorFile, shape: tuple[int, int, int, int]) -> list
     return masks
 
 
-def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, NDArray[np.str_]]:
+def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tokens]:
     """The tokens of both axes; a plain ``tokens`` serves every axis of its length."""
     N, _, T_dec, T_enc = shape
     found = {}

@@ -2,42 +2,21 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array, Tokens
 from attncli.errors import DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import list_entries
+from attncli.files.reading import Reading
 from attncli.files.source import open_source
 
 _SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
 _OPTIONS = "options"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How files are to be read.
-
-    Attributes
-    ----------
-    max_memory : int or None
-        The most bytes one array may take when it is read; None: what there is.
-    allow_nonfinite : bool
-        Let NaN and Inf through.
-    as_bfloat16 : bool
-        Read raw two-byte elements as bfloat16.
-    rename : mapping of str to str
-        Our name of a tensor to the name that the file has for it.
-    """
-
-    max_memory: int | None = None
-    allow_nonfinite: bool = False
-    as_bfloat16: bool = False
-    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +45,7 @@ class TensorFile:
         """Return the shape of an array without loading it."""
         return self.entries[name].shape
 
-    def numbers(self, name: str, index: tuple[int, ...] = ()) -> NDArray[Any]:
+    def numbers(self, name: str, index: tuple[int, ...] = ()) -> Array:
         """Load an array of booleans, integers or floats, or the part of it at an index.
 
         Only that part is read where the file can be mapped, and only that part is checked.
@@ -88,7 +67,7 @@ class TensorFile:
             require_finite(array, where, self.label, minus_inf=name == "mask")
         return array
 
-    def tokens(self, name: str) -> NDArray[np.str_]:
+    def tokens(self, name: str) -> Tokens:
         """Load an array of tokens; byte strings are decoded, numbers (token ids) written out.
 
         Raises
@@ -159,8 +138,8 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
 
 
 def run_arrays(
-    options: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], tokens: Mapping[str, Any]
-) -> dict[str, NDArray[Any]]:
+    options: Mapping[str, Any], tensors: Mapping[str, Array], tokens: Mapping[str, Any]
+) -> dict[str, Array]:
     """Gather what a run file holds: tensors, tokens, and the options as JSON text.
 
     Examples

@@ -1,18 +1,14 @@
 """From the dtypes that files hold to numbers that can be computed with."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.errors import DataError, DtypeError
 
 _CHECKED_AT_ONCE = 1 << 20  # elements: a mapped array is never read whole
 
 
-def to_numbers(
-    array: NDArray[Any], name: str, where: str, *, as_bfloat16: bool = False
-) -> NDArray[Any]:
+def to_numbers(array: Array, name: str, where: str, *, as_bfloat16: bool = False) -> Array:
     """Return booleans, integers or floats in native byte order.
 
     Parameters
@@ -44,7 +40,7 @@ def to_numbers(
     raise DtypeError(f"{where}: {name} is {found}, expected real numbers")
 
 
-def widen_bfloat16(array: NDArray[Any]) -> NDArray[np.float32]:
+def widen_bfloat16(array: Array) -> Array:
     """Widen raw little-endian bfloat16 to float32: bfloat16 is float32's upper half.
 
     Examples
@@ -56,7 +52,7 @@ def widen_bfloat16(array: NDArray[Any]) -> NDArray[np.float32]:
     return bits.view(np.float32)
 
 
-def require_finite(array: NDArray[Any], name: str, where: str, *, minus_inf: bool = False) -> None:
+def require_finite(array: Array, name: str, where: str, *, minus_inf: bool = False) -> None:
     """Raise if an array holds NaN or Inf; −inf may be allowed, for floating masks.
 
     Raises

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from attncli.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,4 @@ class Entry:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    load: Callable[[int | None], NDArray[Any]]
+    load: Callable[[int | None], Array]

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from numpy.typing import NDArray
-
+from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files import npy, npz, safetensors
 from attncli.files.atomic import check_output, replacing
@@ -49,7 +48,7 @@ def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()
     check_output(path, force=force, inputs=inputs)
 
 
-def save(path: str, arrays: Mapping[str, NDArray[Any]], *, force: bool = False) -> None:
+def save(path: str, arrays: Mapping[str, Array], *, force: bool = False) -> None:
     """Write arrays to a file in the format of its ending, atomically.
 
     Parameters
@@ -77,7 +76,7 @@ def save(path: str, arrays: Mapping[str, NDArray[Any]], *, force: bool = False) 
             safetensors.write(stream, arrays)
 
 
-def save_to_stream(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+def save_to_stream(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     """Write arrays as .npz to a stream that need not be seekable."""
     npz.write(stream, arrays)
 

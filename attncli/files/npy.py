@@ -1,11 +1,11 @@
 """The .npy format: one array."""
 
 import warnings
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
 from attncli.files.preflight import Header, read_npy_header
@@ -21,7 +21,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         message = f"{source.label}: the {extra} bytes behind the array are ignored"
         warnings.warn(message, AttnWarning, stacklevel=2)
 
-    def load(max_memory: int | None) -> NDArray[Any]:
+    def load(max_memory: int | None) -> Array:
         if source.path is not None:
             return map_array(source, header, header.offset)
         require(header.nbytes, source.label, max_memory)
@@ -31,7 +31,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     return {"": Entry(header.shape, header.dtype, load)}
 
 
-def map_array(source: Source, header: Header, offset: int) -> NDArray[Any]:
+def map_array(source: Source, header: Header, offset: int) -> Array:
     """Map the data of an array in a file into memory, read-only; pages are read when touched."""
     assert source.path is not None
     if header.nbytes == 0:  # nothing to map
@@ -49,7 +49,7 @@ def map_array(source: Source, header: Header, offset: int) -> NDArray[Any]:
         raise FileError(f"{source.label}: cannot be mapped into memory: {error}") from None
 
 
-def array_from_bytes(data: bytes | memoryview, header: Header) -> NDArray[Any]:
+def array_from_bytes(data: bytes | memoryview, header: Header) -> Array:
     """Read the data of an array that is in memory already."""
     if header.dtype.itemsize == 0:
         return np.zeros(header.shape, header.dtype)
@@ -57,6 +57,6 @@ def array_from_bytes(data: bytes | memoryview, header: Header) -> NDArray[Any]:
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
-def write(stream: BinaryIO, array: NDArray[Any]) -> None:
+def write(stream: BinaryIO, array: Array) -> None:
     """Write one array as .npy."""
     np.lib.format.write_array(stream, array, allow_pickle=False)

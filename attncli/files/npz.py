@@ -5,11 +5,11 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
 from attncli.files.npy import array_from_bytes, map_array
@@ -79,7 +79,7 @@ def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
             raise
         raise _damaged(where, error) from None
 
-    def load(max_memory: int | None) -> NDArray[Any]:
+    def load(max_memory: int | None) -> Array:
         stored = member.compress_type == zipfile.ZIP_STORED
         if source.path is not None and stored and header.nbytes >= _MAP_FROM:
             return map_array(source, header, _data_offset(source, member, where) + header.offset)
@@ -104,9 +104,7 @@ def _data_offset(source: Source, member: zipfile.ZipInfo, where: str) -> int:
     return offset
 
 
-def _read_member(
-    source: Source, member: zipfile.ZipInfo, header: Header, where: str
-) -> NDArray[Any]:
+def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where: str) -> Array:
     try:
         with (
             source.open() as raw,
@@ -128,7 +126,7 @@ def _damaged(where: str, error: Exception) -> FileError:
     return FileError(f"{where}: damaged or truncated archive ({reason})")
 
 
-def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     """Write arrays as an uncompressed .npz: its members can be mapped."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files.dtypes import widen_bfloat16
 from attncli.files.entries import Entry
@@ -74,7 +74,7 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
         raise FileError(f"{source.label}: {name} is {code}, expected one of {known}")
     header = Header(shape, np.dtype(_DTYPES[code]), False, start + field["data_offsets"][0])
 
-    def load(max_memory: int | None) -> NDArray[Any]:
+    def load(max_memory: int | None) -> Array:
         if source.path is not None:
             array = map_array(source, header, header.offset)
         else:
@@ -94,7 +94,7 @@ def _text_entry(text: str) -> Entry:
     return Entry(array.shape, array.dtype, lambda max_memory: array)
 
 
-def write(stream: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     """Write arrays as .safetensors; arrays of strings go to the metadata."""
     library = _library(".safetensors")
     from safetensors.numpy import save

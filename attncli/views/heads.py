@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import RenderableType
 
+from attncli.arrays import Array
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.records import Column, draw_records
@@ -37,7 +36,7 @@ class HeadStatistics:
     previous: float
 
 
-def head_statistics(weights: NDArray[Any]) -> tuple[float, float, float, float, float]:
+def head_statistics(weights: Array) -> tuple[float, float, float, float, float]:
     """Compute entropy (bits), maximum, and the mean weight on first, diagonal and previous key.
 
     Examples

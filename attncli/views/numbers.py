@@ -1,9 +1,8 @@
 """Numbers as text: aligned and short on a terminal, to the last digit elsewhere."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from attncli.arrays import Array
 
 DEFAULT_PRECISION = 4
 
@@ -11,7 +10,7 @@ _LARGEST_FIXED = 1e5
 _SMALLEST_FIXED = 1e-3
 
 
-def format_array(array: NDArray[Any], precision: int | None) -> list[str]:
+def format_array(array: Array, precision: int | None) -> list[str]:
     """Write the elements of an array, in order, all in one notation.
 
     Parameters
@@ -42,7 +41,7 @@ def format_array(array: NDArray[Any], precision: int | None) -> list[str]:
     return [_without_minus_zero(f"{value:.{precision}{notation}}") for value in values]
 
 
-def reads_well_fixed(array: NDArray[Any], precision: int) -> bool:
+def reads_well_fixed(array: Array, precision: int) -> bool:
     """Tell whether fixed notation shows the numbers, rather than zeros or a row of digits."""
     magnitudes = np.abs(array[np.isfinite(array)])
     largest = float(magnitudes.max()) if magnitudes.size else 0.0

@@ -1,11 +1,9 @@
 """How dark a number is: from values to levels, characters and colours."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from rich.style import Style
 
+from attncli.arrays import Array
 from attncli.views.look import Look
 
 LEVELS = 64
@@ -30,7 +28,7 @@ _BLOCKS = " ░▒▓█"
 _ASCII_RAMP = " .:-=+*#%@"
 
 
-def levels(values: NDArray[Any], top: float, steps: int) -> NDArray[np.intp]:
+def levels(values: Array, top: float, steps: int) -> Array:
     """Put values between 0 and `top` on so many steps.
 
     Values outside are put on the first or the last step, NaN on the first.
@@ -38,7 +36,7 @@ def levels(values: NDArray[Any], top: float, steps: int) -> NDArray[np.intp]:
     Examples
     --------
     >>> levels(np.array([0.0, 0.49, 0.5, 1.0, 2.0, np.nan]), 1.0, 3)
-    array([0, 0, 1, 2, 2, 0])
+    array([0, 1, 1, 2, 2, 0])
     """
     top = top if top > 0 else 1.0
     share = np.nan_to_num(np.asarray(values, np.float64) / top, nan=0.0, posinf=1.0, neginf=0.0)
@@ -50,7 +48,7 @@ def ramp(look: Look) -> str:
     return _BLOCKS if look.unicode else _ASCII_RAMP
 
 
-def brightest(values: NDArray[Any]) -> float:
+def brightest(values: Array) -> float:
     """Give the number that the last level stands for: the largest there is.
 
     Examples
@@ -62,7 +60,7 @@ def brightest(values: NDArray[Any]) -> float:
     return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
 
 
-def shade(values: NDArray[Any]) -> list[list[Style]]:
+def shade(values: Array) -> list[list[Style]]:
     """Give every number of a matrix the style of its shade."""
     palette = shade_styles()
     steps = levels(values, brightest(values), LEVELS)

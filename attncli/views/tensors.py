@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.columns import Columns
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
+from attncli.arrays import Array, Tokens
 from attncli.tensors import describe_shape
 from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
@@ -29,7 +26,7 @@ _CORNER = (3, 4)
 _LONGEST_LABEL = 16
 
 
-def title(name: str, array: NDArray[Any], axes: tuple[str, ...] | None, look: Look) -> Text:
+def title(name: str, array: Array, axes: tuple[str, ...] | None, look: Look) -> Text:
     """Name a tensor, with its shape, axes and dtype."""
     text = Text(safe(name, look), "bold")
     text.append(f"  {describe_shape(array.shape, axes)}  {array.dtype}", "not bold dim")
@@ -38,11 +35,11 @@ def title(name: str, array: NDArray[Any], axes: tuple[str, ...] | None, look: Lo
 
 def draw_tensor(
     name: str,
-    array: NDArray[Any],
+    array: Array,
     axes: tuple[str, ...] | None,
     look: Look,
     *,
-    tokens: Mapping[str, NDArray[np.str_]] | None = None,
+    tokens: Mapping[str, Tokens] | None = None,
     precision: int | None = None,
     full: bool = False,
 ) -> RenderableType:
@@ -78,10 +75,10 @@ def draw_tensor(
 
 
 def _matrices(
-    array: NDArray[Any],
+    array: Array,
     axes: tuple[str, ...] | None,
     look: Look,
-    tokens: Mapping[str, NDArray[np.str_]],
+    tokens: Mapping[str, Tokens],
     precision: int | None,
     shaded: bool,
 ) -> list[RenderableType]:
@@ -114,7 +111,7 @@ def _matrices(
 def axis_labels(
     axis: str,
     size: int,
-    tokens: Mapping[str, NDArray[np.str_]],
+    tokens: Mapping[str, Tokens],
     item: int | None,
     look: Look,
 ) -> list[str]:
@@ -130,10 +127,13 @@ def axis_labels(
 def _arranged(pictures: Sequence[RenderableType], look: Look) -> RenderableType:
     if look.plain or len(pictures) == 1:
         return Group(*(part for picture in pictures for part in (picture, "")))
+    from rich.columns import Columns  # not needed, and not loaded, when piped
+    from rich.padding import Padding
+
     return Columns([Padding(picture, (0, 4, 1, 0)) for picture in pictures])
 
 
-def _summary(array: NDArray[Any], precision: int | None) -> RenderableType:
+def _summary(array: Array, precision: int | None) -> RenderableType:
     values = array.astype(np.float64, copy=False)
     statistics = {
         "min": values.min(),
@@ -148,7 +148,7 @@ def _summary(array: NDArray[Any], precision: int | None) -> RenderableType:
     return line
 
 
-def _corner(array: NDArray[Any], precision: int | None, look: Look, more: str) -> RenderableType:
+def _corner(array: Array, precision: int | None, look: Look, more: str) -> RenderableType:
     """Draw the first few rows and columns, saying so."""
     rows = array[(0,) * (array.ndim - 2)] if array.ndim > 2 else np.atleast_2d(array)
     part = rows[: _CORNER[0], : _CORNER[1]]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from attncli.arrays import Array
 from attncli.views.labels import shorten
 from attncli.views.look import Look
 from attncli.views.matrix import HEADING_STYLE, LABEL_STYLE, Matrix
@@ -38,7 +37,7 @@ class WeightMatrix:
     """
 
     heading: str
-    weights: NDArray[Any]
+    weights: Array
     rows: Sequence[str]
     columns: Sequence[str]
 
@@ -75,7 +74,7 @@ def draw_strongest(
     return Group(*_heading(picture), *lines, "")
 
 
-def strongest(weights: NDArray[Any], count: int) -> NDArray[np.intp]:
+def strongest(weights: Array, count: int) -> Array:
     """Give the columns of the `count` largest weights of every row, largest first.
 
     Of equal weights the earlier column comes first.
@@ -138,7 +137,7 @@ def _cells(picture: WeightMatrix, look: Look) -> list[RenderableType]:
     return parts
 
 
-def shaded(values: NDArray[Any], top: float, cell: int, look: Look) -> Text:
+def shaded(values: Array, top: float, cell: int, look: Look) -> Text:
     """Draw numbers between 0 and `top` as shaded cells of `cell` columns each."""
     text = Text()
     if look.color:

@@ -1,0 +1,99 @@
+"""The file that ``-o`` names: checked before any work, written at the end."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from attncli.arrays import Array, Tokens
+from attncli.cli.screen import Screen
+from attncli.errors import FileError, ParameterError
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results are to be written.
+
+    Attributes
+    ----------
+    path : str or None
+        ``-`` is standard output, None nowhere.
+    force : bool
+        Replace an existing file.
+    """
+
+    path: str | None
+    force: bool
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the file takes the place of the tables on standard output."""
+        return self.path == "-"
+
+    def check(self, inputs: Iterable[str | None], screen: Screen) -> None:
+        """Say before any work whether the output could be written.
+
+        Raises
+        ------
+        FileError, ParameterError
+        """
+        if self.path is None:
+            return
+        if self.is_stdout:
+            if screen.as_json:
+                raise ParameterError("-o - and --json would both write to standard output")
+            if sys.stdout.isatty():
+                raise FileError("standard output is a terminal, and a run file is binary")
+            return
+        from attncli.files.formats import check_target
+
+        files = tuple(name for name in inputs if name is not None and name != "-")
+        check_target(self.path, force=self.force, inputs=files)
+
+    def write(
+        self,
+        options: Mapping[str, Any],
+        tensors: Mapping[str, Array],
+        tokens: Mapping[str, Tokens],
+        screen: Screen,
+        *,
+        main: str | None = None,
+    ) -> None:
+        """Write the run file, if there is to be one.
+
+        Parameters
+        ----------
+        options : mapping
+            What the file says of the run.
+        tensors, tokens : mapping of str to ndarray
+        screen : Screen
+            Where to say that it was written.
+        main : str, optional
+            The tensor that goes into a file that holds but one; without it, such a file is refused.
+
+        Raises
+        ------
+        FileError
+        """
+        if self.path is None:
+            return
+        from attncli.files.contents import run_arrays
+        from attncli.files.formats import save, save_to_stream
+
+        arrays = run_arrays(options, tensors, tokens)
+        if self.is_stdout:
+            save_to_stream(sys.stdout.buffer, arrays)
+            sys.stdout.buffer.flush()
+            return
+        what = "the run"
+        if self.path.lower().endswith(".npy"):
+            if main is None:
+                raise FileError(
+                    f"{self.path}: an .npy file holds one array, and there are several results",
+                    hint="write an .npz file",
+                )
+            arrays, what = {main: tensors[main]}, main
+        save(self.path, arrays, force=self.force)
+        screen.note(f"wrote {what} to {click.format_filename(self.path)}")
