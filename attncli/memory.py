@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from attncli.errors import MemoryLimitError
 
@@ -96,6 +95,7 @@ def _limits() -> Iterator[int]:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        with open(path, encoding="ascii") as file:
+            return file.read()
     except (OSError, ValueError):
         return ""

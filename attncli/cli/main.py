@@ -87,6 +87,10 @@ def attn() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    # Before NumPy is imported, when its BLAS reads them: parallel work is divided over (batch, head,
+    # query block), and workers whose BLAS starts threads of its own get in each other's way.
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _terminate)
     sys.exit(run(sys.argv[1:]))

@@ -1,9 +1,7 @@
 """Standard output and standard error: results as rich renderables or JSON, and notes."""
 
 import io
-import json
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +45,8 @@ class Screen:
         color = self._color_system in ("256", "truecolor")
         if not _is_terminal():
             return Look.piped(color=color, encoding=encoding)
+        import shutil
+
         width = shutil.get_terminal_size().columns
         return Look.terminal(width, color=color, encoding=encoding)
 
@@ -85,6 +85,8 @@ class Screen:
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""
         if not self.quiet:
+            import json
+
             click.echo(json.dumps(value, ensure_ascii=True, allow_nan=False))
 
     def note(self, message: str) -> None:
