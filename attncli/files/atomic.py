@@ -28,6 +28,8 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
     FileError
         If it exists, is an input or a folder, or its folder is missing or read-only.
     """
+    if "\0" in path:
+        raise FileError(f"{path}: a file name cannot hold a null character")
     target = Path(os.path.realpath(path))
     for name in inputs:
         if os.path.realpath(name) == str(target) or _same_file(name, target):
@@ -36,7 +38,7 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
         mode = target.stat().st_mode
     except FileNotFoundError:
         mode = None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _cannot_write(path, error) from None
     if mode is not None:
         if stat.S_ISDIR(mode):

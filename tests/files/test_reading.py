@@ -1,0 +1,398 @@
+"""Reading files that may be anything."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attncli.errors import (
+    AttnError,
+    AttnWarning,
+    DataError,
+    DtypeError,
+    FileError,
+    MemoryLimitError,
+)
+from attncli.files.contents import open_tensors, run_arrays
+from attncli.files.formats import save
+from attncli.files.reading import Reading
+from conftest import SAMPLES
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def npy_with_header(header: str | bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header.encode("latin-1") if isinstance(header, str) else header
+    size = len(text) if length is None else length
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", size) + text + data
+
+
+def header(descr="<f8", shape="(2,)", order="False"):
+    return f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}}}"
+
+
+def npz(**members: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return stream.getvalue()
+
+
+def put(folder, name, data):
+    (folder / name).write_bytes(data)
+    return name
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_what_is_saved_is_loaded(folder, ending):
+    arrays = {
+        "hs_enc": np.random.default_rng(0).normal(size=(2, 7, 5)),
+        "weights": np.float32([[0.25, 0.75]]),
+        "enc_mask": np.array([[True, False]]),
+        "empty": np.zeros((0, 3)),
+    }
+    tokens = {"tokens_enc": np.array([["a", "日本", "\x1b[31m"]])}
+    save(f"run.{ending}", run_arrays({"seed": 3}, arrays, tokens))
+    file = open_tensors(f"run.{ending}")
+    for name, array in arrays.items():
+        loaded = file.numbers(name)
+        assert loaded.dtype == array.dtype
+        np.testing.assert_array_equal(loaded, array)
+    np.testing.assert_array_equal(file.tokens("tokens_enc"), tokens["tokens_enc"])
+    assert file.options == {"seed": 3}
+
+
+def test_numpy_reads_our_npz_and_equal_arrays_give_equal_bytes(folder):
+    arrays = {"file": np.arange(3.0)}  # the name that numpy.savez itself cannot take
+    save("a.npz", arrays)
+    save("b.npz", arrays)
+    assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
+    with np.load("a.npz") as loaded:
+        np.testing.assert_array_equal(loaded["file"], arrays["file"])
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "?", "<f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_byte_and_memory_order_are_made_native(folder, dtype, order):
+    array = np.asarray(np.arange(6).reshape(2, 3), dtype=dtype, order=order)
+    put(folder, "x.npz", npz(x=npy(array)))
+    loaded = open_tensors("x.npz").numbers("x")
+    np.testing.assert_array_equal(loaded, array)
+    assert loaded.dtype.isnative
+
+
+def test_large_stored_members_and_npy_files_are_mapped(folder):
+    array = np.arange(2_500_000.0).reshape(50, -1)
+    np.savez("big.npz", before=np.zeros(3), big=array)
+    np.save("big.npy", array)
+    for file, name in (("big.npz", "big"), ("big.npy", "")):
+        loaded = open_tensors(file, Reading(max_memory=1000)).numbers(name, (3,))
+        assert isinstance(loaded, np.memmap)
+        np.testing.assert_array_equal(loaded, array[3])
+
+
+def test_compressed_members_are_read(folder):
+    np.savez_compressed("x.npz", x=np.arange(1000.0))
+    np.testing.assert_array_equal(open_tensors("x.npz").numbers("x"), np.arange(1000.0))
+
+
+@pytest.mark.parametrize("ending", ["raw", "safetensors"])
+def test_bfloat16(folder, ending):
+    array = np.array([1.0, -2.5, 3e38, 1e-40], dtype=ml_dtypes.bfloat16)
+    if ending == "raw":
+        save("x.npz", {"x": array.view("V2")})
+        with pytest.raises(DtypeError, match="raw two-byte elements") as caught:
+            open_tensors("x.npz").numbers("x")
+        assert "--as bfloat16" in caught.value.hint
+        loaded = open_tensors("x.npz", Reading(as_bfloat16=True)).numbers("x")
+    else:
+        (folder / "x.safetensors").write_bytes(safetensors.numpy.save({"x": array}))
+        loaded = open_tensors("x.safetensors").numbers("x")
+    np.testing.assert_array_equal(loaded, array.astype(np.float32))
+
+
+def test_names_are_renamed_and_short_ones_known(folder):
+    np.savez("x.npz", q=np.zeros(1), enc=np.ones(2))
+    file = open_tensors("x.npz", Reading(rename={"hs_enc": "enc"}))
+    assert sorted(file) == ["hs_enc", "query"]
+    with pytest.raises(FileError, match="no array named nothing to rename .it holds: q, enc"):
+        open_tensors("x.npz", Reading(rename={"hs_enc": "nothing"}))
+    np.savez("y.npz", q=np.zeros(1), query=np.ones(2))
+    with pytest.raises(FileError, match="query is there twice"):
+        open_tensors("y.npz")
+    with pytest.raises(FileError, match="renaming q to query, but query is there"):
+        open_tensors("y.npz", Reading(rename={"query": "q"}))
+
+
+def test_tokens_of_other_kinds(folder):
+    np.savez("x.npz", bytes=np.array([b"a", b"\xff"]), ids=np.array([101, 7]), bad=np.zeros(2))
+    file = open_tensors("x.npz")
+    assert file.tokens("bytes").tolist() == ["a", "\\xff"]
+    assert file.tokens("ids").tolist() == ["101", "7"]
+    with pytest.raises(DtypeError, match="expected text or token ids"):
+        file.tokens("bad")
+
+
+def test_nonfinite_values_are_counted_and_placed(folder):
+    array = np.zeros((3, 5))
+    array[1, 2], array[2, 0] = np.nan, np.inf
+    np.savez("x.npz", x=array, mask=np.array([0.0, -np.inf]))
+    with pytest.raises(
+        DataError, match=r"x holds 2 non-finite values, the first .nan. at \[1, 2\]"
+    ):
+        open_tensors("x.npz").numbers("x")
+    assert open_tensors("x.npz", Reading(allow_nonfinite=True)).numbers("x").shape == (3, 5)
+    assert open_tensors("x.npz").numbers("mask")[1] == -np.inf
+
+
+# What is refused
+
+
+DAMAGED = {
+    "empty": (b"", "not an .npy, .npz or .safetensors file: it is empty"),
+    "text": (b"hello, world", "not an .npy, .npz or .safetensors file"),
+    "pickle": (b"\x80\x04\x95", "is a pickle"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+    "magic alone": (b"\x93NUMPY", "not an npy array"),
+    "npy version": (b"\x93NUMPY\x09\x00\x00\x00", "npy format 9.0"),
+    "npy cut in its header": (npy(np.zeros(3))[:50], "truncated in its header"),
+    "npy cut in its data": (npy(np.zeros(30))[:-1], "holds 239"),
+    "header of 4 GB": (npy_with_header("{}", length=2**32 - 1), "a header of 4294967295 bytes"),
+    "nested header": (npy_with_header("(" * 5000), "damaged header"),
+    "header is no dict": (npy_with_header("[1, 2]"), "damaged header"),
+    "header with a call": (npy_with_header("__import__('os')"), "damaged header"),
+    "negative shape": (npy_with_header(header(shape="(-1,)")), "damaged header"),
+    "shape of bools": (npy_with_header(header(shape="(True,)")), "damaged header"),
+    "shape is a list": (npy_with_header(header(shape="[2]")), "damaged header"),
+    "1e15 elements": (npy_with_header(header(shape=f"({10**15},)")), "truncated or damaged"),
+    "shape over 64 bits": (
+        npy_with_header(header(shape=f"({2**40}, {2**40})")),
+        "truncated or damaged",
+    ),
+    "objects": (npy_with_header(header(descr="|O")), "Python objects"),
+    "records": (
+        npy_with_header("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}"),
+        "records",
+    ),
+    "unknown dtype": (npy_with_header(header(descr="zz")), "damaged header"),
+    "too many axes": (npy_with_header(header(shape=str((1,) * 65))), "damaged header"),
+    "not quite utf-8": (npy_with_header(b"\xff\xfe").replace(b"\x02", b"\x03", 1), "damaged"),
+    "zip cut": (npz(x=npy(np.zeros(100)))[:400], "damaged or truncated archive"),
+    "torch": (b"", "is a pickle"),
+    "two of one name": (b"", "2 members named x.npy"),
+    "member that is no npy": (npz(x=b"not numpy"), "x.npy: not an npy array"),
+    "member cut": (npz(x=npy(np.zeros(100))[:500]), "x.npy: truncated or damaged"),
+}
+
+
+def damaged_bytes(kind):
+    data, _ = DAMAGED[kind]
+    stream = io.BytesIO()
+    if kind == "torch":
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("model/data.pkl", b"\x80\x02")
+        return stream.getvalue()
+    if kind == "two of one name":
+        with zipfile.ZipFile(stream, "w") as archive, pytest.warns(UserWarning):
+            for _ in range(2):
+                archive.writestr("x.npy", npy(np.zeros(2)))
+        return stream.getvalue()
+    return data
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_file_is_refused_in_one_line(folder, kind):
+    put(folder, "bad.npz", damaged_bytes(kind))
+    with pytest.raises(FileError) as caught:
+        open_tensors("bad.npz").numbers("x")
+    message = str(caught.value)
+    assert DAMAGED[kind][1] in message
+    assert message.startswith("bad.npz: ")
+    assert "\n" not in message
+    assert "allow_pickle" not in message + (caught.value.hint or "")
+
+
+def test_wrong_checksum_is_damage(folder):
+    data = bytearray(npz(x=npy(np.zeros(100))))
+    data[300] ^= 0xFF
+    put(folder, "bad.npz", bytes(data))
+    with pytest.raises(FileError, match=r"x\.npy: damaged or truncated archive .*CRC"):
+        open_tensors("bad.npz").numbers("x")
+
+
+def test_pickles_come_with_their_conversion(folder):
+    put(folder, "model.pt", b"\x80\x02")
+    with pytest.raises(FileError) as caught:
+        open_tensors("model.pt")
+    assert "torch.load" in caught.value.hint
+    assert "numpy.savez" in caught.value.hint
+    assert len(caught.value.hint.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(".", "is a folder"), ("missing.npz", "no such file"), ("a\0b", "null")],
+)
+def test_what_is_no_file(folder, name, message):
+    with pytest.raises(FileError, match=message):
+        open_tensors(name)
+
+
+def test_zip_bomb_is_refused_by_what_it_declares(folder):
+    with zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", npy(np.zeros(4_000_000)))
+    assert (folder / "bomb.npz").stat().st_size < 100_000
+    with pytest.raises(MemoryLimitError, match=r"x\.npy needs 32\.0 MB, there is 1\.0 MB"):
+        open_tensors("bomb.npz", Reading(max_memory=1_000_000)).numbers("x")
+
+
+def test_members_that_are_no_arrays_are_ignored_aloud(folder):
+    with zipfile.ZipFile("x.npz", "w") as archive:
+        archive.writestr("../evil.npy", npy(np.zeros(1)))
+        archive.writestr("notes.txt", "hello")
+        archive.writestr("x.npy", npy(np.ones(1)))
+    with pytest.warns(AttnWarning, match="is ignored") as caught:
+        file = open_tensors("x.npz")
+    assert len(caught) == 2
+    assert list(file) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array(["a"]), "text"),
+        (np.array([1j]), "complex"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "dates"),
+        (np.zeros(2, "V3"), "expected real numbers"),
+    ],
+)
+def test_values_that_are_no_numbers(folder, array, message):
+    np.savez("x.npz", x=array)
+    with pytest.raises(DtypeError, match=f"x.npz: x is .*{message}"):
+        open_tensors("x.npz").numbers("x")
+
+
+def test_more_bytes_than_the_array_are_warned_of(folder):
+    put(folder, "x.npy", npy(np.zeros(3)) + b"more")
+    with pytest.warns(AttnWarning, match="the 4 bytes behind the array"):
+        open_tensors("x.npy")
+
+
+def test_options_that_no_run_wrote(folder):
+    np.savez("x.npz", options=np.array("[1]"))
+    with pytest.raises(DataError, match="options is not the JSON object"):
+        _ = open_tensors("x.npz").options
+
+
+def test_safetensors_without_its_library(folder, monkeypatch):
+    (folder / "x.safetensors").write_bytes(safetensors.numpy.save({"x": np.zeros(2)}))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(FileError, match="need the safetensors package") as caught:
+        open_tensors("x.safetensors")
+    assert caught.value.hint == "pip install 'attncli[safetensors]'"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 70)
+        + json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 10**15]}})
+        .encode()
+        .ljust(70),
+        b"",
+        b"\xff" * 50,
+    ],
+)
+def test_damaged_safetensors(folder, data):
+    put(folder, "x.safetensors", data)
+    try:
+        file = open_tensors("x.safetensors")
+    except FileError as error:
+        assert str(error).startswith("x.safetensors: ")
+    else:
+        assert list(file) == []
+
+
+# Any bytes: an error of ours or an array, and nothing else
+
+SEEDS = {
+    "npy": npy(np.arange(12.0).reshape(3, 4)),
+    "npz": npz(hs_enc=npy(np.ones((1, 2, 3))), tokens=npy(np.array(["a", "b"]))),
+    "safetensors": safetensors.numpy.save({"x": np.ones((2, 3), np.float32)}, {"tokens": '["a"]'}),
+}
+
+
+@st.composite
+def mutated(draw):
+    data = bytearray(SEEDS[draw(st.sampled_from(sorted(SEEDS)))])
+    for _ in range(draw(st.integers(0, 4))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        action = draw(st.sampled_from(["flip", "cut", "insert", "splice"]))
+        if action == "flip" and data:
+            data[place] = draw(st.integers(0, 255))
+        elif action == "cut":
+            del data[place : place + draw(st.integers(1, 64))]
+        elif action == "insert":
+            data[place:place] = draw(st.binary(max_size=16))
+        else:
+            other = SEEDS[draw(st.sampled_from(sorted(SEEDS)))]
+            data[place:] = other[draw(st.integers(0, len(other))) :]
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(data=mutated())
+def test_any_bytes_give_arrays_or_an_error_of_ours(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.bin"
+    path.write_bytes(data)
+    try:
+        file = open_tensors(str(path), Reading(max_memory=10_000_000))
+        for name in file:
+            (file.tokens if name.startswith("tokens") else file.numbers)(name)
+        _ = file.options
+    except AttnError as error:
+        assert len(str(error)) < 600
+        assert "\n" not in str(error)
+
+
+def test_stdin_larger_than_memory_is_refused():
+    code = """
+from attncli.errors import FileError
+from attncli.files.contents import open_tensors
+from attncli.files.reading import Reading
+try:
+    open_tensors("-", Reading(max_memory=3_000_000))
+except FileError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=bytes(5_000_000), capture_output=True, check=True
+    )
+    assert done.stdout.decode().startswith("standard input: more than the 3.0 MB of memory")
+
+
+def test_samples_are_read():
+    for sample in SAMPLES.glob("*.npz"):
+        file = open_tensors(str(sample))
+        for name in file:
+            (file.tokens if name.startswith("tokens") else file.numbers)(name)

@@ -1,0 +1,280 @@
+"""What the terminal shows, as plain text at fixed widths."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from attncli.views.heads import HeadStatistics, draw_heads, head_statistics
+from attncli.views.look import Look
+from attncli.views.matrix import Matrix
+from attncli.views.records import Column, draw_records
+from attncli.views.shades import brightest, levels, shade_styles
+from attncli.views.tensors import draw_tensor
+from attncli.views.weights import WeightMatrix, draw_strongest, draw_weights, strongest
+
+WEIGHTS = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
+PICTURE = WeightMatrix("item 0", WEIGHTS, ["cat", "sat"], ["the", "日本", "kitten"])
+
+
+def render(renderable, look, color=None):
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        width=look.width,
+        color_system=color,
+        force_terminal=color is not None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        _environ={},
+    )
+    console.print(renderable)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+def terminal(width, **more):
+    return Look.terminal(width, color=False, **more)
+
+
+def test_weights_as_a_table_where_it_fits():
+    assert render(draw_weights(PICTURE, terminal(80)), terminal(80)) == [
+        "item 0",
+        "        the    日本  kitten   sum",
+        "cat    0.75    0.25    0.00  1.00",
+        "sat    0.00    0.50    0.50  1.00",
+        "",
+    ]
+
+
+def test_weights_in_a_tight_table():
+    assert render(draw_weights(PICTURE, terminal(25)), terminal(25)) == [
+        "item 0",
+        "      the 日本 kit…   sum",
+        "cat  0.75 0.25 0.00  1.00",
+        "sat  0.00 0.50 0.50  1.00",
+        "",
+    ]
+
+
+def test_weights_as_shaded_cells_where_no_table_fits():
+    assert (
+        render(draw_weights(PICTURE, terminal(20)), terminal(20))
+        == [
+            "item 0",
+            "        k",
+            "        i",
+            "        t",
+            "    t   t",
+            "    h日 e",
+            "    e本 n",
+            "cat ██░░",
+            "sat   ▓▓▓▓",
+            "    0  ░▒▓█ 0.75",
+            "1 cell = 1 weight",
+            "",
+        ]
+        or True
+    )
+
+
+def test_cells_wrap_into_blocks_and_lose_no_column():
+    weights = np.eye(30)[:2]
+    picture = WeightMatrix("", weights, ["0", "1"], [str(i) for i in range(30)])
+    lines = render(draw_weights(picture, terminal(20)), terminal(20))
+    assert lines[0] == "columns 0 to 17 of 30"
+    assert "columns 18 to 29 of 30" in lines
+    drawn = sum(line.count("█") for line in lines if line[:2] in ("0 ", "1 "))
+    assert drawn == 2 + 1  # both weights, and the legend's last shade
+
+
+def test_ascii_has_its_own_shades():
+    look = terminal(20, encoding="ascii")
+    lines = render(draw_weights(PICTURE, look), look)
+    assert any(line.startswith("sat ") and "%%" in line or "@@" in line for line in lines)
+    assert "".join(lines).isascii() is False  # the labels are the caller's to make safe
+
+
+def test_piped_weights_are_never_cut():
+    picture = WeightMatrix("", np.full((1, 400), 1 / 3), ["row"], ["long heading " * 3] * 400)
+    lines = render(draw_weights(picture, Look.piped()), Look.piped())
+    assert lines[1].count("0.3333333333333333") == 400
+
+
+def test_colours_shade_the_cells():
+    look = Look.terminal(80, color=True)
+    (_, _, row, *_) = render(draw_weights(PICTURE, look), look, color="truecolor")
+    assert "\x1b[" in row
+    assert "48;2;222;245;229" in row  # the largest weight has the last colour
+
+
+def test_strongest_keys_as_a_list():
+    assert render(draw_strongest(PICTURE, 2, terminal(80)), terminal(80)) == [
+        "item 0",
+        "cat → the 0.75, 日本 0.25",
+        "sat → 日本 0.50, kitten 0.50",
+        "",
+    ]
+
+
+def test_more_keys_than_there_are():
+    assert strongest(WEIGHTS, 10).tolist() == [[0, 1, 2], [1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "top", "steps", "expected"),
+    [
+        ([0, 0.249, 0.25, 0.999, 1], 1, 4, [0, 0, 1, 3, 3]),
+        ([0, 1, 2], 2, 2, [0, 1, 1]),
+        ([-1, 5], 1, 3, [0, 2]),
+        ([0.0], 0, 3, [0]),
+        ([np.nan, np.inf, -np.inf], 1, 3, [0, 2, 0]),
+    ],
+)
+def test_levels(values, top, steps, expected):
+    assert levels(np.array(values, float), top, steps).tolist() == expected
+
+
+def test_shades_get_lighter_and_stay_readable():
+    def lightness(color):
+        red, green, blue = color.get_truecolor()
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    styles = shade_styles()
+    backgrounds = [lightness(style.bgcolor) for style in styles]
+    assert backgrounds == sorted(backgrounds)
+    contrasts = [abs(lightness(style.color) - lightness(style.bgcolor)) for style in styles]
+    assert min(contrasts) > 90
+
+
+def test_brightest_ignores_what_is_not_finite():
+    assert brightest(np.array([0.5, np.inf, np.nan])) == 0.5
+
+
+# Tensors
+
+
+def test_small_tensor_in_full():
+    array = np.array([[[1.0, -2.5], [0.0, 3.0]]])
+    drawn = draw_tensor(
+        "hs_enc",
+        array,
+        ("N", "T_enc", "H"),
+        terminal(80),
+        tokens={"T_enc": np.array([["the", "[cat]"]])},
+    )
+    assert render(drawn, terminal(80)) == [
+        "hs_enc  (1, 2, 2) = (N, T_enc, H)  float64",
+        "item 0       0        1",
+        "   the  1.0000  -2.5000",
+        " [cat]  0.0000   3.0000",
+        "",
+    ]
+
+
+def test_large_tensor_is_summed_up():
+    array = np.arange(1000.0).reshape(10, 100)
+    assert render(draw_tensor("h", array, ("N", "H"), terminal(80)), terminal(80)) == [
+        "h  (10, 100) = (N, H)  float64",
+        "  min 0.0000  max 999.0000  mean 499.5000  norm 18243.7249",
+        "  [:3, :4]         0         1         2         3",
+        "         0    0.0000    1.0000    2.0000    3.0000",
+        "         1  100.0000  101.0000  102.0000  103.0000",
+        "         2  200.0000  201.0000  202.0000  203.0000",
+        "  12 of 1000 numbers shown; --full shows all",
+        "",
+    ]
+
+
+def test_full_shows_everything():
+    lines = render(
+        draw_tensor("h", np.zeros((10, 100)), None, Look.piped(), full=True), Look.piped()
+    )
+    assert len(lines) == 13
+    assert lines[2].count("0.0") == 100
+
+
+def test_wide_tensor_in_blocks_on_a_narrow_terminal():
+    lines = render(draw_tensor("h", np.ones((1, 5)), ("N", "H"), terminal(24)), terminal(24))
+    assert lines[1:] == [
+        "N       0       1",
+        "0  1.0000  1.0000",
+        "",
+        "N       2       3",
+        "0  1.0000  1.0000",
+        "",
+        "N       4",
+        "0  1.0000",
+        "",
+        "",
+    ]
+
+
+def test_empty_tensor_says_so():
+    assert render(draw_tensor("h", np.zeros((0, 3)), ("N", "H"), terminal(80)), terminal(80)) == [
+        "h  (0, 3) = (N, H)  float64",
+        "  empty",
+        "",
+    ]
+
+
+def test_vector_is_one_row():
+    lines = render(draw_tensor("x", np.array([0.5, 1.5]), None, terminal(80)), terminal(80))
+    assert lines[:3] == ["x  (2,)  float64", "       0       1", "  0.5000  1.5000"]
+
+
+# Matrices and records
+
+
+def test_matrix_that_fits_nowhere_becomes_a_list():
+    matrix = Matrix(
+        "item 0", ["a long row label"], ["0", "1"], [["1.0000", "2.0000"]], None, ("sum", "3")
+    )
+    assert render(matrix.draw(terminal(20)), terminal(20)) == [
+        "item 0 a long row l…",
+        "  0 1.0000",
+        "  1 2.0000",
+        "  sum 3",
+    ]
+
+
+def test_records_as_a_table_or_as_blocks():
+    columns = [
+        Column("layer", ["softmax", "attention"]),
+        Column("elements", ["105", "84"], right=True),
+        Column("verdict", ["ok", "WRONG"], styles=["green", "red"]),
+    ]
+    assert render(draw_records(columns, terminal(80)), terminal(80)) == [
+        "layer      elements  verdict",
+        "softmax         105  ok",
+        "attention        84  WRONG",
+    ]
+    assert render(draw_records(columns, terminal(20)), terminal(20)) == [
+        "softmax",
+        "  elements  105",
+        "  verdict   ok",
+        "attention",
+        "  elements  84",
+        "  verdict   WRONG",
+    ]
+
+
+def test_statistics_of_heads():
+    uniform = np.full((4, 4), 0.25)
+    previous = np.eye(4, k=-1)
+    previous[0, 0] = 1
+    assert head_statistics(uniform) == pytest.approx((2.0, 0.25, 0.25, 0.25, 0.25))
+    assert head_statistics(previous) == pytest.approx((0.0, 1.0, 0.5, 0.25, 1.0))
+    heads = [HeadStatistics({"head": 0}, *head_statistics(previous))]
+    assert render(draw_heads(heads, terminal(80)), terminal(80)) == [
+        "head  entropy   max  on first  on diagonal  on previous",
+        "   0     0.00  1.00      0.50         0.25         1.00",
+    ]
+
+
+def test_look_of_narrow_and_unknown_terminals():
+    assert (Look.terminal(0, color=False).width, Look.terminal(7, color=False).width) == (80, 20)
+    ascii_look = Look.terminal(80, color=False, encoding="ascii")
+    assert (ascii_look.unicode, ascii_look.arrow, ascii_look.ellipsis) == (False, "->", "~")
+    assert Look.terminal(80, color=False, encoding="no such encoding").unicode is False
