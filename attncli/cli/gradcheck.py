@@ -56,7 +56,7 @@ def gradcheck(
     method: Any,
     tol: float | None,
     sizes: dict[str, int],
-    seed: int,
+    seed: int | None,
     screen: "Screen",
 ) -> None:
     """Prove the backward pass of every layer against derivatives of its forward.
@@ -80,7 +80,7 @@ def gradcheck(
         sizes=full,
         method=method,
         tolerance=tol,
-        seed=seed,
+        seed=seed or 0,
     )
     if screen.as_json:
         screen.show_json(_as_json(report, full))

@@ -34,6 +34,8 @@ class Problem:
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
     origin : str
         Where the tensors come from.
+    is_random : bool
+        Whether the inputs were drawn.
     seed : int
         Of everything random.
     reading : Reading
@@ -46,6 +48,7 @@ class Problem:
     dout: Array | None
     tokens: dict[str, Tokens]
     origin: str
+    is_random: bool
     seed: int
     reading: Reading = field(default_factory=Reading)
 
@@ -116,4 +119,4 @@ def random_problem(
         name: random_tensor(name, shape, seed=seed, dtype=dtype or "float64")
         for name, shape in shapes.items()
     }
-    return Problem(operation, inputs, {}, None, {}, f"random, seed {seed}", seed, reading)
+    return Problem(operation, inputs, {}, None, {}, f"random, seed {seed}", True, seed, reading)

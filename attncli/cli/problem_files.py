@@ -85,6 +85,7 @@ def _assemble(
             if name in held and axis in sizes
         },
         origin=origin,
+        is_random=False,
         seed=seed,
         reading=reading,
     )
