@@ -52,13 +52,18 @@ def backward(
     from attncli.cli.calculation import pose, publish
 
     output.check((file, *parts.values()), screen)
-    problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
+    with screen.timed("reading" if file or parts else "drawing"):
+        problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
+    if problem.unused:
+        screen.detail(f"not used: {', '.join(problem.unused)}")
     if seed is not None and not problem.is_random and problem.dout is not None:
         message = f"--seed has no effect: nothing is random in {problem.origin}"
         warnings.warn(message, AttnWarning, stacklevel=1)
-    done = problem.forward()
+    with screen.timed("forward"):
+        done = problem.forward()
     dout = problem.gradient_in(done)
-    gradients = done.backward(dout)
+    with screen.timed("backward"):
+        gradients = done.backward(dout)
     tensors = {**problem.inputs, **problem.masks, **done.results, "dout": dout, **gradients}
     shown = ("dout", *gradients)
     publish("backward", problem, tensors, screen, output, shown=shown, full=full)

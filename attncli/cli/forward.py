@@ -52,10 +52,14 @@ def forward(
     from attncli.cli.calculation import pose, publish
 
     output.check((file, *parts.values()), screen)
-    problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
+    with screen.timed("reading" if file or parts else "drawing"):
+        problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
+    if problem.unused:
+        screen.detail(f"not used: {', '.join(problem.unused)}")
     if seed is not None and not problem.is_random:
         message = f"--seed has no effect: nothing is random in {problem.origin}"
         warnings.warn(message, AttnWarning, stacklevel=1)
-    done = problem.forward()
+    with screen.timed("forward"):
+        done = problem.forward()
     tensors = {**problem.inputs, **problem.masks, **done.results}
     publish("forward", problem, tensors, screen, output, main=done.operation.result, full=full)

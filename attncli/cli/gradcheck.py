@@ -75,13 +75,14 @@ def gradcheck(
         "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
         "H": sizes.get("H", 4),
     }
-    report = check(
-        [OPERATIONS[layer]] if layer else None,
-        sizes=full,
-        method=method,
-        tolerance=tol,
-        seed=seed or 0,
-    )
+    with screen.timed("checking"):
+        report = check(
+            [OPERATIONS[layer]] if layer else None,
+            sizes=full,
+            method=method,
+            tolerance=tol,
+            seed=seed or 0,
+        )
     if screen.as_json:
         screen.show_json(_as_json(report, full))
     else:

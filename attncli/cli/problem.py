@@ -40,6 +40,8 @@ class Problem:
         Of everything random.
     reading : Reading
         How files are read, and how much memory there is.
+    unused : tuple of str
+        What the file holds beside.
     """
 
     operation: Operation
@@ -51,6 +53,7 @@ class Problem:
     is_random: bool
     seed: int
     reading: Reading = field(default_factory=Reading)
+    unused: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:

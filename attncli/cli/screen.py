@@ -1,8 +1,11 @@
 """Standard output and standard error: results as rich renderables or JSON, and notes."""
 
+import contextlib
 import io
 import os
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -101,6 +104,13 @@ class Screen:
         """Say something that only ``-v`` asks for."""
         if self.verbose:
             click.echo(message, err=True)
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Say, if ``-v`` asks for it, how long a step took."""
+        start = time.perf_counter()
+        yield
+        self.detail(f"{what}: {(time.perf_counter() - start) * 1e3:.1f} ms")
 
 
 def _print(text: str) -> None:
