@@ -9,7 +9,6 @@ import shlex
 import tempfile
 from pathlib import Path
 
-import cog
 from running import run_attn
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +29,8 @@ def _scratch():
 
 def show(*commands: str, columns: int = 80, lines: int | None = None) -> None:
     """Run commands, as on a terminal, and print them with what they answer."""
+    import cog  # there only while cog runs
+
     cog.outl("```console")
     with _scratch():
         for command in commands:

@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def comparable(text):
-    """Rounding errors and the memory that is free differ between machines: only their kind counts."""
+    """Leave out what differs between machines: the last digits, and where the worst error is."""
     text = re.sub(r"\d\.\de-1[4-9]", "1e-16", text)
     return [re.sub(r"\s+", " ", re.sub(r"\[[\d, ]+\]", "[]", line)) for line in text.splitlines()]
 
