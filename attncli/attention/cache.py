@@ -40,12 +40,11 @@ class Cache:
     engine: str
     threads: int
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
-    shift: Array  # what was subtracted from the scores, and
-    total: Array  # the sum of the exponentials that remained
+    row_logsumexp: Array
     kept_weights: Array | None = None
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)
-    dmask: Array | None = None
+    mask_gradient: Array | None = None
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
@@ -55,17 +54,24 @@ class Cache:
         return weights.reshape(*self.operands.public_lead, *weights.shape[-2:])
 
     @property
+    def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
+        if self.mask_gradient is None or self.operands.mask_shape is None:
+            return None
+        return self.mask_gradient.reshape(self.operands.mask_shape)
+
+    @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
-        with np.errstate(divide="ignore"):
-            result = self.shift + np.log(self.total)
-        return result.reshape(*self.operands.public_lead, self.operands.query.shape[-2])
+        return self.row_logsumexp.reshape(*self.operands.public_lead, -1)
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
-        if self.operands.plain or not (count := np.count_nonzero(self.total == 0)):
+        if not self.operands.masking:
+            return
+        count = np.count_nonzero(self.row_logsumexp == -np.inf)
+        if not count:
             return
         warnings.warn(
-            f"{count} of {self.total.size} queries see no key at all; "
+            f"{count} of {self.row_logsumexp.size} queries see no key at all; "
             "their weights, output and gradients are 0",
             AttnWarning,
             stacklevel=stacklevel + 1,

@@ -46,11 +46,6 @@ class Operands(NamedTuple):
     mask_shape: Shape | None
     dtype: np.dtype[Any]  # of the results
 
-    @property
-    def plain(self) -> bool:
-        """Whether scores are nothing but scaled products: no softcap, no mask, no band."""
-        return self.softcap is None and self.masking.mask is None and self.masking.band is None
-
 
 def prepare(
     query: ArrayLike,
@@ -154,10 +149,11 @@ def _fit(query: Shape, key: Shape, value: Shape) -> tuple[Shape, int]:
             size = shape[-at] if at <= len(shape) else 1
             sizes[name] = size * groups if at == 3 and name != "query" and size > 1 else size
         full = next((size for size in sizes.values() if size != 1), 1)
-        for name, shape in (("key", key), ("value", value)):
-            if sizes[name] not in (1, full):
-                other, its = ("query", query) if sizes["query"] == full else ("key", key)
-                raise _differ(name, shape, other, its, _axis_name(at, len(its)), -at)
+        if sizes["key"] not in (1, full):
+            raise _differ("key", key, "query", query, _axis_name(at, len(query)), -at)
+        if sizes["value"] not in (1, full):
+            other, its = ("query", query) if sizes["key"] == 1 else ("key", key)
+            raise _differ("value", value, other, its, _axis_name(at, len(its)), -at)
         lead.insert(0, full)
     return tuple(lead), groups
 

@@ -16,8 +16,8 @@ DIRECT_LIMIT = 8 << 20
 
 def weights_nbytes(operands: Operands) -> int:
     """Return how many bytes all weights of a calculation take, kept or not."""
-    steps = operands.query.shape[-2] * operands.key.shape[-2]
-    return math.prod(operands.lead) * steps * operands.query.itemsize
+    count: int = math.prod(operands.lead) * operands.query.shape[-2] * operands.key.shape[-2]
+    return count * operands.query.itemsize
 
 
 def choose(nbytes: int) -> Engine:

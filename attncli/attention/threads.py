@@ -7,6 +7,7 @@ compete.  Who asks for ``threads > 1`` should therefore hold BLAS to one thread,
 before NumPy is first imported.  This package never alters that setting.
 """
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,7 +55,11 @@ def run(tasks: Iterable[Task], threads: int) -> None:
                 raised.append(error)
                 queue.clear()
 
-    others = [threading.Thread(target=work) for _ in range(min(threads, len(queue)) - 1)]
+    others = [
+        # The caller's context holds what np.errstate was told.
+        threading.Thread(target=contextvars.copy_context().run, args=(work,))
+        for _ in range(min(threads, len(queue)) - 1)
+    ]
     for other in others:
         other.start()
     try:

@@ -37,8 +37,7 @@ def forward(
         operands,
         engine="tiled",
         threads=threads,
-        shift=np.empty(rows, query.dtype),
-        total=np.empty(rows, query.dtype),
+        row_logsumexp=np.empty(rows, query.dtype),
         out=out,
         tile=tile,
     )
@@ -55,7 +54,7 @@ def forward(
 
 def _forward(cache: Cache, index: Index, rows: slice, scratch: Scratch) -> None:
     operands, out = cache.operands, cache.out
-    assert out is not None
+    assert out is not None  # this engine keeps it
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     query = query[rows] * operands.scale
     done = None
@@ -71,19 +70,16 @@ def _forward(cache: Cache, index: Index, rows: slice, scratch: Scratch) -> None:
         part = blocks.partial(weights, value[keys], seen=seen)
         done = part if done is None else blocks.merge(done, part)
     if done is None:
-        out[index][rows], cache.total[index][rows], cache.shift[index][rows] = 0, 0, 0
+        out[index][rows], cache.row_logsumexp[index][rows] = 0, -np.inf
     else:
-        out[index][rows], _ = blocks.finish(done)
-        cache.total[index][rows], cache.shift[index][rows] = done.total, done.shift
+        out[index][rows], cache.row_logsumexp[index][rows] = blocks.finish(done)
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dquery, dkey, dvalue) in the shapes of the operands; sets ``cache.dmask``."""
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     operands, threads = cache.operands, cache.threads
-    gradients = tuple(np.zeros(x.shape, x.dtype) for x in operands[:3])
-    mask = operands.masking.mask
-    if mask is not None and mask.dtype != bool:
-        cache.dmask = np.zeros(mask.shape, mask.dtype)
+    dquery, dkey, dvalue = (np.zeros(x.shape, x.dtype) for x in operands[:3])
+    gradients = dquery, dkey, dvalue
     # With fewer pairs than threads, several threads share the query blocks of a pair.
     pairs = math.prod(operands.lead)
     parts = threads if pairs < 4 * threads and pairs % threads else 1
@@ -109,16 +105,17 @@ def _backward(
     lock: Lock,
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
-    operands = cache.operands
+    operands, out = cache.operands, cache.out
+    assert out is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     sum_dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in gradients)
     dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
     for rows in row_blocks:
         q, do = query[rows], dout[index][rows]
-        delta = np.vecdot(do, cache.out[index][rows])[:, None]
-        total = cache.total[index][rows]
-        logsumexp = (cache.shift[index][rows] + np.log(np.where(total == 0, 1, total)))[:, None]
+        delta = np.vecdot(do, out[index][rows])[:, None]
+        logsumexp = cache.row_logsumexp[index][rows, None]
+        logsumexp = np.where(logsumexp == -np.inf, 0, logsumexp)
         dq = np.zeros_like(q)
         for keys, bias, seen in _tiles(operands, index, rows, cache.tile[1]):
             seen_by = None if seen is None else seen.T
@@ -138,13 +135,13 @@ def _backward(
             dscores *= weights
             if seen is not None:
                 np.copyto(dscores, 0, where=~seen)  # what is hidden may hold NaN
-            if cache.dmask is not None:
-                place = tile_of(cache.dmask, rows, keys, index)
+            if cache.mask_gradient is not None:
+                place = tile_of(cache.mask_gradient, rows, keys, index)
                 with lock:
                     place += blocks.sum_to(dscores, place.shape)
             if softcap is not None:
                 dscores *= blocks.softcap_slope(
-                    blocks.scores(q * scale, key[keys], out=weights), softcap
+                    blocks.scores(q * scale, key[keys], seen=seen, out=weights), softcap
                 )
             dq += blocks.product(dscores, key[keys], seen)
             dkey[keys] += blocks.product(dscores.T, q, seen_by)
