@@ -1,13 +1,15 @@
 """What forward leaves for backward, and for whoever wants to look."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attncli.attention.blocks import log
 from attncli.attention.inputs import Operands
+from attncli.attention.masks import Index
 from attncli.errors import AttnWarning
 
 Array = NDArray[Any]
@@ -40,10 +42,12 @@ class Cache:
     engine: str
     threads: int
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
-    row_logsumexp: Array
+    shift: Array  # per row: what was subtracted from the scores, and
+    total: Array  # the sum of the exponentials that remained; 0 if the query sees no key
     kept_weights: Array | None = None
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)
+    bounded: dict[Index, bool] = field(default_factory=dict)
     mask_gradient: Array | None = None
 
     @property
@@ -61,17 +65,17 @@ class Cache:
 
     @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
-        return self.row_logsumexp.reshape(*self.operands.public_lead, -1)
+        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, -1)
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
         if not self.operands.masking:
             return
-        count = np.count_nonzero(self.row_logsumexp == -np.inf)
+        count = self.total.size - np.count_nonzero(self.total)
         if not count:
             return
         warnings.warn(
-            f"{count} of {self.row_logsumexp.size} queries see no key at all; "
+            f"{count} of {self.total.size} queries see no key at all; "
             "their weights, output and gradients are 0",
             AttnWarning,
             stacklevel=stacklevel + 1,

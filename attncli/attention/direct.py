@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attncli.attention.blocks import log, product, scores, softcap_slope, sum_to
+from attncli.attention.blocks import product, scores, softcap_slope, sum_to
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick
@@ -33,10 +33,11 @@ def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
         operands,
         engine="direct",
         threads=threads,
-        row_logsumexp=np.empty(rows, query.dtype),
+        shift=np.empty(rows, query.dtype),
+        total=np.empty(rows, query.dtype),
         kept_weights=np.empty((*rows, key.shape[-2]), query.dtype),
     )
-    if out.size or cache.row_logsumexp.size:
+    if out.size or cache.total.size:
         run([partial(_forward, cache, out, index) for index in _pieces(cache)], threads)
     return out, cache
 
@@ -71,13 +72,12 @@ def _forward(cache: Cache, out: Array, index: Index) -> None:
 
     weights = at(cache.kept_weights)
     scores(query * scale, key, softcap=softcap, bias=bias, seen=seen, out=weights)
-    shift = np.maximum.reduce(weights, axis=-1)
+    shift = np.maximum.reduce(weights, axis=-1, out=at(cache.shift))
     if seen is not None:
         shift[shift == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
     weights -= shift[..., None]
     np.exp(weights, out=weights)
-    total = np.add.reduce(weights, axis=-1)
-    at(cache.row_logsumexp)[...] = shift + log(total)
+    total = np.add.reduce(weights, axis=-1, out=at(cache.total))
     weights /= (total if seen is None else np.where(total == 0, 1, total))[..., None]
     product(weights, value, seen, out=at(out))
 

@@ -73,7 +73,7 @@ def prepare(
     T_dec, H = query.shape[-2:]
     T_enc = key.shape[-2]
     if scale is None:
-        scale = compute.type(H) ** -0.5
+        scale = H**-0.5 if compute.itemsize <= 8 else compute.type(H) ** -0.5
     elif not math.isfinite(scale):
         raise ParameterError(f"scale is {scale}, expected a finite number")
     if softcap is not None and not 0 < softcap < math.inf:
@@ -88,8 +88,8 @@ def prepare(
             None if bias is None else _split(bias, public_lead, groups),
             _band(causal, window, T_dec, T_enc),
         ),
-        scale,
-        softcap,
+        scale if compute.itemsize > 8 else float(scale),  # a NumPy scalar would set the dtype
+        softcap if softcap is None else float(softcap),
         public_lead if groups == 1 else (*public_lead[:-1], public_lead[-1] // groups, groups),
         public_lead,
         shapes,
