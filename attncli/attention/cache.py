@@ -1,7 +1,7 @@
 """What forward leaves for backward, and for whoever wants to look."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from attncli.attention.blocks import log
 from attncli.attention.inputs import Operands
-from attncli.attention.masks import Index
 from attncli.errors import AttnWarning
 
 Array = NDArray[Any]
@@ -44,18 +43,21 @@ class Cache:
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
     shift: Array  # per row: what was subtracted from the scores, and
     total: Array  # the sum of the exponentials that remained; 0 if the query sees no key
-    kept_weights: Array | None = None
+    kept: Array | None = None  # exp(score − shift), and
+    normalised: bool = False  # whether it is divided by the total already
     out: Array | None = None
-    tile: tuple[int, int] = (0, 0)
-    bounded: dict[Index, bool] = field(default_factory=dict)
+    tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
+    moderate: bool = False  # whether no reference was needed: the shift is 0, or the logsumexp
     mask_gradient: Array | None = None
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
-        weights = self.kept_weights
-        if weights is None:
+        if self.kept is None:
             return None
-        return weights.reshape(*self.operands.public_lead, *weights.shape[-2:])
+        if not self.normalised:  # when first asked for, and in place: they may be large
+            self.kept /= np.where(self.total == 0, 1, self.total)[..., None]
+            self.normalised = True
+        return self.kept.reshape(*self.operands.public_lead, *self.kept.shape[-2:])
 
     @property
     def dmask(self) -> Array | None:  # noqa: D102 - documented with the class

@@ -175,7 +175,7 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
-        engine = direct if cache.engine == "direct" else tiled
+        engine = tiled if all(cache.tile) else direct
         with _quiet(operands):
             gradients = engine.backward(dout, cache)
     dquery, dkey, dvalue = (
@@ -197,7 +197,7 @@ def compute(
     window: int | None = None,
     threads: int = 1,
     engine: str = "auto",
-    tile: tuple[int, int] = tiled.TILE,
+    tile: tuple[int, int] | None = None,
     stacklevel: int = 2,
 ) -> tuple[Array, Cache]:
     """Compute `attention` with an engine of the caller's choice.
@@ -210,7 +210,7 @@ def compute(
         ``"direct"`` keeps the weights, in ``cache.weights``; ``"tiled"`` never has them;
         ``"auto"`` goes by `attncli.attention.sizes.choose`.
     tile : (int, int), optional
-        How many queries and how many keys a tile of the tiled engine holds.
+        How many queries and how many keys to compute at a time.  If left out, what is fastest.
     stacklevel : int, optional
         Whose line a warning names; 2 is the caller's.
 
@@ -238,13 +238,14 @@ def compute(
     )
     if threads < 1 or threads != int(threads):
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
-    if min(tile) < 1:
+    if tile is not None and min(tile) < 1:
         raise ParameterError(f"tile is {tile}, expected at least 1 query and 1 key")
     with _quiet(operands):
-        if sizes.resolve(engine, operands) == "direct":
+        keep = sizes.resolve(engine, operands) == "direct"
+        if keep and tile is None and sizes.in_one_piece(operands):
             out, cache = direct.forward(operands, threads)
         else:
-            out, cache = tiled.forward(operands, threads, tile)
+            out, cache = tiled.forward(operands, threads, tile or tiled.TILE, keep)
     cache.warn_of_masked_rows(stacklevel)
     out = out.reshape(*operands.public_lead, *out.shape[-2:])
     return out.astype(operands.dtype, copy=False), cache

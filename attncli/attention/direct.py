@@ -35,7 +35,8 @@ def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
-        kept_weights=np.empty((*rows, key.shape[-2]), query.dtype),
+        kept=np.empty((*rows, key.shape[-2]), query.dtype),
+        normalised=True,
     )
     if out.size or cache.total.size:
         run([partial(_forward, cache, out, index) for index in _pieces(cache)], threads)
@@ -70,7 +71,7 @@ def _forward(cache: Cache, out: Array, index: Index) -> None:
     masking, scale, softcap = cache.operands[3:6]
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
 
-    weights = at(cache.kept_weights)
+    weights = at(cache.kept)
     scores(query * scale, key, softcap=softcap, bias=bias, seen=seen, out=weights)
     shift = np.maximum.reduce(weights, axis=-1, out=at(cache.shift))
     if seen is not None:
@@ -88,7 +89,7 @@ def _backward(dout: Array, cache: Cache, index: Index) -> tuple[Array, Array, Ar
     masking, scale, softcap = cache.operands[3:6]
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
     seen_by = None if seen is None else seen.swapaxes(-1, -2)
-    weights, dout = at(cache.kept_weights), at(dout)
+    weights, dout = at(cache.kept), at(dout)
 
     dvalue = product(weights.swapaxes(-1, -2), dout, seen_by)
     dweights = dout @ value.swapaxes(-1, -2)

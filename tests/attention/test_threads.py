@@ -51,8 +51,8 @@ def test_each_thread_has_a_buffer_of_its_own():
 
     def look():
         barrier.wait()
-        seen.append(scratch(2, 3))
+        seen.append(scratch((2, 3)))
 
     run([look, look], 2)
     assert not np.shares_memory(*seen)
-    assert np.shares_memory(scratch(2, 3), scratch(1, 2))
+    assert np.shares_memory(scratch((2, 3)), scratch((1, 2)))
