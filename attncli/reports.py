@@ -12,8 +12,8 @@ class InputCheck:
 
     Attributes
     ----------
-    layer, input : str
-        What was checked.
+    layer, engine, input : str
+        What was checked: the gradient of which operation, by which engine, to which input.
     elements : int
         How many elements were checked: all there are.
     absolute_error : float
@@ -29,6 +29,7 @@ class InputCheck:
     """
 
     layer: str
+    engine: str
     input: str
     elements: int
     absolute_error: float
@@ -65,3 +66,21 @@ class GradcheckReport:
     def worst(self) -> InputCheck:
         """The check with the largest relative error."""
         return max(self.checks, key=lambda check: check.relative_error)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one of our results compares with the one that a file brings along.
+
+    Attributes
+    ----------
+    name : str
+    agrees : bool
+        Within the tolerance of the coarser dtype; those of ``torch.testing.assert_close``.
+    largest_difference : float
+        Infinity where the shapes differ.
+    """
+
+    name: str
+    agrees: bool
+    largest_difference: float

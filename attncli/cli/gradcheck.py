@@ -107,6 +107,7 @@ def _as_json(report: "GradcheckReport", sizes: dict[str, int]) -> dict[str, Any]
         "checks": [
             {
                 "layer": check.layer,
+                "engine": check.engine,
                 "input": check.input,
                 "elements": check.elements,
                 "absolute_error": jsonable_number(check.absolute_error),

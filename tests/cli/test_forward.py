@@ -27,7 +27,7 @@ def test_random_tensors_of_the_given_sizes(attn):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_json_round_trips_every_digit(attn, dtype):
-    tensors = attn("forward", "--dtype", dtype, "--json").json["tensors"]
+    tensors = attn("forward", "--dtype", dtype, "--engine", "reference", "--json").json["tensors"]
     arrays = {k: np.array(v["data"], dtype=v["dtype"]) for k, v in tensors.items()}
     assert all(array.dtype == dtype for array in arrays.values())
     wide = {k: arrays[k].astype("float32" if dtype == "float16" else dtype) for k in arrays}
@@ -114,6 +114,71 @@ def test_large_tensors_are_summed_up_unless_full(attn):
     assert len(full.out) > 200_000
 
 
+def test_the_models_own_results_are_held_against_ours(attn, folder):
+    result = attn("forward", SAMPLES / "minilm_qkv.npz", columns=80)
+    assert "agrees with output in the file to " in result.out
+    assert "agrees with weights in the file to " in result.out
+    agreement = attn("forward", SAMPLES / "minilm_qkv.npz", "--json").json["agreement"]
+    assert agreement["output"]["agrees"] is True
+    assert agreement["output"]["largest_difference"] < 1e-6
+    other = attn("forward", SAMPLES / "minilm_qkv.npz", "--causal")
+    assert other.code == 0
+    assert "DIFFERS from output in the file by up to " in other.out
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (["--causal"], {"causal": "upper_left"}),
+        (["--causal", "--causal-align", "lower-right"], {"causal": "lower_right"}),
+        (["--window", "2", "--scale", "0.5"], {"window": 2, "scale": 0.5}),
+        (["--softcap", "3"], {"softcap": 3.0}),
+    ],
+)
+def test_semantics_change_the_result_and_are_kept_in_the_run(attn, folder, options, given):
+    plain = attn("forward", "--T-enc", 7, "--json").json
+    result = attn("forward", "--T-enc", 7, *options, "-o", "run.npz", "--json").json
+    assert result["tensors"]["out"] != plain["tensors"]["out"]
+    assert {name: result[name] for name in given} == given
+    again = attn("forward", "run.npz", "--json").json
+    assert again["tensors"] == result["tensors"]
+    reference = attn("forward", "run.npz", "--engine", "reference", "--json").json
+    assert reference["engine"] == "reference"
+    np.testing.assert_allclose(
+        reference["tensors"]["out"]["data"], result["tensors"]["out"]["data"], atol=1e-14
+    )
+
+
+def test_packed_heads_are_split_and_merged(attn, folder):
+    rng = np.random.default_rng(0)
+    packed = {name: rng.normal(size=(2, 5, width)) for name, width in
+              (("query", 12), ("key", 6), ("value", 6))}  # fmt: skip
+    np.savez("x.npz", **packed)
+    result = attn("forward", "x.npz", "--heads", 4, "--kv-heads", 2, "-o", "run.npz", "--json").json
+    assert result["tensors"]["out"]["shape"] == [2, 5, 12]
+    assert result["tensors"]["weights"]["shape"] == [2, 4, 5, 5]
+    gradients = attn("backward", "run.npz", "--json").json["tensors"]
+    assert gradients["dkey"]["shape"] == [2, 5, 6]
+
+
+def test_weights_are_left_out_where_they_are_large_and_it_is_said(attn):
+    large = attn("forward", "--N", 1, "--T", 3000, "--H", 2)
+    assert large.err == (
+        "weights (1, 3000, 3000) not kept: they would take 72.0 MB; --weights keeps them\n"
+    )
+    assert "weights" not in large.out
+    assert "weights" in attn("forward", "--N", 1, "--T", 3000, "--H", 2, "--weights").out
+    small = attn("forward", "--no-weights")
+    assert (small.err, "weights" in small.out) == ("", False)
+    assert "weights" not in attn("forward", "--no-weights", "--engine", "reference").out
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled", "reference"])
+def test_every_engine_by_name(attn, engine):
+    result = attn("forward", "--engine", engine, "--threads", 1, "-v")
+    assert f"engine: {engine}, threads: 1" in result.err
+
+
 def test_masks_are_honoured(attn):
     sample = SAMPLES / "paraphrase.npz"
     tensors = attn("forward", sample, "--json").json["tensors"]
@@ -150,7 +215,7 @@ def test_separate_files(attn, folder, states):
     np.save("dec.npy", states["hs_dec"])
     result = attn("forward", "--hs-enc", "enc.npy", "--hs-dec", "dec.npy", "--json")
     expected = TimeAttention().forward(states["hs_enc"], states["hs_dec"])
-    np.testing.assert_array_equal(result.json["tensors"]["out"]["data"], expected)
+    np.testing.assert_allclose(result.json["tensors"]["out"]["data"], expected)
 
 
 def test_a_file_and_a_mask_beside_it(attn, folder, states):
@@ -246,7 +311,8 @@ BAD = {
     ),
     "nothing known": (
         {"x": np.ones(3)},
-        "error: bad.npz: expected hs_enc and hs_dec, hs and h, hs and a, or scores; it holds x",
+        "error: bad.npz: expected hs_enc and hs_dec; query, key and value; hs and h; hs and a; "
+        "or scores; it holds x",
     ),
     "half": (
         {"hs_enc": np.ones((1, 2, 2)), "options": np.array('{"layer": "time-attention"}')},
@@ -289,13 +355,25 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["--layer", "softmx"], "'softmx' is not one of"),
         (
             ["--sed", "1"],
-            "no such option '--sed'. (Did you mean one of: '--as', '--hs', '--seed'?)",
+            "no such option '--sed'. (Did you mean one of: ",
         ),
         (["--force"], "--force has no meaning without -o"),
         (["-o", "out.dat"], "out.dat: the ending .dat, expected one of .npz, .npy, .safetensors"),
         (["-o", "out"], "out: no ending, expected one of .npz"),
         (["-o", "nowhere/out.npz"], "nowhere/out.npz: the folder "),
         (["-o", "-", "--json"], "-o - and --json would both write to standard output"),
+        (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
+        (["--window", "-1"], "'--window': -1 is not in the range x>=0"),
+        (["--softcap", "0"], "'--softcap': 0.0 is not in the range x>0"),
+        (["--causal-align", "lower-right"], "--causal-align has no meaning without --causal"),
+        (["--heads", "2"], "--heads has no meaning for time-attention"),
+        (["--layer", "softmax", "--causal"], "softmax takes no --causal"),
+        (["--layer", "softmax", "--engine", "tiled"], "softmax has no tiled engine"),
+        (["--engine", "tiled", "--weights"], "--engine tiled and --weights contradict each other"),
+        (
+            ["--N", "1", "--T", "9000", "--weights", "--max-memory", "100MB"],
+            "weights (1, 9000, 9000) needs",
+        ),
         (["--max-memory", "lots"], "'lots' is not a size such as 500MB or 2GiB"),
         (["--rename", "hs_enc"], "'hs_enc' is not OURS=THEIRS"),
         (["--rename", "a=b", "--rename", "a=c"], "a is renamed twice"),
