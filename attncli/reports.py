@@ -1,5 +1,7 @@
 """What a check found: frozen values that the table, the JSON and a test all read."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,5 +1,7 @@
 """The named tensors: what axes each has, and how a random one is drawn."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import prod
 from typing import Any

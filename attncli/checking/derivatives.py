@@ -4,6 +4,8 @@ Both give the gradient of the number Σ cotangent ⊙ f(inputs), one input eleme
 know nothing of any backward pass.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Check a backward pass against derivatives of its forward, element by element."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """``attn backward``: run a layer forward and backward and show its gradients."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from attncli.cli import options
@@ -23,10 +25,10 @@ attn backward run.npz --seed 1 -o gradients.npz""",
 @options.full_option
 @options.screen_options
 def backward(
-    request: "Request",
-    output: "Output",
+    request: Request,
+    output: Output,
     full: bool,
-    screen: "Screen",
+    screen: Screen,
 ) -> None:
     """Run a layer forward, then backward, and show the gradients.
 

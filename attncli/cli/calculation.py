@@ -1,24 +1,27 @@
 """What `forward` and `backward` share: posing the problem, and publishing what came out."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.text import Text
 
 from attncli.arrays import Array
-from attncli.cli.claims import compare_claims
 from attncli.cli.output import Output
 from attncli.cli.problem import Problem, random_problem
 from attncli.cli.request import Request
 from attncli.cli.screen import Screen, jsonable, jsonable_number
 from attncli.errors import AttnWarning
 from attncli.operations import Pass
-from attncli.reports import Agreement
 from attncli.views.labels import safe
 from attncli.views.numbers import format_error
 from attncli.views.tensors import draw_tensor
+
+if TYPE_CHECKING:
+    from attncli.reports import Agreement
 
 
 def pose(request: Request, screen: Screen) -> Problem:
@@ -81,7 +84,7 @@ def publish(
     output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
     if output.is_stdout:
         return
-    agreements = compare_claims(problem.claimed, results)
+    agreements = _agreements(problem, results)
     if screen.as_json:
         screen.show_json(_as_json(command, problem, tensors, agreements, done.engine))
         return
@@ -102,6 +105,15 @@ def publish(
             for name in (tensors if more is None else more)
         ),
     )
+
+
+def _agreements(problem: Problem, results: Mapping[str, Array]) -> tuple[Agreement, ...]:
+    """Hold our results against those that the file brings along, which most do not."""
+    if not problem.claimed:
+        return ()
+    from attncli.cli.claims import compare_claims
+
+    return compare_claims(problem.claimed, results)
 
 
 def _headline(command: str, problem: Problem, screen: Screen) -> Text:

@@ -1,5 +1,7 @@
 """Results that a file brings along, held against ours."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,5 +1,7 @@
 """``attn forward``: run a layer and show its inputs, output and weights."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from attncli.cli import options
@@ -24,10 +26,10 @@ attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 @options.full_option
 @options.screen_options
 def forward(
-    request: "Request",
-    output: "Output",
+    request: Request,
+    output: Output,
     full: bool,
-    screen: "Screen",
+    screen: Screen,
 ) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 

@@ -1,5 +1,7 @@
 """``attn gradcheck``: prove the gradients of the layers."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,7 +59,7 @@ def gradcheck(
     tol: float | None,
     sizes: dict[str, int],
     seed: int | None,
-    screen: "Screen",
+    screen: Screen,
 ) -> None:
     """Prove the backward pass of every layer against derivatives of its forward.
 
@@ -92,7 +94,7 @@ def gradcheck(
         ctx.exit(1)
 
 
-def _as_json(report: "GradcheckReport", sizes: dict[str, int]) -> dict[str, Any]:
+def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
     from attncli import __version__
     from attncli.cli.screen import jsonable_number
 

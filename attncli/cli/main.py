@@ -4,6 +4,8 @@ Nothing here or at the top of a command's module imports NumPy or rich: help and
 answer at once.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import signal

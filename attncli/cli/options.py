@@ -1,5 +1,7 @@
 """The options that commands share: each means the same everywhere and is defined here once."""
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -233,7 +235,7 @@ layer_option = option(
 )
 
 
-def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> "Semantics":
+def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Semantics:
     from attncli.operations.semantics import Semantics
 
     if causal_align is not None and not causal:
@@ -296,7 +298,7 @@ heads_options = _bundle(
 )
 
 
-def _execution(*, engine: str, threads: int | None, weights: bool | None) -> "Execution":
+def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Execution:
     from attncli.operations.semantics import Execution
 
     if weights is not None and engine != "reference":
@@ -342,7 +344,7 @@ execution_options = _bundle(
 )
 
 
-def _reading(*, as_dtype: str | None, **values: Any) -> "Reading":
+def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
     from attncli.files.reading import Reading
 
     return Reading(as_bfloat16=as_dtype is not None, **values)
@@ -404,7 +406,7 @@ part_options = _bundle(
 )
 
 
-def _output(output: str | None, force: bool) -> "Output":
+def _output(output: str | None, force: bool) -> Output:
     from attncli.cli.output import Output
 
     if force and output is None:
@@ -428,7 +430,7 @@ output_options = _bundle(
 )
 
 
-def _screen(**values: Any) -> "Screen":
+def _screen(**values: Any) -> Screen:
     from attncli.cli.screen import Screen
 
     return Screen(**values)

@@ -1,5 +1,7 @@
 """The file that ``-o`` names: checked before any work, written at the end."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What `forward` and `backward` are to compute: an operation and its tensors, drawn or read."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field

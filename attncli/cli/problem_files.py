@@ -1,5 +1,7 @@
 """Reading a problem from files: which tensors there are, and which operation they imply."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What the options of `forward` and `backward` ask for, before anything is read or drawn."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from attncli.files.reading import Reading

@@ -1,5 +1,7 @@
 """Standard output and standard error: results as rich renderables or JSON, and notes."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os

@@ -1,5 +1,7 @@
 """The standard streams, whatever they are connected to."""
 
+from __future__ import annotations
+
 import os
 import sys
 from typing import Any

@@ -1,5 +1,7 @@
 """The chosen weights of a source, on the screen and as JSON."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Which attention weights a file holds, and how they were found; loaded only when looked at."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

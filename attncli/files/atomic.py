@@ -1,5 +1,7 @@
 """Writing files so that there is always the old one or the new one, whole."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import secrets

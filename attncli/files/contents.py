@@ -1,5 +1,7 @@
 """What a file holds: tensors by the names this tool knows, tokens, and the options of a run."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The formats by their endings: what reads and what writes each."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from pathlib import PurePath

@@ -1,5 +1,7 @@
 """The .npz format: a zip archive with one .npy per array."""
 
+from __future__ import annotations
+
 import warnings
 import zipfile
 import zlib

@@ -1,5 +1,7 @@
 """Where bytes come from: a regular file that can be mapped, or a stream that is read once."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass
 from io import BytesIO

@@ -1,5 +1,7 @@
 """The core's engines, under the operations that are attention as a whole."""
 
+from __future__ import annotations
+
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_core(
-    operation: "WholeAttention",
+    operation: WholeAttention,
     inputs: list[Array],
     mask: Array | None,
     semantics: Semantics,

@@ -1,5 +1,7 @@
 """What running an operation forward gives, whichever engine ran it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

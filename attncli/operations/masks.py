@@ -1,5 +1,7 @@
 """One mask out of all that a file says about who takes part."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,5 +1,7 @@
 """An operation: inputs, results and gradients by name, run by whichever engine is asked for."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,7 +123,7 @@ class Operation:
         padding: Array | None = None,
         semantics: Semantics | None = None,
         execution: Execution | None = None,
-    ) -> "Pass":
+    ) -> Pass:
         """Run forward.
 
         Parameters

@@ -3,6 +3,8 @@
 Slow and plain on purpose: the core is tested against it.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run_layer(
-    operation: "Operation",
+    operation: Operation,
     inputs: list[Array],
     mask: Array | None,
     semantics: Semantics,
@@ -50,7 +52,7 @@ def run_layer(
 
 
 def run_loop(
-    operation: "WholeAttention",
+    operation: WholeAttention,
     inputs: list[Array],
     mask: Array | None,
     semantics: Semantics,

@@ -1,5 +1,7 @@
 """What attention is asked to do beside its inputs, and how it is to be computed."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
 

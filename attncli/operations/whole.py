@@ -1,5 +1,7 @@
 """Attention as a whole: the operations that the core can run, in terms of query, key and value."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +16,6 @@ from attncli.tensors import axes_of
 Operands = tuple[Array, Array, Array]
 
 
-@dataclass(frozen=True)
 class WholeAttention(Operation):
     """Attention on decoder states and encoder states: the book's `TimeAttention`.
 
@@ -59,7 +60,6 @@ class WholeAttention(Operation):
         return run_core(self, inputs, mask, semantics, execution)
 
 
-@dataclass(frozen=True)
 class SingleStep(WholeAttention):
     """The book's `Attention`: one decoder state h instead of several."""
 

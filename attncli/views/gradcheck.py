@@ -1,5 +1,7 @@
 """The report of a gradient check on the screen."""
 
+from __future__ import annotations
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 

@@ -1,5 +1,7 @@
 """Many attention heads as one table of numbers that say what each does."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

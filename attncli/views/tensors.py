@@ -1,5 +1,7 @@
 """A tensor on the screen: in full where it is small, else summed up with a corner of it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from math import prod
 

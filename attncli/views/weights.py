@@ -1,5 +1,7 @@
 """Attention weights on the screen: a table of digits and shades, shaded cells, or a list."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
