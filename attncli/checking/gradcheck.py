@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def gradcheck(
     method: Method = "complex",
     tolerance: float | None = None,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GradcheckReport:
     """Check the backward pass of operations on random float64 tensors.
 
@@ -54,6 +56,8 @@ def gradcheck(
         The largest relative error that passes; default 1e-12 (complex) or 1e-6 (central).
     seed : int, default 0
         Of the random tensors.
+    progress : callable, optional
+        Called with the number of elements that are done and that there are.
 
     Returns
     -------
@@ -77,18 +81,35 @@ def gradcheck(
         raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
     sizes = sizes or {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
     sizes = {**sizes, "H_v": sizes["H"] + 2}  # other than H, so that mixing them up shows
+    drawn = [
+        (
+            operation,
+            {
+                name: random_tensor(name, shape, seed=seed)
+                for name, shape in operation.shapes(sizes).items()
+            },
+        )
+        for operation in operations or tuple(OPERATIONS.values())
+    ]
+    counter = count(1)
+    total = sum(x.size for _, inputs in drawn for x in inputs.values())
+
+    def stepped() -> None:
+        progress(next(counter), total)
+
     checks: list[InputCheck] = []
-    for operation in operations or tuple(OPERATIONS.values()):
-        inputs = {
-            name: random_tensor(name, shape, seed=seed)
-            for name, shape in operation.shapes(sizes).items()
-        }
-        checks += _check(operation, inputs, method, tolerance, seed)
+    for operation, inputs in drawn:
+        checks += _check(operation, inputs, method, tolerance, seed, stepped)
     return GradcheckReport(method, tolerance, seed, tuple(checks))
 
 
 def _check(
-    operation: Operation, inputs: Mapping[str, Array], method: Method, tolerance: float, seed: int
+    operation: Operation,
+    inputs: Mapping[str, Array],
+    method: Method,
+    tolerance: float,
+    seed: int,
+    stepped: Callable[[], None],
 ) -> list[InputCheck]:
     """Check every engine of an operation against the same derivatives of the reference."""
     engines = _CORE if isinstance(operation, WholeAttention) else ()
@@ -99,7 +120,7 @@ def _check(
     arrays = [inputs[name] for name in operation.inputs]
     checks = []
     for which, name in enumerate(operation.inputs):
-        derivative = METHODS[method](operation.function(), arrays, which, dout)
+        derivative = METHODS[method](operation.function(), arrays, which, dout, stepped=stepped)
         checks += [
             compare_gradient(
                 operation.name, name, gradient[f"d{name}"], derivative, tolerance, one.engine

@@ -79,7 +79,8 @@ def publish(
         Show every number.
     """
     results = done.results
-    tensors = {**problem.inputs, **problem.masks, **results, **(more or {})}
+    given = {} if problem.dout is None else {"dout": problem.dout}
+    tensors = {**problem.inputs, **problem.masks, **given, **results, **(more or {})}
     main = done.operation.result if more is None else None
     output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
     if output.is_stdout:

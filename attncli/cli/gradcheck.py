@@ -50,7 +50,7 @@ attn gradcheck --method central --json""",
 )
 @options.size_options
 @options.seed_option
-@options.screen_options
+@options.report_options
 @click.pass_context
 def gradcheck(
     ctx: click.Context,
@@ -67,8 +67,12 @@ def gradcheck(
     are N=3, T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits
     with 1 if any gradient is wrong.
     """
+    from math import prod
+
     from attncli.checking.gradcheck import gradcheck as check
+    from attncli.memory import require
     from attncli.operations import OPERATIONS
+    from attncli.tensors import describe_shape
     from attncli.views.gradcheck import draw_gradcheck
 
     full = {
@@ -77,13 +81,19 @@ def gradcheck(
         "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
         "H": sizes.get("H", 4),
     }
-    with screen.timed("checking"):
+    for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H")):
+        shape = tuple(full[axis] for axis in axes)
+        # The largest there is, held by every engine's forward and in complex numbers.
+        what = f"a tensor {describe_shape(shape, axes)}"
+        require(100 * prod(shape), what, None, hint="a gradient is checked as well on small sizes")
+    with screen.timed("checking"), screen.progress("checking") as progress:
         report = check(
             [OPERATIONS[layer]] if layer else None,
             sizes=full,
             method=method,
             tolerance=tol,
             seed=seed or 0,
+            progress=progress,
         )
     if screen.as_json:
         screen.show_json(_as_json(report, full))

@@ -431,33 +431,46 @@ output_options = _bundle(
 
 
 def _screen(**values: Any) -> Screen:
+    from attncli.cli import streams
     from attncli.cli.screen import Screen
 
+    streams.color_forbidden = values["color"] == "never"
+    if values["quiet"] and values["verbose"]:
+        raise ParameterError("--quiet and --verbose contradict each other")
     return Screen(**values)
 
+
+json_option = option(
+    "--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."
+)
+precision_option = option(
+    "--precision",
+    type=click.IntRange(0, 17),
+    group="Output",
+    help="Digits behind the point.  [default: short on a terminal, all when piped]",
+)
+color_option = option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    group="Output",
+    help="auto: on a terminal, unless NO_COLOR is set.",
+)
+quiet_option = option(
+    "-q", "--quiet", is_flag=True, group="Output", help="Print no tables and no notes."
+)
+verbose_option = option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr.")
 
 screen_options = _bundle(
     "screen",
     _screen,
-    [
-        option("--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."),
-        option(
-            "--precision",
-            type=click.IntRange(0, 17),
-            group="Output",
-            help="Digits behind the point.  [default: short on a terminal, all when piped]",
-        ),
-        option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-            group="Output",
-            help="auto: on a terminal, unless NO_COLOR is set.",
-        ),
-        option("-q", "--quiet", is_flag=True, group="Output", help="Print no tables, only errors."),
-        option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr."),
-    ],
+    [json_option, precision_option, color_option, quiet_option, verbose_option],
+)
+
+# For what has numbers of one sort, whose digits say all there is.
+report_options = _bundle(
+    "screen", _screen, [json_option, color_option, quiet_option, verbose_option]
 )
 
 full_option = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -11,10 +12,10 @@ from typing import Any
 from attncli import __version__
 from attncli.arrays import Array, Tokens
 from attncli.cli.request import Request
-from attncli.errors import ParameterError
+from attncli.errors import AttnWarning, ParameterError
 from attncli.memory import readable, require
 from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
-from attncli.tensors import describe_shape, random_tensor
+from attncli.tensors import default_axes, describe_shape, random_tensor
 
 DEFAULT_LAYER = "time-attention"
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
@@ -48,6 +49,8 @@ class Problem:
         Results that somebody else put into the file, to compare ours with.
     unused : tuple of str
         What the file holds beside.
+    stored_seed : int
+        The seed of the run that is read.
     """
 
     request: Request
@@ -60,11 +63,27 @@ class Problem:
     tokens: dict[str, Tokens] = field(default_factory=dict)
     claimed: dict[str, Array] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    stored_seed: int = 0
 
     @property
     def seed(self) -> int:
-        """The seed of everything random."""
-        return self.request.seed or 0
+        """The seed of everything random: the one asked for, else the run's."""
+        return self.stored_seed if self.request.seed is None else self.request.seed
+
+    def item(self, n: int) -> Problem:
+        """Return the problem of one item of the batch alone."""
+        N = self.sizes["N"]
+
+        def cut(name: str, x: Array) -> Array:
+            # A mask may have no batch axis, or one that stands for all.
+            batched = name != "mask" or (x.ndim == 3 and len(x) == N)
+            return x[n : n + 1] if batched else x
+
+        return dataclasses.replace(
+            self,
+            inputs={name: cut(name, x) for name, x in self.inputs.items()},
+            masks={name: cut(name, x) for name, x in self.masks.items()},
+        )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -112,7 +131,7 @@ class Problem:
             "command": command,
             "layer": self.operation.name,
             "seed": self.seed,
-            "source": self.origin,
+            "source": self.origin.encode("utf-8", "backslashreplace").decode(),
             **{name: value for name, value in heads.items() if value is not None},
             **self.semantics.given(),
         }
@@ -123,8 +142,10 @@ class Problem:
         nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
         what = f"weights {describe_shape(shape)}"
         if execution.engine == "reference" or not hasattr(self.operation, "to_core"):
-            # Every step keeps its own, they are gathered, and in between there are copies.
-            require(3 * nbytes, what, limit)
+            # Every step keeps its own, they are gathered, and in between there are copies; under a
+            # mask every step also has two copies of what it may see.
+            copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
+            require(copies * nbytes, what, limit)
         elif execution.engine == "direct":
             require(nbytes, what, limit, hint="--no-weights computes without ever having them")
         elif execution.engine == "auto" and self.request.is_random:
@@ -173,6 +194,11 @@ def random_problem(request: Request) -> Problem:
         "H": given["H"],
         "H_v": given["H"],
     }
+    for size in request.sizes:
+        if not _decides(size, operation):
+            option = f"--{size.replace('_', '-')}"
+            message = f"{option} has no effect: {operation.name} has no such size"
+            warnings.warn(message, AttnWarning, stacklevel=2)
     shapes = operation.shapes(full)
     for name, shape in shapes.items():
         axes = operation.axes(name, len(shape))
@@ -185,3 +211,9 @@ def random_problem(request: Request) -> Problem:
         for name, shape in shapes.items()
     }
     return Problem(request, operation, inputs, f"random, seed {seed}", request.semantics)
+
+
+def _decides(size: str, operation: Operation) -> bool:
+    """Whether a size option has a say in the shapes of an operation's inputs."""
+    axes = {axis for name in operation.inputs for axis in default_axes(name)}
+    return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.cli.problem import TOKEN_AXES, Problem, with_heads
 from attncli.cli.request import Request
-from attncli.errors import DataError, ParameterError, ShapeError
+from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, Execution, Operation, Semantics
 from attncli.operations.masks import MASKS, fitting_mask
-from attncli.tensors import describe_shape
+from attncli.tensors import default_axes, describe_shape
 
 
 def read_problem(request: Request) -> Problem:
@@ -26,14 +32,23 @@ def read_problem(request: Request) -> Problem:
     """
     whole = open_tensors(request.file, request.reading) if request.file is not None else None
     held = {name: (whole, name) for name in whole} if whole is not None else {}
+    single = dataclasses.replace(request.reading, rename={})
+    if request.reading.rename and whole is None:
+        raise ParameterError("--rename has no meaning without FILE: single tensors need no name")
     for name, path in request.parts.items():
         if name in held:
             option = f"--{name.replace('_', '-')}"
             raise ParameterError(f"{option} {path}: {request.file} holds {name} too")
-        held[name] = _single(name, path, request.reading)
+        held[name] = _single(name, path, single)
     origin = whole.label if whole is not None else ", ".join(request.parts.values())
     options = whole.options if whole is not None else {}
     problem = _assemble(held, options, request, origin)
+    idle = [name for name in request.parts if name in problem.unused]
+    if idle:
+        raise ParameterError(
+            f"--{idle[0].replace('_', '-')} has no meaning here: {problem.operation.name} takes "
+            f"{', '.join(problem.operation.inputs)}"
+        )
     _refuse_contradictions(request.sizes, problem.sizes, origin)
     return problem
 
@@ -50,7 +65,7 @@ def problem_in(file: TensorFile) -> Problem:
         file=file.label,
         layer=None,
         dtype=None,
-        execution=Execution(),
+        execution=Execution("direct"),  # for the weights
         semantics=Semantics(),
         heads={},
         sizes={},
@@ -75,45 +90,88 @@ def _assemble(
 
     def load(name: str) -> Array:
         source, theirs = held[name]
-        return source.numbers(theirs)
+        return source.numbers(theirs, known_as=name)
 
     inputs = {name: load(name) for name in operation.inputs}
     if request.dtype is not None:
-        inputs = {name: array.astype(request.dtype) for name, array in inputs.items()}
-    sizes = operation.sizes(inputs)
+        with np.errstate(over="ignore"):  # what became infinite is found below
+            inputs = {name: array.astype(request.dtype) for name, array in inputs.items()}
+        if not request.reading.allow_nonfinite:
+            for name, array in inputs.items():
+                require_finite(array, f"{name} as {request.dtype}", origin)
+    with in_file(origin):
+        sizes = operation.sizes(inputs)
     claims = [] if options else ["output", "weights"]
     claimed = {name: load(name) for name in claims if name in held}
     used = {*operation.inputs, *MASKS, *TOKEN_AXES, *claims, "tokens", "dout", "options"}
+    with in_file(origin):
+        masks = _masks(held, load, operation, inputs, sizes)
+    seed = options.get("seed", 0)
     return Problem(
         request=request,
         operation=operation,
         inputs=inputs,
         origin=origin,
         semantics=_semantics(request, options, origin),
-        masks=_masks(held, load, sizes),
+        masks=masks,
         dout=load("dout") if "dout" in held else None,
         tokens=_tokens(held, sizes),
         claimed=claimed,
         unused=tuple(name for name in held if name not in used),
+        stored_seed=seed if isinstance(seed, int) and seed >= 0 else 0,
     )
 
 
 def _masks(
-    held: Mapping[str, Any], load: Callable[[str], Array], sizes: Mapping[str, int]
+    held: Mapping[str, Any],
+    load: Callable[[str], Array],
+    operation: Operation,
+    inputs: Mapping[str, Array],
+    sizes: Mapping[str, int],
 ) -> dict[str, Array]:
-    masks = {name: load(name) for name in MASKS if name in held}
-    if "dec_mask" in masks and "T_dec" in sizes:
+    """Load the masks that the operation takes; say which it does not."""
+    masks = {}
+    for name in MASKS:
+        if name not in held:
+            continue
+        axes = default_axes(name) if name != "mask" else ("T_enc",)
+        if not operation.weights_shape(inputs) or not set(axes) <= set(sizes):
+            message = f"{name} has no effect on {operation.name}"
+            warnings.warn(message, AttnWarning, stacklevel=2)
+            continue
+        masks[name] = load(name)
+    if "dec_mask" in masks:
         masks["dec_mask"] = fitting_mask("dec_mask", masks, sizes)
+    operation.mask({**inputs, **masks})  # whether they fit
     return masks
 
 
-def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:
-    """The options asked for; those not asked for as the run had them."""
+@contextlib.contextmanager
+def in_file(label: str) -> Iterator[None]:
+    """Say of an error about tensors which file they are in."""
+    try:
+        yield
+    except (ShapeError, DtypeError) as error:
+        raise type(error)(f"{label}: {error}", hint=error.hint) from None
+
+
+def semantics_in(file: TensorFile) -> Semantics:
+    """Read the options of the run that wrote a file."""
+    return _stored_semantics(file.options, file.label)
+
+
+def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
     stored = {name: options[name] for name in Semantics.__dataclass_fields__ if name in options}
     try:
-        return Semantics(**{**stored, **request.semantics.given()})
+        return Semantics(**stored)
     except TypeError:
-        raise DataError(f"{origin}: its options hold a {stored} that no run writes") from None
+        raise DataError(f"{origin}: its options hold what no run writes: {stored}") from None
+
+
+def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:
+    """Give the options asked for; those not asked for as the run had them."""
+    stored = _stored_semantics(options, origin)
+    return Semantics(**{**stored.given(), **request.semantics.given()})
 
 
 def _tokens(
@@ -146,7 +204,7 @@ def _single(name: str, path: str, reading: Reading) -> tuple[TensorFile, str]:
 
 def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operation:
     """Choose the operation by its name, or the outermost one whose inputs are there."""
-    if layer is not None and layer not in OPERATIONS:
+    if layer is not None and (not isinstance(layer, str) or layer not in OPERATIONS):
         raise DataError(f"{origin}: its options name the layer {layer}, which is not known")
     candidates = [OPERATIONS[layer]] if layer else list(OPERATIONS.values())[::-1]
     for operation in candidates:

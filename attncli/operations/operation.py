@@ -143,7 +143,7 @@ class Operation:
         -----
         AttnWarning
             If other rows see no key: their weights, outputs and gradients are 0. If N or T_dec is
-            0: the result is empty.
+            0: the result is empty. If the result holds NaN or infinity.
 
         Raises
         ------
@@ -172,9 +172,12 @@ class Operation:
                 if (axes := self.axes(name, x.ndim)) is not None
             ]
             rows = padding
-        result = self._run(arguments, mask, semantics, execution)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is warned of
+            result = self._run(arguments, mask, semantics, execution)
         _warn_of_blind_rows(result.blind, rows)
-        return Pass(self, dtype, result, rows)
+        done = Pass(self, dtype, result, rows)
+        _warn_of_overflow(self.result, done.results[self.result])
+        return done
 
     def function(self) -> Callable[..., Array]:
         """Return forward as a plain function of arrays, complex ones included: the reference's."""
@@ -254,11 +257,15 @@ class Pass:
                 f"dout is {dout.shape}, expected the shape of the result, "
                 f"{describe_shape(expected, axes)}"
             )
-        gradients, dmask = self.run.backward(self._given("dout", _computable(dout), cast=False))
-        named = dict(zip(self.operation.gradients, gradients, strict=True))
-        if dmask is not None:
-            named["dmask"] = dmask
-        return {name: x.astype(self.dtype, copy=False) for name, x in named.items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradients, dmask = self.run.backward(self._given("dout", _computable(dout), cast=False))
+            named = dict(zip(self.operation.gradients, gradients, strict=True))
+            if dmask is not None:
+                named["dmask"] = dmask
+            named = {name: x.astype(self.dtype, copy=False) for name, x in named.items()}
+        for name, gradient in named.items():
+            _warn_of_overflow(name, gradient)
+        return named
 
     def _given(self, name: str, array: Array, *, cast: bool = True) -> Array:
         """The array in the dtype of results, with zeros where a step takes no part."""
@@ -287,6 +294,16 @@ def _stored_dtype(array: Array) -> np.dtype[Any]:
     if array.dtype.kind == "f":
         return array.dtype.newbyteorder("=")
     return np.dtype(np.float64)
+
+
+def _warn_of_overflow(name: str, array: Array) -> None:
+    if count := array.size - int(np.count_nonzero(np.isfinite(array))):
+        warnings.warn(
+            f"{count} of {array.size} values of {name} are not finite: something on the way was "
+            f"NaN, or more than {array.dtype} can hold",
+            AttnWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_blind_rows(blind: Array | None, padding: Array | None) -> None:

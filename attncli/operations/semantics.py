@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Semantics:
         if self.softcap is not None and not 0 < self.softcap < np.inf:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
 
-    def given(self) -> dict[str, float | int | str]:
+    def given(self) -> dict[str, Any]:
         """Return the options that are set, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 

@@ -146,6 +146,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*not finite")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault):
     name, change = FAULTS[fault]
@@ -161,6 +162,7 @@ def test_one_wrong_element_is_found_where_it_is():
     assert right.passed
 
 
+@pytest.mark.filterwarnings("ignore:.*not finite")
 def test_nan_is_an_error_of_any_size():
     report = gradcheck([planted("time-attention", one_element((1, 1, 1), np.nan))])
     assert report.worst.relative_error == np.inf

@@ -282,15 +282,15 @@ def test_run_file_on_standard_output(attn, folder, monkeypatch):
 BAD = {
     "N differs": (
         {"hs_enc": np.ones((3, 5, 4)), "hs_dec": np.ones((2, 5, 4))},
-        "error: hs_enc is (3, 5, 4), hs_dec is (2, 5, 4): N differs (3 and 2)",
+        "error: bad.npz: hs_enc is (3, 5, 4), hs_dec is (2, 5, 4): N differs (3 and 2)",
     ),
     "no encoder steps": (
         {"hs_enc": np.ones((3, 0, 4)), "hs_dec": np.ones((3, 5, 4))},
-        "error: hs_enc is (3, 0, 4): T_enc = 0 leaves nothing to attend",
+        "error: bad.npz: hs_enc is (3, 0, 4): T_enc = 0 leaves nothing to attend",
     ),
     "wrong axes": (
         {"hs_enc": np.ones((3, 5)), "hs_dec": np.ones((3, 5, 4))},
-        "error: hs_enc is (3, 5), expected 3 axes: (N, T_enc, H)",
+        "error: bad.npz: hs_enc is (3, 5), expected 3 axes: (N, T_enc, H)",
     ),
     "NaN": (
         {"hs_enc": np.full((1, 2, 2), np.nan), "hs_dec": np.ones((1, 2, 2))},
@@ -430,3 +430,103 @@ def test_quiet_prints_nothing(attn, folder):
     result = attn("forward", "-q", "-o", "out.npz")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert (folder / "out.npz").exists()
+
+
+# What a run file must not lose
+
+
+def test_dout_tokens_and_seed_stay_in_the_run(attn, folder):
+    attn("forward", SAMPLES / "by_hand.npz", "-o", "run.npz", "-q")
+    straight = attn("backward", SAMPLES / "by_hand.npz", "--json").json["tensors"]
+    assert attn("backward", "run.npz", "--json").json["tensors"] == straight
+
+    np.savez("t.npz", hs_enc=np.ones((1, 2, 3)), hs_dec=np.ones((1, 2, 3)), tokens=["a", "b"])
+    attn("forward", "t.npz", "-o", "t-run.npz", "-q")
+    (matrix,) = attn("show-weights", "t-run.npz", "--json").json["matrices"]
+    assert (matrix["tokens_dec"], matrix["tokens_enc"]) == (["a", "b"], ["a", "b"])
+
+    attn("forward", "--seed", 5, "-o", "s.npz", "-q")
+    assert attn("backward", "s.npz", "--json").json["seed"] == 5
+    continued = attn("backward", "s.npz", "--json").json["tensors"]["dout"]
+    assert continued == attn("backward", "--seed", 5, "--json").json["tensors"]["dout"]
+
+
+# What overflows, and what does nothing, is said
+
+
+def test_overflow_is_one_warning_and_never_silent(attn, folder):
+    np.savez("x.npz", hs_enc=np.full((1, 2, 2), 1e200), hs_dec=np.full((1, 2, 2), -1e200))
+    result = attn("forward", "x.npz")
+    assert result.code == 0
+    assert "4 of 4 values of out are not finite" in result.err
+    assert "RuntimeWarning" not in result.err
+    narrow = attn("forward", "x.npz", "--dtype", "float16")
+    assert narrow.code == 2
+    assert "x.npz: hs_enc as float16 holds 4 non-finite values" in narrow.err
+
+
+def test_masks_and_options_without_effect_are_said(attn, folder):
+    np.savez("x.npz", hs=np.ones((1, 2, 2)), a=np.ones((1, 2)), enc_mask=np.ones((1, 2), bool))
+    assert "warning: enc_mask has no effect on weight-sum" in attn("forward", "x.npz").err
+    assert "warning: --H has no effect" in attn("forward", "--layer", "softmax", "--H", 9).err
+    np.save("scores.npy", np.ones((1, 2)))
+    result = attn("forward", SAMPLES / "dates.npz", "--scores", "scores.npy")
+    assert result.code == 2
+    assert "--scores has no meaning here: time-attention takes hs_enc, hs_dec" in result.err
+
+
+def test_float_mask_from_a_file_of_its_own(attn, folder, states):
+    np.savez("x.npz", **states)
+    np.save("mask.npy", np.where(np.arange(7) < 5, 0.5, -np.inf))
+    weights = attn("forward", "x.npz", "--mask", "mask.npy", "--json").json["tensors"]["weights"]
+    assert (np.array(weights["data"])[..., 5:] == 0).all()
+
+
+def test_masks_as_integers(attn, folder, states):
+    np.savez(
+        "x.npz", **states, enc_mask=np.array([[1] * 5 + [0] * 2] * 2), dec_mask=np.ones((2, 3), int)
+    )
+    assert attn("forward", "x.npz").code == 0
+    assert attn("show-weights", "x.npz").code == 0
+
+
+def test_rename_is_for_the_file_alone(attn, folder, states):
+    np.savez("x.npz", E=states["hs_enc"])
+    np.save("d.npy", states["hs_dec"])
+    assert attn("forward", "x.npz", "--rename", "hs_enc=E", "--hs-dec", "d.npy").code == 0
+    result = attn("forward", "--hs-enc", "d.npy", "--hs-dec", "d.npy", "--rename", "a=b")
+    assert "--rename has no meaning without FILE" in result.err
+
+
+@pytest.mark.parametrize("layer", ["[]", "3", '{"a": 1}'])
+def test_options_that_no_run_writes(attn, folder, states, layer):
+    np.savez("x.npz", **states, options=np.array(f'{{"layer": {layer}}}'))
+    assert attn("forward", "x.npz").code == 2
+    np.savez("y.npz", **states, options=np.array('{"window": "wide"}'))
+    result = attn("forward", "y.npz")
+    assert (result.code, "its options hold what no run writes" in result.err) == (2, True)
+
+
+def test_long_doubles_in_json(attn, folder, states):
+    np.savez("x.npz", **{name: x.astype(np.longdouble) for name, x in states.items()})
+    tensors = attn("forward", "x.npz", "--json").json["tensors"]
+    assert tensors["out"]["dtype"] == str(np.dtype(np.longdouble))
+    assert np.longdouble(tensors["out"]["data"][0][0][0]).dtype == np.longdouble
+
+
+def test_impossible_tokens(attn, folder):
+    tokens = np.array([0x110000, 0x41], np.uint32).view("<U1")
+    np.savez("x.npz", hs_enc=np.ones((1, 2, 2)), hs_dec=np.ones((1, 1, 2)), tokens_enc=tokens)
+    result = attn("forward", "x.npz")
+    assert result.code == 2
+    assert "x.npz: tokens_enc holds what is no Unicode character" in result.err
+
+
+@pytest.mark.parametrize("columns", range(20, 132, 8))
+@pytest.mark.parametrize("size", [3, 7, 9])
+def test_no_digit_is_lost_at_any_width(attn, columns, size):
+    result = attn("forward", "--N", 2, "--T", size, "--H", 2, columns=columns)
+    weights = attn("forward", "--N", 2, "--T", size, "--H", 2, "--json").json["tensors"]["weights"]
+    for number in np.ravel(weights["data"]):
+        assert f"{number:.4f}" in result.out
+    assert max(map(len, result.out.splitlines())) <= columns

@@ -94,3 +94,10 @@ def test_a_tighter_tolerance_than_rounding_fails(attn):
 def test_every_line_fits_the_terminal(attn, columns):
     lines = attn("gradcheck", columns=columns).out.splitlines()
     assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("size", ["99999999999999999999", "10000000000"])
+def test_sizes_beyond_memory_are_said(attn, size):
+    result = attn("gradcheck", "--N", size)
+    assert result.code == 2
+    assert "hint:  a gradient is checked as well on small sizes" in result.err
