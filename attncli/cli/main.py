@@ -25,6 +25,7 @@ COMMANDS = {
     "backward": "attncli.cli.backward:backward",
     "gradcheck": "attncli.cli.gradcheck:gradcheck",
     "show-weights": "attncli.cli.show_weights:show_weights",
+    "bench": "attncli.cli.bench:bench",
 }
 
 CHECK_SAID_NO = 1

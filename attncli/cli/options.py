@@ -307,10 +307,11 @@ def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Exe
             option = "--weights" if weights else "--no-weights"
             raise ParameterError(f"--engine {engine} and {option} contradict each other")
         engine = wanted
-    return Execution(cast(Any, engine), threads or _cores(), keep_weights=weights)
+    return Execution(cast(Any, engine), threads or cores(), keep_weights=weights)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
