@@ -49,13 +49,19 @@ class Screen:
     def look(self) -> Look:
         """What standard output can show."""
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        color = self._color_system in ("256", "truecolor")
+        color = self._color_system is not None
         if not _is_terminal():
             return Look.piped(color=color, encoding=encoding)
         import shutil
 
-        width = shutil.get_terminal_size().columns
-        return Look.terminal(width, color=color, encoding=encoding)
+        size = shutil.get_terminal_size()
+        return Look.terminal(
+            size.columns,
+            color=color,
+            encoding=encoding,
+            height=size.lines,
+            few_colors=self._color_system == "standard",
+        )
 
     @cached_property
     def _color_system(self) -> str | None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
+from attncli.cli.weight_options import weight_options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.cli.weight_options import Wanted
     from attncli.files.reading import Reading
 
 
@@ -19,47 +21,37 @@ if TYPE_CHECKING:
     example="""\
 attn show-weights sample_inputs/dates.npz
 attn show-weights sample_inputs/paraphrase.npz --item 1 --top 2
+attn show-weights sample_inputs/minilm_heads.npz --sort previous
 attn show-weights sample_inputs/minilm_heads.npz --layer 3 --head 5
+attn show-weights sample_inputs/minilm_heads.npz --rollout --drop-special
 cat run.npz | attn show-weights -""",
 )
 @click.argument("file")
-@options.option("--item", type=int, group="What to show", help="Show this item of the batch alone.")
-@options.option("--head", type=int, group="What to show", help="Show this head alone.")
-@options.option("--layer", type=int, group="What to show", help="Show this layer alone.")
-@options.option(
-    "--top",
-    type=click.IntRange(min=1),
-    metavar="K",
-    group="What to show",
-    help="List the K strongest keys of every row instead of drawing.",
-)
-@options.full_option
+@weight_options
 @options.reading_options
 @options.screen_options
-def show_weights(
-    file: str,
-    item: int | None,
-    head: int | None,
-    layer: int | None,
-    top: int | None,
-    full: bool,
-    reading: Reading,
-    screen: Screen,
-) -> None:
+def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
     """Show the attention weights in FILE: rows are decoder steps, columns encoder steps.
 
     FILE is a run file; or holds weights, layer0, layer1, … as transformer libraries dump them; or
-    hs_enc and hs_dec, or query and key, from which the weights are computed. A table with shaded
-    cells is drawn where it fits the terminal's width; where it does not, one shaded cell for each
-    weight.
+    hs_enc and hs_dec, or query and key, from which the weights are computed.
+
+    The richest picture that fits the terminal is drawn: a table of digits and shades; one shaded
+    cell for each weight, under the tokens; a heatmap of the whole on one screen, whose cells stand
+    for several weights where there are many, and say so. Many heads open as an overview: each of
+    them small, and a sorted table of what they do. Piped, it is the numbers, every one in full.
     """
-    from attncli.cli.weight_report import json_weights, select, show_selected
+    from attncli.cli.weight_choice import choose_weights, difference
+    from attncli.cli.weight_report import json_weights, show_chosen
     from attncli.cli.weight_source import find_weights
 
     with screen.timed("reading"):
-        source = find_weights(file, reading)
-    pictures = select(source, layer, item, head)
+        source = find_weights(file, reading, wanted.axes)
+        chosen = choose_weights(source, wanted)
+        if wanted.diff is not None:
+            other = find_weights(wanted.diff, reading, wanted.axes)
+            chosen = difference(chosen, choose_weights(other, wanted), other.label)
     if screen.as_json:
-        screen.show_json(json_weights(source, pictures, top))
+        screen.show_json(json_weights(source, chosen, wanted))
     else:
-        show_selected(source, pictures, top, screen, full=full)
+        show_chosen(source, chosen, wanted, screen)

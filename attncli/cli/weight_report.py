@@ -3,183 +3,231 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.console import RenderableType
 from rich.text import Text
 
 from attncli import __version__
-from attncli.arrays import Array, Tokens
+from attncli.arrays import Array
 from attncli.cli.screen import Screen, jsonable
-from attncli.cli.weight_source import WeightSource, choose
-from attncli.errors import AttnWarning, ParameterError
-from attncli.views.heads import HeadStatistics, draw_heads, head_statistics
-from attncli.views.labels import safe
+from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
+from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_source import WeightSource
+from attncli.errors import AttnWarning
+from attncli.views.heads import Head, draw_heads, sort_heads
+from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
-from attncli.views.tensors import axis_labels
-from attncli.views.weights import WeightMatrix, draw_strongest, draw_weights, strongest
+from attncli.views.overview import Overview, Thumbnail, thumbnail
+from attncli.views.picture import WeightMatrix
+from attncli.views.statistics import head_statistics
+from attncli.views.strongest import draw_strongest, strongest
+from attncli.views.tokens import readable
+from attncli.views.weights import draw_weights
 
-# More pictures than this open as a table of heads instead.
+# More pictures than this open as an overview instead.
 _MOST_PICTURES = 12
 # More rows than this are not sent to a terminal unless asked for.
 _MOST_ROWS = 500
-# How far the sum of a row may be from 1 before it is worth a warning: float16 has 3 digits.
-_SUM_TOLERANCE = 5e-3
+# Of more heads than this a terminal shows the first ones of the table, and no grid.
+_MOST_HEADS, _MOST_IN_GRID = 24, 400
+_LONGEST_LABEL = 16
 
 
-@dataclass(frozen=True)
-class Selection:
-    """One matrix of weights, not yet loaded."""
-
-    layer: int
-    item: int
-    head: int
-
-
-def select(
-    source: WeightSource, layer: int | None, item: int | None, head: int | None
-) -> list[Selection]:
-    """List the matrices that the options leave, in the order of the file.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such layer, item or head.
-    """
-    if layer is not None and layer not in source.layers:
-        there = ", ".join(map(str, source.layers))
-        raise ParameterError(f"--layer {layer}: {source.label} has no such layer; there is {there}")
-    chosen = []
-    for number in source.layers if layer is None else [layer]:
-        N, heads, _, _ = source.layers[number].shape
-        for n in choose("item", item, N, source.label):
-            chosen += [Selection(number, n, h) for h in choose("head", head, heads, source.label)]
-    return chosen
+def picture_of(source: WeightSource, one: Chosen, wanted: Wanted, look: Look) -> WeightMatrix:
+    """Load a matrix and label the part of it that is wanted."""
+    cut = cut_of(source, one, wanted)
+    weights = cut.apply(one.load())
+    if wanted.threshold is not None and not wanted.lists:
+        weights = np.where(np.abs(weights) >= wanted.threshold, weights, weights.dtype.type(0))
+    return WeightMatrix(
+        one.heading,
+        weights,
+        labels(tokens_of(source, one, "T_dec"), cut.rows, wanted, look),
+        labels(tokens_of(source, one, "T_enc"), cut.columns, wanted, look),
+        "diverging" if wanted.diff is not None else wanted.shade or "linear",
+        cut.rows.tolist(),
+        cut.columns.tolist(),
+    )
 
 
-def show_selected(
-    source: WeightSource,
-    selected: list[Selection],
-    top: int | None,
-    screen: Screen,
-    *,
-    full: bool = False,
+def labels(tokens: list[str] | None, positions: Array, wanted: Wanted, look: Look) -> list[str]:
+    """Label the positions along an axis by their tokens, else by their numbers."""
+    if tokens is None:
+        return [str(position) for position in positions.tolist()]
+    shown = tokens if wanted.raw_tokens else readable(tokens)
+    longest = 10**6 if look.plain else _LONGEST_LABEL
+    return [shorten(safe(shown[place], look), longest, look) for place in positions.tolist()]
+
+
+def show_chosen(
+    source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted, screen: Screen
 ) -> None:
-    """Draw the matrices, or a table of them where they are many."""
+    """Draw the matrices, or an overview where they are many."""
     look = screen.look
     heading = Text(safe(source.label, look), "bold")
+    if wanted.diff is not None:
+        heading.append(f" {look.minus} {safe(wanted.diff, look)}")
     heading.append(f"  {source.reading}", "not bold dim")
     for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
         if size == 0:
             screen.show(heading)
             warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=1)
             return
-    if len(selected) > _MOST_PICTURES and top is None and not full:
-        statistics = [
-            HeadStatistics(_names(source, one), *head_statistics(_load(source, one)))
-            for one in selected
-        ]
-        more = f"{len(selected)} matrices: --layer, --item, --head choose one, --full draws all"
-        table = draw_heads(statistics, look, screen.precision)
-        screen.show(heading, "", table, "", Text(more, "dim italic"))
+    drawn = wanted.full or wanted.lists or wanted.view is not None
+    if wanted.sort is not None or (len(chosen) > _MOST_PICTURES and not drawn):
+        _show_overview(source, chosen, wanted, screen, heading)
         return
-    for number, one in enumerate(selected):
-        weights = _load(source, one)  # first: of what cannot be loaded, nothing is shown
+    for number, one in enumerate(chosen):
+        picture = picture_of(source, one, wanted, look)  # what cannot be loaded shows nothing
         if number == 0:
             screen.show(heading, "")
-        picture = _picture(source, one, weights, look)
-        left_out = 0
-        if not look.plain and not full and len(weights) > _MOST_ROWS:
-            left_out = len(weights) - _MOST_ROWS
-            picture = WeightMatrix(
-                picture.heading, weights[:_MOST_ROWS], picture.rows[:_MOST_ROWS], picture.columns
-            )
-        if top is None:
-            drawn = draw_weights(picture, look, screen.precision, digits=full)
-        else:
-            drawn = draw_strongest(picture, top, look, screen.precision)
-        screen.show(drawn)
-        if left_out:
-            screen.show(Text(f"{left_out} more rows not shown; --full shows all", "dim italic"))
+        _show_picture(picture, wanted, screen)
 
 
-def json_weights(
-    source: WeightSource, selected: list[Selection], top: int | None
-) -> dict[str, Any]:
+def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None:
+    look = screen.look
+    if wanted.lists:
+        shown, left_out = _first_rows(picture, wanted, look)
+        screen.show(
+            draw_strongest(shown, wanted.count, look, screen.precision, wanted.threshold), *left_out
+        )
+        return
+    view = "table" if wanted.full else wanted.view
+    assert view != "list"
+    small = 5 * picture.weights.shape[1] <= look.width
+    left_out = []
+    if view in ("table", "cells") or (view is None and small) or screen.precision is not None:
+        picture, left_out = _first_rows(picture, wanted, look)
+    drawn = draw_weights(picture, look, screen.precision, view=view, pool=wanted.pool)
+    screen.show(drawn, *left_out)
+    if wanted.threshold is not None:
+        smaller = f"weights below {wanted.threshold:g} are shown as 0"
+        screen.show(Text(smaller, "dim italic"))
+
+
+def _first_rows(
+    picture: WeightMatrix, wanted: Wanted, look: Look
+) -> tuple[WeightMatrix, list[Text]]:
+    """Cut what would run through a terminal for minutes, and say so."""
+    rows = len(picture.weights)
+    if look.plain or wanted.full or rows <= _MOST_ROWS:
+        return picture, []
+    shown = WeightMatrix(
+        picture.heading,
+        picture.weights[:_MOST_ROWS],
+        picture.rows[:_MOST_ROWS],
+        picture.columns,
+        picture.shade,
+        picture.row_numbers[:_MOST_ROWS],
+        picture.column_numbers,
+    )
+    more = f"{rows - _MOST_ROWS} more rows not shown; --full shows all"
+    return shown, [Text(more, "dim italic")]
+
+
+def _show_overview(
+    source: WeightSource,
+    chosen: Sequence[Chosen],
+    wanted: Wanted,
+    screen: Screen,
+    heading: Text,
+) -> None:
+    """Draw all heads small, and a table of what they do."""
+    look = screen.look
+    grid = not look.plain and len(chosen) <= _MOST_IN_GRID
+    sort = wanted.sort or "entropy"
+    several = _several(chosen)
+    heads: list[Head] = []
+    small: list[Thumbnail] = []
+    with screen.progress("reading heads") as progress:
+        for number, one in enumerate(chosen):
+            cut = cut_of(source, one, wanted)
+            weights = cut.apply(one.load())
+            statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
+            names = one.names if look.plain else {name: one.names[name] for name in several}
+            heads.append(Head(names, statistics))
+            if grid:
+                value = heads[-1].value("entropy" if sort == "file" else sort)
+                small.append(thumbnail(*_place(one, several), weights, f"{value:.2f}"))
+            progress(number + 1, len(chosen))
+    by = None if sort == "file" else sort
+    ordered = sort_heads(heads, by)
+    more = f"{len(chosen)} matrices: --layer, --item, --head choose one, --full shows all"
+    if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
+        left = len(ordered) - _MOST_HEADS
+        ordered = ordered[:_MOST_HEADS]
+        more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
+    under = f"under each: {'entropy in bits' if by in (None, 'entropy') else by}"
+    picture: list[RenderableType] = []
+    if small:
+        picture = [Overview(small, look), Text(under, "dim italic"), ""]
+    order = "in the order of the file" if by is None else f"sorted by {by}"
+    screen.show(
+        heading,
+        "",
+        *picture,
+        Text(f"{len(chosen)} heads, {order}", "bold"),
+        draw_heads(ordered, look, screen.precision),
+        "",
+        Text(more, "dim italic"),
+    )
+
+
+def _several(chosen: Sequence[Chosen]) -> list[str]:
+    """The names that tell the matrices apart; all of them where there is but one matrix."""
+    names = list(chosen[0].names)
+    return [x for x in names if len({one.names[x] for one in chosen}) > 1] or names
+
+
+def _place(one: Chosen, several: Sequence[str]) -> tuple[str, str]:
+    """Where in the grid a matrix stands: its last name across, all others down."""
+    names = [f"{name} {one.names[name]}" for name in several]
+    return (" ".join(names[:-1]), names[-1]) if names else ("", "")
+
+
+def json_weights(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted) -> dict[str, Any]:
     """Give the matrices as the JSON object that ``--json`` prints."""
-    return {
+    result = {
         "attn": __version__,
         "command": "show-weights",
         "source": source.label,
         "reading": source.reading,
-        "matrices": [_json_matrix(source, one, top) for one in selected],
     }
+    if wanted.diff is not None:
+        result["minus"] = wanted.diff
+    return {**result, "matrices": [_json_matrix(source, one, wanted) for one in chosen]}
 
 
-def _json_matrix(source: WeightSource, one: Selection, top: int | None) -> dict[str, Any]:
-    weights = _load(source, one)
-    matrix: dict[str, Any] = dict(_names(source, one))
-    for axis, name in (("T_dec", "tokens_dec"), ("T_enc", "tokens_enc")):
-        if axis in source.tokens:
-            matrix[name] = _tokens_of(source.tokens[axis], one.item).tolist()
-    if top is None:
+def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str, Any]:
+    cut = cut_of(source, one, wanted)
+    weights = cut.apply(one.load())
+    matrix: dict[str, Any] = dict(one.names)
+    for axis, name, kept in (
+        ("T_dec", "tokens_dec", cut.rows),
+        ("T_enc", "tokens_enc", cut.columns),
+    ):
+        tokens = tokens_of(source, one, axis)
+        if tokens is not None:
+            matrix[name] = [tokens[place] for place in kept.tolist()]
+    if (len(cut.rows), len(cut.columns)) != one.shape:
+        matrix |= {"rows": cut.rows.tolist(), "columns": cut.columns.tolist()}
+    if wanted.diff is None:
+        statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
+        matrix["statistics"] = {
+            name: jsonable(np.asarray(value)) for name, value in statistics._asdict().items()
+        }
+    if not wanted.lists:
         return {**matrix, "shape": list(weights.shape), "weights": jsonable(weights)}
-    order = strongest(weights, top)
+    order = strongest(weights, weights.shape[1] if wanted.count is None else wanted.count)
+    values = np.take_along_axis(weights, order, axis=1)
+    if wanted.threshold is None:
+        return {**matrix, "strongest": order.tolist(), "weights": jsonable(values)}
+    kept = np.abs(values) >= wanted.threshold
     return {
         **matrix,
-        "strongest": order.tolist(),
-        "weights": jsonable(np.take_along_axis(weights, order, axis=1)),
+        "strongest": [row[some].tolist() for row, some in zip(order, kept, strict=True)],
+        "weights": [jsonable(row[some]) for row, some in zip(values, kept, strict=True)],
     }
-
-
-def _names(source: WeightSource, one: Selection) -> dict[str, int]:
-    """Name a matrix by the axes that the file really has."""
-    names = {"layer": one.layer} if source.numbered else {}
-    if "N" in source.axes:
-        names["item"] = one.item
-    if "heads" in source.axes:
-        names["head"] = one.head
-    return names
-
-
-def _picture(source: WeightSource, one: Selection, weights: Array, look: Look) -> WeightMatrix:
-    return WeightMatrix(
-        "  ".join(f"{name} {number}" for name, number in _names(source, one).items()),
-        weights,
-        axis_labels("T_dec", weights.shape[0], source.tokens, one.item, look),
-        axis_labels("T_enc", weights.shape[1], source.tokens, one.item, look),
-    )
-
-
-def _tokens_of(tokens: Tokens, item: int) -> Tokens:
-    return tokens if tokens.ndim == 1 else tokens[item]
-
-
-def _load(source: WeightSource, one: Selection) -> Array:
-    """Load one matrix; warn of what weights never are."""
-    weights = source.layers[one.layer].load(one.item, one.head)
-    if weights.dtype.kind != "f":
-        weights = weights.astype(np.float64)
-    where = " ".join((source.label, *(f"{k} {v}" for k, v in _names(source, one).items())))
-    for problem in _oddities(weights):
-        warnings.warn(f"{where}: {problem}", AttnWarning, stacklevel=1)
-    return weights
-
-
-def _oddities(weights: Array) -> Iterator[str]:
-    if not weights.size:
-        return
-    least = float(weights.min())
-    if least < 0:
-        row, column = np.unravel_index(int(weights.argmin()), weights.shape)
-        yield f"weights are negative: the least, {least:.3g}, is at [{row}, {column}]"
-    sums = weights.sum(axis=1, dtype=np.float64)
-    off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
-    off[np.isnan(off)] = np.inf
-    worst = int(off.argmax())
-    if off[worst] > _SUM_TOLERANCE:
-        count = int((off > _SUM_TOLERANCE).sum())
-        rows = "row does" if count == 1 else "rows do"
-        yield f"{count} {rows} not sum to 1: the worst, row {worst}, sums to {sums[worst]:.6g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,16 +74,26 @@ class WeightSource:
         return self.layers[min(self.layers)].shape
 
 
-def find_weights(name: str, reading: Reading) -> WeightSource:
+def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = None) -> WeightSource:
     """Find the attention weights of a file.
 
     Taken from ``weights``, from ``layer0``, ``layer1`` …, from ``a``; else computed from
     ``hs_enc`` and ``hs_dec`` or from ``query`` and ``key``.
 
+    Parameters
+    ----------
+    name : str
+    reading : Reading
+    axes : tuple of str, optional
+        What the axes of the stored arrays are, of layers, N, heads, T_dec and T_enc; where that is
+        not what their number implies.
+
     Raises
     ------
     DataError
         If the file holds nothing that weights follow from.
+    ShapeError
+        If the array has other axes.
     """
     file = open_tensors(name, reading)
     layers = sorted(
@@ -91,17 +102,21 @@ def find_weights(name: str, reading: Reading) -> WeightSource:
         if entry.startswith("layer") and entry[5:].isdecimal() and entry[5:].isascii()
     )
     if "" in file:
-        return _stored(file, {0: ""})
+        return _stored(file, {0: ""}, axes)
     if "weights" in file:
-        return _stored(file, {0: "weights"})
+        return _stored(file, {0: "weights"}, axes)
     if layers:
-        return _stored(file, dict(layers), numbered=True)
+        return _stored(file, dict(layers), axes, numbered=True)
+    if axes is not None and "a" not in file:
+        raise ParameterError(
+            f"--axes has no meaning for {file.label}: it holds no weights, they are computed"
+        )
     if "hs_enc" in file and "hs_dec" in file:
         return _computed_from_states(file)
     if "query" in file and "key" in file:
         return _computed_from_queries(file)
     if "a" in file:
-        return _stored(file, {0: "a"})
+        return _stored(file, {0: "a"}, axes)
     held = ", ".join(file) or "nothing"
     raise DataError(
         f"{file.label}: no weights: expected weights, layer0 …, hs_enc and hs_dec, or query and "
@@ -110,48 +125,88 @@ def find_weights(name: str, reading: Reading) -> WeightSource:
     )
 
 
-def _stored(file: TensorFile, names: dict[int, str], *, numbered: bool = False) -> WeightSource:
+def _stored(
+    file: TensorFile,
+    names: dict[int, str],
+    given: tuple[str, ...] | None,
+    *,
+    numbered: bool = False,
+) -> WeightSource:
     layers: dict[int, Layer] = {}
     axes: tuple[str, ...] = ()
     for number, name in names.items():
         shape = file.shape(name)
-        found = axes_of("a" if name == "a" else "weights", len(shape))
-        if found is None:
-            raise ShapeError(
-                f"{file.label}: {name or 'the array'} is {shape}, expected (T_dec, T_enc), "
-                "(N, T_dec, T_enc) or (N, heads, T_dec, T_enc)"
-            )
-        axes = found
-        if shape[-1] == 0:
+        axes = _axes(file.label, name, shape, given)
+        sizes = dict(zip(axes, shape, strict=True))
+        if sizes["T_enc"] == 0:
             raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: T_enc = 0, no keys")
-        layers[number] = Layer(name, _four(shape, name), _loader(file, name))
+        four = (
+            sizes.get("N", 1),
+            sizes.get("heads", 1),
+            sizes.get("T_dec", 1),
+            sizes.get("T_enc", 1),
+        )
+        if "layers" in sizes:
+            if numbered:
+                raise ParameterError(
+                    f"--axes: {name} is one layer, and cannot have an axis of them"
+                )
+            for layer in range(sizes["layers"]):
+                layers[layer] = Layer(name, four, _loader(file, name, axes, layer))
+            numbered = True
+        else:
+            layers[number] = Layer(name, four, _loader(file, name, axes))
+    if not layers:
+        raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: layers = 0")
     first = layers[min(layers)]
     shape = file.shape(first.name)
     what = first.name or "weights"
-    if numbered:
+    if len(names) > 1:
         last = max(layers)
-        whole = len(layers) == last - min(layers) + 1 > 1
+        whole = len(layers) == last - min(layers) + 1
         what = f"{first.name} to layer{last}" if whole else ", ".join(names.values())
     reading = f"{what} {describe_shape(shape, axes)}"
     return WeightSource(file.label, reading, layers, numbered, axes, _tokens(file, first.shape))
 
 
-def _four(shape: tuple[int, ...], name: str = "") -> tuple[int, int, int, int]:
+def _axes(
+    label: str, name: str, shape: tuple[int, ...], given: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Name the axes of stored weights: as they were given, else as their number implies."""
+    what = f"{label}: {name or 'the array'} is {shape}"
+    if given is not None:
+        if len(given) != len(shape):
+            raise ShapeError(f"{what}: --axes names {len(given)}, {', '.join(given)}")
+        return given
+    found = axes_of("a" if name == "a" else "weights", len(shape))
+    if found is None:
+        raise ShapeError(
+            f"{what}, expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)",
+            hint="--axes layers,N,heads,dec,enc says what other axes are",
+        )
+    return found
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Complete a shape to four axes, with 1 for N or heads where there is no such axis."""
-    if name == "a":  # (N, T_enc): one decoder step an item
-        return (shape[0], 1, 1, shape[1])
     if len(shape) == 4:
         return (shape[0], shape[1], shape[2], shape[3])
     N, T_dec, T_enc = (1,) * (3 - len(shape)) + shape
     return (N, 1, T_dec, T_enc)
 
 
-def _loader(file: TensorFile, name: str) -> Callable[[int, int], Array]:
-    leading = max(0, len(file.shape(name)) - 2)
+def _loader(
+    file: TensorFile, name: str, axes: tuple[str, ...], layer: int = 0
+) -> Callable[[int, int], Array]:
+    steps = [axis for axis in axes if axis in ("T_dec", "T_enc")]
 
     def load(item: int, head: int) -> Array:
-        index = (item,) if name == "a" else (item, head)[:leading]
-        return np.atleast_2d(file.numbers(name, index))
+        at = {"layers": layer, "N": item, "heads": head}
+        index: list[Any] = [at.get(axis, slice(None)) for axis in axes]
+        while index and index[-1] == slice(None):
+            index.pop()  # messages say where something is, in short
+        matrix = np.atleast_2d(file.numbers(name, tuple(index)))
+        return matrix.T if steps == ["T_enc", "T_dec"] else matrix
 
     return load
 
@@ -238,19 +293,3 @@ def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tok
                     f"a step, {(size,)} or {(N, size)}"
                 )
     return found
-
-
-def choose(name: str, wanted: int | None, count: int, label: str) -> range:
-    """Turn an option that chooses one of several into the range of those to show.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such one.
-    """
-    if wanted is None:
-        return range(count)
-    if not 0 <= wanted < count:
-        there = f"there are {count}, 0 to {count - 1}" if count > 1 else "there is only 0"
-        raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}")
-    return range(wanted, wanted + 1)

@@ -19,13 +19,17 @@ class Look:
     width : int
         Columns; `UNLIMITED` where output is piped.
     color : bool
-        At least 256 colours, so that shades can be told apart.
+        Whether cells can have colours.
     unicode : bool
         Whether block characters and arrows can be encoded.
     plain : bool
         Piped: full precision, everything in one column of text, no decoration.
     encoding : str
         Of the output; labels are escaped to fit it.
+    height : int
+        Lines of the terminal.
+    few_colors : bool
+        No more than the 16 of old terminals.
     """
 
     width: int = 80
@@ -33,9 +37,19 @@ class Look:
     unicode: bool = True
     plain: bool = False
     encoding: str = "utf-8"
+    height: int = 24
+    few_colors: bool = False
 
     @classmethod
-    def terminal(cls, width: int, *, color: bool, encoding: str = "utf-8") -> Look:
+    def terminal(
+        cls,
+        width: int,
+        *,
+        color: bool,
+        encoding: str = "utf-8",
+        height: int = 24,
+        few_colors: bool = False,
+    ) -> Look:
         """Make the look of a terminal; a width of 0 is unknown and taken as 80.
 
         Examples
@@ -44,12 +58,13 @@ class Look:
         (80, 20)
         """
         width = max(_NARROWEST, width) if width > 0 else 80
-        return cls(width, color, _encodes("░▒▓█→…", encoding), False, encoding)
+        unicode = _encodes("░▒▓█▀→…−", encoding)
+        return cls(width, color, unicode, False, encoding, max(1, height), few_colors)
 
     @classmethod
     def piped(cls, *, color: bool = False, encoding: str = "utf-8") -> Look:
         """Make the look of a pipe or a file."""
-        return cls(UNLIMITED, color, _encodes("░▒▓█→…", encoding), True, encoding)
+        return cls(UNLIMITED, color, _encodes("░▒▓█▀→…−", encoding), True, encoding)
 
     @property
     def arrow(self) -> str:
@@ -70,6 +85,11 @@ class Look:
     def times(self) -> str:
         """A multiplication sign."""
         return "×" if self.unicode else "x"
+
+    @property
+    def minus(self) -> str:
+        """A minus sign."""
+        return "−" if self.unicode else "-"
 
 
 def _encodes(text: str, encoding: str) -> bool:

@@ -1,83 +1,105 @@
-"""How dark a number is: from values to levels, characters and colours."""
+"""Shares of a scale as characters and colours, as many as the place that is printed to can show."""
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from rich.color import Color
+from rich.color_triplet import ColorTriplet
 from rich.style import Style
 
 from attncli.arrays import Array
 from attncli.views.look import Look
+from attncli.views.scales import Scale
 
 LEVELS = 64
 """Colours are told apart in so many steps."""
 
 # The "mako" scale: from nearly black over blue to nearly white. Lightness rises evenly, so it reads
 # the same for colour-blind eyes and in greyscale.
-_ANCHORS = np.array(
-    [
-        (0x0B, 0x04, 0x05),
-        (0x28, 0x19, 0x2F),
-        (0x3B, 0x2F, 0x5E),
-        (0x40, 0x49, 0x8E),
-        (0x36, 0x6D, 0xA0),
-        (0x34, 0x90, 0xA8),
-        (0x43, 0xB4, 0xAB),
-        (0x8A, 0xD9, 0xB1),
-        (0xDE, 0xF5, 0xE5),
-    ]
-)
-_BLOCKS = " ░▒▓█"
-_ASCII_RAMP = " .:-=+*#%@"
+MAKO = (0x0B0405, 0x28192F, 0x3B2F5E, 0x40498E, 0x366DA0, 0x3490A8, 0x43B4AB, 0x8AD9B1, 0xDEF5E5)
+# The "icefire" scale for numbers of both signs: black in the middle, blue below, red above.
+ICEFIRE = (0xBDE7DB, 0x5DAFC4, 0x4472C4, 0x3B3B6F, 0x1F1E1E, 0x6B2337, 0xC4304A, 0xF28B4F, 0xFFD4AC)
+
+# The 16 colours of old terminals, darkest first, and for both signs.
+_FEW = ("black", "blue", "cyan", "bright_cyan", "bright_white")
+_FEW_DIVERGING = ("bright_cyan", "cyan", "blue", "black", "red", "yellow", "bright_yellow")
+
+_BLOCKS, _BLOCKS_DIVERGING = " ░▒▓█", "≣≡=- ░▒▓█"
+_ASCII, _ASCII_DIVERGING = " .:-=+*#%@", "NM=- +o*@"
 
 
-def levels(values: Array, top: float, steps: int) -> Array:
-    """Put values between 0 and `top` on so many steps.
-
-    Values outside are put on the first or the last step, NaN on the first.
+def levels(shares: Array, steps: int) -> Array:
+    """Put shares between 0 and 1 on so many steps.
 
     Examples
     --------
-    >>> levels(np.array([0.0, 0.49, 0.5, 1.0, 2.0, np.nan]), 1.0, 3)
-    array([0, 1, 1, 2, 2, 0])
+    >>> levels(np.array([0.0, 0.49, 0.5, 1.0]), 3)
+    array([0, 1, 1, 2])
     """
-    top = top if top > 0 else 1.0
-    share = np.nan_to_num(np.asarray(values, np.float64) / top, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.clip((share * steps).astype(np.intp), 0, steps - 1)
+    return np.minimum((shares * steps).astype(np.intp), steps - 1)
 
 
-def ramp(look: Look) -> str:
-    """Give the characters that stand for shades where there is no colour, lightest first."""
-    return _BLOCKS if look.unicode else _ASCII_RAMP
+def ramp(look: Look, *, diverging: bool = False) -> str:
+    """Give the characters that stand for shades where there is no colour, lowest first."""
+    if look.unicode:
+        return _BLOCKS_DIVERGING if diverging else _BLOCKS
+    return _ASCII_DIVERGING if diverging else _ASCII
 
 
-def brightest(values: Array) -> float:
-    """Give the number that the last level stands for: the largest there is.
+def steps_of(look: Look, scale: Scale) -> int:
+    """Give how many shades can be told apart."""
+    diverging = scale.kind == "diverging"
+    if not look.color:
+        return len(ramp(look, diverging=diverging))
+    if look.few_colors:
+        return len(_FEW_DIVERGING if diverging else _FEW)
+    return LEVELS
+
+
+def colors(look: Look, scale: Scale) -> list[Color]:
+    """Give the colour of every level."""
+    diverging = scale.kind == "diverging"
+    if look.few_colors:
+        return [Color.parse(name) for name in (_FEW_DIVERGING if diverging else _FEW)]
+    return [Color.from_triplet(ColorTriplet(*rgb)) for rgb in gradient(LEVELS, diverging=diverging)]
+
+
+@functools.cache
+def gradient(steps: int, *, diverging: bool = False) -> tuple[tuple[int, int, int], ...]:
+    """Give so many colours of the scale as red, green and blue.
 
     Examples
     --------
-    >>> brightest(np.array([0.25, 0.75])), brightest(np.zeros(2))
-    (0.75, 1.0)
+    >>> gradient(3)
+    ((11, 4, 5), (54, 109, 160), (222, 245, 229))
     """
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    anchors = np.array([(c >> 16, c >> 8 & 255, c & 255) for c in (ICEFIRE if diverging else MAKO)])
+    places = np.linspace(0, len(anchors) - 1, steps)
+    channels = [np.interp(places, np.arange(len(anchors)), channel) for channel in anchors.T]
+    return tuple(map(tuple, np.stack(channels, axis=1).round().astype(int).tolist()))
 
 
-def shade(values: Array) -> list[list[Style]]:
+def shade(values: Array, look: Look, scale: Scale) -> list[list[Style]]:
     """Give every number of a matrix the style of its shade."""
-    palette = shade_styles()
-    steps = levels(values, brightest(values), LEVELS)
+    palette = shade_styles(look, scale)
+    steps = levels(scale.shares(values), len(palette))
     return [[palette[level] for level in row] for row in steps.tolist()]
 
 
-def shade_styles() -> list[Style]:
-    """Give the style of every colour level: a background, and a foreground that can be read."""
-    positions = np.linspace(0, len(_ANCHORS) - 1, LEVELS)
-    channels = [
-        np.interp(positions, np.arange(len(_ANCHORS)), _ANCHORS[:, channel]) for channel in range(3)
+def shade_styles(look: Look, scale: Scale) -> list[Style]:
+    """Give the style of every level: a background, and a foreground that can be read."""
+    dark, light = Color.parse("#101010"), Color.parse("#e8e8e8")
+    if look.few_colors:
+        dark, light = Color.parse("black"), Color.parse("bright_white")
+    return [
+        Style.from_color(dark if lightness(color) > 120 else light, color)
+        for color in colors(look, scale)
     ]
-    styles = []
-    for red, green, blue in np.stack(channels, axis=1).round().astype(int).tolist():
-        light = 0.299 * red + 0.587 * green + 0.114 * blue > 120
-        foreground = "#101010" if light else "#e8e8e8"
-        styles.append(Style(color=foreground, bgcolor=f"rgb({red},{green},{blue})"))
-    return styles
+
+
+def lightness(color: Color) -> float:
+    """Give how light a colour looks, 0 to 255."""
+    red, green, blue = color.get_truecolor()
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -15,6 +15,7 @@ from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import DEFAULT_PRECISION, format_array
+from attncli.views.scales import Scale
 from attncli.views.shades import shade
 
 SMALL = 600
@@ -106,7 +107,7 @@ def _matrices(
             else [""],
             column_labels=axis_labels(column_axis, rows.shape[-1], tokens, item, look),
             cells=texts[index].tolist(),
-            styles=shade(rows[index]) if shaded else None,
+            styles=shade(rows[index], look, Scale.of(rows[index])) if shaded else None,
         )
         matrices.append(matrix)
     return matrices

@@ -64,9 +64,17 @@ def test_layers_as_transformer_libraries_dump_them(attn):
 def test_many_heads_open_as_a_table_of_them(attn):
     result = attn("show-weights", HEADS, columns=100)
     lines = result.out.splitlines()
-    header = lines.index("layer  item  head  entropy   max  on first  on diagonal  on previous")
-    assert len(lines) == header + 1 + 72 + 2
-    assert lines[-1].startswith("72 matrices: --layer, --item, --head choose one")
+    header = lines.index(
+        "layer  head  entropy   max  on first  on diagonal  on previous  dead rows"
+    )
+    assert len(lines) == header + 1 + 24 + 3
+    assert lines[-2].startswith("48 more heads not shown: --sort entropy --full lists all; 72")
+    assert [line for line in lines if line.startswith("layer 3")]  # the grid
+    everything = attn("show-weights", HEADS, "--sort", "entropy", "--full", columns=100).out
+    piped = attn("show-weights", HEADS).out
+    for out in (everything, piped):
+        (start,) = [n for n, line in enumerate(out.splitlines()) if " dead rows" in line]
+        assert len(out.splitlines()) == start + 1 + 72 + 2
 
 
 def test_single_step_weights(attn, folder):
@@ -112,7 +120,7 @@ def test_every_line_fits_the_terminal(attn, columns, file):
 
 def test_no_row_or_column_is_lost_on_a_narrow_terminal(attn, folder):
     np.save("w.npy", np.eye(100))
-    out = attn("show-weights", "w.npy", columns=40).out
+    out = attn("show-weights", "w.npy", "--view", "cells", columns=40).out
     assert sum(line.count("█") for line in out.splitlines() if line[:3].strip().isdigit()) == 100
     assert "of 100" in out
 

@@ -3,16 +3,20 @@
 import io
 
 import numpy as np
-import pytest
 from rich.console import Console
 
-from attncli.views.heads import HeadStatistics, draw_heads, head_statistics
+from attncli.views.heads import Head, draw_heads
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
+from attncli.views.overview import Overview, thumbnail
+from attncli.views.picture import WeightMatrix
 from attncli.views.records import Column, draw_records
-from attncli.views.shades import brightest, levels, shade_styles
+from attncli.views.scales import Scale
+from attncli.views.shades import lightness, shade_styles
+from attncli.views.statistics import head_statistics
+from attncli.views.strongest import draw_strongest
 from attncli.views.tensors import draw_tensor
-from attncli.views.weights import WeightMatrix, draw_strongest, draw_weights, strongest
+from attncli.views.weights import draw_weights
 
 WEIGHTS = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
 PICTURE = WeightMatrix("item 0", WEIGHTS, ["cat", "sat"], ["the", "日本", "kitten"])
@@ -61,12 +65,12 @@ def test_weights_in_a_tight_table():
 def test_weights_as_shaded_cells_where_no_table_fits():
     assert render(draw_weights(PICTURE, terminal(20)), terminal(20)) == [
         "item 0",
-        "        k",
-        "        i",
-        "        t",
-        "    t   t",
-        "    h 日e",
-        "    e 本n",
+        "             n",
+        "            e",
+        "           t",
+        "      e   t",
+        "     h 本i",
+        "    t 日k",
         "cat ██░░",
         "sat   ▓▓▓▓",
         "    0  ░▒▓█ 0.75  1",
@@ -75,10 +79,20 @@ def test_weights_as_shaded_cells_where_no_table_fits():
     ]
 
 
+def test_headings_are_numbers_where_cells_are_too_narrow_for_them():
+    picture = WeightMatrix("", np.eye(10)[:1], ["cat"], ["日本"] * 10, column_numbers=range(3, 13))
+    assert render(draw_weights(picture, terminal(20)), terminal(20))[:4] == [
+        "           111",
+        "    3456789012",
+        "cat █",
+        "    0  ░▒▓█ 1.00  1",
+    ]
+
+
 def test_cells_wrap_into_blocks_and_lose_no_column():
     weights = np.eye(30)[:2]
     picture = WeightMatrix("", weights, ["0", "1"], [str(i) for i in range(30)])
-    assert render(draw_weights(picture, terminal(24)), terminal(24)) == [
+    assert render(draw_weights(picture, terminal(24), view="cells"), terminal(24)) == [
         "columns 0 to 21 of 30",
         "            111111111122",
         "  0123456789012345678901",
@@ -95,11 +109,65 @@ def test_cells_wrap_into_blocks_and_lose_no_column():
     ]
 
 
+def test_a_heatmap_where_cells_do_not_fit():
+    labels = [str(i) for i in range(60)]
+    picture = WeightMatrix("head 2", np.eye(60), labels, labels)
+    assert render(draw_weights(picture, terminal(24, height=12)), terminal(24)) == [
+        "head 2",
+        "   0         30",
+        " 0 ███",
+        "     ████",
+        "        ███",
+        "           ███",
+        "             ████",
+        "40              ███",
+        "                   ███",
+        "                     ██",
+        "   0  ░▒▓█ 1.00  1 cell",
+        "= the maximum of 8 × 3",
+        "weights",
+        "",
+    ]
+
+
+def test_half_blocks_put_two_rows_on_a_line():
+    look = Look.terminal(24, color=True, height=30)
+    labels = [str(i) for i in range(40)]
+    picture = WeightMatrix("", np.eye(40)[:, :20], labels, labels[:20])
+    lines = render(draw_weights(picture, look, view="heatmap"), look)  # without its colours
+    assert len(lines) == 1 + 20 + 2 + 1
+    assert lines[1:3] == [" 0 ▀▀", "     ▀▀"]
+
+
+def test_an_overview_of_heads():
+    small = [
+        thumbnail(
+            f"layer {layer}", f"head {head}", np.eye(8)[:, ::-1] if head else np.eye(8), "1.5"
+        )
+        for layer in range(2)
+        for head in range(2)
+    ]
+    lines = render(Overview(small, terminal(24)), terminal(24))
+    assert lines == [
+        "        head 0  head 1",
+        "layer 0 █          █",
+        "         █        █",
+        "          █      █",
+        "           █    █",
+        "        1.5     1.5",
+        "layer 1 █          █",
+        "         █        █",
+        "          █      █",
+        "           █    █",
+        "        1.5     1.5",
+    ]
+
+
 def test_ascii_has_its_own_shades():
     picture = WeightMatrix("", WEIGHTS, ["cat", "sat"], ["the", "a", "kitten"])
     look = terminal(20, encoding="ascii")
     lines = render(draw_weights(picture, look), look)
-    assert lines[6:9] == ["cat @@--", "sat   ****", "    0  .:-=+*#%@"]
+    assert lines[-6:-3] == ["cat @@--", "sat   ****", "    0  .:-=+*#%@"]
     assert "".join(lines).isascii()
 
 
@@ -125,38 +193,12 @@ def test_strongest_keys_as_a_list():
     ]
 
 
-def test_more_keys_than_there_are():
-    assert strongest(WEIGHTS, 10).tolist() == [[0, 1, 2], [1, 2, 0]]
-
-
-@pytest.mark.parametrize(
-    ("values", "top", "steps", "expected"),
-    [
-        ([0, 0.249, 0.25, 0.999, 1], 1, 4, [0, 0, 1, 3, 3]),
-        ([0, 1, 2], 2, 2, [0, 1, 1]),
-        ([-1, 5], 1, 3, [0, 2]),
-        ([0.0], 0, 3, [0]),
-        ([np.nan, np.inf, -np.inf], 1, 3, [0, 2, 0]),
-    ],
-)
-def test_levels(values, top, steps, expected):
-    assert levels(np.array(values, float), top, steps).tolist() == expected
-
-
 def test_shades_get_lighter_and_stay_readable():
-    def lightness(color):
-        red, green, blue = color.get_truecolor()
-        return 0.299 * red + 0.587 * green + 0.114 * blue
-
-    styles = shade_styles()
+    styles = shade_styles(Look.terminal(80, color=True), Scale.of(WEIGHTS))
     backgrounds = [lightness(style.bgcolor) for style in styles]
     assert backgrounds == sorted(backgrounds)
     contrasts = [abs(lightness(style.color) - lightness(style.bgcolor)) for style in styles]
     assert min(contrasts) > 90
-
-
-def test_brightest_ignores_what_is_not_finite():
-    assert brightest(np.array([0.5, np.inf, np.nan])) == 0.5
 
 
 # Tensors
@@ -268,16 +310,12 @@ def test_records_as_a_table_or_as_blocks():
     ]
 
 
-def test_statistics_of_heads():
-    uniform = np.full((4, 4), 0.25)
+def test_a_table_of_heads():
     previous = np.eye(4, k=-1)
-    previous[0, 0] = 1
-    assert head_statistics(uniform) == pytest.approx((2.0, 0.25, 0.25, 0.25, 0.25))
-    assert head_statistics(previous) == pytest.approx((0.0, 1.0, 0.5, 0.25, 1.0))
-    heads = [HeadStatistics({"head": 0}, *head_statistics(previous))]
+    heads = [Head({"head": 0}, head_statistics(previous))]
     assert render(draw_heads(heads, terminal(80)), terminal(80)) == [
-        "head  entropy   max  on first  on diagonal  on previous",
-        "   0     0.00  1.00      0.50         0.25         1.00",
+        "head  entropy   max  on first  on diagonal  on previous  dead rows",
+        "   0     0.00  1.00      0.33         0.00         1.00          1",
     ]
 
 

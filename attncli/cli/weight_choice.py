@@ -1,0 +1,277 @@
+"""Which matrices of a source are wanted, which part of each, and how several become one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.cli.weight_options import Span, Wanted
+from attncli.cli.weight_source import WeightSource
+from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.views.combining import max_of, mean_of, rollout
+from attncli.views.cutting import Cut
+from attncli.views.tokens import is_padding, is_special, readable
+
+# How far the sum of a row may be from 1 before it is worth a warning: float16 has 3 digits.
+_SUM_TOLERANCE = 5e-3
+
+_COMBINE: dict[str, Callable[[Iterable[Array]], Array]] = {"mean": mean_of, "max": max_of}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One matrix of weights, not yet loaded.
+
+    Attributes
+    ----------
+    names : dict of str to int or str
+        Layer, item and head, as far as the file has those axes; or how they were combined.
+    item : int
+        Whose tokens label it.
+    shape : tuple of int
+        (T_dec, T_enc)
+    load : callable
+    """
+
+    names: dict[str, Any]
+    item: int
+    shape: tuple[int, int]
+    load: Callable[[], Array]
+
+    @property
+    def heading(self) -> str:
+        """Its names in one line."""
+        return "  ".join(f"{name} {number}" for name, number in self.names.items())
+
+
+def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
+    """List the matrices that the options leave, in the order of the file.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such layer, item or head, or nothing to combine.
+    """
+    if wanted.layer is not None and wanted.layer not in source.layers:
+        there = ", ".join(map(str, source.layers))
+        raise ParameterError(
+            f"--layer {wanted.layer}: {source.label} has no such layer; there is {there}"
+        )
+    layers = list(source.layers) if wanted.layer is None else [wanted.layer]
+    how = dict.fromkeys(wanted.mean, "mean") | dict.fromkeys(wanted.maximum, "max")
+    if wanted.rollout:
+        how = {"layers": "rollout"} | ({} if wanted.head is not None else {"heads": "mean"})
+    if "layers" in how and not source.numbered:
+        option = "--rollout" if wanted.rollout else f"--{how['layers']} layers"
+        raise ParameterError(
+            f"{option}: {source.label} has one layer",
+            hint="layers are arrays layer0, layer1 …, or an axis: --axes layers,heads,dec,enc",
+        )
+    groups = [layers] if "layers" in how else [[layer] for layer in layers]
+    return [one for group in groups for one in _in_layers(source, group, how, wanted)]
+
+
+def _in_layers(
+    source: WeightSource, layers: list[int], how: dict[str, str], wanted: Wanted
+) -> Iterator[Chosen]:
+    """Give the matrices of one layer, or of several that become one."""
+    N, heads, T_dec, T_enc = source.layers[layers[0]].shape
+    for layer in layers:
+        if source.layers[layer].shape[:2] != (N, heads):
+            raise ShapeError(
+                f"{source.label}: layer {layers[0]} has {N} items and {heads} heads, layer {layer} "
+                f"{source.layers[layer].shape[:2]}: they cannot be combined"
+            )
+    for item in choose("item", wanted.item, N, source.label):
+        every = list(choose("head", wanted.head, heads, source.label))
+        for some in [every] if "heads" in how and every else [[head] for head in every]:
+            names: dict[str, Any] = {}
+            if source.numbered:
+                names["layer"] = how.get("layers", layers[0])
+            if "N" in source.axes:
+                names["item"] = item
+            if "heads" in source.axes:
+                names["head"] = how.get("heads", some[0])
+            load = _loader(source, layers, item, some, how)
+            yield Chosen(names, item, (T_dec, T_enc), load)
+
+
+def _loader(
+    source: WeightSource, layers: list[int], item: int, heads: list[int], how: dict[str, str]
+) -> Callable[[], Array]:
+    def of_layer(layer: int) -> Array:
+        matrices = (load_weights(source, layer, item, head) for head in heads)
+        return _COMBINE[how["heads"]](matrices) if "heads" in how else next(matrices)
+
+    def load() -> Array:
+        if "layers" not in how:
+            return of_layer(layers[0])
+        combine = _COMBINE.get(how["layers"], rollout)
+        return combine(of_layer(layer) for layer in layers)
+
+    return load
+
+
+def difference(ours: Sequence[Chosen], theirs: Sequence[Chosen], label: str) -> list[Chosen]:
+    """Pair the matrices of two files; each pair loads as the first minus the second.
+
+    Raises
+    ------
+    ShapeError
+        If the files do not hold the same matrices.
+    """
+    if [one.names for one in ours] != [one.names for one in theirs]:
+        raise ShapeError(
+            f"{label}: {len(theirs)} matrices, {_first_odd(theirs, ours)}; expected those of the "
+            f"other file, {len(ours)}, {_first_odd(ours, theirs)}",
+            hint="--layer, --item, --head, --mean and --axes hold for both files",
+        )
+    pairs = []
+    for one, other in zip(ours, theirs, strict=True):
+        if one.shape != other.shape:
+            where = f" {one.heading}" if one.names else ""
+            raise ShapeError(f"{label}:{where} is {other.shape}, expected {one.shape}")
+        pairs.append(Chosen(one.names, one.item, one.shape, _minus(one.load, other.load)))
+    return pairs
+
+
+def _first_odd(these: Sequence[Chosen], those: Sequence[Chosen]) -> str:
+    """Name the first matrix that the other list does not have."""
+    known = [one.names for one in those]
+    odd = next((one for one in these if one.names not in known), these[0] if these else None)
+    return "none at all" if odd is None else f"such as {odd.heading or 'one without a name'}"
+
+
+def _minus(ours: Callable[[], Array], theirs: Callable[[], Array]) -> Callable[[], Array]:
+    return lambda: np.subtract(ours(), theirs(), dtype=np.float64)
+
+
+def load_weights(source: WeightSource, layer: int, item: int, head: int) -> Array:
+    """Load one matrix; warn of what weights never are."""
+    weights = source.layers[layer].load(item, head)
+    if weights.dtype.kind != "f":
+        weights = weights.astype(np.float64)
+    names = [f"layer {layer}"] if source.numbered else []
+    names += [f"item {item}"] if "N" in source.axes else []
+    names += [f"head {head}"] if "heads" in source.axes else []
+    for problem in _oddities(weights):
+        warnings.warn(f"{' '.join((source.label, *names))}: {problem}", AttnWarning, stacklevel=1)
+    return weights
+
+
+def _oddities(weights: Array) -> Iterator[str]:
+    if not weights.size:
+        return
+    least = float(weights.min())
+    if least < 0:
+        row, column = np.unravel_index(int(weights.argmin()), weights.shape)
+        yield f"weights are negative: the least, {least:.3g}, is at [{row}, {column}]"
+    sums = weights.sum(axis=1, dtype=np.float64)
+    off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
+    off[np.isnan(off)] = np.inf
+    worst = int(off.argmax())
+    if off[worst] > _SUM_TOLERANCE:
+        count = int((off > _SUM_TOLERANCE).sum())
+        rows = "row does" if count == 1 else "rows do"
+        yield f"{count} {rows} not sum to 1: the worst, row {worst}, sums to {sums[worst]:.6g}"
+
+
+def choose(name: str, wanted: int | None, count: int, label: str) -> range:
+    """Turn an option that chooses one of several into the range of those to show.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such one.
+    """
+    if wanted is None:
+        return range(count)
+    if not 0 <= wanted < count:
+        there = f"there are {count}, 0 to {count - 1}" if count > 1 else "there is only 0"
+        raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}")
+    return range(wanted, wanted + 1)
+
+
+# Which part of a matrix
+
+
+def tokens_of(source: WeightSource, one: Chosen, axis: str) -> list[str] | None:
+    """Give the tokens along an axis of a matrix, as the file has them; None where it has none."""
+    tokens = source.tokens.get(axis)
+    if tokens is None:
+        return None
+    row = tokens if tokens.ndim == 1 else tokens[one.item]
+    return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+
+
+def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
+    """Find the rows and columns that the options leave of a matrix.
+
+    Raises
+    ------
+    ParameterError
+        If that is nothing, or the file has no tokens to go by.
+    """
+    kept = []
+    for axis, size, span, option in (
+        ("T_dec", one.shape[0], wanted.rows, "--rows"),
+        ("T_enc", one.shape[1], wanted.cols, "--cols"),
+    ):
+        tokens = tokens_of(source, one, axis)
+        keep = _within(span, size, option)
+        if axis == "T_dec" and wanted.row:
+            keep &= _named(wanted.row, tokens, size)
+        for dropped, tells, name in (
+            (wanted.drop_special, is_special, "--drop-special"),
+            (wanted.drop_pad, is_padding, "--drop-pad"),
+        ):
+            if dropped:
+                if tokens is None:
+                    raise ParameterError(f"{name}: {source.label} has no tokens for {axis}")
+                keep &= [not tells(token) for token in tokens]
+        if axis == "T_enc" and wanted.drop_sink:
+            keep[0] = False
+        if not keep.any() and size:
+            raise ParameterError(f"nothing is left of {axis}: {size} steps, all left out")
+        kept.append(np.flatnonzero(keep))
+    return Cut(kept[0], kept[1], wanted.renormalise)
+
+
+def _within(span: Span | None, size: int, option: str) -> Array:
+    keep = np.full(size, span is None)
+    if span is not None:
+        keep[slice(*span)] = True
+        if not keep.any():
+            first, last = ("" if end is None else str(end) for end in span)
+            raise ParameterError(
+                f"{option} {first}:{last} leaves nothing: there are {size}, 0 to {size - 1}"
+            )
+    return keep
+
+
+def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
+    """Where a row has one of the tokens, as the file has it or as it is shown; or its number."""
+    keep = np.zeros(size, bool)
+    shown = readable(tokens) if tokens is not None else []
+    for text in wanted:
+        found = [
+            place
+            for place in range(size)
+            if (tokens[place] == text or shown[place] == text if tokens else str(place) == text)
+        ]
+        if not found and text.isdecimal() and int(text) < size:
+            found = [int(text)]
+        if not found:
+            import difflib
+
+            near = difflib.get_close_matches(text, shown, n=1)
+            hint = f"did you mean {near[0]}?" if near else None
+            what = "is no decoder token of the file" if tokens else f"is none of {size} steps"
+            raise ParameterError(f"--row {text}: {what}", hint=hint)
+        keep[found] = True
+    return keep

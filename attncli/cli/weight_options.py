@@ -1,0 +1,264 @@
+"""What ``attn show-weights`` can be asked for beside the file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+import click
+
+from attncli.cli.options import option
+from attncli.errors import ParameterError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Span = tuple[int | None, int | None]
+
+_DEFAULT_TOP = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which weights to show, and how; each attribute is the option of its name.
+
+    Raises
+    ------
+    ParameterError
+        If two of them contradict each other.
+    """
+
+    item: int | None = None
+    head: int | None = None
+    layer: int | None = None
+    axes: tuple[str, ...] | None = None
+    mean: tuple[str, ...] = ()
+    maximum: tuple[str, ...] = ()
+    rollout: bool = False
+    diff: str | None = None
+    rows: Span | None = None
+    cols: Span | None = None
+    row: tuple[str, ...] = ()
+    drop_special: bool = False
+    drop_pad: bool = False
+    drop_sink: bool = False
+    renormalise: bool = False
+    view: Literal["table", "cells", "heatmap", "list"] | None = None
+    top: int | None = None
+    threshold: float | None = None
+    pool: Literal["max", "mean"] = "max"
+    shade: Literal["linear", "log", "row"] | None = None
+    sort: str | None = None
+    raw_tokens: bool = False
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        twice = set(self.mean) & set(self.maximum)
+        if twice:
+            raise ParameterError(f"--mean and --max of {twice.pop()} contradict each other")
+        if self.rollout and (self.mean or self.maximum or self.layer is not None):
+            other = "--layer" if self.layer is not None else "--mean" if self.mean else "--max"
+            raise ParameterError(f"--rollout goes through all layers and heads: not with {other}")
+        for axis, number in (("heads", self.head), ("layers", self.layer)):
+            if number is not None and axis in {*self.mean, *self.maximum}:
+                how = "mean" if axis in self.mean else "max"
+                one = axis[:-1]
+                raise ParameterError(f"--{how} {axis} and --{one} {number} contradict each other")
+        if self.top is not None and self.view not in (None, "list"):
+            raise ParameterError(f"--top makes a list: not with --view {self.view}")
+        if self.diff is not None and self.shade is not None:
+            raise ParameterError("--diff has a scale of its own: not with --shade")
+        if self.row and self.rows:
+            raise ParameterError("--row and --rows contradict each other")
+
+    @property
+    def lists(self) -> bool:
+        """Whether lists are asked for instead of pictures."""
+        given = self.top is not None or self.threshold is not None
+        return self.view == "list" or (self.view is None and given)
+
+    @property
+    def count(self) -> int | None:
+        """How many keys a list has; None where a threshold decides alone."""
+        return _DEFAULT_TOP if self.top is None and self.threshold is None else self.top
+
+
+_AXES = {
+    "n": "N", "batch": "N", "item": "N", "items": "N",
+    "heads": "heads", "head": "heads",
+    "layers": "layers", "layer": "layers",
+    "dec": "T_dec", "t_dec": "T_dec", "query": "T_dec", "queries": "T_dec",
+    "enc": "T_enc", "t_enc": "T_enc", "key": "T_enc", "keys": "T_enc",
+}  # fmt: skip
+
+
+def _parse_axes(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    axes = tuple(_AXES.get(name.strip().lower(), "") for name in text.split(","))
+    if "" in axes or len(set(axes)) < len(axes) or "T_enc" not in axes:
+        raise click.BadParameter(
+            f"{text!r} is not a list such as N,heads,dec,enc or layers,heads,dec,enc", ctx, param
+        )
+    return axes
+
+
+def _parse_span(ctx: click.Context, param: click.Parameter, text: str | None) -> Span | None:
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            return int(text), int(text) + 1 or None
+        return int(first) if first else None, int(last) if last else None
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a range such as 3:8", ctx, param) from None
+
+
+_CHOICE, _PART, _SHOWN = "What to show", "Which part of it", "How to show it"
+_OVER = click.Choice(["heads", "layers"])
+
+_OPTIONS = (
+    option("--item", type=int, group=_CHOICE, help="Show this item of the batch alone."),
+    option("--head", type=int, group=_CHOICE, help="Show this head alone."),
+    option("--layer", type=int, group=_CHOICE, help="Show this layer alone."),
+    option(
+        "--mean",
+        type=_OVER,
+        multiple=True,
+        group=_CHOICE,
+        help="One picture of all heads, or layers: their mean.",
+    ),
+    option(
+        "--max",
+        "maximum",
+        type=_OVER,
+        multiple=True,
+        group=_CHOICE,
+        help="One picture of all heads, or layers: their maximum.",
+    ),
+    option(
+        "--rollout",
+        is_flag=True,
+        group=_CHOICE,
+        help="One picture of all layers: what flows through them, the residual path included.",
+    ),
+    option(
+        "--diff",
+        metavar="OTHER",
+        group=_CHOICE,
+        help="Show FILE minus OTHER, on a scale for both signs.",
+    ),
+    option(
+        "--axes",
+        metavar="NAMES",
+        callback=_parse_axes,
+        group=_CHOICE,
+        help="Read the array's axes so, as N,heads,dec,enc; also layers.",
+    ),
+    option(
+        "--rows",
+        metavar="A:B",
+        callback=_parse_span,
+        group=_PART,
+        help="Decoder steps A to B − 1; either may be left out or negative.",
+    ),
+    option(
+        "--cols",
+        metavar="A:B",
+        callback=_parse_span,
+        group=_PART,
+        help="Encoder steps A to B − 1.",
+    ),
+    option(
+        "--row",
+        metavar="TOKEN",
+        multiple=True,
+        group=_PART,
+        help="The decoder steps of this token, or of this number; repeatable.",
+    ),
+    option("--drop-special", is_flag=True, group=_PART, help="Leave out [CLS], <s> and the like."),
+    option("--drop-pad", is_flag=True, group=_PART, help="Leave out padding."),
+    option(
+        "--drop-sink",
+        is_flag=True,
+        group=_PART,
+        help="Leave out the first key, where weight rests.",
+    ),
+    option(
+        "--renormalise",
+        "--renormalize",
+        is_flag=True,
+        group=_PART,
+        help="Let what is left of every row sum to 1.",
+    ),
+    option(
+        "--view",
+        type=click.Choice(["table", "cells", "heatmap", "list"]),
+        group=_SHOWN,
+        help="table: digits; cells: a shade for each weight under its token; heatmap: all on one "
+        "screen; list: the strongest.  [default: the first of these that fits]",
+    ),
+    option(
+        "--top",
+        type=click.IntRange(min=1),
+        metavar="K",
+        group=_SHOWN,
+        help="List the K strongest keys of every row instead of drawing.",
+    ),
+    option(
+        "--threshold",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        group=_SHOWN,
+        help="List the keys with at least this weight; drawn, smaller ones count as 0.",
+    ),
+    option(
+        "--pool",
+        type=click.Choice(["max", "mean"]),
+        default="max",
+        show_default=True,
+        group=_SHOWN,
+        help="What a cell shows that stands for several weights.",
+    ),
+    option(
+        "--shade",
+        type=click.Choice(["linear", "log", "row"]),
+        group=_SHOWN,
+        help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
+    ),
+    option(
+        "--sort",
+        type=click.Choice(["entropy", "max", "first", "diagonal", "previous", "dead", "file"]),
+        group=_SHOWN,
+        help="Give an overview of the heads, in this order.  [default, of many: entropy]",
+    ),
+    option(
+        "--raw-tokens",
+        is_flag=True,
+        group=_SHOWN,
+        help="Show Ġ, ▁ and ## as tokenizers write them.",
+    ),
+    option(
+        "--full",
+        is_flag=True,
+        group=_SHOWN,
+        help="Every number of every head as a table, however many there are.",
+    ),
+)
+
+
+def weight_options(function: F) -> F:
+    """Add all of them; the command gets one ``wanted``."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        own = {name: values.pop(name) for name in Wanted.__dataclass_fields__}
+        return function(wanted=Wanted(**own), **values)
+
+    decorated: Any = command
+    for one in reversed(_OPTIONS):
+        decorated = one(decorated)
+    return cast(F, decorated)

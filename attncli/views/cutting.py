@@ -1,0 +1,59 @@
+"""A part of a matrix of weights: which rows and columns stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attncli.arrays import Array
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The rows and columns of a matrix that are looked at.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of int
+        Their positions, ascending.
+    renormalise : bool
+        Divide what is left of every row by its sum.
+    """
+
+    rows: Array
+    columns: Array
+    renormalise: bool = False
+
+    def apply(self, weights: Array) -> Array:
+        """Return the part; a view where that is possible.
+
+        Examples
+        --------
+        >>> cut = Cut(np.array([0]), np.array([1, 2]), renormalise=True)
+        >>> cut.apply(np.array([[0.5, 0.375, 0.125], [1.0, 0.0, 0.0]]))
+        array([[0.75, 0.25]])
+        """
+        part = weights[_index(self.rows)][:, _index(self.columns)]
+        return renormalised(part) if self.renormalise else part
+
+
+def renormalised(weights: Array) -> Array:
+    """Divide every row by its sum; one that is all zero stays so.
+
+    Examples
+    --------
+    >>> renormalised(np.array([[0.25, 0.25], [0.0, 0.0]]))
+    array([[0.5, 0.5],
+           [0. , 0. ]])
+    """
+    sums = weights.sum(axis=1, keepdims=True, dtype=np.float64)
+    scaled: Array = weights / np.where(sums == 0, 1.0, sums)
+    return scaled
+
+
+def _index(positions: Array) -> slice | Array:
+    """A slice where the positions follow each other, which takes a view instead of a copy."""
+    if positions.size and positions[-1] - positions[0] + 1 == positions.size:
+        return slice(int(positions[0]), int(positions[-1]) + 1)
+    return positions

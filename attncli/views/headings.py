@@ -1,0 +1,74 @@
+"""Headings over columns too narrow for them: slanted, downwards, or numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from attncli.views.look import Look
+
+STYLE = "bold"
+
+_LINES = 12
+
+
+def narrow_headings(
+    labels: Sequence[str], first: int, cell: int, indent: int, look: Look
+) -> list[Text]:
+    """Write the headings of columns of one or two terminal columns each.
+
+    Slanted, beginning over their column and rising to the right, where cells are two wide and
+    there is room at the right; else downwards, their ends on the last line; numbered, downwards,
+    where a character is wider than the cell.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    first : int
+        The number of the first one.
+    cell, indent : int
+        Columns of the terminal: a cell, and before the first one.
+    look : Look
+    """
+    short = [x if len(x) <= _LINES else x[: _LINES - 1] + look.ellipsis for x in labels]
+    words = any(len(label) > 2 and not label.isdecimal() for label in short)
+    if cell == 2 and words and indent + _slanted_width(short) <= look.width:
+        return _slanted(short, indent)
+    if any(cell_len(character) > cell for label in short for character in label):
+        short = [str(first + place) for place in range(len(short))]
+    height = max(map(len, short), default=0)
+    padded = [label.rjust(height) for label in short]
+    return [
+        Text(
+            " " * indent
+            + "".join(x[row] + " " * (cell - cell_len(x[row])) for x in padded).rstrip(),
+            STYLE,
+        )
+        for row in range(height)
+    ]
+
+
+def _slanted_width(labels: Sequence[str]) -> int:
+    """How far the last characters reach to the right."""
+    return max(2 * place + _reach(label) for place, label in enumerate(labels))
+
+
+def _reach(label: str) -> int:
+    """The columns from a label's first character to the end of its last, one line up for each."""
+    return len(label) - 1 + cell_len(label[-1:])
+
+
+def _slanted(labels: Sequence[str], indent: int) -> list[Text]:
+    height = max(map(len, labels))
+    lines = []
+    for up in range(height - 1, -1, -1):
+        line, at = "", 0
+        for place, label in enumerate(labels):
+            if up < len(label):
+                column = 2 * place + up
+                line += " " * (column - at) + label[up]
+                at = column + cell_len(label[up])
+        lines.append(Text(" " * indent + line, STYLE))
+    return lines

@@ -1,0 +1,41 @@
+"""What the shades of a picture mean, in one line under it."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.text import Text
+
+from attncli.views.look import Look
+from attncli.views.numbers import format_array
+from attncli.views.scales import Scale
+from attncli.views.shades import ramp
+from attncli.views.strips import Strips
+
+_CELLS = 16
+
+
+def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight") -> Text:
+    """Draw the scale between the numbers at its ends, and say what a cell is."""
+    diverging = scale.kind == "diverging"
+    low = number(scale.bottom) if diverging or scale.kind == "log" else "0"
+    top = "the row's largest" if scale.kind == "row" else number(scale.top)
+    line = Text(" " * indent).append(f"{low} ", "dim")
+    if look.color:
+        shares = np.linspace(0, 1, _CELLS)[None]
+        for segment in Strips(shares, look, scale).line(0):
+            line.append(segment.text, segment.style)
+    else:
+        line.append(ramp(look, diverging=diverging))
+    line.append(f" {top}" + (" log" if scale.kind == "log" else ""), "dim")
+    return line.append(f"  {note}" if note else "", "dim italic")
+
+
+def number(value: float) -> str:
+    """Write the number at an end of a scale.
+
+    Examples
+    --------
+    >>> number(0.75), number(3e-5)
+    ('0.75', '3.00e-05')
+    """
+    return format_array(np.asarray([value]), 2)[0]

@@ -1,0 +1,63 @@
+"""The weights of one head, with all that a picture of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from rich.text import Text
+
+from attncli.arrays import Array
+from attncli.views.look import Look
+from attncli.views.scales import Scale, Shade
+
+WEIGHT_PRECISION = 2
+
+
+@dataclass(frozen=True)
+class WeightMatrix:
+    """The weights of one item and head, ready to be drawn.
+
+    Attributes
+    ----------
+    heading : str
+        Which item, head and layer.
+    weights : ndarray (T_dec, T_enc)
+    rows, columns : sequence of str
+        The labels of decoder and encoder steps, safe to show.
+    shade : {"linear", "log", "row", "diverging"}
+        How numbers become shades; diverging where they have both signs.
+    row_numbers, column_numbers : sequence of int
+        The steps' positions in the sequence, where the picture is a part of it.
+    """
+
+    heading: str
+    weights: Array
+    rows: Sequence[str]
+    columns: Sequence[str]
+    shade: Shade = "linear"
+    row_numbers: Sequence[int] = field(default=())
+    column_numbers: Sequence[int] = field(default=())
+
+    @cached_property
+    def scale(self) -> Scale:
+        """From its numbers to shades."""
+        return Scale.of(self.weights, self.shade)
+
+    def title(self) -> list[Text]:
+        """Give the line above the picture, if there is one."""
+        return [Text(self.heading, "bold")] if self.heading else []
+
+    def row_number(self, row: int) -> int:
+        """Return the position of a row in the sequence."""
+        return int(self.row_numbers[row]) if len(self.row_numbers) else row
+
+    def column_number(self, column: int) -> int:
+        """Return the position of a column in the sequence."""
+        return int(self.column_numbers[column]) if len(self.column_numbers) else column
+
+
+def weight_digits(precision: int | None, look: Look) -> int | None:
+    """Give the digits behind the point: all of them where output is piped."""
+    return WEIGHT_PRECISION if precision is None and not look.plain else precision

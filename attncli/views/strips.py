@@ -1,0 +1,119 @@
+"""Lines of shaded cells as terminal segments: one for each run of equal cells, not one a cell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich.cells import cell_len
+from rich.color import Color
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+
+from attncli.arrays import Array
+from attncli.views.labels import shorten
+from attncli.views.look import Look
+from attncli.views.scales import Scale
+from attncli.views.shades import colors, levels, ramp, steps_of
+
+_LABEL = Style.parse("cyan")
+# A half block shows two weights, and so many pairs of colours: fewer levels keep them few.
+_HALF_LEVELS = 32
+
+
+class Strips:
+    """Shaded cells, row by row, with labels at their left.
+
+    Parameters
+    ----------
+    shares : ndarray (rows, columns)
+        Between 0 and 1.
+    look : Look
+    scale : Scale
+        Whose shares they are.
+    cell : int
+        Columns of the terminal a cell.
+    half : bool
+        Two rows a line, as half blocks; only with colours.
+    labels : sequence of str
+        One a line, or none.
+    """
+
+    def __init__(
+        self,
+        shares: Array,
+        look: Look,
+        scale: Scale,
+        *,
+        cell: int = 1,
+        half: bool = False,
+        labels: Sequence[str] = (),
+        label_width: int = 0,
+    ) -> None:
+        self.look, self.cell, self.half = look, cell, half and look.color and look.unicode
+        self.scale, self.labels, self.label_width = scale, labels, label_width
+        self.steps = steps_of(look, scale)
+        if self.half:
+            self.steps = min(self.steps, _HALF_LEVELS + (scale.kind == "diverging"))
+        self.levels = levels(shares, self.steps)
+        self._colors = self._palette() if look.color else []
+        self._styles: dict[int, Style] = {}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the segments of every line."""
+        for number in range(self.height):
+            if self.label_width:
+                label = shorten(self.labels[number], self.label_width, self.look)
+                yield Segment(" " * (self.label_width - cell_len(label)))
+                yield Segment(label, _LABEL)
+                yield Segment(" ")
+            yield from self.line(number)
+            yield Segment.line()
+
+    @property
+    def height(self) -> int:
+        """How many lines there are."""
+        return -(-len(self.levels) // 2) if self.half else len(self.levels)
+
+    def line(self, number: int) -> Iterator[Segment]:
+        """Give the segments of one line, without its end."""
+        if not self.look.color:
+            characters = ramp(self.look, diverging=self.scale.kind == "diverging")
+            row = self.levels[number].tolist()
+            yield Segment("".join(characters[level] * self.cell for level in row))
+            return
+        if not self.half:
+            codes = self.levels[number] * (self.steps + 2)  # both halves alike
+            yield from self._runs(codes)
+            return
+        upper = self.levels[2 * number]
+        last = 2 * number + 1 == len(self.levels)
+        lower = np.full_like(upper, self.steps) if last else self.levels[2 * number + 1]
+        yield from self._runs(upper * (self.steps + 1) + lower)
+
+    def _runs(self, codes: Array) -> Iterator[Segment]:
+        starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+        for first, last in itertools.pairwise(starts):
+            code = int(codes[first])
+            style = self._styles.get(code)
+            if style is None:
+                style = self._styles[code] = self._style(code)
+            text = " " if style.color is None else "▀"
+            yield Segment(text * ((last - first) * self.cell), style)
+
+    def _style(self, code: int) -> Style:
+        if not self.half:
+            return Style.from_color(None, self._colors[code // (self.steps + 2)])
+        upper, lower = divmod(code, self.steps + 1)
+        if lower == self.steps:  # below the last row of all there is nothing
+            return Style.from_color(self._colors[upper])
+        if upper == lower:
+            return Style.from_color(None, self._colors[upper])
+        return Style.from_color(self._colors[upper], self._colors[lower])
+
+    def _palette(self) -> list[Color]:
+        every = colors(self.look, self.scale)
+        picked = np.linspace(0, len(every) - 1, self.steps).round().astype(int)
+        return [every[index] for index in picked.tolist()]

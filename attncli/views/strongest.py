@@ -1,0 +1,98 @@
+"""The strongest keys of every row as a list: "kitten → cat 1.00, the 0.00"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from attncli.arrays import Array
+from attncli.views.look import Look
+from attncli.views.matrix import LABEL_STYLE
+from attncli.views.numbers import format_array
+from attncli.views.picture import WeightMatrix, weight_digits
+
+
+def draw_strongest(
+    picture: WeightMatrix,
+    count: int | None,
+    look: Look,
+    precision: int | None = None,
+    threshold: float | None = None,
+) -> RenderableType:
+    """List the keys of every row, strongest first.
+
+    Parameters
+    ----------
+    picture : WeightMatrix
+    count : int or None
+        At most so many a row.
+    look : Look
+    precision : int, optional
+        Digits behind the point.
+    threshold : float, optional
+        Only those of at least this weight.
+    """
+    label_width = max(map(cell_len, picture.rows), default=0)
+    digits = weight_digits(precision, look)
+    return Group(*picture.title(), *_lines(picture, count, look, digits, threshold, label_width))
+
+
+def _lines(
+    picture: WeightMatrix,
+    count: int | None,
+    look: Look,
+    digits: int | None,
+    threshold: float | None,
+    label_width: int,
+) -> Iterator[RenderableType]:
+    weights = picture.weights
+    order = strongest(weights, weights.shape[1] if count is None else count)
+    values = np.take_along_axis(weights, order, axis=1)
+    texts = np.reshape(np.array(format_array(values, digits), dtype=object), values.shape)
+    kept = np.full(values.shape, True) if threshold is None else np.abs(values) >= threshold
+    for row, label in enumerate(picture.rows):
+        line = Text(" " * (label_width - cell_len(label)))
+        line.append(label, LABEL_STYLE).append(f" {look.arrow} ", "dim")
+        if not weights[row].any() and picture.shade != "diverging":
+            yield line.append("masked", "dim italic")
+            continue
+        places = np.flatnonzero(kept[row]).tolist()
+        if not places:
+            line.append(f"nothing from {threshold:g}", "dim italic")
+        for place in places:
+            line.append(", " if place else "").append(picture.columns[order[row, place]])
+            line.append(f" {texts[row, place]}", "bold" if not place else "dim")
+        yield line
+    yield ""
+
+
+def strongest(weights: Array, count: int) -> Array:
+    """Give the columns of the `count` largest weights of every row, largest first.
+
+    Of equal weights the earlier column comes first; the size of a difference counts, not its sign.
+
+    Examples
+    --------
+    >>> strongest(np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]]), 2)
+    array([[1, 2],
+           [0, 2]])
+    """
+    if weights.size and weights.min() < 0:
+        weights = np.abs(weights)
+    if 4 * count < weights.shape[1]:
+        # Far fewer than there are: only candidates at or above the last place are sorted.
+        least = np.partition(weights, weights.shape[1] - count, axis=1)[:, -count]
+        return np.stack(
+            [_sorted(row, limit, count) for row, limit in zip(weights, least, strict=False)]
+        )
+    return np.argsort(-weights, axis=1, kind="stable")[:, :count]
+
+
+def _sorted(row: Array, limit: float, count: int) -> Array:
+    candidates = np.flatnonzero(row >= limit)
+    order: Array = candidates[np.argsort(-row[candidates], kind="stable")][:count]
+    return order
