@@ -47,7 +47,7 @@ def readable(tokens: Sequence[str]) -> list[str]:
     >>> readable(["[CLS]", "run", "##ning"]), readable(["▁the", "▁kit", "ten", "."])
     (['[CLS]', 'run', '-ning'], ['the', 'kit', '-ten', '.'])
     >>> readable(["The", "Ġcaf", "Ã©", "Ċ"]), readable(["a", "b"])
-    (['The', 'caf', '-é', '\\n'], ['a', 'b'])
+    (['The', 'caf', '-é', '\n'], ['a', 'b'])
     """
     if any(token.startswith("Ġ") for token in tokens):
         return _joined([_bytes_of(token) for token in tokens], " ")
