@@ -45,12 +45,20 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     from attncli.cli.weight_report import json_weights, show_chosen
     from attncli.cli.weight_source import find_weights
 
+    if wanted.export:
+        from attncli.cli.weight_export import check_exports
+
+        check_exports(wanted, file)
     with screen.timed("reading"):
         source = find_weights(file, reading, wanted.axes)
         chosen = choose_weights(source, wanted)
         if wanted.diff is not None:
             other = find_weights(wanted.diff, reading, wanted.axes)
             chosen = difference(chosen, choose_weights(other, wanted), other.label)
+    if wanted.export:
+        from attncli.cli.weight_export import export
+
+        export(source, chosen, wanted, screen)
     if screen.as_json:
         screen.show_json(json_weights(source, chosen, wanted))
     else:

@@ -51,6 +51,9 @@ class Wanted:
     sort: str | None = None
     raw_tokens: bool = False
     full: bool = False
+    browse: bool = False
+    export: tuple[str, ...] = ()
+    force: bool = False
 
     def __post_init__(self) -> None:
         twice = set(self.mean) & set(self.maximum)
@@ -68,6 +71,8 @@ class Wanted:
             raise ParameterError(f"--top makes a list: not with --view {self.view}")
         if self.diff is not None and self.shade is not None:
             raise ParameterError("--diff has a scale of its own: not with --shade")
+        if self.force and not self.export:
+            raise ParameterError("--force has no meaning without --export")
         if self.row and self.rows:
             raise ParameterError("--row and --rows contradict each other")
 
@@ -247,6 +252,21 @@ _OPTIONS = (
         group=_SHOWN,
         help="Every number of every head as a table, however many there are.",
     ),
+    option(
+        "--browse",
+        is_flag=True,
+        group=_SHOWN,
+        help="Page through layers, heads and items with the arrow keys.",
+    ),
+    option(
+        "--export",
+        metavar="FILE",
+        multiple=True,
+        group="Output",
+        help="Write what is chosen as .svg, .html (a page to explore), .csv, .md, .json or .png "
+        "(with the plot extra); repeatable.",
+    ),
+    option("--force", is_flag=True, group="Output", help="Replace existing files."),
 )
 
 

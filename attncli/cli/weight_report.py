@@ -139,7 +139,7 @@ def _show_overview(
     look = screen.look
     grid = not look.plain and len(chosen) <= _MOST_IN_GRID
     sort = wanted.sort or "entropy"
-    several = _several(chosen)
+    telling = several(chosen)
     heads: list[Head] = []
     small: list[Thumbnail] = []
     with screen.progress("reading heads") as progress:
@@ -147,11 +147,11 @@ def _show_overview(
             cut = cut_of(source, one, wanted)
             weights = cut.apply(one.load())
             statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
-            names = one.names if look.plain else {name: one.names[name] for name in several}
+            names = one.names if look.plain else {name: one.names[name] for name in telling}
             heads.append(Head(names, statistics))
             if grid:
                 value = heads[-1].value("entropy" if sort == "file" else sort)
-                small.append(thumbnail(*_place(one, several), weights, f"{value:.2f}"))
+                small.append(thumbnail(*_place(one, telling), weights, f"{value:.2f}"))
             progress(number + 1, len(chosen))
     by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
@@ -176,15 +176,15 @@ def _show_overview(
     )
 
 
-def _several(chosen: Sequence[Chosen]) -> list[str]:
-    """The names that tell the matrices apart; all of them where there is but one matrix."""
-    names = list(chosen[0].names)
+def several(chosen: Sequence[Chosen]) -> list[str]:
+    """Give the names that tell the matrices apart; all of them where there is but one matrix."""
+    names = list(chosen[0].names) if chosen else []
     return [x for x in names if len({one.names[x] for one in chosen}) > 1] or names
 
 
-def _place(one: Chosen, several: Sequence[str]) -> tuple[str, str]:
+def _place(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
     """Where in the grid a matrix stands: its last name across, all others down."""
-    names = [f"{name} {one.names[name]}" for name in several]
+    names = [f"{name} {one.names[name]}" for name in telling]
     return (" ".join(names[:-1]), names[-1]) if names else ("", "")
 
 

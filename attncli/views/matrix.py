@@ -29,7 +29,7 @@ class Matrix:
     row_labels, column_labels : sequence of str
         Already safe to show.
     cells : sequence of sequence of str
-        One text for each row and column.
+        One text for each row and column: a number, whose letters are one column wide.
     styles : sequence of sequence of Style, optional
         One style for each cell; cells with styles touch, so that shades form a picture.
     aside : sequence of str
@@ -52,8 +52,8 @@ class Matrix:
 
     def column_width(self) -> int:
         """Return the columns that the widest cell or heading takes."""
-        texts = [text for row in self.cells for text in row]
-        return max(map(cell_len, (*texts, *self.column_labels)), default=0)
+        texts = (text for row in self.cells for text in row)
+        return max(max(map(len, texts), default=0), *map(cell_len, self.column_labels), 0)
 
     def width(self) -> int:
         """Return the columns that the whole matrix takes beside each other."""
@@ -87,13 +87,7 @@ class Matrix:
         if self.aside:
             widths.append(max(map(len, self.aside)) + self.gap)
             lines = [[*line, text] for line, text in zip(lines, self.aside, strict=True)]
-        return "\n".join(
-            "".join(
-                " " * (width - cell_len(text)) + text
-                for text, width in zip(line, widths, strict=True)
-            )
-            for line in lines
-        )
+        return "\n".join("".join(map(_right, line, widths)) for line in lines)
 
     def _table(self, first: int, last: int) -> Table:
         table = Table(box=None, padding=0, pad_edge=False, header_style="")
@@ -130,3 +124,8 @@ class Matrix:
             if self.aside:
                 lines.append(Text(f"  {self.aside[0]} {self.aside[row + 1]}", "dim"))
         return Group(*lines)
+
+
+def _right(text: str, width: int) -> str:
+    """Align at the right; most texts are numbers, and need no measuring."""
+    return text.rjust(width) if text.isascii() else " " * (width - cell_len(text)) + text

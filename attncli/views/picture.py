@@ -61,3 +61,17 @@ class WeightMatrix:
 def weight_digits(precision: int | None, look: Look) -> int | None:
     """Give the digits behind the point: all of them where output is piped."""
     return WEIGHT_PRECISION if precision is None and not look.plain else precision
+
+
+def shortened(heading: str) -> str:
+    """Write what a small picture shows in a few letters.
+
+    Examples
+    --------
+    >>> shortened("layer 3  head 11"), shortened("layer mean  item 0")
+    ('L3 H11', 'Lmean I0')
+    """
+    return " ".join(
+        f"{name[:1].upper()}{number}"
+        for name, _, number in (part.partition(" ") for part in heading.split("  ") if part)
+    )

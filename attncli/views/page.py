@@ -1,0 +1,100 @@
+"""A page of its own: heads to choose from, weights under the pointer, no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.views.legends import number
+from attncli.views.picture import WeightMatrix
+from attncli.views.pooling import factor, pool
+from attncli.views.scales import Scale
+from attncli.views.shades import LEVELS, gradient
+
+# More numbers make a page that browsers open slowly.
+_MOST_NUMBERS = 2_000_000
+_FEWEST_CELLS = 32
+# What a screen can show of a map.
+_MOST_CELLS = 720
+
+
+def draw_page(pictures: Iterable[WeightMatrix], count: int, title: str, reading: str) -> str:
+    """Write the page.
+
+    It is a file that needs no other one, XML as well as HTML. Weights are rounded to four digits;
+    a head with more cells than a screen can show is pooled, which the page says.
+
+    Parameters
+    ----------
+    pictures : iterable of WeightMatrix
+        Labelled in full; read one at a time.
+    count : int
+        How many there are.
+    title, reading : str
+        Safe to show.
+    """
+    most = min(_MOST_CELLS, max(_FEWEST_CELLS, int((_MOST_NUMBERS / max(1, count)) ** 0.5)))
+    labels: dict[tuple[str, ...], int] = {}
+    heads, shade = [], "linear"
+    for picture in pictures:
+        heads.append(_head(picture, most, labels))
+        shade = picture.shade
+    colors = gradient(LEVELS, diverging=shade == "diverging")
+    data = {
+        "shade": shade,
+        "colors": [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors],
+        "labels": [list(texts) for texts in labels],
+        "heads": heads,
+    }
+    text = json.dumps(data, separators=(",", ":"))
+    for character in "<>&":  # the only ones that mean something to a parser of the page
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    # The data last: what stands in it is never taken for a place to fill.
+    for place, value in (("title", escape(title)), ("reading", escape(reading)), ("data", text)):
+        template = template.replace("{{" + place + "}}", value)
+    return template
+
+
+def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) -> dict[str, Any]:
+    down, across = (factor(size, most) for size in picture.weights.shape)
+    weights = pool(picture.weights, down, across).astype(np.float64)
+    scale = Scale.of(weights, picture.shade)
+    diverging = scale.kind in ("diverging", "log")
+    pooled = down > 1 or across > 1
+    return {
+        "name": picture.heading,
+        "rows": _known(_blocks(picture.rows, down), labels),
+        "columns": _known(_blocks(picture.columns, across), labels),
+        "down": down,
+        "across": across,
+        "top": scale.top,
+        "rowTops": _rounded(weights.max(axis=1, initial=0.0)) if scale.kind == "row" else [],
+        "low": number(scale.bottom) if diverging else "0",
+        "topText": "the row's largest" if scale.kind == "row" else number(scale.top),
+        "note": f"1 cell = the maximum of {down} × {across} weights" if pooled else "",
+        "weights": _rounded(weights.ravel()),
+    }
+
+
+def _blocks(texts: Any, by: int) -> tuple[str, ...]:
+    """Label every block by its first step."""
+    return tuple(texts) if by == 1 else tuple(f"{text}…" for text in texts[::by])
+
+
+def _known(texts: tuple[str, ...], labels: dict[tuple[str, ...], int]) -> int:
+    """Give the number of a list of labels, most of which are those of the head before."""
+    return labels.setdefault(texts, len(labels))
+
+
+def _rounded(values: Array) -> list[Any]:
+    """Round to four significant digits; what is not finite becomes text."""
+    return [
+        float(f"{value:.4g}") if np.isfinite(value) else str(value) for value in values.tolist()
+    ]

@@ -1,0 +1,84 @@
+"""Weights as a bitmap (PNG), drawn by matplotlib; the only thing here that needs the extra."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from attncli.errors import FileError
+from attncli.views.labels import shorten
+from attncli.views.picture import WeightMatrix, shortened
+from attncli.views.pooling import factor, pool
+from attncli.views.scales import Scale
+
+_MOST_LABELLED, _MOST_CELLS = 40, 1024
+_MOST_LARGE = 12
+
+
+def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, across: int = 1) -> bytes:
+    """Draw the matrices, many of them small, `across` in a row.
+
+    Raises
+    ------
+    FileError
+        If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # no pyplot: no window, no global state
+    except ImportError:
+        raise FileError(
+            "writing .png needs matplotlib", hint="pip install 'attncli[plot]', or export .svg"
+        ) from None
+    small = count > _MOST_LARGE
+    across = min(across, count) if small else 1
+    rows = -(-count // across)
+    size = (1.1 * across + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
+    figure = Figure(figsize=size, layout="constrained", dpi=144)
+    figure.suptitle(title, parse_math=False, fontsize=10)
+    panels = figure.subplots(rows, across, squeeze=False).ravel()
+    for panel, picture in zip(panels, pictures, strict=False):
+        image = _panel(panel, picture, small)
+        if not small:
+            figure.colorbar(image, ax=panel)
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a font without some letter draws a box for it
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _panel(panel: Any, picture: WeightMatrix, small: bool) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    from attncli.views.shades import LEVELS, gradient
+
+    down, across = (factor(size, _MOST_CELLS) for size in picture.weights.shape)
+    weights = pool(picture.weights, down, across).astype(float)
+    scale = Scale.of(weights, picture.shade)
+    colors = [
+        [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
+    ]
+    kind = scale.kind
+    values = scale.shares(weights) if kind in ("row", "log") else weights
+    low, top = (0.0, 1.0) if kind in ("row", "log") else (scale.bottom, scale.top)
+    extent = (-0.5, picture.weights.shape[1] - 0.5, picture.weights.shape[0] - 0.5, -0.5)
+    image = panel.imshow(
+        values, cmap=ListedColormap(colors), vmin=low, vmax=top, extent=extent, aspect="auto"
+    )
+    title = shortened(picture.heading) if small else picture.heading
+    panel.set_title(title, fontsize=6 if small else 9, parse_math=False)
+    if small:
+        panel.set_xticks([])
+        panel.set_yticks([])
+    elif max(picture.weights.shape) <= _MOST_LABELLED:
+        for axis, texts, angle in (
+            (panel.xaxis, picture.columns, 60),
+            (panel.yaxis, picture.rows, 0),
+        ):
+            names = [shorten(text, 16) for text in texts]
+            axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
+    return image

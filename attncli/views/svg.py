@@ -1,0 +1,193 @@
+"""Weights as a drawing (SVG) that needs no other file: no fonts, no scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from itertools import groupby
+
+from rich.cells import cell_len
+
+from attncli.arrays import Array
+from attncli.views.labels import shorten
+from attncli.views.legends import number
+from attncli.views.picture import WeightMatrix, shortened
+from attncli.views.pooling import factor, pool
+from attncli.views.scales import Scale
+from attncli.views.shades import LEVELS, gradient, levels
+
+_MARGIN, _FONT = 24, 12
+_LETTER = 0.61 * _FONT  # the width of a letter of a monospaced font
+_LONGEST_LABEL = 16
+# Cells of up to so many rows or columns are labelled; more are pooled to so many.
+_MOST_LABELLED, _MOST_CELLS = 60, 240
+_LARGEST_CELL, _MAP = 22, 720
+# More pictures than this become small ones in a grid.
+_MOST_LARGE = 12
+_SMALL = 84
+_STYLE = (
+    "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
+    "fill:#1b1b22}rect{shape-rendering:crispEdges}.s{fill:#6b6b76}.t{font-weight:bold}"
+)
+
+
+class _Drawing:
+    """Elements, and how far they reach."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.width = self.height = 0.0
+
+    def text(self, x: float, y: float, text: str, css: str = "", more: str = "") -> None:
+        """Write a line of text that begins at x, on a base line at y."""
+        name = f' class="{css}"' if css else ""
+        self.parts.append(f'<text x="{x:g}" y="{y:g}"{name}{more}>{escape(text)}</text>')
+        if not more:
+            self.reach(x + cell_len(text) * _LETTER, y)
+
+    def reach(self, x: float, y: float) -> None:
+        """Make the drawing at least so large."""
+        self.width, self.height = max(self.width, x), max(self.height, y)
+
+
+def draw_svg(
+    pictures: Iterable[WeightMatrix], count: int, title: str, reading: str, across: int = 1
+) -> str:
+    """Draw the matrices below each other, or many of them small, `across` in a row.
+
+    Every cell that has a label says its tokens and weight when pointed at.
+
+    Parameters
+    ----------
+    pictures : iterable of WeightMatrix
+        Read one at a time.
+    count : int
+        How many there are.
+    title, reading : str
+        Safe to show.
+    across : int, default 1
+        How many small ones stand beside each other.
+    """
+    drawing = _Drawing()
+    drawing.text(_MARGIN, _MARGIN + _FONT, title, "t")
+    drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, reading, "s")
+    top = _MARGIN + 4.0 * _FONT
+    for place, picture in enumerate(pictures):
+        if count > _MOST_LARGE:
+            x = _MARGIN + place % across * (_SMALL + 12)
+            y = top + place // across * (_SMALL + 2.4 * _FONT)
+            _small(drawing, picture, x, y)
+        else:
+            top = _large(drawing, picture, top) + 2.0 * _FONT
+    width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n"
+        f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>\n'
+        + "\n".join(drawing.parts)
+        + "\n</svg>\n"
+    )
+
+
+def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> None:
+    drawing.text(x, y + _FONT, shortened(picture.heading), "s")
+    rows, columns = picture.weights.shape
+    small = pool(picture.weights, factor(rows, _SMALL // 2), factor(columns, _SMALL // 2))
+    scale = Scale.of(small, picture.shade)
+    cell = _SMALL / max(small.shape)
+    drawing.parts += _cells(small, scale, x, y + 1.5 * _FONT, cell, cell)
+    drawing.reach(x + _SMALL, y + 1.5 * _FONT + _SMALL)
+
+
+def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:
+    """Draw one matrix with its labels and legend; return where it ends."""
+    rows, columns = picture.weights.shape
+    labelled = max(rows, columns) <= _MOST_LABELLED
+    down, across = (factor(size, _MOST_CELLS) for size in (rows, columns))
+    weights = pool(picture.weights, down, across)
+    scale = Scale.of(weights, picture.shade)
+    cell = max(2, min(_LARGEST_CELL, _MAP // max(1, *weights.shape)))
+    if picture.heading:
+        drawing.text(_MARGIN, top + _FONT, picture.heading, "t")
+        top += 1.6 * _FONT
+
+    row_labels = [shorten(text, _LONGEST_LABEL) for text in picture.rows] if labelled else []
+    column_labels = [shorten(text, _LONGEST_LABEL) for text in picture.columns] if labelled else []
+    longest = max(map(cell_len, column_labels), default=3)
+    left = _MARGIN + (max(map(cell_len, row_labels), default=4) + 1) * _LETTER
+    y = top + (0.8 * longest * _LETTER + 8 if labelled else 2 * _FONT)
+    numbers = _ticks(rows, down, cell) if not labelled else enumerate(row_labels)
+    for place, text in numbers:
+        middle = y + (place + 0.5) * cell + 0.35 * _FONT
+        drawing.text(left - 6, middle, str(text), "" if labelled else "s", ' text-anchor="end"')
+    for place, text in enumerate(column_labels) if labelled else _ticks(columns, across, cell):
+        x = left + (place + 0.5) * cell
+        turned = f' transform="rotate(-50 {x:g} {y - 6:g})"' if labelled else " "
+        drawing.text(x, y - 6, str(text), "" if labelled else "s", turned)
+        drawing.reach(x + (0.7 * cell_len(str(text)) + 1) * _LETTER, y)
+
+    names = (picture.rows, picture.columns) if labelled else None
+    drawing.parts += _cells(weights, scale, left, y, cell, cell, names)
+    bottom = y + weights.shape[0] * cell
+    drawing.reach(left + weights.shape[1] * cell, bottom)
+    note = "" if down == across == 1 else f"1 cell = the maximum of {down} × {across} weights"
+    return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
+
+
+def _ticks(size: int, by: int, cell: int) -> Iterator[tuple[int, str]]:
+    """Number every so many cells, about 40 pixels apart."""
+    for place in range(0, -(-size // by), max(1, 40 // cell)):
+        yield place, str(place * by)
+
+
+def _cells(
+    weights: Array,
+    scale: Scale,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Iterator[str]:
+    """Draw the cells over a ground of the first shade: one rectangle a run of equal ones."""
+    colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in gradient(LEVELS, diverging=_signed(scale))]
+    ground = LEVELS // 2 if _signed(scale) else 0
+    rows, columns = weights.shape
+    yield _rectangle(left, top, columns * width, rows * height, colors[ground])
+    for row, shades in enumerate(levels(scale.shares(weights), LEVELS).tolist()):
+        y = top + row * height
+        if names is not None:
+            for column, shade in enumerate(shades):
+                says = f"{names[0][row]} → {names[1][column]} {number(weights[row, column])}"
+                x = left + column * width
+                yield _rectangle(x, y, width, height, colors[shade], says)
+            continue
+        column = 0
+        for shade, run in groupby(shades):
+            length = len(list(run))
+            if shade != ground:
+                yield _rectangle(left + column * width, y, length * width, height, colors[shade])
+            column += length
+
+
+def _signed(scale: Scale) -> bool:
+    return scale.kind == "diverging"
+
+
+def _rectangle(x: float, y: float, width: float, height: float, color: str, says: str = "") -> str:
+    shape = f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{color}"'
+    return f"{shape}><title>{escape(says)}</title></rect>" if says else f"{shape}/>"
+
+
+def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -> float:
+    low = number(scale.bottom) if scale.kind in ("log", "diverging") else "0"
+    top = "the row's largest" if scale.kind == "row" else number(scale.top)
+    top += " log" if scale.kind == "log" else ""
+    drawing.text(left, y, low, "s")
+    x = left + (len(low) + 1) * _LETTER
+    for place, (r, g, b) in enumerate(gradient(32, diverging=_signed(scale))):
+        color = f"#{r:02x}{g:02x}{b:02x}"
+        drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, color))
+    drawing.text(x + 32 * 4 + _LETTER, y, f"{top}  {note}".rstrip(), "s")
+    return y

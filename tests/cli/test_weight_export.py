@@ -1,0 +1,213 @@
+"""``attn show-weights --export``: pictures, pages and sheets that stand alone."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+HEADS, PARAPHRASE = SAMPLES / "minilm_heads.npz", SAMPLES / "paraphrase.npz"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+# What would break a page, a drawing, a sheet or a table that believed it.
+NASTY = [
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "]]>",
+    "&amp;",
+    "\"'",
+    "\x1b[31m",
+    "\x00",
+    "\u202e",
+    "\ufffe",
+    "{{data}}",
+    "a|b",
+    "[x](y)",
+    "=1+1",
+    "日本",
+    "line\nbreak",
+    "",
+    "${x}`",
+]
+
+
+@pytest.fixture
+def nasty(folder):
+    size = len(NASTY)
+    weights = np.random.default_rng(0).random((2, size, size))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    np.savez("nasty.npz", weights=weights, tokens=np.array(NASTY))
+    return weights
+
+
+def test_every_kind_of_file_is_written(attn, folder):
+    files = [f"x.{ending}" for ending in ("svg", "html", "csv", "md", "json")]
+    options = [text for file in files for text in ("--export", file)]
+    result = attn("show-weights", PARAPHRASE, "--item", 1, *options)
+    assert result.code == 0
+    assert result.err.splitlines() == [f"wrote {file}" for file in files]
+    assert "item 1" in result.out  # and shown as well
+    assert all((folder / file).stat().st_size > 500 for file in files)
+
+
+@pytest.mark.parametrize("kind", ["svg", "html"])
+@pytest.mark.parametrize("options", [[], ["--shade", "log"], ["--shade", "row"], ["--diff"]])
+def test_pictures_are_well_formed_with_any_token(attn, nasty, folder, kind, options):
+    options = ["--diff", "nasty.npz"] if options == ["--diff"] else options
+    attn("show-weights", "nasty.npz", *options, "-q", "--export", f"x.{kind}")
+    text = (folder / f"x.{kind}").read_text(encoding="utf-8")
+    ET.fromstring(text)
+    assert not re.search(r"( src=| href=|url\(|@import)", text)  # nothing from elsewhere
+    assert {*re.findall(r"https?://[^\"'\s]+", text)} <= {
+        "http://www.w3.org/1999/xhtml",
+        "http://www.w3.org/2000/svg",
+    }
+    assert "<script>alert" not in text
+    assert "\x1b" not in text
+
+
+def test_a_drawing_says_every_weight(attn, folder):
+    attn("show-weights", PARAPHRASE, "--item", 1, "-q", "--export", "x.svg")
+    root = ET.parse(folder / "x.svg").getroot()
+    titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert len([title for title in titles if " → " in title]) == 14 * 12
+
+
+def test_large_weights_are_pooled_in_a_drawing_which_says_so(attn, folder):
+    np.save("w.npy", np.full((500, 500), 1 / 500))
+    attn("show-weights", "w.npy", "-q", "--export", "x.svg", "--export", "x.html")
+    assert "the maximum of 3 × 3 weights" in (folder / "x.svg").read_text(encoding="utf-8")
+    assert (folder / "x.svg").stat().st_size < 200_000
+
+
+def test_many_heads_become_small_pictures_in_a_grid(attn, folder):
+    attn("show-weights", HEADS, "-q", "--export", "x.svg")
+    texts = [e.text for e in ET.parse(folder / "x.svg").getroot().iter() if e.tag.endswith("text")]
+    assert [text for text in texts if re.fullmatch(r"L\d H\d+", text)][12] == "L1 H0"
+
+
+def test_csv_reads_back_to_the_last_digit(attn, nasty, folder):
+    attn("show-weights", "nasty.npz", "-q", "--export", "x.csv")
+    with open("x.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["weight"]) for line in lines] == nasty.ravel().tolist()
+    assert lines[0]["dec_label"] == NASTY[0]
+    assert {line["item"] for line in lines} == {"0", "1"}
+
+
+def test_markdown_has_a_cell_for_each_weight_whatever_the_tokens(attn, nasty, folder):
+    attn("show-weights", "nasty.npz", "-q", "--item", 0, "--export", "x.md")
+    table = [line for line in (folder / "x.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == len(NASTY) + 2
+    for line in table:
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(NASTY) + 2
+
+
+def test_json_is_what_the_screen_would_say(attn, folder):
+    attn("show-weights", HEADS, "--layer", 1, "-q", "--export", "x.json")
+    said = attn("show-weights", HEADS, "--layer", 1, "--json").json
+    assert json.loads((folder / "x.json").read_text()) == said
+
+
+def test_png_with_the_extra(attn, nasty, folder):
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    result = attn("show-weights", "nasty.npz", "-q", "--export", "x.png")
+    assert (result.code, result.err) == (0, "")
+    assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_png_without_the_extra_says_which(attn, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = attn("show-weights", PARAPHRASE, "-q", "--export", "x.png")
+    assert result.code == 2
+    assert "hint:  pip install 'attncli[plot]', or export .svg" in result.err
+    assert not (folder / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--export", "x.pdf"], "x.pdf: the ending .pdf, expected one of .svg, .html"),
+        (["--export", "x"], "x: no ending, expected one of"),
+        (["--export", "old.svg"], "old.svg: exists already"),
+        (["--export", "no/x.svg"], "does not exist"),
+        (["--force"], "--force has no meaning without --export"),
+    ],
+)
+def test_exports_that_cannot_be(attn, folder, options, message):
+    (folder / "old.svg").write_text("old")
+    result = attn("show-weights", PARAPHRASE, *options)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert (folder / "old.svg").read_text() == "old"
+    assert attn("show-weights", PARAPHRASE, "--export", "old.svg", "--force", "-q").code == 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_page_works_in_a_browser_from_a_file(attn, folder):
+    attn("show-weights", HEADS, "-q", "--export", "x.html")
+    with np.load(HEADS) as model:
+        weights, tokens = model["layer1"][0, 2], model["tokens"].tolist()
+
+    page = browse(folder, "head=14&target=8&source=5")
+    assert text_of(page, "name") == "layer 1  head 2"
+    assert text_of(page, "hover") == f"{tokens[8]} → {tokens[5]}  {weights[8, 5]:.3g}"
+    heads = buttons(page, "heads")
+    assert len(heads) == 72
+    assert [number for number, head in enumerate(heads) if 'aria-pressed="true"' in head] == [14]
+    sources = buttons(page, "sources")
+    highlighted = [float(re.search(r'data-weight="([^"]+)"', one)[1]) for one in sources]
+    np.testing.assert_allclose(highlighted, weights[8], rtol=1e-3)
+    grounds = [re.search(r"background: rgb\(([^)]+)\)", one)[1] for one in sources]
+    lightest = max(grounds, key=lambda rgb: sum(map(int, rgb.split(","))))
+    assert grounds.index(lightest) == int(weights[8].argmax())
+
+    strongest = text_of(browse(folder, "head=14&target=8"), "hover")
+    assert strongest.startswith(f"{tokens[8]} → {tokens[int(weights[8].argmax())]} ")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_no_token_runs_as_a_script(attn, nasty, folder):
+    attn("show-weights", "nasty.npz", "-q", "--export", "x.html")
+    page = browse(folder, "head=1&target=0&source=13")
+    assert "日本" in text_of(page, "hover")
+    assert len(buttons(page, "targets")) == len(NASTY)
+
+
+def browse(folder, fragment):
+    """Open the page in a headless browser and return what its script made of it."""
+    quiet = [
+        "gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage"
+    ]  # fmt: skip
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--no-first-run",
+            *(f"--disable-{one}" for one in quiet),
+            f"--user-data-dir={folder / 'profile'}",
+            "--dump-dom",
+            f"{(folder / 'x.html').as_uri()}#{fragment}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def text_of(page, name):
+    return re.search(rf'id="{name}"[^>]*>([^<]*)<', page)[1]
+
+
+def buttons(page, name):
+    part = re.search(rf'id="{name}"[^>]*>(.*?)</div>', page, re.DOTALL)[1]
+    return part.split("<button")[1:]
