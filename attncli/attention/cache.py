@@ -47,7 +47,7 @@ class Cache:
     normalised: bool = False  # whether it is divided by the total already
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
-    moderate: bool = False  # whether no reference was needed: the shift is 0, or the logsumexp
+    moderate: Array | None = None  # per row: whether no reference had to be subtracted
     mask_gradient: Array | None = None
 
     @property

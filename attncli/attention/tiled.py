@@ -23,9 +23,9 @@ from attncli.attention.threads import Scratch, run
 Array = NDArray[Any]
 Columns = Callable[[Index], Array]
 
-# Queries × keys of a tile.  Measured: smaller ones starve the products, larger ones leave the
-# core's own cache.
-TILE = (256, 512)
+# Bytes of weights in a tile, and its keys.  Measured: smaller tiles starve the products, larger
+# ones leave the core's own cache.
+TILE_NBYTES, TILE_KEYS = 1 << 20, 512
 
 # From so many queries on, a copy of key that suits the products better has paid for itself.
 MANY_QUERIES = 1024
@@ -34,13 +34,16 @@ LOG2E = math.log2(math.e)
 
 
 def forward(
-    operands: Operands, threads: int = 1, tile: tuple[int, int] = TILE, keep: bool = False
+    operands: Operands,
+    threads: int = 1,
+    tile: tuple[int, int] | None = None,
+    keep: bool = False,
 ) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
+    tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
     rows = (*operands.lead, query.shape[-2])
     out = np.empty((*rows, value.shape[-1]), query.dtype)
-    moderate = _moderate(operands, keep)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
@@ -50,8 +53,7 @@ def forward(
         # The caller may write into what is returned, and backward needs it as it is.
         out=np.empty_like(out),
         tile=tile,
-        moderate=moderate,
-        normalised=moderate and not keep,
+        moderate=np.empty(rows, bool),
     )
     if keep:  # tiles that nobody sees are not visited
         allocate = np.zeros if operands.masking else np.empty
@@ -72,37 +74,69 @@ def _forward(
 ) -> None:
     """Compute what one block of queries of one (batch, head) pair attends to."""
     operands, row, same_out = cache.operands, (*index, rows), cache.out
-    assert same_out is not None  # this engine keeps it
+    assert same_out is not None
+    assert cache.moderate is not None  # this engine keeps both
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     if len(query) >= MANY_QUERIES:
         key = columns(index)
-    unit, exp = _unit(cache)
-    query = query[rows] * (operands.scale * unit)
-    done = None
-    for keys, bias, seen in _tiles(cache, index, rows):
-        weights = blocks.scores(
-            query,
-            key[keys],
-            softcap=operands.softcap,
-            bias=bias,
-            seen=seen,
-            out=_place(cache, scratch, row, keys),
-        )
-        shift = 0.0 if cache.moderate else None
-        part = blocks.partial(weights, value[keys], seen=seen, shift=shift, exp=exp)
-        done = part if done is None else blocks.merge(done, part)
+    moderate = True
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate)
+    if done is not None and not _in_range(done):
+        moderate = False
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate)
+    cache.moderate[row] = moderate
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
     same_out[row], logsumexp = blocks.finish(done)
     out[row] = same_out[row]
-    if cache.normalised:
+    if moderate and cache.kept is None:
+        # Sums far from 1 would take too much of the dtype's range in backward.
         cache.shift[row], cache.total[row] = logsumexp, 1
     else:
         cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
         nothing = done.total == 0
         cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+
+
+def _partial(
+    cache: Cache,
+    index: Index,
+    rows: slice,
+    pair: tuple[Array, Array, Array],
+    scratch: Scratch,
+    moderate: bool,
+) -> blocks.Partial | None:
+    """Return the partial result of a block of queries for all keys; None if they see no tile.
+
+    Moderate scores need no reference subtracted from them, which saves passes over them.
+    """
+    operands, (query, key, value) = cache.operands, pair
+    unit, exp = _unit(operands, moderate)
+    query = query[rows] * (operands.scale * unit)
+    done = None
+    for keys, bias, seen in _tiles(cache, index, rows, moderate):
+        weights = blocks.scores(
+            query,
+            key[keys],
+            softcap=operands.softcap,
+            bias=bias,
+            seen=seen,
+            out=_place(cache, scratch, (*index, rows), keys),
+        )
+        shift = 0.0 if moderate else None
+        part = blocks.partial(weights, value[keys], seen=seen, shift=shift, exp=exp)
+        done = part if done is None else blocks.merge(done, part)
+    return done
+
+
+def _in_range(done: blocks.Partial) -> bool:
+    """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
+    limit = np.finfo(done.total.dtype).max ** 0.3
+    within = done.total.min() > 1 / limit and done.total.max() < limit
+    return bool(within and np.isfinite(done.out).all())
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -116,6 +150,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     shared = _Shared(
         (dquery, dkey, dvalue),
         Lock(),
+        parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
         lru_cache(threads + 1)(partial(_columns, operands.key, ones=True)),
         lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
         (Scratch(cache.tile, dout.dtype), Scratch(cache.tile, dout.dtype)),
@@ -134,6 +169,7 @@ class _Shared(NamedTuple):
 
     gradients: tuple[Array, Array, Array]
     lock: Lock
+    apart: bool  # whether no two tasks add to the same keys
     key_one: Columns
     value_one: Columns
     scratch: tuple[Scratch, Scratch]
@@ -144,24 +180,28 @@ def _backward(
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
     operands, out = cache.operands, cache.out
-    assert out is not None  # this engine keeps it
+    assert out is not None
+    assert cache.moderate is not None  # this engine keeps both
     scale, softcap = operands.scale, operands.softcap
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     sum_dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
-    dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
+    dkey, dvalue = sum_dkey, sum_dvalue
+    if not shared.apart:
+        dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
     for rows in row_blocks:
         row = (*index, rows)
         q, do = query[rows], dout[row]
-        if not cache.normalised:  # cheaper done to dout than to the weights
+        moderate = bool(cache.moderate[row].all())
+        if not cache.normalised and (cache.kept is not None or not moderate):
             total = cache.total[row][:, None]
-            do = do / np.where(total == 0, 1, total)
-        again = None if cache.kept is not None else _again(cache, shared, index, rows)
+            do = do / np.where(total == 0, 1, total)  # cheaper than done to the weights
+        again = None if cache.kept is not None else _again(cache, shared, index, rows, moderate)
         # The column of ones beside value subtracts delta for nothing.
         delta = np.vecdot(do, out[row])[:, None]
         do_delta = np.concatenate([do, -delta], axis=1)
         dq = np.zeros_like(q)
-        for keys, bias, seen in _tiles(cache, index, rows):
+        for keys, bias, seen in _tiles(cache, index, rows, moderate):
             seen_by = None if seen is None else seen.T
             weights = _place(cache, shared.scratch[0], row, keys)
             if again is not None:
@@ -185,23 +225,25 @@ def _backward(
         dq *= scale
         with shared.lock:
             sum_dquery[rows] += dq
-    dkey *= scale
+    if shared.apart:
+        dkey *= scale
+        return
     with shared.lock:
-        sum_dkey += dkey
+        sum_dkey += dkey * scale
         sum_dvalue += dvalue
 
 
 def _again(
-    cache: Cache, shared: _Shared, index: Index, rows: slice
+    cache: Cache, shared: _Shared, index: Index, rows: slice, moderate: bool
 ) -> Callable[[slice, Array | None, Array | None, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
-    operands, (unit, exp) = cache.operands, _unit(cache)
+    operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
     shift = cache.shift[(*index, rows)][:, None] * unit
     key_one = shared.key_one(index)
     # A column beside query that meets the column of ones beside key subtracts for nothing; but
     # only moderate scores that stay as they are come out as exact that way.
-    fold = cache.moderate and operands.softcap is None
+    fold = moderate and operands.softcap is None and not operands.masking.adds
     query = np.concatenate([query, -shift if fold else np.zeros_like(shift)], axis=1)
 
     def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
@@ -215,34 +257,15 @@ def _again(
     return compute
 
 
-def _unit(cache: Cache) -> tuple[float, Callable[..., Array]]:
+def _unit(operands: Operands, moderate: bool) -> tuple[float, Callable[..., Array]]:
     """Return the unit of the scores and its exponential.
 
     Moderate scores to which nothing but the scale happens are computed in units of log 2, at no
     cost, because the power of 2 is the faster exponential.
     """
-    operands = cache.operands
-    plain = cache.moderate and operands.softcap is None and operands.query.itemsize <= 8
+    scaled_only = operands.softcap is None and not operands.masking.adds
+    plain = moderate and scaled_only and operands.query.itemsize <= 8
     return (LOG2E, np.exp2) if plain else (1.0, np.exp)
-
-
-def _moderate(operands: Operands, keep: bool) -> bool:
-    """Tell whether the scores are so moderate that no reference need be subtracted from them.
-
-    By Cauchy and Schwarz no score is larger than |scale| · max |query| · max |key|.  Neither the
-    exponentials of such scores, nor their sums, nor their products with value may leave the range
-    in which the dtype has its full precision; nor dout divided by the sums, if they are kept.
-    """
-    query, key, value, masking = operands[:4]
-    if (masking.mask is not None and masking.mask.dtype != bool) or 0 in query.shape:
-        return False
-    largest = np.vecdot(query, query).max() * np.vecdot(key, key).max()
-    bound = abs(operands.scale) * math.sqrt(largest)
-    if operands.softcap is not None:
-        bound = min(bound, operands.softcap)
-    size = max(float(value.max(initial=0)), -float(value.min(initial=0))) or 1.0
-    room = math.log(np.finfo(query.dtype).max) - math.log(key.shape[-2]) - abs(math.log(size))
-    return bound < (0.4 if keep else 0.8) * room  # False for NaN
 
 
 def _columns(x: Array, index: Index, ones: bool = False) -> Array:
@@ -268,12 +291,12 @@ def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
 
 
 def _tiles(
-    cache: Cache, index: Index, rows: slice
+    cache: Cache, index: Index, rows: slice, moderate: bool
 ) -> Iterator[tuple[slice, Array | None, Array | None]]:
     """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key."""
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
     reach, step = masking.keys(rows, T_enc), cache.tile[1]
-    if cache.kept is not None and not cache.moderate:
+    if cache.kept is not None and not moderate:
         step = T_enc  # what is kept of a row must have one reference
     for keys in _blocks(reach.start, reach.stop, step):
         bias, seen = masking.tile(rows, keys, index)
