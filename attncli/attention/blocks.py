@@ -43,17 +43,20 @@ def scores(
     query: Array,
     key: Array,
     *,
+    scale: float | None = None,
     softcap: float | None = None,
     bias: Array | None = None,
     seen: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Return the scores of a block of queries that are already multiplied by the scale.
+    """Return the scores of a block of queries against a block of keys.
 
     Parameters
     ----------
     query : ndarray, shape (…, rows, H)
     key : ndarray, shape (…, keys, H)
+    scale : float, optional
+        Multiplies the scores; left out if `query` is multiplied by it already.
     softcap : float, optional
         Scores become ``softcap · tanh(score / softcap)``.
     bias : ndarray, optional
@@ -64,6 +67,8 @@ def scores(
         Where to put the result.
     """
     result = np.matmul(query, key.swapaxes(-1, -2), out=out)
+    if scale is not None:
+        result *= scale
     if softcap is not None:
         result /= softcap
         np.tanh(result, out=result)
