@@ -12,13 +12,16 @@ Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv
 Dao, Fu, Ermon, Rudra and Ré, "FlashAttention", 2022, arXiv:2205.14135.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+LARGE = 4 << 20  # from so many bytes on NumPy asks for large pages
 
 
 class Partial(NamedTuple):
@@ -206,3 +209,21 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
         at for at in range(x.ndim) if at < missing or (shape[at - missing] == 1 < x.shape[at])
     )
     return np.add.reduce(x, axis=axes, keepdims=True).reshape(shape)
+
+
+def together(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
+    """Return uninitialised arrays of these shapes; large ones lie in one piece of memory.
+
+    Together they are more often large enough for the system to give memory in large pages, and
+    getting memory page by page takes as long as computing what goes there.
+
+    Examples
+    --------
+    >>> [x.shape for x in together([(2, 3), (5,)], np.dtype(float))]
+    [(2, 3), (5,)]
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) * dtype.itemsize < LARGE:
+        return [np.empty(shape, dtype) for shape in shapes]
+    parts = np.split(np.empty(sum(sizes), dtype), np.cumsum(sizes[:-1]))
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attncli.attention.blocks import product, scores, softcap_slope, sum_to
+from attncli.attention.blocks import product, scores, softcap_slope, sum_to, together
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick
@@ -49,7 +49,7 @@ def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     operands = cache.operands
-    full = [np.empty((*operands.lead, *x.shape[-2:]), x.dtype) for x in operands[:3]]
+    full = together([(*operands.lead, *x.shape[-2:]) for x in operands[:3]], dout.dtype)
     dbias = np.empty_like(cache.kept) if operands.masking.adds else None
     pieces = _pieces(cache)
     run([partial(_backward, dout, cache, full, dbias, index) for index in pieces], cache.threads)
