@@ -89,13 +89,9 @@ def _forward(
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    same_out[row], logsumexp = blocks.finish(done)
+    same_out[row], _ = blocks.finish(done)
     out[row] = same_out[row]
-    if moderate and cache.kept is None:
-        # Sums far from 1 would take too much of the dtype's range in backward.
-        cache.shift[row], cache.total[row] = logsumexp, 1
-    else:
-        cache.shift[row], cache.total[row] = done.shift, done.total
+    cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
         nothing = done.total == 0
         cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
@@ -151,7 +147,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         (dquery, dkey, dvalue),
         Lock(),
         parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
-        lru_cache(threads + 1)(partial(_columns, operands.key, ones=True)),
+        lru_cache(threads + 1)(partial(_columns, operands.key)),
         lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
         (Scratch(cache.tile, dout.dtype), Scratch(cache.tile, dout.dtype)),
     )
@@ -170,7 +166,7 @@ class _Shared(NamedTuple):
     gradients: tuple[Array, Array, Array]
     lock: Lock
     apart: bool  # whether no two tasks add to the same keys
-    key_one: Columns
+    key_columns: Columns
     value_one: Columns
     scratch: tuple[Scratch, Scratch]
 
@@ -193,9 +189,9 @@ def _backward(
         row = (*index, rows)
         q, do = query[rows], dout[row]
         moderate = bool(cache.moderate[row].all())
-        if not cache.normalised and (cache.kept is not None or not moderate):
+        if not cache.normalised:  # cheaper done to dout than to the weights
             total = cache.total[row][:, None]
-            do = do / np.where(total == 0, 1, total)  # cheaper than done to the weights
+            do = do / np.where(total == 0, 1, total)
         again = None if cache.kept is not None else _again(cache, shared, index, rows, moderate)
         # The column of ones beside value subtracts delta for nothing.
         delta = np.vecdot(do, out[row])[:, None]
@@ -239,18 +235,12 @@ def _again(
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
     operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
-    shift = cache.shift[(*index, rows)][:, None] * unit
-    key_one = shared.key_one(index)
-    # A column beside query that meets the column of ones beside key subtracts for nothing; but
-    # only moderate scores that stay as they are come out as exact that way.
-    fold = moderate and operands.softcap is None and not operands.masking.adds
-    query = np.concatenate([query, -shift if fold else np.zeros_like(shift)], axis=1)
+    shift = None if moderate else cache.shift[(*index, rows)][:, None]
+    key = shared.key_columns(index)
 
     def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
-        blocks.scores(
-            query, key_one[keys], softcap=operands.softcap, bias=bias, seen=seen, out=weights
-        )
-        if not fold:
+        blocks.scores(query, key[keys], softcap=operands.softcap, bias=bias, seen=seen, out=weights)
+        if shift is not None:
             np.subtract(weights, shift, out=weights)
         exp(weights, out=weights)
 
