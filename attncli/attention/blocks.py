@@ -90,6 +90,7 @@ def partial(
     seen: Array | None = None,
     shift: float | None = None,
     exp: Callable[..., Array] = np.exp,
+    out: Array | None = None,
 ) -> Partial:
     """Return the partial result of a block of scores.  Overwrites `scores` with its weights.
 
@@ -105,6 +106,8 @@ def partial(
         0 saves two passes over the scores and is right if these are known to be moderate.
     exp : callable, optional
         `numpy.exp2` if the scores are in units of log 2.
+    out : ndarray, shape (…, rows, H_v), optional
+        Where to put the weighted sum of values.
 
     Examples
     --------
@@ -124,7 +127,7 @@ def partial(
         scores -= np.where(reference == -np.inf, 0, reference)[..., None]
     weights = exp(scores, out=scores)
     total = weights @ np.ones(weights.shape[-1], weights.dtype)
-    return Partial(product(weights, value, seen), total, reference)
+    return Partial(product(weights, value, seen, out=out), total, reference)
 
 
 def merge(first: Partial, second: Partial) -> Partial:
@@ -150,11 +153,10 @@ def merge(first: Partial, second: Partial) -> Partial:
     )
 
 
-def finish(done: Partial) -> tuple[Array, Array]:
+def finish(done: Partial, *, out: Array | None = None) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
-    nothing = done.total == 0
-    out = done.out / np.where(nothing, 1, done.total)[..., None]
-    return out, done.shift + log(done.total)
+    total = np.where(done.total == 0, 1, done.total)
+    return np.divide(done.out, total[..., None], out=out), done.shift + log(done.total)
 
 
 def log(total: Array) -> Array:

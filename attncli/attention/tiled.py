@@ -59,7 +59,7 @@ def forward(
         allocate = np.zeros if operands.masking else np.empty
         cache.kept = allocate((*rows, key.shape[-2]), query.dtype)
     columns = lru_cache(threads + 1)(partial(_columns, key))
-    scratch = Scratch(tile, query.dtype)
+    scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     tasks = [
         partial(_forward, cache, out, index, block, columns, scratch)
         for index in np.ndindex(operands.lead)
@@ -70,7 +70,12 @@ def forward(
 
 
 def _forward(
-    cache: Cache, out: Array, index: Index, rows: slice, columns: Columns, scratch: Scratch
+    cache: Cache,
+    out: Array,
+    index: Index,
+    rows: slice,
+    columns: Columns,
+    scratch: tuple[Scratch, Scratch],
 ) -> None:
     """Compute what one block of queries of one (batch, head) pair attends to."""
     operands, row, same_out = cache.operands, (*index, rows), cache.out
@@ -79,17 +84,16 @@ def _forward(
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     if len(query) >= MANY_QUERIES:
         key = columns(index)
-    moderate = True
     with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
-        done = _partial(cache, index, rows, (query, key, value), scratch, moderate)
-    if done is not None and not _in_range(done):
-        moderate = False
-        done = _partial(cache, index, rows, (query, key, value), scratch, moderate)
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
+        moderate = done is None or _in_range(done)
+    if not moderate:
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
     cache.moderate[row] = moderate
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    same_out[row], _ = blocks.finish(done)
+    blocks.finish(done, out=same_out[row])
     out[row] = same_out[row]
     cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
@@ -102,7 +106,7 @@ def _partial(
     index: Index,
     rows: slice,
     pair: tuple[Array, Array, Array],
-    scratch: Scratch,
+    scratch: tuple[Scratch, Scratch],
     moderate: bool,
 ) -> blocks.Partial | None:
     """Return the partial result of a block of queries for all keys; None if they see no tile.
@@ -112,7 +116,8 @@ def _partial(
     operands, (query, key, value) = cache.operands, pair
     unit, exp = _unit(operands, moderate)
     query = query[rows] * (operands.scale * unit)
-    done = None
+    done, width = None, value.shape[-1]
+    assert cache.out is not None  # this engine keeps it
     for keys, bias, seen in _tiles(cache, index, rows, moderate):
         weights = blocks.scores(
             query,
@@ -120,11 +125,20 @@ def _partial(
             softcap=operands.softcap,
             bias=bias,
             seen=seen,
-            out=_place(cache, scratch, (*index, rows), keys),
+            out=_place(cache, scratch[0], (*index, rows), keys),
         )
-        shift = 0.0 if moderate else None
-        part = blocks.partial(weights, value[keys], seen=seen, shift=shift, exp=exp)
-        done = part if done is None else blocks.merge(done, part)
+        if not moderate:
+            part = blocks.partial(weights, value[keys], seen=seen)
+            done = part if done is None else blocks.merge(done, part)
+            continue
+        # The same as merge, without new arrays: the first tile's sums lie where out will be.
+        place = cache.out[(*index, rows)] if done is None else scratch[1]((len(query), width))
+        part = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+        if done is None:
+            done = part
+        else:
+            np.add(done.out, part.out, out=done.out)
+            np.add(done.total, part.total, out=done.total)
     return done
 
 
@@ -132,7 +146,7 @@ def _in_range(done: blocks.Partial) -> bool:
     """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
     limit = np.finfo(done.total.dtype).max ** 0.3
     within = done.total.min() > 1 / limit and done.total.max() < limit
-    return bool(within and np.isfinite(done.out).all())
+    return bool(within and np.isfinite(done.out.sum()))
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -149,7 +163,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
         lru_cache(threads + 1)(partial(_columns, operands.key)),
         lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
-        (Scratch(cache.tile, dout.dtype), Scratch(cache.tile, dout.dtype)),
+        tuple(Scratch((0,), dout.dtype) for _ in range(3)),
     )
     tasks = [
         partial(_backward, dout, cache, shared, index, all_blocks[part::parts])
@@ -168,7 +182,7 @@ class _Shared(NamedTuple):
     apart: bool  # whether no two tasks add to the same keys
     key_columns: Columns
     value_one: Columns
-    scratch: tuple[Scratch, Scratch]
+    scratch: tuple[Scratch, ...]  # for weights, their gradients, and products
 
 
 def _backward(
@@ -202,7 +216,7 @@ def _backward(
             weights = _place(cache, shared.scratch[0], row, keys)
             if again is not None:
                 again(keys, bias, seen, weights)
-            dvalue[keys] += blocks.product(weights.T, do, seen_by)
+            _add(dvalue[keys], weights.T, do, seen_by, shared.scratch[2])
             dscores = shared.scratch[1](weights.shape)
             np.matmul(do_delta, value_one[keys].T, out=dscores)
             dscores *= weights
@@ -216,8 +230,8 @@ def _backward(
                 dscores *= blocks.softcap_slope(
                     blocks.scores(q * scale, key[keys], seen=seen), softcap
                 )
-            dq += blocks.product(dscores, key[keys], seen)
-            dkey[keys] += blocks.product(dscores.T, q, seen_by)
+            _add(dq, dscores, key[keys], seen, shared.scratch[2])
+            _add(dkey[keys], dscores.T, q, seen_by, shared.scratch[2])
         dq *= scale
         with shared.lock:
             sum_dquery[rows] += dq
@@ -227,6 +241,11 @@ def _backward(
     with shared.lock:
         sum_dkey += dkey * scale
         sum_dvalue += dvalue
+
+
+def _add(total: Array, first: Array, second: Array, seen: Array | None, scratch: Scratch) -> None:
+    """Add the product to `total`."""
+    total += blocks.product(first, second, seen, out=scratch(total.shape))
 
 
 def _again(
