@@ -57,7 +57,8 @@ def forward(
     )
     if keep:  # tiles that nobody sees are not visited
         allocate = np.zeros if operands.masking else np.empty
-        cache.kept = allocate((*rows, key.shape[-2]), query.dtype)
+        count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
+        cache.kept = allocate((*operands.lead, count, rows[-1], step), query.dtype)
     columns = lru_cache(threads + 1)(partial(_columns, key))
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     tasks = [
@@ -118,7 +119,8 @@ def _partial(
     query = query[rows] * (operands.scale * unit)
     done, width = None, value.shape[-1]
     assert cache.out is not None  # this engine keeps it
-    for keys, bias, seen in _tiles(cache, index, rows, moderate):
+    whole = cache.kept is not None and not moderate
+    for keys, bias, seen in _tiles(cache, index, rows, whole):
         weights = blocks.scores(
             query,
             key[keys],
@@ -130,6 +132,10 @@ def _partial(
         if not moderate:
             part = blocks.partial(weights, value[keys], seen=seen)
             done = part if done is None else blocks.merge(done, part)
+            if cache.kept is not None:  # all keys came at once: all tiles have one reference
+                for tile in _aligned(keys, cache.tile[1]):
+                    inside = slice(tile.start - keys.start, tile.stop - keys.start)
+                    _place(cache, scratch[0], (*index, rows), tile)[...] = weights[:, inside]
             continue
         # The same as merge, without new arrays: the first tile's sums lie where out will be.
         place = cache.out[(*index, rows)] if done is None else scratch[1]((len(query), width))
@@ -211,7 +217,7 @@ def _backward(
         delta = np.vecdot(do, out[row])[:, None]
         do_delta = np.concatenate([do, -delta], axis=1)
         dq = np.zeros_like(q)
-        for keys, bias, seen in _tiles(cache, index, rows, moderate):
+        for keys, bias, seen in _tiles(cache, index, rows):
             seen_by = None if seen is None else seen.T
             weights = _place(cache, shared.scratch[0], row, keys)
             if again is not None:
@@ -292,25 +298,35 @@ def _columns(x: Array, index: Index, ones: bool = False) -> Array:
 
 def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
     """Return where the weights of a tile go, or lie."""
-    if cache.kept is not None:
-        return cache.kept[row][:, keys]
-    rows = row[-1]
+    *index, rows = row
     assert isinstance(rows, slice)
-    return scratch((rows.stop - rows.start, keys.stop - keys.start))
+    step = cache.tile[1]
+    at, start = divmod(keys.start, step)
+    width = keys.stop - keys.start
+    if cache.kept is None or start + width > step:
+        return scratch((rows.stop - rows.start, width))
+    return cache.kept[(*index, at, rows, slice(start, start + width))]
 
 
 def _tiles(
-    cache: Cache, index: Index, rows: slice, moderate: bool
+    cache: Cache, index: Index, rows: slice, whole: bool = False
 ) -> Iterator[tuple[slice, Array | None, Array | None]]:
-    """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key."""
+    """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key.
+
+    If `whole`, all keys that the rows can see are one tile.
+    """
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
-    reach, step = masking.keys(rows, T_enc), cache.tile[1]
-    if cache.kept is not None and not moderate:
-        step = T_enc  # what is kept of a row must have one reference
-    for keys in _blocks(reach.start, reach.stop, step):
+    reach = masking.keys(rows, T_enc)
+    for keys in _aligned(reach, T_enc if whole else cache.tile[1]):
         bias, seen = masking.tile(rows, keys, index)
         if seen is None or seen.any():
             yield keys, bias, seen
+
+
+def _aligned(keys: slice, step: int) -> Iterator[slice]:
+    """Yield the parts of `keys` between the multiples of `step`."""
+    for part in _blocks(keys.start - keys.start % step, keys.stop, step):
+        yield slice(max(part.start, keys.start), part.stop)
 
 
 def _blocks(start: int, stop: int, step: int) -> Iterator[slice]:
