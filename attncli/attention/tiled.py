@@ -217,12 +217,15 @@ def _backward(
         delta = np.vecdot(do, out[row])[:, None]
         do_delta = np.concatenate([do, -delta], axis=1)
         dq = np.zeros_like(q)
+        # The first queries are the first to add to their keys, if they see all of them.
+        fresh = shared.apart and rows is row_blocks[0] and not operands.masking
+        products = shared.scratch[2]
         for keys, bias, seen in _tiles(cache, index, rows):
             seen_by = None if seen is None else seen.T
             weights = _place(cache, shared.scratch[0], row, keys)
             if again is not None:
                 again(keys, bias, seen, weights)
-            _add(dvalue[keys], weights.T, do, seen_by, shared.scratch[2])
+            _add(dvalue[keys], weights.T, do, seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
             np.matmul(do_delta, value_one[keys].T, out=dscores)
             dscores *= weights
@@ -236,8 +239,8 @@ def _backward(
                 dscores *= blocks.softcap_slope(
                     blocks.scores(q * scale, key[keys], seen=seen), softcap
                 )
-            _add(dq, dscores, key[keys], seen, shared.scratch[2])
-            _add(dkey[keys], dscores.T, q, seen_by, shared.scratch[2])
+            _add(dq, dscores, key[keys], seen, products, keys.start == 0)
+            _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
         dq *= scale
         with shared.lock:
             sum_dquery[rows] += dq
@@ -249,9 +252,19 @@ def _backward(
         sum_dvalue += dvalue
 
 
-def _add(total: Array, first: Array, second: Array, seen: Array | None, scratch: Scratch) -> None:
-    """Add the product to `total`."""
-    total += blocks.product(first, second, seen, out=scratch(total.shape))
+def _add(
+    total: Array,
+    first: Array,
+    second: Array,
+    seen: Array | None,
+    scratch: Scratch,
+    untouched: bool,
+) -> None:
+    """Add the product to `total`, which is all 0 still if it is untouched."""
+    if untouched:
+        blocks.product(first, second, seen, out=total)
+    else:
+        total += blocks.product(first, second, seen, out=scratch(total.shape))
 
 
 def _again(
@@ -326,7 +339,8 @@ def _tiles(
 def _aligned(keys: slice, step: int) -> Iterator[slice]:
     """Yield the parts of `keys` between the multiples of `step`."""
     for part in _blocks(keys.start - keys.start % step, keys.stop, step):
-        yield slice(max(part.start, keys.start), part.stop)
+        if part.stop > keys.start:  # not so if there are no keys
+            yield slice(max(part.start, keys.start), part.stop)
 
 
 def _blocks(start: int, stop: int, step: int) -> Iterator[slice]:

@@ -333,6 +333,14 @@ def problems(draw):
     return (query * size, key, value), options, rng.standard_normal((*shapes[0][:3], H_v))
 
 
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_queries_beyond_the_reach_of_the_window_see_nothing(engine):
+    query, key, value = tensors(((5, 7), (3, 7), (3, 2)))
+    out, cache = compute(query, key, value, window=0, engine=engine, tile=(1, 2))
+    assert_near(out, np.concatenate([value, np.zeros((2, 2))]))
+    assert all(np.isfinite(x).all() for x in attention_backward(out, cache))
+
+
 @settings(deadline=None)
 @given(
     problem=problems(),
