@@ -184,10 +184,14 @@ def onnx_attention(query, key, value, mask, **attributes):
 @pytest.mark.parametrize(("shape", "dtype", "mask", "causal", "scale"), GRID)
 def test_onnxruntime_agrees_forward(shape, dtype, mask, causal, scale, softcap):
     query, key, value, mask, _ = problem(shape, dtype, mask)
-    attributes = {"is_causal": int(bool(causal))}
+    theirs, theirs_causal = mask, causal
+    if dtype == "float64" and causal and mask is not None and mask.dtype != bool:
+        # ONNX Runtime refuses this combination: its own causal mask is float32 then.
+        theirs, theirs_causal = both_masks(mask, causal, (query.shape[2], key.shape[2])), None
+    attributes = {"is_causal": int(bool(theirs_causal))}
     attributes |= {} if scale is None else {"scale": scale}
     attributes |= {} if softcap is None else {"softcap": softcap}
-    expected = onnx_attention(query, key, value, mask, **attributes)
+    expected = onnx_attention(query, key, value, theirs, **attributes)
     out, _ = attention(query, key, value, mask=mask, causal=causal, scale=scale, softcap=softcap)
     # ONNX Runtime's float64 results agree with anybody's to float32's precision only.
     assert_near(out.astype(np.float32), expected, "float32", FACTOR)
