@@ -296,4 +296,4 @@ def attention_weights(
 
 def _quiet(operands: Operands) -> AbstractContextManager[None]:
     """Keep NumPy from warning of infinities that are hidden and come to nothing."""
-    return np.errstate(invalid="ignore") if operands.masking else nullcontext()
+    return np.errstate(invalid="ignore", over="ignore") if operands.masking else nullcontext()

@@ -126,7 +126,7 @@ def _partial(
             key[keys],
             softcap=operands.softcap,
             bias=bias,
-            seen=seen,
+            seen=None if moderate else seen,
             out=_place(cache, scratch[0], (*index, rows), keys),
         )
         if not moderate:
@@ -244,12 +244,11 @@ def _backward(
         dq *= scale
         with shared.lock:
             sum_dquery[rows] += dq
-    if shared.apart:
-        dkey *= scale
-        return
-    with shared.lock:
-        sum_dkey += dkey * scale
-        sum_dvalue += dvalue
+    dkey *= scale
+    if not shared.apart:
+        with shared.lock:
+            sum_dkey += dkey
+            sum_dvalue += dvalue
 
 
 def _add(
@@ -277,10 +276,13 @@ def _again(
     key = shared.key_columns(index)
 
     def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
-        blocks.scores(query, key[keys], softcap=operands.softcap, bias=bias, seen=seen, out=weights)
+        hide = None if moderate else seen
+        blocks.scores(query, key[keys], softcap=operands.softcap, bias=bias, seen=hide, out=weights)
         if shift is not None:
             np.subtract(weights, shift, out=weights)
         exp(weights, out=weights)
+        if moderate and seen is not None:
+            np.copyto(weights, 0, where=~seen)
 
     return compute
 
