@@ -27,6 +27,9 @@ Columns = Callable[[Index], Array]
 # ones leave the core's own cache.
 TILE_NBYTES, TILE_KEYS = 1 << 20, 512
 
+# Smaller ones waste less along the edges of a band.
+BAND_TILE = (256, 256)
+
 # From so many queries on, a copy of key that suits the products better has paid for itself.
 MANY_QUERIES = 1024
 
@@ -41,6 +44,8 @@ def forward(
 ) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
+    if tile is None and operands.masking.band:
+        tile = BAND_TILE
     tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
     rows = (*operands.lead, query.shape[-2])
     out = np.empty((*rows, value.shape[-1]), query.dtype)
