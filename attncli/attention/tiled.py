@@ -172,7 +172,6 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         (dquery, dkey, dvalue),
         Lock(),
         parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
-        lru_cache(threads + 1)(partial(_columns, operands.key)),
         lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
         tuple(Scratch((0,), dout.dtype) for _ in range(3)),
     )
@@ -191,7 +190,6 @@ class _Shared(NamedTuple):
     gradients: tuple[Array, Array, Array]
     lock: Lock
     apart: bool  # whether no two tasks add to the same keys
-    key_columns: Columns
     value_one: Columns
     scratch: tuple[Scratch, ...]  # for weights, their gradients, and products
 
@@ -217,7 +215,7 @@ def _backward(
         if not cache.normalised:  # cheaper done to dout than to the weights
             total = cache.total[row][:, None]
             do = do / np.where(total == 0, 1, total)
-        again = None if cache.kept is not None else _again(cache, shared, index, rows, moderate)
+        again = None if cache.kept is not None else _again(cache, index, rows, moderate)
         # The column of ones beside value subtracts delta for nothing.
         delta = np.vecdot(do, out[row])[:, None]
         do_delta = np.concatenate([do, -delta], axis=1)
@@ -272,13 +270,13 @@ def _add(
 
 
 def _again(
-    cache: Cache, shared: _Shared, index: Index, rows: slice, moderate: bool
+    cache: Cache, index: Index, rows: slice, moderate: bool
 ) -> Callable[[slice, Array | None, Array | None, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
     operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
     shift = None if moderate else cache.shift[(*index, rows)][:, None]
-    key = shared.key_columns(index)
+    key = operands.key[pick(index, operands.key.shape)]
 
     def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
         hide = None if moderate else seen
