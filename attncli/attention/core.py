@@ -169,9 +169,8 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
-    mask = operands.masking.mask
-    if mask is not None and mask.dtype != bool:
-        cache.mask_gradient = np.zeros_like(mask)
+    if operands.masking.adds:
+        cache.mask_gradient = np.zeros_like(operands.masking.mask)
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
@@ -245,7 +244,7 @@ def compute(
         if keep and tile is None and sizes.in_one_piece(operands):
             out, cache = direct.forward(operands, threads)
         else:
-            out, cache = tiled.forward(operands, threads, tile or tiled.TILE, keep)
+            out, cache = tiled.forward(operands, threads, tile, keep)
     cache.warn_of_masked_rows(stacklevel)
     out = out.reshape(*operands.public_lead, *out.shape[-2:])
     return out.astype(operands.dtype, copy=False), cache
@@ -297,4 +296,4 @@ def attention_weights(
 
 def _quiet(operands: Operands) -> AbstractContextManager[None]:
     """Keep NumPy from warning of infinities that are hidden and come to nothing."""
-    return np.errstate(invalid="ignore") if operands.masking else nullcontext()
+    return np.errstate(invalid="ignore", over="ignore") if operands.masking else nullcontext()

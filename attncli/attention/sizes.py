@@ -11,7 +11,7 @@ Engine = Literal["direct", "tiled"]
 ENGINES = ("auto", "direct", "tiled")
 
 # Measured, forward and backward together: up to here the direct engine is the faster one.
-DIRECT_LIMIT = 64 << 20
+DIRECT_LIMIT = 16 << 20
 PIECE_LIMIT = 256 << 10
 
 
@@ -31,7 +31,7 @@ def in_one_piece(operands: Operands) -> bool:
 def choose(nbytes: int) -> Engine:
     """Return the engine for a calculation whose weights take `nbytes` bytes.
 
-    The rule: direct up to 8 MiB of weights, tiled above.  The direct engine materialises the
+    The rule: direct up to 16 MiB of weights, tiled above.  The direct engine materialises the
     weights and pays for every pass over them in memory; the tiled one pays for visiting tiles and
     for computing the weights again in backward.
 

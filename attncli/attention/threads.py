@@ -38,11 +38,11 @@ def run(tasks: Iterable[Task], threads: int) -> None:
     >>> sorted(done)
     [1, 2]
     """
-    if threads == 1:
-        for task in tasks:
-            task()
-        return
     queue = list(tasks)[::-1]
+    if threads == 1 or len(queue) == 1:
+        while queue:
+            queue.pop()()
+        return
     raised: list[BaseException] = []
 
     def work() -> None:
