@@ -12,14 +12,15 @@ Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv
 Dao, Fu, Ermon, Rudra and Ré, "FlashAttention", 2022, arXiv:2205.14135.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from attncli.arrays import Array
 
 LARGE = 4 << 20  # from so many bytes on NumPy asks for large pages
 

@@ -1,17 +1,16 @@
 """What forward leaves for backward, and for whoever wants to look."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.attention.blocks import log
 from attncli.attention.inputs import Operands
 from attncli.errors import AttnWarning
-
-Array = NDArray[Any]
 
 
 @dataclass(slots=True)

@@ -4,20 +4,19 @@ The formulas as they stand, so this is the engine to read first; it is also the 
 as the weights of one piece fit the processor's cache.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.attention.blocks import product, scores, softcap_slope, sum_to, together
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick
 from attncli.attention.sizes import weights_nbytes
 from attncli.attention.threads import run
-
-Array = NDArray[Any]
 
 # Weights of one piece, in bytes: what stays in a core's own cache from one pass to the next.
 PIECE = 1 << 20

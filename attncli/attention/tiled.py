@@ -5,22 +5,23 @@ same tiles and computes their weights again from what forward kept of each row. 
 weights, it leaves the tiles in one large array instead, and backward has one product less to do.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.attention import blocks
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick, tile_of
 from attncli.attention.threads import Scratch, run
 
-Array = NDArray[Any]
 Columns = Callable[[Index], Array]
 
 # Bytes of weights in a tile, and its keys.  Measured: smaller tiles starve the products, larger

@@ -339,7 +339,7 @@ execution_options = _bundle(
             "--weights/--no-weights",
             default=None,
             group="Calculation",
-            help="Keep the weights, or never have them.  [default: kept up to 64 MB]",
+            help="Keep the weights, or never have them.  [default: kept up to 16 MiB]",
         ),
     ],
 )
