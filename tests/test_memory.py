@@ -28,11 +28,11 @@ def test_the_least_of_machine_group_and_process_counts(monkeypatch):
 def test_what_does_not_fit_is_said_with_both_sizes(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 10_000_000)
     memory.require(10_000_000, "weights", None)
-    with pytest.raises(MemoryLimitError, match=r"^weights needs 10\.0 MB, there is 10\.0 MB"):
+    with pytest.raises(MemoryLimitError, match=r"^weights would take 10\.0 MB, there is 10\.0 MB"):
         memory.require(10_000_001, "weights", None)
     with pytest.raises(MemoryLimitError) as caught:
         memory.require(2 * 10**18, "weights", None, hint="--no-weights")
-    assert "needs 2.0 EB" in str(caught.value)
+    assert "would take 2.0 EB" in str(caught.value)
     assert caught.value.hint == "--no-weights"
 
 
