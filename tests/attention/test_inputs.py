@@ -152,8 +152,6 @@ def test_weights_that_do_not_fit_memory_are_refused_before_they_are_allocated():
         lambda: compute(x, x, x, engine="direct"),
         lambda: attention_weights(x, x),
     ):
-        with pytest.raises(
-            MemoryLimitError, match=r"^the weights would take 70\.4 TB"
-        ) as caught:
+        with pytest.raises(MemoryLimitError, match=r"^the weights would take 70\.4 TB") as caught:
             call()
         assert "tiled" in caught.value.hint
