@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives; imported when it is first used, so that `attn --help` needs no NumPy.
+# Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
 _PUBLIC = {
     "attention_backward": "attncli.attention",
     "attention_weights": "attncli.attention",
