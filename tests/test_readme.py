@@ -31,6 +31,14 @@ def test_every_command_of_the_readme_is_run():
     assert "$ attn" not in written
 
 
+def test_the_python_of_the_readme_runs():
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(block, names)
+    assert names["weights"].shape == (5, 3, 7)
+    assert names["dkey"].shape == (2, 8, 5, 4)
+
+
 def test_there_is_one_line_to_set_up_and_one_to_test():
     lines = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(lines) == 2
