@@ -28,6 +28,7 @@ COMMANDS = {
     "backward": ("attncli.cli.backward:backward", "Run it forward and backward: its gradients."),
     "gradcheck": ("attncli.cli.gradcheck:gradcheck", "Prove the gradients."),
     "show-weights": ("attncli.cli.show_weights:show_weights", "Look at attention weights."),
+    "trace": ("attncli.cli.trace:trace", "See every step of the mathematics, with numbers."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
 }
 

@@ -154,7 +154,7 @@ class Operation:
         semantics, execution = semantics or Semantics(), execution or Execution()
         sizes = self.sizes(inputs)
         dtype = np.result_type(*(_stored_dtype(inputs[name]) for name in self.inputs))
-        arguments = [_computable(inputs[name]) for name in self.inputs]
+        arguments = [computable(inputs[name]) for name in self.inputs]
         if 0 in sizes.values():  # nothing to compute with
             axis = next(axis for axis, size in sizes.items() if size == 0)
             warnings.warn(f"{axis} is 0: the result is empty", AttnWarning, stacklevel=2)
@@ -259,7 +259,7 @@ class Pass:
                 f"{describe_shape(expected, axes)}"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            gradients, dmask = self.run.backward(self._given("dout", _computable(dout), cast=False))
+            gradients, dmask = self.run.backward(self._given("dout", computable(dout), cast=False))
             named = dict(zip(self.operation.gradients, gradients, strict=True))
             if dmask is not None:
                 named["dmask"] = dmask
@@ -283,8 +283,8 @@ def _along(padding: Array, axes: tuple[str, ...] | None) -> Array:
     return padding.reshape([{"N": N, "T_dec": T_dec}.get(axis, 1) for axis in axes])
 
 
-def _computable(array: Array) -> Array:
-    """The array in the dtype it is computed in."""
+def computable(array: Array) -> Array:
+    """Return the array in the dtype it is computed in."""
     if array.dtype == np.float16:
         return array.astype(np.float32)
     return array.astype(_stored_dtype(array), copy=False)

@@ -9,6 +9,11 @@ UNLIMITED = 1_000_000
 
 _NARROWEST = 20
 
+# The symbols of our formulas where they cannot be encoded.
+_WORDS = {
+    "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Look:
@@ -90,6 +95,20 @@ class Look:
     def minus(self) -> str:
         """A minus sign."""
         return "−" if self.unicode else "-"
+
+    def fit(self, text: str) -> str:
+        """Write a formula or a sentence of ours in what can be encoded.
+
+        Examples
+        --------
+        >>> Look(unicode=False, encoding="ascii").fit("weightsᵀ · dout ± −∞")
+        'weights^T * dout +- -inf'
+        """
+        if self.unicode and _encodes(text, self.encoding):
+            return text
+        for symbol, words in _WORDS.items():
+            text = text.replace(symbol, words)
+        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
 
 def _encodes(text: str, encoding: str) -> bool:

@@ -65,18 +65,34 @@ def draw_tensor(
     full : bool, default False
         Show every element however many there are.
     """
+    numbers = draw_numbers(name, array, axes, look, tokens=tokens, precision=precision, full=full)
+    return Group(title(name, array, axes, look), numbers)
+
+
+def draw_numbers(
+    name: str,
+    array: Array,
+    axes: tuple[str, ...] | None,
+    look: Look,
+    *,
+    tokens: Mapping[str, Tokens] | None = None,
+    precision: int | None = None,
+    full: bool = False,
+    small: int = SMALL,
+) -> RenderableType:
+    """Draw a tensor without its title, in full up to `small` elements.
+
+    The other parameters are those of `draw_tensor`.
+    """
     if precision is None and not look.plain:
         precision = DEFAULT_PRECISION
-    heading = title(name, array, axes, look)
     if array.size == 0:
-        return Group(heading, Text("  empty", "dim"), "")
-    if full or array.size <= SMALL:
+        return Group(Text("  empty", "dim"), "")
+    if full or array.size <= small:
         shaded = name in _WEIGHTS and look.color
-        matrices = _matrices(array, axes, look, tokens or {}, precision, shaded)
-        return Group(heading, _arranged(matrices, look))
+        return _arranged(_matrices(array, axes, look, tokens or {}, precision, shaded), look)
     more = ", attn show-weights draws them" if name in _WEIGHTS else ""
-    corner = _corner(array, precision, look, more)
-    return Group(heading, _summary(array, precision), corner, "")
+    return Group(_summary(array, precision), _corner(array, precision, look, more), "")
 
 
 def _matrices(

@@ -1,0 +1,80 @@
+"""``attn trace``: every intermediate of one decoder step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+
+if TYPE_CHECKING:
+    from attncli.cli.output import Output
+    from attncli.cli.request import Request
+    from attncli.cli.screen import Screen
+
+
+def _parse_only(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text is not None else ()
+
+
+@options.command(
+    "trace",
+    example="""\
+attn trace sample_inputs/by_hand.npz
+attn trace sample_inputs/by_hand.npz --step 1 --backward
+attn trace sample_inputs/minilm_qkv.npz --head 5 --step 9 --only scores,weights
+attn trace --T 3 --H 2 --causal --step 1 -o trace.npz""",
+)
+@options.option(
+    "--step", type=int, default=0, show_default=True, group="Which step", help="Decoder step."
+)
+@options.option(
+    "--item", type=int, default=0, show_default=True, group="Which step", help="Item of the batch."
+)
+@options.option(
+    "--head", type=int, default=0, show_default=True, group="Which step", help="Query head."
+)
+@options.option("--forward", is_flag=True, group="What to show", help="The way forward alone.")
+@options.option("--backward", is_flag=True, group="What to show", help="The way back alone.")
+@options.option(
+    "--only",
+    metavar="NAMES",
+    callback=_parse_only,
+    group="What to show",
+    help="These intermediates alone, as scores,weights.",
+)
+@options.calculation_options
+@options.output_options
+@options.full_option
+@options.screen_options
+def trace(
+    request: Request,
+    step: int,
+    item: int,
+    head: int,
+    forward: bool,
+    backward: bool,
+    only: tuple[str, ...],
+    output: Output,
+    full: bool,
+    screen: Screen,
+) -> None:
+    """Show every intermediate of one decoder step, in the order it is computed.
+
+    Forward, then backward: the name as in the mathematics, the formula, what it means, its shape,
+    the numbers, and what they were made of. Small ones are worked out like an example in a
+    textbook, large ones summed up. FILE is as for attn forward; without it the tensors are random.
+    -o writes a file of all the arrays by their names, which attn compare understands.
+    """
+    from attncli.cli.calculation import pose, warn_of_idle_seed
+    from attncli.cli.trace_report import publish_trace, trace_problem
+    from attncli.operations.tracing import Place
+
+    output.check(request.files, screen)
+    problem = pose(request, screen)
+    warn_of_idle_seed(problem, drawn=request.is_random or problem.dout is None)
+    place = Place(step, item, head)
+    traced = trace_problem(problem, place)
+    directions = {"forward": forward, "backward": backward}
+    publish_trace(problem, place, traced, directions, only, screen, output, full=full)

@@ -1,0 +1,153 @@
+"""``attn trace``."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+BY_HAND, QKV, PARAPHRASE = (
+    SAMPLES / f"{name}.npz" for name in ("by_hand", "minilm_qkv", "paraphrase")
+)
+
+
+def test_the_sample_reads_like_a_worked_example(attn):
+    result = attn("trace", BY_HAND, "--only", "scores,weights,dscores", columns=60)
+    assert (result.code, result.err) == (0, "")
+    assert (
+        result.out.splitlines()[2:]
+        == [
+            "Forward",
+            "",
+            " 1  scores = scale · query · keyᵀ",
+            "    how well each key fits the query",
+            "    (2,) = (T_enc,)  float64  from query, key",
+            "            0       1",
+            "       0.0000  1.0986",
+            "",
+            "    scores[0] = 1 · (1 · 0 + 0 · 1.0986) = 0",
+            "    scores[1] = 1 · (0 · 0 + 1 · 1.0986) = 1.0986",
+            "",
+            " 2  weights = exps / total",
+            "    how much this step looks at each key: the softmax of the",
+            "    scores",
+            "    (2,) = (T_enc,)  float64  from exps, total",
+            "            0       1",
+            "       0.2500  0.7500",
+            "",
+            "    weights[0] = 0.33333 / 1.3333 = 0.25",
+            "    weights[1] = 1 / 1.3333 = 0.75",
+            "",
+            "Backward",
+            "",
+            " 3  dscores = weights ⊙ (dweights − rowsum)",
+            "    back through the softmax: weights sum to 1, so only",
+            "    differences count",
+            "    (2,) = (T_enc,)  float64  from weights, dweights, rowsum",
+            "             0        1",
+            "        0.1875  -0.1875",
+            "",
+            "    dscores[0] = 0.25 · (1 − 0.25) = 0.1875",
+            "    dscores[1] = 0.75 · (0 − 0.25) = -0.1875",
+            "",
+        ]
+        or result.out.splitlines()[2:]
+    )
+
+
+def test_json_has_every_intermediate_in_full(attn):
+    trace = attn("trace", BY_HAND, "--step", 1, "--json").json
+    at = {one["name"]: one for one in trace["trace"]}
+    assert at["weights"]["data"] == [0.5, 0.5]
+    assert at["dhs_enc"]["data"] == [[0.0, 1.0], [0.0, 1.0]]  # dscores · 0 + weights · dout
+    assert at["dscores"]["from"] == ["weights", "dweights", "rowsum"]
+    assert at["dkey"]["axes"] == ["T_enc", "H"]
+    assert (trace["command"], trace["step"], trace["layer"]) == ("trace", 1, "time-attention")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "index"),
+    [
+        ([QKV, "--softcap", 2, "--causal"], ["--step", 9, "--head", 5], (0, 5, 9)),
+        ([PARAPHRASE], ["--item", 2, "--step", 4], (2, 4)),
+        (["--layer", "attention", "--seed", 3], ["--item", 1], (1,)),
+        (
+            ["--layer", "scaled-dot-product", "--heads", 2, "--H", 6],
+            ["--item", 2, "--step", 3, "--head", 1],
+            (2, 3, slice(3, 6)),  # the heads stand beside each other in the last axis
+        ),
+    ],
+)
+def test_it_agrees_with_backward(attn, arguments, place, index):
+    traced = attn("trace", *arguments, *place, "--json").json["trace"]
+    whole = attn("backward", *arguments, "--json").json["tensors"]
+    at = {one["name"]: np.array(one["data"]) for one in traced}
+    query = "dquery" if "dquery" in whole else "dhs_dec" if "dhs_dec" in whole else "dh"
+    for ours, theirs in (("out", "out"), ("dout", "dout"), ("dquery", query)):
+        np.testing.assert_allclose(at[ours], np.array(whole[theirs]["data"])[index], atol=1e-5)
+
+
+def test_directions(attn):
+    names = {
+        direction: [one["name"] for one in attn("trace", BY_HAND, *options, "--json").json["trace"]]
+        for direction, options in {
+            "both": [],
+            "forward": ["--forward"],
+            "backward": ["--backward"],
+            "again": ["--forward", "--backward"],
+        }.items()
+    }
+    assert names["forward"] + names["backward"] == names["both"] == names["again"]
+    assert names["forward"][:4] == ["query", "key", "value", "scores"]
+    assert names["backward"][0] == "dout"
+
+
+def test_a_trace_file_holds_every_array_by_name(attn, folder):
+    result = attn("trace", BY_HAND, "-o", "trace.npz", "-q")
+    assert result.code == 0
+    with np.load("trace.npz") as held:
+        assert held["weights"].tolist() == [0.25, 0.75]
+        assert {"scores", "exps", "total", "dvalue", "rowsum", "dkey", "dhs_enc"} <= {*held}
+        assert json.loads(str(held["options"]))["step"] == 0
+    shown = attn("show-weights", "trace.npz", columns=80)
+    assert "0.25  0.75  1.00" in shown.out
+
+
+def test_large_ones_are_summed_up_and_fit(attn):
+    from rich.cells import cell_len
+
+    for columns in (20, 40, 80, 200):
+        result = attn("trace", QKV, "--step", 3, "--causal", "--softcap", 3, columns=columns)
+        assert result.code == 0
+        assert max(map(cell_len, result.out.splitlines())) <= columns
+    assert "of 480 numbers shown" in result.out
+    assert "[CLS]" in result.out
+    assert attn("trace", QKV, "--full").out.count("\n") > 100
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_formulas_in_poor_encodings(attn, encoding):
+    result = attn("trace", BY_HAND, "--softcap", 1, columns=80, encoding=encoding)
+    assert result.code == 0
+    assert "dkey = scale * dscores^T * query" in result.out
+    assert "\\u" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([BY_HAND, "--step", 2], "--step 2: {} has no such step; there are 2, 0 to 1"),
+        ([BY_HAND, "--item", 1], "--item 1: {} has no such item; there is only 0"),
+        ([BY_HAND, "--head", 1], "--head 1: {} has no such head; there is only 0"),
+        ([BY_HAND, "--only", "scores,wights"], "--only wights: no such intermediate; there is"),
+        (["--layer", "softmax"], "softmax has no trace: it is a part of attention alone"),
+    ],
+)
+def test_bad_input(attn, arguments, message):
+    result = attn("trace", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message.format(arguments[0]) in result.err.splitlines()[0]
+
+
+def test_an_engine_has_no_say(attn):
+    assert "--engine has no effect" in attn("trace", BY_HAND, "--engine", "tiled").err
