@@ -58,7 +58,11 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
         from attncli.cli.weight_export import export
 
         export(source, chosen, wanted, screen)
-    if screen.as_json:
+    if wanted.browse:
+        from attncli.cli.weight_browse import browse
+
+        browse(source, chosen, wanted, screen)
+    elif screen.as_json:
         screen.show_json(json_weights(source, chosen, wanted))
     else:
         show_chosen(source, chosen, wanted, screen)

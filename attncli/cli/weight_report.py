@@ -115,17 +115,8 @@ def _first_rows(
     rows = len(picture.weights)
     if look.plain or wanted.full or rows <= _MOST_ROWS:
         return picture, []
-    shown = WeightMatrix(
-        picture.heading,
-        picture.weights[:_MOST_ROWS],
-        picture.rows[:_MOST_ROWS],
-        picture.columns,
-        picture.shade,
-        picture.row_numbers[:_MOST_ROWS],
-        picture.column_numbers,
-    )
     more = f"{rows - _MOST_ROWS} more rows not shown; --full shows all"
-    return shown, [Text(more, "dim italic")]
+    return picture.first_rows(_MOST_ROWS), [Text(more, "dim italic")]
 
 
 def _show_overview(

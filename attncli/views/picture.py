@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from rich.text import Text
@@ -48,6 +48,15 @@ class WeightMatrix:
     def title(self) -> list[Text]:
         """Give the line above the picture, if there is one."""
         return [Text(self.heading, "bold")] if self.heading else []
+
+    def first_rows(self, count: int) -> WeightMatrix:
+        """Return its first rows alone."""
+        return replace(
+            self,
+            weights=self.weights[:count],
+            rows=self.rows[:count],
+            row_numbers=self.row_numbers[:count],
+        )
 
     def row_number(self, row: int) -> int:
         """Return the position of a row in the sequence."""

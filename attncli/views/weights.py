@@ -57,7 +57,7 @@ def draw_weights(
     """
     if view is None and precision is not None:
         view = "table"
-    tallest = _MOST_LINES if lines is None else lines - 3
+    tallest = _MOST_LINES if lines is None else lines - 4
     rows, columns = picture.weights.shape
     if view == "table" or (
         view is None and (look.plain or columns <= look.width // _NARROWEST_DIGITS)

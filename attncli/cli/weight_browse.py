@@ -1,0 +1,146 @@
+"""``--browse``: one matrix after the other on a terminal, chosen with the arrow keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from attncli.cli.keyboard import keyboard
+from attncli.cli.screen import Screen
+from attncli.cli.weight_choice import Chosen
+from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_report import picture_of
+from attncli.cli.weight_source import WeightSource
+from attncli.errors import AttnError, ParameterError
+from attncli.views.labels import safe
+from attncli.views.strongest import draw_strongest
+from attncli.views.weights import View, draw_weights
+
+# What a key does: the axis it moves along, and by how much. Terminals send arrows in two ways.
+_MOVES = {
+    "\x1b[C": ("head", 1), "\x1bOC": ("head", 1), "l": ("head", 1),
+    "\x1b[D": ("head", -1), "\x1bOD": ("head", -1), "h": ("head", -1),
+    "\x1b[B": ("layer", 1), "\x1bOB": ("layer", 1), "j": ("layer", 1),
+    "\x1b[A": ("layer", -1), "\x1bOA": ("layer", -1), "k": ("layer", -1),
+    "\x1b[6~": ("item", 1), "n": ("item", 1),
+    "\x1b[5~": ("item", -1), "p": ("item", -1),
+}  # fmt: skip
+_QUIT = ("q", "\x1b", "\x04")
+_NAMES = ("layer", "item", "head")
+_VIEWS: tuple[View | None, ...] = (None, "heatmap", "list")
+_HELP_LINES = 2
+
+
+class Browser:
+    """Where one is among the matrices, and how they are drawn.
+
+    Parameters
+    ----------
+    chosen : sequence of Chosen
+    """
+
+    def __init__(self, chosen: Sequence[Chosen]) -> None:
+        self.chosen = chosen
+        self.values: dict[str, list[Any]] = {
+            name: list(dict.fromkeys(one.names[name] for one in chosen))
+            for name in _NAMES
+            if name in chosen[0].names
+        }
+        self.at = dict.fromkeys(self.values, 0)
+        self.view = 0
+
+    def press(self, key: str) -> bool:
+        """Do what a key says; return whether there is more to come."""
+        if key in _QUIT:
+            return False
+        if key == "v":
+            self.view = (self.view + 1) % len(_VIEWS)
+        if key in _MOVES:
+            name, by = _MOVES[key]
+            # With one layer, up and down page through the items.
+            if len(self.values.get(name, ())) < 2 and name == "layer":
+                name = "item"
+            if name in self.at:
+                self.at[name] = (self.at[name] + by) % len(self.values[name])
+        return True
+
+    @property
+    def current(self) -> Chosen:
+        """The matrix that is looked at; layers may have different heads."""
+        wanted = {name: self.values[name][at] for name, at in self.at.items()}
+        return next((one for one in self.chosen if one.names == wanted), self.chosen[0])
+
+    def keys(self, arrows: str) -> str:
+        """Say what the keys do, as far as they do anything."""
+        several = {name: len(values) > 1 for name, values in self.values.items()}
+        parts = [f"{arrows[:2]} head"] if several.get("head") else []
+        parts += [f"{arrows[2:]} layer"] if several.get("layer") else []
+        if several.get("item"):
+            parts += ["page up/down item" if several.get("layer") else f"{arrows[2:]} item"]
+        return "   ".join([*parts, "v view", "q quit"])
+
+
+def browse(
+    source: WeightSource,
+    chosen: Sequence[Chosen],
+    wanted: Wanted,
+    screen: Screen,
+) -> None:
+    """Show one matrix at a time until told to stop; what was on the screen before comes back.
+
+    Raises
+    ------
+    ParameterError
+        If there is no terminal, or nothing to page through.
+    """
+    if screen.as_json or screen.quiet or screen.look.plain or not sys.stdin.isatty():
+        raise ParameterError(
+            "--browse needs a terminal, for what it shows and for the keys",
+            hint="--layer, --item and --head choose without one",
+        )
+    if not chosen:
+        raise ParameterError(f"--browse: {source.label} holds no weights to page through")
+    browser = Browser(chosen)
+    console = Console(force_terminal=True, legacy_windows=False)
+    console.set_alt_screen(True)
+    try:
+        with keyboard() as read_keys:
+            more = True
+            while more:
+                click.clear()
+                _draw(browser, source, wanted, screen)
+                keys = read_keys()
+                more = bool(keys) and all(browser.press(key) for key in keys)
+    finally:
+        console.set_alt_screen(False)
+
+
+def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen) -> None:
+    """Draw the matrix and the keys, and not a line more than there are."""
+    look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
+    one = browser.current
+    heading = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    arrows = "←→↑↓" if look.unicode else "<>^v"
+    keys = Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis")
+    try:
+        picture = picture_of(source, one, wanted, look)
+    except AttnError as error:  # one bad head is no reason to stop
+        screen.show(heading, Text(f"{one.heading}  {error}", "red"), "", keys)
+        return
+    view = _VIEWS[browser.view]
+    if view == "list" or wanted.lists:
+        rows = max(1, look.height - 4)
+        left_out = len(picture.rows) - rows
+        drawn = draw_strongest(picture.first_rows(rows), wanted.count or 3, look, screen.precision)
+        more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
+        screen.show(heading, drawn, *more, keys)
+        return
+    view = view or (None if wanted.view == "list" else wanted.view)
+    drawn = draw_weights(picture, look, view=view, pool=wanted.pool, lines=look.height)
+    screen.show(heading, drawn, keys)
