@@ -9,6 +9,7 @@ import click
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
+    from attncli.checking.claims import Claims
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
     from attncli.files.reading import Reading
@@ -247,6 +248,50 @@ reading_options = _bundle(
             metavar="SIZE",
             group="Reading files",
             help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
+        ),
+    ],
+)
+
+
+def _claims(*, causal: bool, causal_align: str | None, **values: Any) -> "Claims":
+    from attncli.checking.claims import Claims
+
+    if causal_align is not None and not causal:
+        raise ParameterError("--causal-align has no meaning without --causal")
+    order = (causal_align or "upper-left").replace("-", "_") if causal else None
+    return Claims(causal=order, **values)
+
+
+claim_options = _bundle(
+    "claims",
+    _claims,
+    [
+        option(
+            "--scale",
+            type=float,
+            group="What is computed",
+            help="Factor of the scores.  [default: 1 for the book's layers, else 1/√H]",
+        ),
+        option(
+            "--causal", is_flag=True, group="What is computed", help="Queries see no later keys."
+        ),
+        option(
+            "--causal-align",
+            type=click.Choice(["upper-left", "lower-right"]),
+            group="What is computed",
+            help="Where the causal diagonal begins or ends.  [default: upper-left]",
+        ),
+        option(
+            "--softcap",
+            type=click.FloatRange(min=0, min_open=True),
+            group="What is computed",
+            help="Scores are bent to stay within ± this.",
+        ),
+        option(
+            "--window",
+            type=click.IntRange(min=0),
+            group="What is computed",
+            help="Queries see keys at most so many steps away.",
         ),
     ],
 )

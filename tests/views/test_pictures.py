@@ -92,7 +92,7 @@ def test_cells_wrap_into_blocks_and_lose_no_column():
 def test_ascii_has_its_own_shades():
     look = terminal(20, encoding="ascii")
     lines = render(draw_weights(PICTURE, look), look)
-    assert any(line.startswith("sat ") and "%%" in line or "@@" in line for line in lines)
+    assert any((line.startswith("sat ") and "%%" in line) or "@@" in line for line in lines)
     assert "".join(lines).isascii() is False  # the labels are the caller's to make safe
 
 

@@ -1,4 +1,4 @@
-"""What a check found: frozen values that the table, the JSON and a test all read."""
+"""What a gradient check found: frozen values that the table, the JSON and a test all read."""
 
 from dataclasses import dataclass
 from typing import Literal
