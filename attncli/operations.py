@@ -174,7 +174,8 @@ class Operation:
         Warns
         -----
         AttnWarning
-            If other rows have every key masked; their weights, outputs and gradients are 0.
+            If other rows have every key masked: their weights, outputs and gradients are 0. If N
+            or T_dec is 0: the result is empty.
 
         Raises
         ------
@@ -188,6 +189,8 @@ class Operation:
             _warn_of_masked_rows(mask, padding)
         layer = self.layer()
         if 0 in sizes.values():  # nothing to run the layer on
+            axis = next(axis for axis, size in sizes.items() if size == 0)
+            warnings.warn(f"{axis} is 0: the result is empty", AttnWarning, stacklevel=2)
             shape = self._result_shape(inputs, sizes)
             return Pass(
                 self, None, stored, {self.result: np.zeros(shape, stored)}, tuple(arguments)
@@ -348,9 +351,10 @@ def _warn_of_masked_rows(mask: Array, padding: Array | None) -> None:
     if padding is not None:
         empty &= padding
     if count := int(empty.sum()):
-        rows = "row has" if count == 1 else "rows have"
+        have = "has" if count == 1 else "have"
         warnings.warn(
-            f"{count} of {empty.size} {rows} every key masked: weights, output and gradient are 0",
+            f"{count} of {empty.size} rows {have} every key masked: "
+            "weights, output and gradient are 0",
             AttnWarning,
             stacklevel=3,
         )

@@ -1,45 +1,13 @@
 """Running commands as a user does, and small files to run them on."""
 
-import io
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-
-from attncli.cli.main import run
+from running import Result, run_attn
 
 SAMPLES = Path(__file__).parent.parent / "sample_inputs"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left: its exit code and both streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as JSON; a bare NaN in it is an error."""
-
-        def refuse(constant: str) -> None:
-            raise AssertionError(f"bare {constant} in JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-
-class Terminal(io.TextIOWrapper):
-    """Standard output that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 Attn = Callable[..., Result]
@@ -54,37 +22,9 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def attn(monkeypatch: pytest.MonkeyPatch) -> Attn:
-    """Run a command in this process: ``attn("forward", "--N", 3)``.
-
-    ``columns=80`` makes standard output a terminal of that width, ``colors="truecolor"`` one with
-    colours, ``encoding="ascii"`` one that takes nothing else; ``stdin`` is bytes.
-    """
-
-    def call(
-        *arguments: object,
-        stdin: bytes = b"",
-        columns: int | None = None,
-        colors: str | None = None,
-        encoding: str = "utf-8",
-    ) -> Result:
-        kind = io.TextIOWrapper if columns is None else Terminal
-        out, err = (kind(io.BytesIO(), encoding=encoding, newline="") for _ in range(2))
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            if columns is not None:
-                patch.setenv("COLUMNS", str(columns))
-                patch.setenv("TERM", "xterm-256color" if colors else "dumb")
-                patch.setenv("COLORTERM", colors or "")
-            code = run([os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments])
-            for stream in (out, err):
-                stream.flush()
-        texts = [stream.buffer.getvalue().decode(encoding, "replace") for stream in (out, err)]
-        return Result(code, *texts)
-
-    return call
+def attn() -> Attn:
+    """Run a command in this process: ``attn("forward", "--N", 3)``; see `running.run_attn`."""
+    return run_attn
 
 
 @pytest.fixture

@@ -263,7 +263,7 @@ def test_fully_masked_row_gives_zero_everywhere(mask, kind):
 def test_what_is_masked_does_not_leak(mask, junk):
     mask[:, :, 3] = False
     hs_enc, hs_dec = draw(TimeAttention)
-    clean, dout, clean_gradients = both(TimeAttention, [hs_enc, hs_dec], mask)
+    clean, _, clean_gradients = both(TimeAttention, [hs_enc, hs_dec], mask)
     dirty_enc = hs_enc.copy()
     dirty_enc[:, 3] = junk
     dirty, _, gradients = both(TimeAttention, [dirty_enc, hs_dec], mask)

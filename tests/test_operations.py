@@ -54,7 +54,8 @@ def test_float16_is_computed_in_float32():
 def test_no_items_or_steps_give_empty_results(axis):
     sizes = SIZES | {axis: 0}
     inputs = {name: np.zeros(shape) for name, shape in TIME.shapes(sizes).items()}
-    done = TIME.forward(inputs)
+    with pytest.warns(AttnWarning, match=f"{axis} is 0: the result is empty"):
+        done = TIME.forward(inputs)
     assert done.results["out"].shape == tuple(sizes[a] for a in ("N", "T_dec", "H"))
     gradients = done.backward(done.results["out"])
     assert {k: v.shape for k, v in gradients.items()} == {

@@ -146,8 +146,14 @@ def finish(done: Partial) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
     nothing = done.total == 0
     out = done.out / np.where(nothing, 1, done.total)[..., None]
-    with np.errstate(divide="ignore"):
-        return out, done.shift + np.log(done.total)
+    return out, done.shift + log(done.total)
+
+
+def log(total: Array) -> Array:
+    """Return the logarithm of sums of exponentials, −inf for an empty one."""
+    if total.all():
+        return np.log(total)
+    return np.log(total, out=np.full_like(total, -np.inf), where=total != 0)
 
 
 def softcap_slope(scores: Array, softcap: float) -> Array:

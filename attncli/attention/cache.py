@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attncli.attention.blocks import log
 from attncli.attention.inputs import Operands
 from attncli.errors import AttnWarning
 
@@ -40,29 +41,40 @@ class Cache:
     engine: str
     threads: int
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
-    shift: Array  # what was subtracted from the scores, and
-    total: Array  # the sum of the exponentials that remained
-    kept_weights: Array | None = None
+    shift: Array  # per row: what was subtracted from the scores, and
+    total: Array  # the sum of the exponentials that remained; 0 if the query sees no key
+    kept: Array | None = None  # exp(score − shift), and
+    normalised: bool = False  # whether it is divided by the total already
     out: Array | None = None
-    tile: tuple[int, int] = (0, 0)
-    dmask: Array | None = None
+    tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
+    moderate: bool = False  # whether no reference was needed: the shift is 0, or the logsumexp
+    mask_gradient: Array | None = None
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
-        weights = self.kept_weights
-        if weights is None:
+        if self.kept is None:
             return None
-        return weights.reshape(*self.operands.public_lead, *weights.shape[-2:])
+        if not self.normalised:  # when first asked for, and in place: they may be large
+            self.kept /= np.where(self.total == 0, 1, self.total)[..., None]
+            self.normalised = True
+        return self.kept.reshape(*self.operands.public_lead, *self.kept.shape[-2:])
+
+    @property
+    def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
+        if self.mask_gradient is None or self.operands.mask_shape is None:
+            return None
+        return self.mask_gradient.reshape(self.operands.mask_shape)
 
     @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
-        with np.errstate(divide="ignore"):
-            result = self.shift + np.log(self.total)
-        return result.reshape(*self.operands.public_lead, self.operands.query.shape[-2])
+        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, -1)
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
-        if self.operands.plain or not (count := np.count_nonzero(self.total == 0)):
+        if not self.operands.masking:
+            return
+        count = self.total.size - np.count_nonzero(self.total)
+        if not count:
             return
         warnings.warn(
             f"{count} of {self.total.size} queries see no key at all; "

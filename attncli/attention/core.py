@@ -1,5 +1,6 @@
 """The public functions: check, choose an engine, compute, cast back."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attncli.attention import direct, sizes, tiled
 from attncli.attention.cache import Cache
-from attncli.attention.inputs import prepare, prepare_dout
+from attncli.attention.inputs import Operands, prepare, prepare_dout
 from attncli.errors import ParameterError
 
 Array = NDArray[Any]
@@ -168,15 +169,15 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
+    mask = operands.masking.mask
+    if mask is not None and mask.dtype != bool:
+        cache.mask_gradient = np.zeros_like(mask)
     if dout.size == 0:
-        gradients = [np.zeros(x.shape, x.dtype) for x in operands[:3]]
+        gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
-        engine = direct if cache.engine == "direct" else tiled
-        gradients = engine.backward(dout, cache)
-    mask_shape = operands.mask_shape
-    if mask_shape is not None and operands.masking.adds:
-        dmask = cache.dmask
-        cache.dmask = np.zeros(mask_shape) if dmask is None else dmask.reshape(mask_shape)
+        engine = tiled if all(cache.tile) else direct
+        with _quiet(operands):
+            gradients = engine.backward(dout, cache)
     dquery, dkey, dvalue = (
         gradient.reshape(shape).astype(operands.dtype, copy=False)
         for gradient, shape in zip(gradients, operands.shapes, strict=True)
@@ -196,7 +197,7 @@ def compute(
     window: int | None = None,
     threads: int = 1,
     engine: str = "auto",
-    tile: tuple[int, int] = tiled.TILE,
+    tile: tuple[int, int] | None = None,
     stacklevel: int = 2,
 ) -> tuple[Array, Cache]:
     """Compute `attention` with an engine of the caller's choice.
@@ -209,7 +210,7 @@ def compute(
         ``"direct"`` keeps the weights, in ``cache.weights``; ``"tiled"`` never has them;
         ``"auto"`` goes by `attncli.attention.sizes.choose`.
     tile : (int, int), optional
-        How many queries and how many keys a tile of the tiled engine holds.
+        How many queries and how many keys to compute at a time.  If left out, what is fastest.
     stacklevel : int, optional
         Whose line a warning names; 2 is the caller's.
 
@@ -237,11 +238,15 @@ def compute(
     )
     if threads < 1 or threads != int(threads):
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
-    if sizes.resolve(engine, operands) == "direct":
-        out, cache = direct.forward(operands, threads)
-    else:
-        out, cache = tiled.forward(operands, threads, tile)
-    cache.warn_of_masked_rows(stacklevel + 1)
+    if tile is not None and min(tile) < 1:
+        raise ParameterError(f"tile is {tile}, expected at least 1 query and 1 key")
+    with _quiet(operands):
+        keep = sizes.resolve(engine, operands) == "direct"
+        if keep and tile is None and sizes.in_one_piece(operands):
+            out, cache = direct.forward(operands, threads)
+        else:
+            out, cache = tiled.forward(operands, threads, tile or tiled.TILE, keep)
+    cache.warn_of_masked_rows(stacklevel)
     out = out.reshape(*operands.public_lead, *out.shape[-2:])
     return out.astype(operands.dtype, copy=False), cache
 
@@ -288,3 +293,8 @@ def attention_weights(
     )[1]  # fmt: skip
     assert cache.weights is not None  # the direct engine keeps them
     return cache.weights.astype(cache.operands.dtype, copy=False)
+
+
+def _quiet(operands: Operands) -> AbstractContextManager[None]:
+    """Keep NumPy from warning of infinities that are hidden and come to nothing."""
+    return np.errstate(invalid="ignore") if operands.masking else nullcontext()

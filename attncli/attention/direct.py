@@ -35,36 +35,34 @@ def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
-        kept_weights=np.empty((*rows, key.shape[-2]), query.dtype),
+        kept=np.empty((*rows, key.shape[-2]), query.dtype),
+        normalised=True,
     )
-    if cache.total.size:
+    if out.size or cache.total.size:
         run([partial(_forward, cache, out, index) for index in _pieces(cache)], threads)
     return out, cache
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dquery, dkey, dvalue) in the shapes of the operands; sets ``cache.dmask``."""
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     pieces = _pieces(cache)
     if len(pieces) == 1:
         dquery, dkey, dvalue, dmask = _backward(dout, cache, ())
-        cache.dmask = dmask
+        cache.mask_gradient = dmask
         return dquery, dkey, dvalue
 
-    gradients = [np.zeros(x.shape, x.dtype) for x in cache.operands[:3]]
-    mask = cache.operands.masking.mask
-    if mask is not None and mask.dtype != bool:
-        cache.dmask = np.zeros(mask.shape, mask.dtype)
-        gradients.append(cache.dmask)
+    sums = [np.zeros(x.shape, x.dtype) for x in cache.operands[:3]]
     lock = Lock()
 
     def add(index: Index) -> None:
         parts = _backward(dout, cache, index)
-        for gradient, part in zip(gradients, parts, strict=False):
-            with lock:  # pieces share what is broadcast over them
-                gradient[pick(index, gradient.shape)] += part
+        for whole, part in zip((*sums, cache.mask_gradient), parts, strict=True):
+            if whole is not None and part is not None:
+                with lock:  # pieces share what is broadcast over them
+                    whole[pick(index, whole.shape)] += part
 
     run([partial(add, index) for index in pieces], cache.threads)
-    return gradients[0], gradients[1], gradients[2]
+    return sums[0], sums[1], sums[2]
 
 
 def _forward(cache: Cache, out: Array, index: Index) -> None:
@@ -73,14 +71,14 @@ def _forward(cache: Cache, out: Array, index: Index) -> None:
     masking, scale, softcap = cache.operands[3:6]
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
 
-    weights, shift, total = at(cache.kept_weights), at(cache.shift), at(cache.total)
+    weights = at(cache.kept)
     scores(query * scale, key, softcap=softcap, bias=bias, seen=seen, out=weights)
-    np.maximum.reduce(weights, axis=-1, out=shift)
+    shift = np.maximum.reduce(weights, axis=-1, out=at(cache.shift))
     if seen is not None:
         shift[shift == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
     weights -= shift[..., None]
     np.exp(weights, out=weights)
-    np.add.reduce(weights, axis=-1, out=total)
+    total = np.add.reduce(weights, axis=-1, out=at(cache.total))
     weights /= (total if seen is None else np.where(total == 0, 1, total))[..., None]
     product(weights, value, seen, out=at(out))
 
@@ -91,7 +89,7 @@ def _backward(dout: Array, cache: Cache, index: Index) -> tuple[Array, Array, Ar
     masking, scale, softcap = cache.operands[3:6]
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
     seen_by = None if seen is None else seen.swapaxes(-1, -2)
-    weights, dout = at(cache.kept_weights), at(dout)
+    weights, dout = at(cache.kept), at(dout)
 
     dvalue = product(weights.swapaxes(-1, -2), dout, seen_by)
     dweights = dout @ value.swapaxes(-1, -2)
@@ -102,7 +100,7 @@ def _backward(dout: Array, cache: Cache, index: Index) -> tuple[Array, Array, Ar
     dscores *= weights
     dmask = None if bias is None else sum_to(dscores, bias.shape)
     if softcap is not None:
-        dscores *= softcap_slope(scores(query * scale, key), softcap)
+        dscores = dscores * softcap_slope(scores(query * scale, key, seen=seen), softcap)
     dquery = product(dscores, key, seen)
     dkey = product(dscores.swapaxes(-1, -2), query, seen_by)
     dquery *= scale

@@ -46,11 +46,6 @@ class Operands(NamedTuple):
     mask_shape: Shape | None
     dtype: np.dtype[Any]  # of the results
 
-    @property
-    def plain(self) -> bool:
-        """Whether scores are nothing but scaled products: no softcap, no mask, no band."""
-        return self.softcap is None and self.masking.mask is None and self.masking.band is None
-
 
 def prepare(
     query: ArrayLike,
@@ -78,7 +73,7 @@ def prepare(
     T_dec, H = query.shape[-2:]
     T_enc = key.shape[-2]
     if scale is None:
-        scale = compute.type(H) ** -0.5
+        scale = H**-0.5 if compute.itemsize <= 8 else compute.type(H) ** -0.5
     elif not math.isfinite(scale):
         raise ParameterError(f"scale is {scale}, expected a finite number")
     if softcap is not None and not 0 < softcap < math.inf:
@@ -93,8 +88,8 @@ def prepare(
             None if bias is None else _split(bias, public_lead, groups),
             _band(causal, window, T_dec, T_enc),
         ),
-        scale,
-        softcap,
+        scale if compute.itemsize > 8 else float(scale),  # a NumPy scalar would set the dtype
+        softcap if softcap is None else float(softcap),
         public_lead if groups == 1 else (*public_lead[:-1], public_lead[-1] // groups, groups),
         public_lead,
         shapes,
@@ -154,10 +149,11 @@ def _fit(query: Shape, key: Shape, value: Shape) -> tuple[Shape, int]:
             size = shape[-at] if at <= len(shape) else 1
             sizes[name] = size * groups if at == 3 and name != "query" and size > 1 else size
         full = next((size for size in sizes.values() if size != 1), 1)
-        for name, shape in (("key", key), ("value", value)):
-            if sizes[name] not in (1, full):
-                other, its = ("query", query) if sizes["query"] == full else ("key", key)
-                raise _differ(name, shape, other, its, _axis_name(at, len(its)), -at)
+        if sizes["key"] not in (1, full):
+            raise _differ("key", key, "query", query, _axis_name(at, len(query)), -at)
+        if sizes["value"] not in (1, full):
+            other, its = ("query", query) if sizes["key"] == 1 else ("key", key)
+            raise _differ("value", value, other, its, _axis_name(at, len(its)), -at)
         lead.insert(0, full)
     return tuple(lead), groups
 

@@ -67,10 +67,9 @@ class Masking(NamedTuple):
     mask: Array | None
     band: Band | None
 
-    @property
-    def adds(self) -> bool:
-        """Whether the mask is added to the scores, and so has a gradient."""
-        return self.mask is not None and self.mask.dtype != bool
+    def __bool__(self) -> bool:
+        """Whether there is anything at all that may hide a key or add to a score."""
+        return self.mask is not None or self.band is not None
 
     def keys(self, rows: slice, T_enc: int) -> slice:
         """Return the range of keys that `rows` can see at all by the band."""

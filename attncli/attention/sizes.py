@@ -11,13 +11,21 @@ Engine = Literal["direct", "tiled"]
 ENGINES = ("auto", "direct", "tiled")
 
 # Measured, forward and backward together: up to here the direct engine is the faster one.
-DIRECT_LIMIT = 8 << 20
+DIRECT_LIMIT = 64 << 20
+PIECE_LIMIT = 256 << 10
 
 
 def weights_nbytes(operands: Operands) -> int:
     """Return how many bytes all weights of a calculation take, kept or not."""
-    steps = operands.query.shape[-2] * operands.key.shape[-2]
-    return math.prod(operands.lead) * steps * operands.query.itemsize
+    count: int = math.prod(operands.lead) * operands.query.shape[-2] * operands.key.shape[-2]
+    return count * operands.query.itemsize
+
+
+def in_one_piece(operands: Operands) -> bool:
+    """Return whether the weights of a (batch, head) pair are too few to be worth tiling."""
+    query, key = operands.query, operands.key
+    nbytes: int = query.shape[-2] * key.shape[-2] * query.itemsize
+    return nbytes <= PIECE_LIMIT or 0 in query.shape
 
 
 def choose(nbytes: int) -> Engine:

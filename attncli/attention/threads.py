@@ -7,6 +7,9 @@ compete.  Who asks for ``threads > 1`` should therefore hold BLAS to one thread,
 before NumPy is first imported.  This package never alters that setting.
 """
 
+import _thread
+import contextvars
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,15 +57,23 @@ def run(tasks: Iterable[Task], threads: int) -> None:
                 raised.append(error)
                 queue.clear()
 
-    others = [threading.Thread(target=work) for _ in range(min(threads, len(queue)) - 1)]
-    for other in others:
-        other.start()
+    def work_beside(context: contextvars.Context, running: _thread.LockType) -> None:
+        context.run(work)  # the caller's context holds what np.errstate was told
+        running.release()
+
+    others = []
+    for _ in range(min(threads, len(queue)) - 1):
+        running = _thread.allocate_lock()
+        running.acquire()
+        # threading.Thread would wait here until the thread runs, which takes as long as a tile.
+        _thread.start_new_thread(work_beside, (contextvars.copy_context(), running))
+        others.append(running)
     try:
         work()
     finally:
         queue.clear()  # an interrupt that came between two tasks stops the others as well
-        for other in others:
-            other.join()
+        for running in others:
+            running.acquire()
     if raised:
         raise raised[0]
 
@@ -73,13 +84,16 @@ class Scratch(threading.local):
     Examples
     --------
     >>> scratch = Scratch((2, 3), np.dtype(float))
-    >>> scratch(2, 2).shape
+    >>> scratch((2, 2)).shape
     (2, 2)
     """
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        self.buffer = np.empty(shape[0] * shape[1], dtype)
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.buffer = np.empty(math.prod(shape), dtype)
 
-    def __call__(self, rows: int, keys: int) -> NDArray[Any]:
-        """Return a contiguous (rows, keys) array, overwriting the one before it."""
-        return self.buffer[: rows * keys].reshape(rows, keys)
+    def __call__(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return a contiguous array of this shape, in the place of the one before it."""
+        size = math.prod(shape)
+        if size > self.buffer.size:
+            self.buffer = np.empty(size, self.buffer.dtype)
+        return self.buffer[:size].reshape(shape)

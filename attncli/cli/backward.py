@@ -1,10 +1,12 @@
 """``attn backward``: run a layer forward and backward and show its gradients."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import click
 
 from attncli.cli import options
+from attncli.errors import AttnWarning
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -35,7 +37,7 @@ def backward(
     layer: str | None,
     dtype: str | None,
     sizes: dict[str, int],
-    seed: int,
+    seed: int | None,
     parts: dict[str, str],
     reading: "Reading",
     output: "Output",
@@ -50,10 +52,18 @@ def backward(
     from attncli.cli.calculation import pose, publish
 
     output.check((file, *parts.values()), screen)
-    problem = pose(file, parts, layer, sizes, seed, dtype, reading)
-    done = problem.forward()
+    with screen.timed("reading" if file or parts else "drawing"):
+        problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
+    if problem.unused:
+        screen.detail(f"not used: {', '.join(problem.unused)}")
+    if seed is not None and not problem.is_random and problem.dout is not None:
+        message = f"--seed has no effect: nothing is random in {problem.origin}"
+        warnings.warn(message, AttnWarning, stacklevel=1)
+    with screen.timed("forward"):
+        done = problem.forward()
     dout = problem.gradient_in(done)
-    gradients = done.backward(dout)
+    with screen.timed("backward"):
+        gradients = done.backward(dout)
     tensors = {**problem.inputs, **problem.masks, **done.results, "dout": dout, **gradients}
     shown = ("dout", *gradients)
     publish("backward", problem, tensors, screen, output, shown=shown, full=full)

@@ -88,7 +88,7 @@ def publish(
 def _headline(command: str, problem: Problem, tensors: Mapping[str, Array], screen: Screen) -> Text:
     sizes = " ".join(f"{axis}={size}" for axis, size in problem.sizes.items())
     origin = safe(problem.origin, screen.look)
-    if command == "backward" and problem.dout is None and "seed" not in origin:
+    if command == "backward" and problem.dout is None and not problem.is_random:
         origin += f"; dout random, seed {problem.seed}"
     text = Text(f"{problem.operation.name} {command}", "bold")
     return text.append(f"{screen.look.dot}{origin}{screen.look.dot}{sizes}", "not bold")

@@ -190,10 +190,9 @@ size_options = _bundle(
 seed_option = option(
     "--seed",
     type=click.IntRange(min=0, max=2**63 - 1),
-    default=0,
-    show_default=True,
     group="Sizes of random tensors",
-    help="Seed of the random tensors; the same seed and sizes give the same tensors everywhere.",
+    help="Seed of everything random; the same seed and sizes give the same tensors everywhere."
+    "  [default: 0]",
 )
 
 dtype_option = option(

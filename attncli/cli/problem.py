@@ -34,10 +34,14 @@ class Problem:
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
     origin : str
         Where the tensors come from.
+    is_random : bool
+        Whether the inputs were drawn.
     seed : int
         Of everything random.
     reading : Reading
         How files are read, and how much memory there is.
+    unused : tuple of str
+        What the file holds beside.
     """
 
     operation: Operation
@@ -46,8 +50,10 @@ class Problem:
     dout: Array | None
     tokens: dict[str, Tokens]
     origin: str
+    is_random: bool
     seed: int
     reading: Reading = field(default_factory=Reading)
+    unused: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -116,4 +122,4 @@ def random_problem(
         name: random_tensor(name, shape, seed=seed, dtype=dtype or "float64")
         for name, shape in shapes.items()
     }
-    return Problem(operation, inputs, {}, None, {}, f"random, seed {seed}", seed, reading)
+    return Problem(operation, inputs, {}, None, {}, f"random, seed {seed}", True, seed, reading)

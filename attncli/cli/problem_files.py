@@ -74,6 +74,7 @@ def _assemble(
     if dtype is not None:
         inputs = {name: array.astype(dtype) for name, array in inputs.items()}
     sizes = operation.sizes(inputs)
+    used = {*operation.inputs, *_MASKS, *TOKEN_AXES, "dout", "options"}
     return Problem(
         operation=operation,
         inputs=inputs,
@@ -85,8 +86,10 @@ def _assemble(
             if name in held and axis in sizes
         },
         origin=origin,
+        is_random=False,
         seed=seed,
         reading=reading,
+        unused=tuple(name for name in held if name not in used),
     )
 
 

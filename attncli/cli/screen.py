@@ -1,8 +1,11 @@
 """Standard output and standard error: results as rich renderables or JSON, and notes."""
 
+import contextlib
 import io
 import os
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 from rich.console import Console, RenderableType
 
 from attncli.arrays import Array
+from attncli.cli.streams import silence_stdout
 from attncli.views.look import Look
 
 
@@ -58,7 +62,9 @@ class Screen:
         if self.color == "auto" and (os.environ.get("NO_COLOR") or dumb or not _is_terminal()):
             return None
         found = Console(file=io.StringIO(), force_terminal=True, no_color=False).color_system
-        return found or "256"
+        if self.color == "always" and found != "truecolor":
+            return "256"  # who asks for colour means one that shows shades
+        return found
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""
@@ -80,14 +86,14 @@ class Screen:
         for renderable in renderables:
             console.print(renderable, soft_wrap=self.look.plain)
         lines = (line.rstrip(" ") for line in text.getvalue().splitlines())
-        click.echo("\n".join(lines))
+        _print("\n".join(lines))
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""
         if not self.quiet:
             import json
 
-            click.echo(json.dumps(value, ensure_ascii=True, allow_nan=False))
+            _print(json.dumps(value, allow_nan=False))
 
     def note(self, message: str) -> None:
         """Say something beside the result, unless quiet."""
@@ -98,6 +104,21 @@ class Screen:
         """Say something that only ``-v`` asks for."""
         if self.verbose:
             click.echo(message, err=True)
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Say, if ``-v`` asks for it, how long a step took."""
+        start = time.perf_counter()
+        yield
+        self.detail(f"{what}: {(time.perf_counter() - start) * 1e3:.1f} ms")
+
+
+def _print(text: str) -> None:
+    """Print a result; if its reader has gone, the rest of the command still runs, unheard."""
+    try:
+        click.echo(text, color=True)  # the text is as it should be: click would strip colours
+    except BrokenPipeError:
+        silence_stdout()
 
 
 def jsonable(array: Array) -> Any:

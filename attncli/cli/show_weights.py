@@ -54,7 +54,8 @@ def show_weights(
     from attncli.cli.weight_report import json_weights, select, show_selected
     from attncli.cli.weight_source import find_weights
 
-    source = find_weights(file, reading)
+    with screen.timed("reading"):
+        source = find_weights(file, reading)
     pictures = select(source, layer, item, head)
     if screen.as_json:
         screen.show_json(json_weights(source, pictures, top))

@@ -87,6 +87,7 @@ def show_selected(
             ),
         )
         return
+    screen.show("")
     for one in selected:
         weights = _load(source, one)
         picture = _picture(source, one, weights, look)
@@ -100,7 +101,7 @@ def show_selected(
             drawn = draw_weights(picture, look, screen.precision)
         else:
             drawn = draw_strongest(picture, top, look, screen.precision)
-        screen.show("", drawn)
+        screen.show(drawn)
         if left_out:
             screen.show(Text(f"{left_out} more rows not shown; --full shows all", "dim italic"))
 

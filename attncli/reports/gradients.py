@@ -1,9 +1,27 @@
 """What a gradient check found: frozen values that the table, the JSON and a test all read."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Method = Literal["complex", "central"]
+
+
+@dataclass(frozen=True)
+class GradientElement:
+    """One element of a gradient.
+
+    Attributes
+    ----------
+    index : tuple of int
+    backward, derivative : float
+        What the backward pass gave, and what it is.
+    relative_error : float
+    """
+
+    index: tuple[int, ...]
+    backward: float
+    derivative: float
+    relative_error: float
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,16 @@ class InputCheck:
     backward, derivative : float
         The two values there.
     passed : bool
+    worst_elements : tuple of GradientElement
+        Of a check that failed, the worst few.
+    patterns : tuple of str
+        What the errors have in common, in words.
+    not_differentiable : int
+        How many elements lie where forward has no derivative; they are not judged.
+    jacobian_error : float or None
+        The largest relative error over the whole Jacobian, where it was small enough to check.
+    errors : ndarray or None
+        Of a check that failed, the relative error of every element.
     """
 
     layer: str
@@ -37,6 +65,11 @@ class InputCheck:
     backward: float
     derivative: float
     passed: bool
+    worst_elements: tuple[GradientElement, ...] = ()
+    patterns: tuple[str, ...] = ()
+    not_differentiable: int = 0
+    jacobian_error: float | None = None
+    errors: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -49,17 +82,29 @@ class GradcheckReport:
     tolerance : float
     seed : int
     checks : tuple of InputCheck
+    target : str or None
+        What was checked, where it is not ours.
+    dtype : str
+        What was computed in.
+    problems : tuple of str
+        What is wrong beside single gradients: calls that differ, inputs that are changed …
+    notes : tuple of str
+        What should be known of how it was checked.
     """
 
     method: Method
     tolerance: float
     seed: int
     checks: tuple[InputCheck, ...]
+    target: str | None = None
+    dtype: str = "float64"
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        """Whether every check passed and there is no problem beside."""
+        return not self.problems and all(check.passed for check in self.checks)
 
     @property
     def worst(self) -> InputCheck:

@@ -67,6 +67,9 @@ def draw_strongest(
     for row, label in enumerate(picture.rows):
         line = Text(" " * (label_width - cell_len(label)))
         line.append(label, LABEL_STYLE).append(f" {look.arrow} ", "dim")
+        if not weights[row].any():
+            lines.append(line.append("masked", "dim italic"))
+            continue
         for place, column in enumerate(order[row]):
             line.append(", " if place else "").append(picture.columns[column])
             line.append(f" {texts[row * order.shape[1] + place]}", "bold" if not place else "dim")

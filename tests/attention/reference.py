@@ -74,7 +74,7 @@ def gradients(arrays, dout, step=1e-30, **options):
     seen = None
     if "mask" in arrays:
         T_dec, T_enc = arrays["query"].shape[-2], arrays["key"].shape[-2]
-        shape = np.broadcast_shapes(dout.shape[:-2] + (T_dec, T_enc), arrays["mask"].shape)
+        shape = np.broadcast_shapes((*dout.shape[:-2], T_dec, T_enc), arrays["mask"].shape)
         seen = visible(arrays["mask"], options.get("causal"), options.get("window"), shape)
     result = {}
     for name, x in arrays.items():

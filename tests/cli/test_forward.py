@@ -1,5 +1,14 @@
 """``attn forward``."""
 
+import io
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+from attncli.files.contents import open_tensors
+from attncli.layers import TimeAttention
+
 
 def test_random_tensors_of_the_given_sizes(attn):
     result = attn("forward", "--N", 2, "--T", 5, "--T-enc", 7, "--H", 3, "--seed", 1, "--json")
@@ -11,4 +20,335 @@ def test_random_tensors_of_the_given_sizes(attn):
         "out": [2, 5, 3],
         "weights": [2, 5, 7],
     }
-    assert result.json["seed"] == 1
+    assert result.json["tensors"]["weights"]["axes"] == ["N", "T_dec", "T_enc"]
+    assert (result.json["seed"], result.json["layer"]) == (1, "time-attention")
+    assert result.json["sizes"] == {"N": 2, "T_dec": 5, "T_enc": 7, "H": 3}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_json_round_trips_every_digit(attn, dtype):
+    tensors = attn("forward", "--dtype", dtype, "--json").json["tensors"]
+    arrays = {k: np.array(v["data"], dtype=v["dtype"]) for k, v in tensors.items()}
+    assert all(array.dtype == dtype for array in arrays.values())
+    wide = {k: arrays[k].astype("float32" if dtype == "float16" else dtype) for k in arrays}
+    out = TimeAttention().forward(wide["hs_enc"], wide["hs_dec"])
+    np.testing.assert_array_equal(out.astype(dtype), arrays["out"])
+
+
+def test_an_option_never_changes_another_tensor(attn):
+    few = attn("forward", "--N", 2, "--T", 3, "--json").json["tensors"]
+    more = attn("forward", "--N", 2, "--T", 3, "--T-enc", 9, "--json").json["tensors"]
+    assert few["hs_dec"] == more["hs_dec"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        ("softmax", ["scores", "weights"]),
+        ("weight-sum", ["hs", "a", "out"]),
+        ("attention-weight", ["hs", "h", "a"]),
+        ("attention", ["hs", "h", "out", "a"]),
+        ("time-attention", ["hs_enc", "hs_dec", "out", "weights"]),
+    ],
+)
+def test_every_layer_runs_and_its_run_file_runs_again(attn, folder, layer, names):
+    first = attn(
+        "forward", "--layer", layer, "--N", 2, "--T", 3, "--H", 5, "-o", "run.npz", "--json"
+    )
+    assert list(first.json["tensors"]) == names
+    again = attn("forward", "run.npz", "--json")
+    assert again.json["layer"] == layer
+    assert again.json["tensors"] == first.json["tensors"]
+
+
+def test_layer_follows_from_the_arrays(attn, folder):
+    rng = np.random.default_rng(0)
+    np.savez("x.npz", hs=rng.normal(size=(2, 7, 5)), h=rng.normal(size=(2, 5)))
+    assert attn("forward", "x.npz", "--json").json["layer"] == "attention"
+    asked = attn("forward", "x.npz", "--layer", "attention-weight", "--json")
+    assert asked.json["layer"] == "attention-weight"
+
+
+def test_piped_output_is_full_precision_and_never_cut(attn):
+    result = attn("forward", "--N", 1, "--T", 2, "--H", 3)
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0] == "time-attention forward · random, seed 0 · N=1 T_dec=2 T_enc=2 H=3"
+    assert lines[2] == "hs_enc  (1, 2, 3) = (N, T_enc, H)  float64"
+    data = attn("forward", "--N", 1, "--T", 2, "--H", 3, "--json").json["tensors"]
+    for tensor in data.values():
+        for number in np.ravel(tensor["data"]).tolist():
+            assert repr(number) in result.out
+    assert "\x1b" not in result.out
+    assert "…" not in result.out
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_every_line_fits_the_terminal(attn, columns):
+    result = attn("forward", columns=columns)
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= columns
+    assert "weights" in result.out
+
+
+def test_tokens_are_headings(attn, folder):
+    np.savez(
+        "x.npz",
+        hs_enc=np.ones((1, 2, 3)),
+        hs_dec=np.ones((1, 2, 3)),
+        tokens_enc=np.array([["[/INST]", "日本"]]),
+        tokens_dec=np.array(["\x1b[31m", ":heart:"]),
+    )
+    out = attn("forward", "x.npz", columns=120).out
+    for text in ("[/INST]", "日本", "\\x1b[31m", ":heart:"):
+        assert text in out
+    assert "\x1b[31m" not in out
+
+
+def test_large_tensors_are_summed_up_unless_full(attn):
+    brief = attn("forward", SAMPLES / "dates.npz")
+    assert "12 of 11136 numbers shown; --full shows all" in brief.out
+    assert "attn show-weights draws them" in brief.out
+    full = attn("forward", SAMPLES / "dates.npz", "--full")
+    assert len(full.out) > 200_000
+
+
+def test_masks_are_honoured(attn):
+    sample = SAMPLES / "paraphrase.npz"
+    tensors = attn("forward", sample, "--json").json["tensors"]
+    weights = np.array(tensors["weights"]["data"])
+    enc_mask, dec_mask = (np.array(tensors[name]["data"]) for name in ("enc_mask", "dec_mask"))
+    assert (weights[~np.broadcast_to(enc_mask[:, None], weights.shape)] == 0).all()
+    assert (weights[~dec_mask] == 0).all()
+    np.testing.assert_allclose(weights[dec_mask].sum(axis=-1), 1, rtol=1e-6)
+
+
+def test_fully_masked_row_is_warned_of_once(attn, folder):
+    mask = np.ones((2, 3, 7), bool)
+    mask[1, 1] = False
+    np.savez("x.npz", hs_enc=np.ones((2, 7, 5)), hs_dec=np.ones((2, 3, 5)), mask=mask)
+    result = attn("forward", "x.npz")
+    assert result.code == 0
+    assert result.err == (
+        "warning: 1 of 6 rows has every key masked: weights, output and gradient are 0\n"
+    )
+
+
+@pytest.mark.parametrize("which", ["N", "T_dec"])
+def test_nothing_to_compute_is_an_empty_result_with_a_warning(attn, folder, which):
+    shape = (0, 3, 5) if which == "N" else (2, 0, 5)
+    np.savez("x.npz", hs_enc=np.ones((shape[0], 7, 5)), hs_dec=np.ones(shape))
+    result = attn("forward", "x.npz")
+    assert result.code == 0
+    assert "empty" in result.out
+    assert f"{which} is 0: the result is empty" in result.err
+
+
+def test_separate_files(attn, folder, states):
+    np.save("enc.npy", states["hs_enc"])
+    np.save("dec.npy", states["hs_dec"])
+    result = attn("forward", "--hs-enc", "enc.npy", "--hs-dec", "dec.npy", "--json")
+    expected = TimeAttention().forward(states["hs_enc"], states["hs_dec"])
+    np.testing.assert_array_equal(result.json["tensors"]["out"]["data"], expected)
+
+
+def test_a_file_and_a_mask_beside_it(attn, folder, states):
+    np.savez("x.npz", **states)
+    enc_mask = np.arange(14).reshape(2, 7) % 2 == 0
+    np.save("mask.npy", enc_mask)
+    weights = attn("forward", "x.npz", "--enc-mask", "mask.npy", "--json").json["tensors"][
+        "weights"
+    ]
+    assert (np.array(weights["data"])[:, :, 1] == 0).sum() == 3  # masked in the first item alone
+
+
+def test_rename_and_standard_input(attn, folder, states):
+    stream = io.BytesIO()
+    np.savez(stream, e=states["hs_enc"], d=states["hs_dec"])
+    result = attn(
+        "forward", "-", "--rename", "hs_enc=e", "--rename", "hs_dec=d", stdin=stream.getvalue()
+    )
+    assert result.code == 0
+    assert "standard input" in result.out.splitlines()[0]
+
+
+def test_dtype_of_a_file_can_be_changed(attn, folder, states):
+    np.savez("x.npz", **states)
+    tensors = attn("forward", "x.npz", "--dtype", "float32", "--json").json["tensors"]
+    assert {tensor["dtype"] for tensor in tensors.values()} == {"float32"}
+
+
+# Writing
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_run_file_holds_the_whole_calculation(attn, folder, ending):
+    result = attn("forward", SAMPLES / "dates.npz", "-o", f"run.{ending}")
+    assert (result.code, result.err) == (0, f"wrote the run to run.{ending}\n")
+    run = open_tensors(f"run.{ending}")
+    assert set(run) == {
+        *("hs_enc", "hs_dec", "out", "weights", "tokens_enc", "tokens_dec", "options"),
+    }
+    assert run.options["layer"] == "time-attention"
+    assert run.options["command"] == "forward"
+
+
+def test_npy_takes_the_result_alone(attn, folder):
+    assert attn("forward", "-o", "out.npy").err == "wrote out to out.npy\n"
+    assert np.load("out.npy").shape == (3, 5, 4)
+
+
+def test_run_file_on_standard_output(attn, folder, monkeypatch):
+    import contextlib
+    import subprocess
+    import sys
+
+    with contextlib.chdir(folder):
+        done = subprocess.run(
+            [sys.executable, "-m", "attncli", "forward", "-o", "-"], capture_output=True, check=True
+        )
+    assert done.stderr == b""
+    with np.load(io.BytesIO(done.stdout)) as run:
+        assert run["weights"].shape == (3, 5, 5)
+    assert attn("show-weights", "-", stdin=done.stdout).code == 0
+
+
+BAD = {
+    "N differs": (
+        {"hs_enc": np.ones((3, 5, 4)), "hs_dec": np.ones((2, 5, 4))},
+        "error: hs_enc is (3, 5, 4), hs_dec is (2, 5, 4): N differs (3 and 2)",
+    ),
+    "no encoder steps": (
+        {"hs_enc": np.ones((3, 0, 4)), "hs_dec": np.ones((3, 5, 4))},
+        "error: hs_enc is (3, 0, 4): T_enc = 0 leaves nothing to attend",
+    ),
+    "wrong axes": (
+        {"hs_enc": np.ones((3, 5)), "hs_dec": np.ones((3, 5, 4))},
+        "error: hs_enc is (3, 5), expected 3 axes: (N, T_enc, H)",
+    ),
+    "NaN": (
+        {"hs_enc": np.full((1, 2, 2), np.nan), "hs_dec": np.ones((1, 2, 2))},
+        "error: bad.npz: hs_enc holds 4 non-finite values, the first (nan) at [0, 0, 0]",
+    ),
+    "complex": (
+        {"hs_enc": np.ones((1, 2, 2), complex), "hs_dec": np.ones((1, 2, 2))},
+        "error: bad.npz: hs_enc is complex128 (complex), expected real numbers",
+    ),
+    "tokens": (
+        {
+            "hs_enc": np.ones((1, 2, 2)),
+            "hs_dec": np.ones((1, 2, 2)),
+            "tokens_enc": np.array(["a", "b", "c"]),
+        },
+        "error: bad.npz: tokens_enc is (3,), expected one token a step: "
+        "(1, 2) = (N, T_enc) or (2,) = (T_enc,)",
+    ),
+    "nothing known": (
+        {"x": np.ones(3)},
+        "error: bad.npz: expected hs_enc and hs_dec, hs and h, hs and a, or scores; it holds x",
+    ),
+    "half": (
+        {"hs_enc": np.ones((1, 2, 2)), "options": np.array('{"layer": "time-attention"}')},
+        "error: bad.npz: time-attention needs hs_enc and hs_dec; it holds hs_enc, options",
+    ),
+    "layer that is none": (
+        {"hs": np.ones((1, 2, 2)), "options": np.array('{"layer": "[red]"}')},
+        "error: bad.npz: its options name the layer [red], which is not known",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_one_line_and_exit_2(attn, folder, kind):
+    arrays, message = BAD[kind]
+    np.savez("bad.npz", **arrays)
+    result = attn("forward", "bad.npz", "-o", "out.npz")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[0] == message
+    assert all(line.startswith("hint:  ") for line in result.err.splitlines()[1:])
+    assert not (folder / "out.npz").exists()
+
+
+def test_nonfinite_is_allowed_on_request(attn, folder):
+    np.savez("x.npz", hs_enc=np.full((1, 2, 2), np.nan), hs_dec=np.ones((1, 2, 2)))
+    result = attn("forward", "x.npz", "--allow-nonfinite", "--json")
+    assert result.code == 0
+    assert result.json["tensors"]["out"]["data"] == [[["NaN", "NaN"], ["NaN", "NaN"]]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--N", "0"], "invalid value for '--N' / '--batch': 0 is not in the range x>=1"),
+        (["--N", "-1"], "'--N' / '--batch'"),
+        (["--T", "2.5"], "'2.5' is not a valid integer range"),
+        (["--H", ""], "'' is not a valid integer range"),
+        (["--T-enc", "1e3"], "'1e3' is not a valid integer range"),
+        (["--dtype", "complex64"], "'complex64' is not one of"),
+        (["--layer", "softmx"], "'softmx' is not one of"),
+        (
+            ["--sed", "1"],
+            "no such option '--sed'. (Did you mean one of: '--as', '--hs', '--seed'?)",
+        ),
+        (["--force"], "--force has no meaning without -o"),
+        (["-o", "out.dat"], "out.dat: the ending .dat, expected one of .npz, .npy, .safetensors"),
+        (["-o", "out"], "out: no ending, expected one of .npz"),
+        (["-o", "nowhere/out.npz"], "nowhere/out.npz: the folder "),
+        (["-o", "-", "--json"], "-o - and --json would both write to standard output"),
+        (["--max-memory", "lots"], "'lots' is not a size such as 500MB or 2GiB"),
+        (["--rename", "hs_enc"], "'hs_enc' is not OURS=THEIRS"),
+        (["--rename", "a=b", "--rename", "a=c"], "a is renamed twice"),
+        (["--T", "10000000"], "weights (3, 10000000, 10000000) needs"),
+        (
+            ["--H", "10000000000000"],
+            "random hs_enc (3, 5, 10000000000000) = (N, T_enc, H) needs 1.",
+        ),
+        (
+            ["--max-memory", "100", "--N", "2"],
+            "random hs_enc (2, 5, 4) = (N, T_enc, H) needs 320 B",
+        ),
+        (["x.npz", "--N", "3"], "--N 3 contradicts x.npz: N is 2"),
+        (["x.npz", "--T", "7"], "--T 7 contradicts x.npz: T_dec is 3"),
+        (["x.npz", "--T-enc", "3"], "--T-enc 3 contradicts x.npz: T_enc is 7"),
+        (["x.npz", "--layer", "softmax"], "x.npz: softmax needs scores; it holds hs_enc, hs_dec"),
+        (["x.npz", "--hs-enc", "x.npz"], "--hs-enc x.npz: x.npz holds hs_enc too"),
+        (["x.npz", "-o", "x.npz", "--force"], "x.npz: is an input of this command"),
+        (["x.npy"], "x.npy: an .npy file holds one array without a name"),
+        (["missing.npz"], "missing.npz: no such file"),
+        (["--hs-enc", "x.npy"], "expected hs_enc and hs_dec"),
+        (["x.npz", "extra"], "got unexpected extra argument (extra)"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_2(attn, folder, states, arguments, message):
+    np.savez("x.npz", **states)
+    np.save("x.npy", states["hs_enc"])
+    before = sorted(path.name for path in folder.iterdir())
+    result = attn("forward", *arguments)
+    assert (result.code, result.out) == (2, "")
+    first, *rest = result.err.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert all(line.startswith("hint:  ") for line in rest)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_existing_output_is_refused_before_any_work(attn, folder):
+    (folder / "out.npz").write_bytes(b"precious")
+    refused = attn("forward", "-o", "out.npz")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "error: out.npz: exists already\nhint:  --force replaces it\n"
+    assert (folder / "out.npz").read_bytes() == b"precious"
+    assert attn("forward", "-o", "out.npz", "--force").code == 0
+
+
+def test_seed_beside_a_file_is_said_to_do_nothing(attn):
+    result = attn("forward", SAMPLES / "dates.npz", "--seed", 3)
+    assert result.code == 0
+    assert "warning: --seed has no effect" in result.err
+
+
+def test_quiet_prints_nothing(attn, folder):
+    result = attn("forward", "-q", "-o", "out.npz")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (folder / "out.npz").exists()

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,6 @@ from attncli.errors import (
 from attncli.files.contents import open_tensors, run_arrays
 from attncli.files.formats import save
 from attncli.files.reading import Reading
-from conftest import SAMPLES
 
 
 def npy(array):
@@ -132,7 +132,7 @@ def test_names_are_renamed_and_short_ones_known(folder):
     np.savez("x.npz", q=np.zeros(1), enc=np.ones(2))
     file = open_tensors("x.npz", Reading(rename={"hs_enc": "enc"}))
     assert sorted(file) == ["hs_enc", "query"]
-    with pytest.raises(FileError, match="no array named nothing to rename .it holds: q, enc"):
+    with pytest.raises(FileError, match=r"no array named nothing to rename \(it holds: q, enc\)"):
         open_tensors("x.npz", Reading(rename={"hs_enc": "nothing"}))
     np.savez("y.npz", q=np.zeros(1), query=np.ones(2))
     with pytest.raises(FileError, match="query is there twice"):
@@ -210,8 +210,9 @@ def damaged_bytes(kind):
             archive.writestr("model/data.pkl", b"\x80\x02")
         return stream.getvalue()
     if kind == "two of one name":
-        with zipfile.ZipFile(stream, "w") as archive, pytest.warns(UserWarning):
-            for _ in range(2):
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("x.npy", npy(np.zeros(2)))
+            with pytest.warns(UserWarning, match="Duplicate name"):
                 archive.writestr("x.npy", npy(np.zeros(2)))
         return stream.getvalue()
     return data
@@ -312,7 +313,6 @@ def test_safetensors_without_its_library(folder, monkeypatch):
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ",
         struct.pack("<Q", 2**63) + b"{}",
         struct.pack("<Q", 70)
         + json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 10**15]}})
@@ -324,12 +324,8 @@ def test_safetensors_without_its_library(folder, monkeypatch):
 )
 def test_damaged_safetensors(folder, data):
     put(folder, "x.safetensors", data)
-    try:
-        file = open_tensors("x.safetensors")
-    except FileError as error:
-        assert str(error).startswith("x.safetensors: ")
-    else:
-        assert list(file) == []
+    with pytest.raises(FileError, match=r"^x\.safetensors: "):
+        open_tensors("x.safetensors")
 
 
 # Any bytes: an error of ours or an array, and nothing else
@@ -371,8 +367,11 @@ def test_any_bytes_give_arrays_or_an_error_of_ours(tmp_path_factory, data):
             (file.tokens if name.startswith("tokens") else file.numbers)(name)
         _ = file.options
     except AttnError as error:
-        assert len(str(error)) < 600
-        assert "\n" not in str(error)
+        message = str(error)
+    else:
+        message = ""
+    assert len(message) < 600
+    assert "\n" not in message
 
 
 def test_stdin_larger_than_memory_is_refused():

@@ -1,0 +1,43 @@
+"""``attn gradcheck TARGET``: the gradients of somebody's own layers."""
+
+from typing import Any
+
+from attncli.checking.loading import load_targets
+from attncli.checking.target_gradcheck import gradcheck_target
+from attncli.cli.report_json import report_as_json
+from attncli.cli.screen import Screen
+from attncli.cli.targets import showing_their_traceback
+from attncli.views.target_gradcheck import draw_target_gradcheck
+
+
+def check_targets(
+    text: str,
+    sizes: dict[str, int],
+    shapes: dict[str, tuple[int, ...]],
+    screen: Screen,
+    options: dict[str, Any],
+) -> bool:
+    """Check every target that the text names, show the reports, and say whether all passed."""
+    from attncli import __version__
+
+    with showing_their_traceback():
+        reports = [
+            gradcheck_target(target, sizes=sizes, shapes=shapes, **options)
+            for target in load_targets(text)
+        ]
+    described = " ".join(f"{axis}={size}" for axis, size in sizes.items())
+    passed = all(report.passed for report in reports)
+    if screen.as_json:
+        screen.show_json(
+            {
+                "attn": __version__,
+                "command": "gradcheck",
+                "passed": passed,
+                "sizes": sizes,
+                "targets": [report_as_json(report) for report in reports],
+            }
+        )
+    else:
+        for number, report in enumerate(reports):
+            screen.show(*([""] if number else []), draw_target_gradcheck(report, described, screen.look))
+    return passed

@@ -1,0 +1,200 @@
+"""The group: help, exit codes, streams, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+from attncli import __version__
+from attncli.cli import main
+
+ATTN = [sys.executable, "-m", "attncli"]
+COMMANDS = list(main.COMMANDS)
+
+
+def test_version(attn):
+    assert attn("--version").out == f"attn {__version__}\n"
+    done = subprocess.run([*ATTN, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"attn {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_has_help_and_an_example(attn, command):
+    result = attn(command, "--help")
+    assert result.code == 0
+    assert f"attn {command} " in result.out.split("Examples:")[1]
+    instance = main.attn.get_command(click.Context(main.attn), command)
+    for parameter in instance.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+    assert instance.short_help
+    assert instance.short_help in attn("--help").out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["forward", "--help"], ["show-weights", "-h"]])
+def test_help_imports_neither_numpy_nor_rich(arguments):
+    code = f"""
+import sys
+from attncli.cli.main import run
+run({arguments!r})
+loaded = {{name.split(".")[0] for name in sys.modules}} & {{"numpy", "rich"}}
+sys.exit(f"loaded {{loaded}}" if loaded else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_imports_neither_numpy_nor_rich():
+    environment = os.environ | {
+        "_ATTN_COMPLETE": "bash_complete",
+        "COMP_WORDS": "attn show-weights --la",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *ATTN[1:]],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "plain,--layer" in done.stdout
+    assert "numpy" not in done.stderr
+    assert " rich" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["foward"], "error: no command foward: did you mean forward?"),
+        (["xyz"], "error: no command xyz: there is forward, backward, gradcheck, show-weights"),
+        (["--nope"], "error: no such option '--nope'"),
+        (["show-weights"], "error: missing argument 'FILE'"),
+    ],
+)
+def test_usage_errors(attn, arguments, message):
+    result = attn(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[0].startswith(message)
+    assert result.err.splitlines()[1].startswith("hint:  attn")
+
+
+def test_without_arguments_the_help_is_shown(attn):
+    result = attn()
+    assert result.code == 2
+    assert "Commands:" in result.out + result.err
+
+
+def test_names_from_the_command_line_do_no_harm(attn):
+    result = attn("forward", "\x1b[31m\nred.npz")
+    assert result.code == 2
+    assert "\x1b[31m" not in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_bug_shows_its_traceback_and_is_no_verdict(attn, monkeypatch):
+    monkeypatch.setattr("attncli.operations.Operation.forward", lambda *a, **k: 1 / 0)
+    result = attn("forward")
+    assert result.code == main.BUG
+    assert "ZeroDivisionError" in result.err
+    assert "this is a bug in attn" in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["forward", str(SAMPLES / "dates.npz"), "--full"],
+        ["backward", "--N", "50", "--T", "30", "--full"],
+        ["gradcheck"],
+        ["show-weights", str(SAMPLES / "dates.npz")],
+    ],
+)
+def test_closed_pipe_ends_quietly(arguments):
+    process = subprocess.Popen(
+        [*ATTN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_closed_pipe_leaves_the_output_file_whole(folder):
+    process = subprocess.Popen(
+        [*ATTN, "forward", str(SAMPLES / "dates.npz"), "--full", "-o", "run.npz"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
+    process.stdout.close()
+    process.communicate(timeout=60)
+    with np.load("run.npz") as run:
+        assert run["weights"].shape == (4, 10, 29)
+
+
+def test_full_standard_output_is_an_error():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*ATTN, "gradcheck"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: cannot be written: no space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_leave_nothing_half_written(folder, number, code):
+    (folder / "run.npz").write_bytes(b"old")
+    process = subprocess.Popen(
+        [*ATTN, "forward", "--N", "64", "--T", "900", "--H", "64", "-o", "run.npz", "--force"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert os.listdir(folder) == ["run.npz"]
+    assert (folder / "run.npz").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"COLUMNS": "0"},
+        {"COLUMNS": "20"},
+        {"TERM": "dumb"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"HOME": None},
+    ],
+)
+def test_odd_surroundings(environment):
+    surroundings = {k: v for k, v in (os.environ | environment).items() if v is not None}
+    done = subprocess.run(
+        [*ATTN, "show-weights", str(SAMPLES / "paraphrase.npz")],
+        env=surroundings,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_deleted_working_directory(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && {sys.executable} -P -m attncli forward --N 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_closed_streams():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m attncli forward >&- 2>&-"], capture_output=True
+    )
+    assert done.returncode == 0
+
+
+def test_run_file_is_not_written_to_a_terminal(attn):
+    result = attn("forward", "-o", "-", columns=80)
+    assert result.code == 2
+    assert "standard output is a terminal" in result.err

@@ -1,0 +1,219 @@
+"""``attn show-weights``."""
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+DATES, PARAPHRASE, HEADS, QKV = (
+    SAMPLES / f"{name}.npz" for name in ("dates", "paraphrase", "minilm_heads", "minilm_qkv")
+)
+
+
+def weights_of(*shape, seed=0):
+    scores = np.random.default_rng(seed).normal(size=shape)
+    exps = np.exp(scores)
+    return exps / exps.sum(axis=-1, keepdims=True)
+
+
+def test_weights_computed_from_states(attn):
+    result = attn("show-weights", PARAPHRASE, "--item", 0, "--top", 1, columns=80)
+    assert (result.code, result.err) == (0, "")
+    assert "kitten → cat 1.00" in result.out
+    assert "timber → wooden 1.00" in result.out
+
+
+def test_weights_of_a_run(attn, folder):
+    attn("forward", "--N", 2, "--T", 3, "--T-enc", 7, "-o", "run.npz", "-q")
+    result = attn("show-weights", "run.npz", "--json")
+    stored = np.load("run.npz")["weights"]
+    assert [matrix["item"] for matrix in result.json["matrices"]] == [0, 1]
+    for matrix, weights in zip(result.json["matrices"], stored, strict=True):
+        np.testing.assert_array_equal(matrix["weights"], weights)
+
+
+def test_weights_from_queries_and_keys_are_the_models_own(attn, folder):
+    with np.load(QKV) as model:
+        np.savez("qk.npz", query=model["query"], key=model["key"], tokens=model["tokens"])
+        expected = model["weights"]
+    result = attn("show-weights", "qk.npz", "--head", 5, "--json")
+    (matrix,) = result.json["matrices"]
+    np.testing.assert_allclose(matrix["weights"], expected[0, 5], atol=1e-6)
+    assert "computed from query and key" in result.json["reading"]
+
+
+def test_grouped_queries_share_a_key_head(attn, folder):
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(1, 6, 3, 5)), rng.normal(size=(1, 2, 7, 5))
+    np.savez("x.npz", query=query, key=key, enc_mask=np.arange(7)[None] < 5)
+    (matrix,) = attn("show-weights", "x.npz", "--head", 4, "--json").json["matrices"]
+    scores = query[0, 4] @ key[0, 1, :5].T / np.sqrt(5)
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.array(matrix["weights"])[:, :5], expected, rtol=1e-12)
+    assert (np.array(matrix["weights"])[:, 5:] == 0).all()
+
+
+def test_layers_as_transformer_libraries_dump_them(attn):
+    result = attn("show-weights", HEADS, "--layer", 3, "--head", 5, "--json")
+    (matrix,) = result.json["matrices"]
+    assert (matrix["layer"], matrix["item"], matrix["head"]) == (3, 0, 5)
+    with np.load(HEADS) as model:
+        np.testing.assert_array_equal(matrix["weights"], model["layer3"][0, 5])
+        assert matrix["tokens_enc"] == model["tokens"].tolist()
+
+
+def test_many_heads_open_as_a_table_of_them(attn):
+    result = attn("show-weights", HEADS, columns=100)
+    lines = result.out.splitlines()
+    header = lines.index("layer  item  head  entropy   max  on first  on diagonal  on previous")
+    assert len(lines) == header + 1 + 72 + 2
+    assert lines[-1].startswith("72 matrices: --layer, --item, --head choose one")
+
+
+def test_single_step_weights(attn, folder):
+    attn("forward", "--layer", "attention-weight", "-o", "run.npz", "-q")
+    result = attn("show-weights", "run.npz", "--json")
+    assert [matrix["shape"] for matrix in result.json["matrices"]] == [[1, 5]] * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "reading", "matrices"),
+    [
+        ((3, 5), "(3, 5) = (T_dec, T_enc)", 1),
+        ((2, 3, 5), "(2, 3, 5) = (N, T_dec, T_enc)", 2),
+        ((2, 2, 3, 5), "(2, 2, 3, 5) = (N, heads, T_dec, T_enc)", 4),
+    ],
+)
+def test_how_the_axes_were_read_is_said(attn, folder, shape, reading, matrices):
+    np.save("w.npy", weights_of(*shape))
+    result = attn("show-weights", "w.npy", "--json")
+    assert reading in result.json["reading"]
+    assert len(result.json["matrices"]) == matrices
+    assert reading in attn("show-weights", "w.npy").out.splitlines()[0]
+
+
+def test_piped_table_has_every_digit_and_the_row_sums(attn, folder):
+    weights = weights_of(3, 40)
+    np.save("w.npy", weights)
+    out = attn("show-weights", "w.npy").out
+    for number in weights.ravel():
+        assert str(number) in out
+    assert out.splitlines()[2].split()[-1] == "sum"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("file", [DATES, PARAPHRASE], ids=["dates", "paraphrase"])
+def test_every_line_fits_the_terminal(attn, columns, file):
+    from rich.cells import cell_len
+
+    result = attn("show-weights", file, columns=columns)
+    assert result.code == 0
+    assert max(map(cell_len, result.out.splitlines())) <= columns
+
+
+def test_no_row_or_column_is_lost_on_a_narrow_terminal(attn, folder):
+    np.save("w.npy", np.eye(100))
+    out = attn("show-weights", "w.npy", columns=40).out
+    assert sum(line.count("█") for line in out.splitlines() if line[:3].strip().isdigit()) == 100
+    assert "of 100" in out
+
+
+def test_rows_beyond_what_a_terminal_takes_are_said(attn, folder):
+    np.save("w.npy", np.full((2000, 2), 0.5))
+    shown = attn("show-weights", "w.npy", columns=80).out
+    assert "1500 more rows not shown; --full shows all" in shown
+    assert len(attn("show-weights", "w.npy", "--full", columns=80).out.splitlines()) > 2000
+    assert len(attn("show-weights", "w.npy").out.splitlines()) > 2000  # a pipe takes all
+
+
+def test_colour_by_what_the_terminal_can(attn):
+    arguments = ("show-weights", PARAPHRASE, "--item", 1)
+    assert "\x1b[" in attn(*arguments, columns=120, colors="truecolor").out
+    assert "\x1b[" not in attn(*arguments, columns=120).out
+    assert "\x1b[" not in attn(*arguments).out
+    assert "\x1b[" in attn(*arguments, "--color", "always").out
+    never = attn(*arguments, "--color", "never", columns=120, colors="truecolor")
+    assert "\x1b[" not in never.out
+
+
+def test_no_color_is_honoured(attn, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = attn("show-weights", PARAPHRASE, columns=120, colors="truecolor").out
+    assert "\x1b[" not in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_poor_encodings_degrade(attn, folder, encoding):
+    np.savez("x.npz", weights=np.eye(3), tokens=np.array(["日本", "é", "a"]))
+    result = attn("show-weights", "x.npz", columns=80, encoding=encoding)
+    assert result.code == 0
+    assert "\\u65e5\\u672c" in result.out
+    assert attn("show-weights", "x.npz", columns=20, encoding=encoding).code == 0
+
+
+def test_precision(attn):
+    out = attn("show-weights", PARAPHRASE, "--item", 1, "--precision", 3, columns=200).out
+    assert " 0.434 " in out
+
+
+def test_long_tokens_are_short_on_screen_and_whole_in_json(attn, folder):
+    token = "antidisestablishmentarianism"
+    np.savez("x.npz", weights=np.eye(2), tokens=np.array([token, "a"]))
+    assert token not in attn("show-weights", "x.npz", columns=60).out
+    assert "…" in attn("show-weights", "x.npz", columns=60).out
+    assert attn("show-weights", "x.npz", "--json").json["matrices"][0]["tokens_enc"][0] == token
+
+
+def test_odd_weights_are_shown_with_a_warning(attn, folder):
+    np.save("w.npy", np.array([[0.5, 0.5], [0.9, 0.3], [1.5, -0.5]]))
+    result = attn("show-weights", "w.npy")
+    assert result.code == 0
+    assert "1 row does not sum to 1: the worst, row 1, sums to 1.2" in result.err
+    assert "weights are negative: the least, -0.5, is at [2, 1]" in result.err
+
+
+def test_a_masked_row_is_not_odd(attn, folder):
+    np.save("w.npy", np.array([[0.5, 0.5], [0.0, 0.0]]))
+    assert attn("show-weights", "w.npy").err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([DATES, "--item", "4"], "--item 4: {} has no such item; there are 4, 0 to 3"),
+        ([DATES, "--head", "1"], "--head 1: {} has no such head; there is only 0"),
+        ([HEADS, "--layer", "9"], "--layer 9: {} has no such layer; there is 0, 1, 2, 3, 4, 5"),
+        ([DATES, "--top", "0"], "'--top': 0 is not in the range x>=1"),
+        (["nothing.npz"], "nothing.npz: no weights: expected weights, layer0 …"),
+        (["five.npz"], "expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)"),
+        (["tokens.npz"], "tokens.npz: tokens_enc is (5,), T_enc is 3: expected one token a step"),
+        (["nan.npz"], "weights[0] holds 1 non-finite value, the first (nan) at [1, 1]"),
+        (["text.npz"], "text.npz: weights is <U1 (text), expected real numbers"),
+        (["heads.npz"], "query has 3 heads and key 2: expected a divisor"),
+    ],
+)
+def test_bad_input(attn, folder, arguments, message):
+    nan = np.eye(2)[None].copy()
+    nan[0, 1, 1] = np.nan
+    np.savez("nothing.npz", x=np.ones(3))
+    np.savez("five.npz", weights=np.ones((1, 1, 1, 2, 2)))
+    np.savez("tokens.npz", weights=np.full((3, 3), 1 / 3), tokens_enc=np.array(list("abcde")))
+    np.savez("nan.npz", weights=nan)
+    np.savez("text.npz", weights=np.array([["a"]]))
+    np.savez("heads.npz", query=np.ones((1, 3, 2, 4)), key=np.ones((1, 2, 2, 4)))
+    result = attn("show-weights", *arguments)
+    assert result.code == 2
+    assert message.format(arguments[0]) in result.err.splitlines()[0]
+
+
+def test_nothing_in_the_batch(attn, folder):
+    np.save("w.npy", np.zeros((0, 2, 3)))
+    result = attn("show-weights", "w.npy")
+    assert result.code == 0
+    assert "no weights: N is 0" in result.err
+
+
+def test_only_the_chosen_head_is_read(attn, folder):
+    """A mapped file larger than the limit is no problem; the same, computed whole, would be."""
+    np.save("w.npy", np.broadcast_to(np.full((64, 64), 1 / 64), (8, 16, 64, 64)))
+    result = attn("show-weights", "w.npy", "--item", 3, "--head", 5, "--max-memory", "100KB", "-q")
+    assert result.code == 0

@@ -1,0 +1,67 @@
+"""Running a command in this process, with streams that are pipes or terminals."""
+
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from attncli.cli.main import run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON; a bare NaN in it is an error."""
+
+        def refuse(constant: str) -> None:
+            raise AssertionError(f"bare {constant} in JSON")
+
+        return json.loads(self.out, parse_constant=refuse)
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run_attn(
+    *arguments: object,
+    stdin: bytes = b"",
+    columns: int | None = None,
+    colors: str | None = None,
+    encoding: str = "utf-8",
+) -> Result:
+    """Run a command: ``run_attn("forward", "--N", 3)``.
+
+    ``columns=80`` makes the streams a terminal of that width, ``colors="truecolor"`` one with
+    colours, ``encoding="ascii"`` one that takes nothing else; ``stdin`` is bytes.
+    """
+    kind = io.TextIOWrapper if columns is None else Terminal
+    out, err = (kind(io.BytesIO(), encoding=encoding, newline="") for _ in range(2))
+    surroundings = {}
+    if columns is not None:
+        term = "xterm-256color" if colors else "dumb"
+        surroundings = {"COLUMNS": str(columns), "TERM": term, "COLORTERM": colors or ""}
+    with (
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        mock.patch.object(sys, "stdout", out),
+        mock.patch.object(sys, "stderr", err),
+        mock.patch.dict(os.environ, surroundings),
+    ):
+        code = run([str(argument) for argument in arguments])
+        for stream in (out, err):
+            stream.flush()
+    texts = [stream.buffer.getvalue().decode(encoding, "replace") for stream in (out, err)]
+    return Result(code, *texts)
