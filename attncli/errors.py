@@ -52,6 +52,7 @@ class FileError(AttnError):
 class MemoryLimitError(AttnError, MemoryError):
     """Arrays that would not fit the memory that is there."""
 
+
 class TargetError(AttnError):
     """Code of the user's own that cannot be loaded or called.
 

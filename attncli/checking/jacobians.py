@@ -1,6 +1,7 @@
 """Derivatives of all of a result at once: one column of the Jacobian for each input element."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ Reduce = Callable[[Array], Array]
 _COMPLEX_STEP = 1e-100
 
 
-def step_for(dtype: np.dtype[np.generic]) -> float:
+def step_for(dtype: Any) -> float:
     """Give the step at which truncation and rounding of `richardson` are about equal.
 
     Examples
@@ -21,7 +22,7 @@ def step_for(dtype: np.dtype[np.generic]) -> float:
     >>> round(step_for(np.dtype("f8")), 5), round(step_for(np.dtype("f4")), 3)
     (0.00074, 0.041)
     """
-    return float(np.finfo(dtype).eps) ** 0.2
+    return float(np.finfo(dtype).eps ** 0.2)
 
 
 def complex_columns(evaluate: Evaluate, point: Array, reduce: Reduce) -> Array:

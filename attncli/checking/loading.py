@@ -65,14 +65,18 @@ def target_of(thing: Any) -> Target:
         targets = load_targets(thing)
         if len(targets) > 1:
             names = ", ".join(target.name for target in targets)
-            raise TargetError(f"{thing} holds several layers: {names}", hint="name one: file.py:Name")
+            raise TargetError(
+                f"{thing} holds several layers: {names}", hint="name one: file.py:Name"
+            )
         return targets[0]
     if isinstance(thing, tuple) and len(thing) == 2 and all(map(callable, thing)):
         return Target.from_functions(*thing, where=thing[0].__name__, file=_file_of(thing[0]))
     if _is_layer(thing):
         if inspect.isclass(thing):
             return Target.from_class(thing, where=thing.__qualname__, file=_file_of(thing))
-        return Target.from_instance(thing, where=type(thing).__qualname__, file=_file_of(type(thing)))
+        return Target.from_instance(
+            thing, where=type(thing).__qualname__, file=_file_of(type(thing))
+        )
     partner = getattr(
         sys.modules.get(getattr(thing, "__module__", "")),
         f"{getattr(thing, '__name__', '')}_backward",
@@ -151,7 +155,9 @@ def _named(module: ModuleType, name: str, place: str, file: str | None) -> Targe
     if thing is None:
         raise TargetError(f"{place}: holds nothing named {name}", hint=_held(module))
     if inspect.isclass(thing):
-        missing = [part for part in ("forward", "backward") if not callable(getattr(thing, part, None))]
+        missing = [
+            part for part in ("forward", "backward") if not callable(getattr(thing, part, None))
+        ]
         if missing:
             raise TargetError(f"{where}: the class has no {' and no '.join(missing)}")
         return Target.from_class(thing, where=where, file=file)

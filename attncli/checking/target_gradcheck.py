@@ -145,7 +145,7 @@ class _Check:
     def _forward(self, layer: Layer, inputs: Sequence[Array]) -> Any:
         # A seed, so that what is random in it (dropout) stays the same from call to call.
         np.random.seed(self.seed % 2**32)  # noqa: NPY002 (it is their code that uses it)
-        return layer.forward(*inputs)
+        return layer.forward(*(array.copy() for array in inputs))  # it may change them
 
     def _output(self, result: Any) -> Array:
         out = real_array(result)
@@ -177,11 +177,11 @@ class _Check:
 
     def _compare_calls(self, out: Array, dout: Array, gradients: Sequence[Array | None]) -> None:
         """Call it again in several ways that must make no difference."""
-        copies = [array.copy() for array in self.inputs]
-        again, dagain = dout.copy(), None
+        copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
+        again = dout.copy()
         fresh = self._fresh()
         plain = fresh.forward(*copies)  # without a seed: shows what is random
-        if not _same(plain, out) or not _same(self._fresh().forward(*copies), plain):
+        if not _same(plain, out) or not _same(self._fresh().forward(*others), plain):
             self.problems.append(
                 "forward is not deterministic: the same input gives different results "
                 "(dropout left on?); gradients are checked with NumPy's random seed fixed"
@@ -332,9 +332,7 @@ class _Check:
                     f"d{name} is right for a random dout but not for single elements of it: "
                     "is backward linear in dout?"
                 )
-        check = replace(
-            check, not_differentiable=int(kinks.sum()), jacobian_error=jacobian_error
-        )
+        check = replace(check, not_differentiable=int(kinks.sum()), jacobian_error=jacobian_error)
         if check.passed:
             return check
         judged = np.where(kinks, derivative, gradient)

@@ -92,7 +92,7 @@ class Target:
         where: str,
         file: str | None,
     ) -> "Target":
-        """Make a target of ``out, cache = forward(…)`` and ``gradients = backward(dout, cache)``."""
+        """Make a target of ``out, cache = forward(…)``, ``gradients = backward(dout, cache)``."""
         inputs, options = _arguments(forward, where, bound=False)
 
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
@@ -257,7 +257,9 @@ def _arguments(
     inputs = tuple(p.name for p in parameters if p.kind in _POSITIONAL and p.default is _REQUIRED)
     options = tuple(p.name for p in parameters if p.default is not _REQUIRED)
     if not inputs:
-        raise TargetError(f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)")
+        raise TargetError(
+            f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)"
+        )
     return inputs, options
 
 
@@ -291,7 +293,8 @@ def _constructor_arguments(
         raise TargetError(
             f"{where}: {layer.__name__}({', '.join(p.name for p in parameters)}) cannot be called: "
             f"nothing says what {' and '.join(missing)} should be",
-            hint=f"--input {missing[0]}=4,4 gives it a random array of that shape",
+            hint=f"{' '.join(f'--input {name}=4,4' for name in missing)} gives random arrays of "
+            "these shapes",
         )
     return arguments
 

@@ -58,7 +58,8 @@ def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
     kept = [
         frame
         for frame in whole.stack
-        if os.path.dirname(os.path.realpath(frame.filename)).startswith(folder)
+        if not frame.filename.startswith("<")  # Python's own: <frozen importlib._bootstrap>
+        and os.path.dirname(os.path.realpath(frame.filename)).startswith(folder)
     ]
     if not kept and not isinstance(error, SyntaxError):
         return ()

@@ -22,8 +22,8 @@ COMMANDS = {
     "forward": "attncli.cli.forward:forward",
     "backward": "attncli.cli.backward:backward",
     "gradcheck": "attncli.cli.gradcheck:gradcheck",
-    "compare": "attncli.cli.compare:compare",
     "show-weights": "attncli.cli.show_weights:show_weights",
+    "compare": "attncli.cli.compare:compare",
 }
 
 CHECK_SAID_NO = 1

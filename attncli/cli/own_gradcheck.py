@@ -7,6 +7,7 @@ from attncli.checking.target_gradcheck import gradcheck_target
 from attncli.cli.report_json import report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import showing_their_traceback
+from attncli.errors import TargetError
 from attncli.views.target_gradcheck import draw_target_gradcheck
 
 
@@ -21,10 +22,16 @@ def check_targets(
     from attncli import __version__
 
     with showing_their_traceback():
-        reports = [
-            gradcheck_target(target, sizes=sizes, shapes=shapes, **options)
-            for target in load_targets(text)
-        ]
+        targets = load_targets(text)
+    reports, failure = [], None
+    for target in targets:
+        try:
+            reports.append(gradcheck_target(target, sizes=sizes, shapes=shapes, **options))
+        except TargetError as error:  # the others are checked all the same
+            failure = failure or error
+    if failure is not None and not reports:
+        with showing_their_traceback():
+            raise failure
     described = " ".join(f"{axis}={size}" for axis, size in sizes.items())
     passed = all(report.passed for report in reports)
     if screen.as_json:
@@ -39,5 +46,10 @@ def check_targets(
         )
     else:
         for number, report in enumerate(reports):
-            screen.show(*([""] if number else []), draw_target_gradcheck(report, described, screen.look))
+            screen.show(
+                *([""] if number else []), draw_target_gradcheck(report, described, screen.look)
+            )
+    if failure is not None:
+        with showing_their_traceback():
+            raise failure
     return passed

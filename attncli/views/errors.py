@@ -49,8 +49,10 @@ def draw_errors(
             f"{_INDEX_NAMES.get(name, name or 'axis')} {i}"
             for name, i in zip(names, index, strict=False)
         )
-        yield from _plain(matrix, where, look) if look.plain else _shades(
-            matrix, tolerance, where, names[-1], look
+        yield from (
+            _plain(matrix, where, look)
+            if look.plain
+            else _shades(matrix, tolerance, where, names[-1], look)
         )
 
 

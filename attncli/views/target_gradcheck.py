@@ -17,7 +17,7 @@ _METHODS = {"complex": "complex step", "central": "central differences, extrapol
 
 
 def draw_target_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
-    """Draw one line for each input and parameter, then what is wrong with each, then the verdict."""
+    """Draw one line for each input and parameter, what is wrong with each, and the verdict."""
     parts = ("", _METHODS[report.method], sizes, report.dtype, f"seed {report.seed}")
     heading = Text(safe(report.target or "", look), "bold")
     heading.append(look.dot.join(parts), "not bold")
@@ -61,7 +61,9 @@ def _details(check: InputCheck, tolerance: float, look: Look) -> Iterator[Render
     columns = [
         Column(name, [str(list(element.index)) for element in check.worst_elements]),
         Column("backward", [_number(e.backward, look) for e in check.worst_elements], right=True),
-        Column("derivative", [_number(e.derivative, look) for e in check.worst_elements], right=True),
+        Column(
+            "derivative", [_number(e.derivative, look) for e in check.worst_elements], right=True
+        ),
         Column(
             "rel error",
             [format_error(element.relative_error) for element in check.worst_elements],
@@ -70,7 +72,9 @@ def _details(check: InputCheck, tolerance: float, look: Look) -> Iterator[Render
     ]
     yield draw_records(columns, look)
     if check.errors is not None:
-        yield from draw_errors(check.errors, tolerance, axes_of(check.input, check.errors.ndim), look)
+        yield from draw_errors(
+            check.errors, tolerance, axes_of(check.input, check.errors.ndim), look
+        )
         if not look.plain:
             yield errors_legend(tolerance, look)
 
