@@ -48,8 +48,8 @@ class Target:
         The file it is from.
     inputs : tuple of str
         The arrays that forward takes: its arguments without a default.
-    options : tuple of str
-        Its arguments with a default.
+    options : mapping of str to object
+        Its arguments with a default, and the default.
     start_with : callable
         ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
     """
@@ -58,7 +58,7 @@ class Target:
     where: str
     file: str | None
     inputs: tuple[str, ...]
-    options: tuple[str, ...]
+    options: Mapping[str, Any]
     start_with: Callable[[Sizes, Shapes, int], Any]
 
     @classmethod
@@ -249,13 +249,13 @@ def _is_plain(layer: type[Any]) -> bool:
 
 def _arguments(
     function: Callable[..., Any], where: str, *, bound: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], dict[str, Any]]:
     try:
         parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
     except (TypeError, ValueError):
         raise TargetError(f"{where}: forward's arguments cannot be read") from None
     inputs = tuple(p.name for p in parameters if p.kind in _POSITIONAL and p.default is _REQUIRED)
-    options = tuple(p.name for p in parameters if p.default is not _REQUIRED)
+    options = {p.name: p.default for p in parameters if p.default is not _REQUIRED}
     if not inputs:
         raise TargetError(
             f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)"

@@ -55,7 +55,7 @@ def test_a_module_of_the_working_directory(write):
 
 def test_arguments_without_a_default_are_inputs_and_the_others_options(write):
     (target,) = load_targets(write(LAYER))
-    assert (target.inputs, target.options) == (("hs", "h"), ("mask",))
+    assert (target.inputs, target.options) == (("hs", "h"), {"mask": None})
     assert target.shapes(SIZES) == {"hs": (3, 7, 4), "h": (3, 4)}
 
 
