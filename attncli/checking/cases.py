@@ -14,6 +14,7 @@ from attncli.tensors import default_axes, random_tensor
 _FLOAT64 = 1e-9
 _FLOAT32 = 1e-4
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
+_EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
 # So large that exp overflows unless the maximum is subtracted.
 _LARGE = 30.0
 
@@ -91,6 +92,10 @@ class Suite:
         """The first case: different prime sizes."""
         return self._case("different prime sizes", _PRIMES)
 
+    def square(self) -> Case:
+        """All sizes equal: some mistakes raise in every other case, and give numbers here."""
+        return self._case("all sizes equal", _EQUAL)
+
     def sized(self, name: str, sizes: Mapping[str, int]) -> Case:
         """Make a case of other sizes."""
         return self._case(name, sizes)
@@ -100,8 +105,7 @@ class Suite:
         yield self.ordinary()
         if self._has("T_dec"):
             yield self._case("more decoder steps than encoder steps", {**_PRIMES, "T_dec": 11})
-        same = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
-        yield self._case("all sizes equal", same)
+        yield self.square()
         yield self._case("one item: N = 1", {**_PRIMES, "N": 1}, probe=False)
         yield self._case("one step: T = 1", {**_PRIMES, "T_dec": 1, "T_enc": 1}, probe=False)
         if self._has("H"):
@@ -112,9 +116,7 @@ class Suite:
         yield self._equal()
         yield from self._dtypes()
         apart = [np.repeat(array, 2, axis=-1)[..., ::2] for array in self.ordinary().inputs]
-        yield replace(
-            self.ordinary(), name="non-contiguous inputs", inputs=apart, probe=False
-        )
+        yield replace(self.ordinary(), name="non-contiguous inputs", inputs=apart, probe=False)
         if self.layer == QKV:
             yield from self._general()
         yield from self._masks()
@@ -142,9 +144,7 @@ class Suite:
     def _dtypes(self) -> Iterator[Case]:
         ordinary = self.ordinary()
         narrow = [array.astype(np.float32) for array in ordinary.inputs]
-        yield replace(
-            ordinary, name="float32", inputs=narrow, tolerance=_FLOAT32, probe=False
-        )
+        yield replace(ordinary, name="float32", inputs=narrow, tolerance=_FLOAT32, probe=False)
         whole = [np.rint(2 * array).astype(np.int64) for array in ordinary.inputs]
         yield replace(
             ordinary, name="whole numbers (int64)", inputs=whole, probe=False, lenient=True,
@@ -158,7 +158,7 @@ class Suite:
                 continue
             for label, sizes in (
                 ("boolean mask", _PRIMES),
-                ("boolean mask, equal sizes", {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}),
+                ("boolean mask, equal sizes", _EQUAL),
             ):
                 base = self._case(label, sizes)
                 mask = rng.random_sample(self._mask_shape(name, sizes)) < 0.6
@@ -200,7 +200,8 @@ class Suite:
         ):
             name = self._parameter(claim)
             if name is not None and getattr(self.claims, claim) is None:
-                claims = replace(self.claims, **{claim: value})
+                changed: dict[str, Any] = {claim: value}
+                claims = replace(self.claims, **changed)
                 for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
                     yield self._case(label + more, sizes, claims=claims)
 

@@ -77,7 +77,11 @@ class Chain:
         self.scale = claims.scale
         if self.scale is None:
             self.scale = self.query.shape[-1] ** -0.5 if layer == QKV else 1.0
-        self.hr = self.ar = self.weights = self.capped = None
+        # What forward leaves; Any, since each is an array once it is looked at.
+        self.hr: Any = None
+        self.ar: Any = None
+        self.weights: Any = None
+        self.capped: Any = None
 
     def __call__(self, step: str, *arguments: Any) -> Any:
         """Do a step."""
@@ -189,11 +193,11 @@ def _softcap(c: Chain, scores: Array) -> Array:
     if c.claims.softcap is None:
         return scores
     c.capped = np.tanh(scores / c.claims.softcap)
-    return c.capped * c.claims.softcap
+    return np.asarray(c.capped * c.claims.softcap)
 
 
 def _over_groups(c: Chain, x: Array) -> Array:
-    return x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).sum(axis=-3)
+    return np.asarray(x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).sum(axis=-3))
 
 
 STEPS: Steps = {
@@ -221,11 +225,10 @@ STEPS: Steps = {
     "value_path": lambda c, dt: dt * c.ar,
     "dweights": lambda c, dar: dar.sum(axis=-1),
     "after_softmax_back": lambda c, dweights: dweights,
-    "softmax_back": lambda c, dweights: c.weights
-    * (dweights - (c.weights * dweights).sum(axis=-1, keepdims=True)),
-    "softcap_back": lambda c, dscores: dscores
-    if c.capped is None
-    else dscores * (1 - c.capped**2),
+    "softmax_back": lambda c, dweights: (
+        c.weights * (dweights - (c.weights * dweights).sum(axis=-1, keepdims=True))
+    ),
+    "softcap_back": lambda c, dscores: dscores if c.capped is None else dscores * (1 - c.capped**2),
     "scale_back": lambda c, dscores: dscores * c("factor"),
     "repeat_dscores": lambda c, dscores: dscores[..., None],
     "key_path": lambda c, ds: ds * c.hr,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from attncli.reports import Diagnosis, NamedMistake
 
 _MOST = 3
 _BACKWARD = {
-    "formulas": "backward is the usual one, which does not fit this forward",
     "consistent": "backward is the derivative of this forward",
+    "formulas": "backward follows forward's formula, and is not its derivative",
+    "usual": "backward is the usual one, which does not fit this forward",
 }
 
 
@@ -37,21 +39,40 @@ def diagnose(
     seen = [o for o in observations if o.case.probe and o.out is not None and not o.forward_fault]
     found = list(_Search(layer, seen).run()) if seen else []
     # The fewest mistakes first, then those that explain more, then the nearest.
-    found.sort(key=lambda item: (len(item[0]), item[1] != "everything", round(item[3], 12)))
+    found.sort(
+        key=lambda item: (
+            len(item[0]),
+            item[1] != "everything",
+            _misses(layer, observations, item[0]),
+            round(item[3], 12),
+        )
+    )
     diagnoses = [
-        Diagnosis(tuple(_named(m, claims, layer, seen) for m in mistakes), explains, how, far)
+        Diagnosis(tuple(_named(m, claims, layer) for m in mistakes), explains, how, far)
         for mistakes, explains, how, far in found[:_MOST]
     ]
     failed = set(failed)
     diagnoses += [
-        Diagnosis((_named(m, claims, layer, seen),), "everything", "", 0.0)
+        Diagnosis((_named(m, claims, layer),), "everything", "", 0.0, beside=True)
         for m in MISTAKES
         if m.symptom in failed
     ]
     return tuple(diagnoses)
 
 
-_Found = tuple[tuple[Mistake, ...], str, str, float]
+def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mistake, ...]) -> int:
+    """Count the cases that raised, or gave another shape, where these mistakes would not."""
+    steps = {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+    return sum(
+        predicted is not None and predicted[0].shape == o.dout.shape
+        for o in observations
+        if o.case.probe and o.forward_fault
+        for predicted in (predict(layer, o.case, o.dout, steps),)
+    )
+
+
+_Explains = Literal["everything", "forward"]
+_Found = tuple[tuple[Mistake, ...], _Explains, str, float]
 
 
 class _Search:
@@ -80,10 +101,12 @@ class _Search:
         """Explain the gradients by one more mistake in backward, or else by two."""
         single = False
         for mistake in candidates:
-            far = self._backward_distance({**steps, **mistake.steps}, "formulas")
-            if far is not None:
-                single = True
-                yield (*base, mistake), "everything", "", far
+            for how in ("formulas", "usual") if base else ("formulas",):
+                far = self._backward_distance({**steps, **mistake.steps}, how)
+                if far is not None:
+                    single = True
+                    yield (*base, mistake), "everything", "", far
+                    break
         if single or base:
             return
         effective = [m for m in candidates if self._changes(m)]
@@ -116,10 +139,10 @@ class _Search:
         if not self.backward_seen:
             yield mistakes, "forward", "", near
             return
-        for how in ("consistent", "formulas"):
+        for how in _BACKWARD:
             far = self._backward_distance(steps, how)
             if far is not None:
-                own = any(mistake.in_backward for mistake in mistakes) and how == "formulas"
+                own = any(mistake.in_backward for mistake in mistakes) and how != "consistent"
                 yield mistakes, "everything", "" if own else _BACKWARD[how], max(far, near)
                 return
         candidates = [m for m in MISTAKES if m.in_backward and not m.in_forward]
@@ -177,19 +200,10 @@ class _Search:
         return False
 
 
-def _named(
-    mistake: Mistake, claims: Claims, layer: str, seen: Sequence[Observation]
-) -> NamedMistake:
-    if claims.scale is not None:
-        scale = f"{claims.scale:g}"
-    else:
-        scale = "1/√H" if layer == QKV else "1"
-    meant, computed = (
-        text.replace("{scale} · {scale} · ", f"{scale} · {scale} · ").replace("{scale}", scale)
-        for text in (mistake.meant, mistake.computed)
-    )
+def _named(mistake: Mistake, claims: Claims, layer: str) -> NamedMistake:
+    usual = "1/√H" if layer == QKV else "1"
+    scale = usual if claims.scale is None else f"{claims.scale:g}"
+    meant, computed = (text.replace("{scale}", scale) for text in (mistake.meant, mistake.computed))
     if scale == "1":
         meant = meant.replace("1 · ", "")
     return NamedMistake(mistake.name, meant, computed, mistake.why)
-
-

@@ -62,14 +62,17 @@ def first_difference(
     shown = observe(replace(square, inputs=inputs))
     quiet = observe(replace(ordinary, inputs=still))
 
+    by_identity = "out where hs is the identity matrix"
     weights, weights_right = _weights(shown, layer)
+    if plain.weights is not None:
+        by_identity = "the weights that it keeps"
+        weights, weights_right = plain.weights, reference(layer, plain.case)[0]["weights"]
     out = _compare(plain.out, _expected(plain, layer)[0])
     if out == "not visible" and plain.forward_fault:
         out = "wrong"
     dvalue = _gradient(quiet, layer, value)
     dscores = _gradient(shown, layer, query)
     dquery = _gradient(plain, layer, query)
-    by_identity = "out where hs is the identity matrix"
     scores = _scores(weights, weights_right)
     links = [
         Link("scores", scores, f"the logarithm of {by_identity}"),
@@ -97,7 +100,7 @@ def _weights(shown: Observation, layer: str) -> tuple[Array | None, Array]:
 
 def _scores(weights: Array | None, right: Array) -> _State:
     """Compare scores by the logarithm of the weights, which leaves a constant in each row."""
-    if weights is None or not (weights > 0).all():
+    if weights is None or not ((weights > 0).all() and (right > 0).all()):
         return "not visible"
     ours, theirs = (np.log(x) - np.log(x).mean(axis=-1, keepdims=True) for x in (right, weights))
     # Weights that do not sum to 1 are another quantity's fault.

@@ -8,7 +8,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.cases import Case
-from attncli.checking.chain import Chain, Steps
+from attncli.checking.chain import FORWARD, STEPS, Chain, Steps
 from attncli.checking.targets import Layer, Target, as_gradients, real_array
 from attncli.errors import TargetError
 from attncli.tensors import random_tensor
@@ -97,9 +97,7 @@ def _observe_backward(
     except TargetError as error:
         seen.error, seen.backward_fault = error, _after_colon(error)
         if "NoneType" in seen.backward_fault or "has no attribute" in seen.backward_fault:
-            seen.backward_fault += (
-                "; does forward keep what backward needs (self.cache = …)?"
-            )
+            seen.backward_fault += "; does forward keep what backward needs (self.cache = …)?"
         return
     expected = ", ".join(f"d{name}" for name in names)
     if result is None:
@@ -139,8 +137,9 @@ def predict(
     ----------
     layer, case, dout, steps
         What is computed.
-    backward : {"", "formulas", "consistent"}
-        Not at all; by the chain's own steps; or as the exact derivative of its forward.
+    backward : {"", "formulas", "usual", "consistent"}
+        Not at all; by the chain's own steps; by the reference's steps where forward's are
+        replaced; or as the exact derivative of its forward.
     """
     inputs = _wide(case.inputs)
     gradients: list[Array] | None = None
@@ -148,7 +147,9 @@ def predict(
         try:
             chain = Chain(layer, inputs, case.claims, case.mask, steps)
             results = chain.forward()
-            if backward == "formulas":
+            if backward == "usual":
+                chain.steps = {**STEPS, **{n: s for n, s in steps.items() if n not in FORWARD}}
+            if backward in ("formulas", "usual"):
                 gradients = chain.backward(dout.astype(np.float64))
             elif backward == "consistent":
                 gradients = _derivatives(layer, case, inputs, dout, steps)
@@ -228,5 +229,7 @@ def _what(value: Any) -> str:
 def _after_colon(error: TargetError) -> str:
     """The message without the target's name, which stands above it."""
     text = str(error)
-    start = text.find("forward raises") if "forward raises" in text else text.find("backward raises")
-    return text[start:] if start >= 0 else text
+    for words in ("forward raises", "backward raises"):
+        if words in text:
+            return text[text.index(words) :]
+    return text

@@ -23,6 +23,7 @@ COMMANDS = {
     "backward": "attncli.cli.backward:backward",
     "gradcheck": "attncli.cli.gradcheck:gradcheck",
     "show-weights": "attncli.cli.show_weights:show_weights",
+    "check": "attncli.cli.check:check",
     "compare": "attncli.cli.compare:compare",
 }
 

@@ -10,12 +10,15 @@ from attncli.reports.checks import (
     Status,
 )
 from attncli.reports.comparison import Budget, CompareReport, Element, TensorComparison
+from attncli.reports.conventions import Convention, ConventionReport
 from attncli.reports.gradients import GradcheckReport, GradientElement, InputCheck, Method
 
 __all__ = [
     "Budget",
     "CheckReport",
     "CompareReport",
+    "Convention",
+    "ConventionReport",
     "Diagnosis",
     "Element",
     "Finding",

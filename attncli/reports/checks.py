@@ -58,12 +58,15 @@ class Diagnosis:
         How backward goes with a wrong forward, in a sentence; empty where forward is right.
     distance : float
         The largest relative distance between the numbers it predicts and those observed.
+    beside : bool
+        Whether it is no rival explanation of the numbers, but what else was noticed.
     """
 
     mistakes: tuple[NamedMistake, ...]
     explains: Literal["everything", "forward"]
     backward: str
     distance: float
+    beside: bool = False
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _histogram(tensor: TensorComparison, look: Look) -> Iterator[Text]:
         bar = max(1, round(_BAR * count / most))
         if look.width < 60:
             bar = max(1, bar * 10 // _BAR)
-        line = Text(f"  {label:<10} ", "dim").append(f"{size:>6} ", "")
+        line = Text().append(f"  {label:<10} ", "dim").append(f"{size:>6} ")
         yield line.append(block * bar, "cyan").append(f" {count}", "dim")
         label = ""
 
@@ -174,4 +174,4 @@ def _short(a: float, b: float) -> tuple[str, str]:
 def _fact(name: str, text: str, style: str = "", look: Look | None = None) -> Text:
     if look is not None and not look.unicode:
         text = text.replace("≤", "<=").replace("·", "*")
-    return Text(f"  {name:<10} ", "dim").append(text, style)
+    return Text().append(f"  {name:<10} ", "dim").append(text, style)

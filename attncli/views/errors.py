@@ -77,7 +77,7 @@ def _shades(
     if heading:
         yield Text(heading, "dim")
     for number, row in enumerate(bright):
-        line = Text(f"  {number:>{label}} ", LABEL_STYLE)
+        line = Text().append(f"  {number:>{label}} ", LABEL_STYLE)
         yield line.append_text(shaded(row[:shown], _DECADES, cell, look))
 
 

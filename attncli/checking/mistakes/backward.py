@@ -120,10 +120,7 @@ BACKWARD: tuple[Mistake, ...] = (
         _SOFTMAX,
         "dscores = weights ⊙ (dweights − Σ over N)",
         "np.sum(…, axis=0) in the softmax's backward.",
-        {
-            "softmax_back": lambda c, d: c.weights
-            * (d - (c.weights * d).sum(axis=0, keepdims=True))
-        },
+        {"softmax_back": lambda c, d: c.weights * (d - (c.weights * d).sum(axis=0, keepdims=True))},
     ),
     Mistake(
         "softmax backward missing",
@@ -366,4 +363,3 @@ BACKWARD: tuple[Mistake, ...] = (
         {"over_groups": _mean_of_group},
     ),
 )
-

@@ -1,12 +1,13 @@
 """Mistakes in what is hidden from whom."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.chain import STEPS, Chain, softmax
+from attncli.checking.chain import STEPS, Chain
 from attncli.checking.mistakes.mistake import Mistake
 
 
@@ -49,10 +50,9 @@ def _boolean_as_number(mask: Array) -> Array:
 
 
 def _multiplied(c: Chain, scores: Array) -> Array:
-    seen, biased = _seen(c, scores)
-    if c.mask is not None and c.mask.dtype != bool:
-        return np.asarray(scores * c.mask)
-    return np.where(seen, biased, -np.inf)
+    if c.mask is None or c.mask.dtype == bool:
+        return np.where(_seen(c, scores)[0], scores, -np.inf)
+    return np.where(c("band"), scores * c.mask, -np.inf)
 
 
 def _transposed(mask: Array) -> Array:
@@ -64,10 +64,14 @@ def _nan_softmax(c: Chain, scores: Array) -> Array:
     return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
 
-def _steps(c: Chain) -> tuple[Array, Array, int]:
-    own = np.arange(c.T_dec)[:, None]
-    shift = c.T_enc - c.T_dec
-    return own, np.arange(c.T_enc), shift
+def _band(c: Chain, sees: Callable[[Array], Array]) -> Array:
+    """The band in which causal order is `sees`, a function of (key step − query step)."""
+    if c.claims.causal is None:
+        return c.claims.visible(c.T_dec, c.T_enc)
+    shift = c.T_enc - c.T_dec if c.claims.causal == "lower_right" else 0
+    apart = np.arange(c.T_enc) - (np.arange(c.T_dec)[:, None] + shift)
+    near = True if c.claims.window is None else np.abs(apart) <= c.claims.window
+    return np.asarray(sees(apart) & near)
 
 
 def _other_alignment(c: Chain) -> Array:
@@ -76,31 +80,9 @@ def _other_alignment(c: Chain) -> Array:
     return claims.visible(c.T_dec, c.T_enc)
 
 
-def _causal_shifted(by: int) -> Any:
-    def band(c: Chain) -> Array:
-        seen = c.claims.visible(c.T_dec, c.T_enc)
-        if c.claims.causal is None:
-            return seen
-        own, steps, shift = _steps(c)
-        if c.claims.causal == "lower_right":
-            own = own + shift
-        seen = np.asarray(steps <= own + by)
-        if c.claims.window is not None:
-            seen = seen & (np.abs(steps - own) <= c.claims.window)
-        return seen
-
-    return band
-
-
-def _reversed(c: Chain) -> Array:
-    if c.claims.causal is None:
-        return c.claims.visible(c.T_dec, c.T_enc)
-    own, steps, shift = _steps(c)
-    return np.asarray(steps >= own + (shift if c.claims.causal == "lower_right" else 0))
-
-
 def _claimed(**changes: Any) -> Any:
     """The band of other claims; a function of the claims gives the new value."""
+
     def band(c: Chain) -> Array:
         new = {name: change(getattr(c.claims, name)) for name, change in changes.items()}
         return replace(c.claims, **new).visible(c.T_dec, c.T_enc)
@@ -131,12 +113,8 @@ MASKING: tuple[Mistake, ...] = (
         "weights = softmax(scores) · mask",
         "Hidden keys were part of the sum, so the weights that are left sum to less than 1.",
         {
-            "mask": lambda c, scores: scores,
+            "mask": lambda c, scores: _seen(c, scores)[1],
             "after_softmax": lambda c, weights: weights * _seen(c, weights)[0],
-            "after_softmax_back": lambda c, dweights: dweights * _seen(c, dweights)[0],
-            # The softmax was that of all scores.
-            "softmax_back": lambda c, dweights: _all_weights(c)
-            * (dweights - (_all_weights(c) * dweights).sum(axis=-1, keepdims=True)),
         },
     ),
     Mistake(
@@ -195,21 +173,21 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys ≤ t",
         "query t sees the keys < t",
         "np.tril(…, k=−1), or np.triu(…) without k=1: the own step is hidden too.",
-        {"band": _causal_shifted(-1)},
+        {"band": lambda c: _band(c, lambda apart: apart < 0)},
     ),
     Mistake(
         "causal order off by one: one step ahead seen",
         "query t sees the keys ≤ t",
         "query t sees the keys ≤ t + 1",
         "np.tril(…, k=1), or np.triu(…, k=2): one future step leaks.",
-        {"band": _causal_shifted(1)},
+        {"band": lambda c: _band(c, lambda apart: apart <= 1)},
     ),
     Mistake(
         "causal order reversed",
         "query t sees the keys ≤ t",
         "query t sees the keys ≥ t",
         "np.triu where np.tril is meant, or the other way round: only the future is seen.",
-        {"band": _reversed},
+        {"band": lambda c: _band(c, lambda apart: apart >= 0)},
     ),
     Mistake(
         "causal diagonal aligned at the other corner",
@@ -241,9 +219,3 @@ MASKING: tuple[Mistake, ...] = (
         {"band": _claimed(window=lambda window: None if window is None else window + 1)},
     ),
 )
-
-
-def _all_weights(c: Chain) -> Array:
-    """The weights before anything was hidden from them."""
-    scores = c("scaled", c("sum_h", c("product", c.key[..., None, :, :], c.hr)))
-    return softmax(c("softcap", scores))

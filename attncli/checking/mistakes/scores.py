@@ -106,9 +106,12 @@ SCORES: tuple[Mistake, ...] = (
         "attention(hs_dec, hs_enc): encoder steps look at decoder steps",
         "The two arguments changed places, in the signature or in the call.",
         {
-            "operands": lambda c, query, key, value: (key, query, query)
-            if c.layer == "time-attention"
-            else (query, key, value)
+            # In a loop over the decoder steps, only so many of the encoder's are looked at.
+            "operands": lambda c, query, key, value: (
+                (key[:, : query.shape[1]], query, query)
+                if c.layer == "time-attention"
+                else (query, key, value)
+            )
         },
     ),
     Mistake(
@@ -117,9 +120,9 @@ SCORES: tuple[Mistake, ...] = (
         "scores = key · queryᵀ",
         "The scores are transposed: it fits only where T_dec and T_enc are equal.",
         {
-            "operands": lambda c, query, key, value: (key, query, value)
-            if c.layer == "query-key-value"
-            else (query, key, value)
+            "operands": lambda c, query, key, value: (
+                (key, query, value) if c.layer == "query-key-value" else (query, key, value)
+            )
         },
     ),
     Mistake(
@@ -128,9 +131,9 @@ SCORES: tuple[Mistake, ...] = (
         "out = softmax(query · valueᵀ) · key",
         "Key and value changed places.",
         {
-            "operands": lambda c, query, key, value: (query, value, key)
-            if c.layer == "query-key-value"
-            else (query, key, value)
+            "operands": lambda c, query, key, value: (
+                (query, value, key) if c.layer == "query-key-value" else (query, key, value)
+            )
         },
     ),
     Mistake(

@@ -72,9 +72,11 @@ SUMMING: tuple[Mistake, ...] = (
         "out[:] = the output of the last step",
         "out[...] = … in the loop overwrites all steps; out[:, t, :] = … is meant.",
         {
-            "result": lambda c, out: np.repeat(out[..., -1:, :], c.T_dec, axis=-2)
-            if c.layer in ("time-attention", "query-key-value")
-            else out
+            "result": lambda c, out: (
+                np.repeat(out[..., -1:, :], c.T_dec, axis=-2)
+                if c.layer in ("time-attention", "query-key-value")
+                else out
+            )
         },
     ),
     Mistake(

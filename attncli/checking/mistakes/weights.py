@@ -49,7 +49,7 @@ def _logarithm(c: Chain, scores: Array) -> Array:
 
 def _over_hidden(c: Chain, t: Array) -> Array:
     """Softmax of hs * hr over H, whose sum over H is 1 for every step."""
-    return softmax(t, axis=-1).sum(axis=-1)
+    return np.asarray(softmax(t, axis=-1).sum(axis=-1))
 
 
 WEIGHTS: tuple[Mistake, ...] = (
@@ -153,9 +153,11 @@ WEIGHTS: tuple[Mistake, ...] = (
         "out = weightsᵀ · value",
         "It fits only where T_dec and T_enc are equal.",
         {
-            "after_softmax": lambda c, weights: weights.swapaxes(-1, -2)
-            if c.layer not in ("attention", "attention-weight")
-            else weights
+            "after_softmax": lambda c, weights: (
+                weights.swapaxes(-1, -2)
+                if c.layer not in ("attention", "attention-weight")
+                else weights
+            )
         },
     ),
     Mistake(

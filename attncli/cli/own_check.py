@@ -1,0 +1,49 @@
+"""``attn check TARGET``: each of somebody's layers, one after the other."""
+
+from attncli.checking.check import check
+from attncli.checking.claims import Claims
+from attncli.checking.loading import load_targets
+from attncli.cli.report_json import report_as_json
+from attncli.cli.screen import Screen
+from attncli.cli.targets import show_trace, showing_their_traceback
+from attncli.errors import TargetError
+from attncli.views.check import draw_check
+
+
+def check_targets(
+    text: str,
+    layer: str | None,
+    claims: Claims,
+    shapes: dict[str, tuple[int, ...]],
+    screen: Screen,
+) -> bool:
+    """Check every target that the text names, show the reports, and say whether all passed."""
+    from attncli import __version__
+
+    with showing_their_traceback():
+        targets = load_targets(text)
+    reports, failure = [], None
+    with screen.timed("checking"):
+        for target in targets:
+            try:
+                reports.append(check(target, layer=layer, claims=claims, shapes=shapes))
+            except TargetError as error:  # the others are checked all the same
+                failure = failure or error
+    passed = all(report.passed for report in reports)
+    if screen.as_json and reports:
+        screen.show_json(
+            {
+                "attn": __version__,
+                "command": "check",
+                "passed": passed,
+                "targets": [report_as_json(report) for report in reports],
+            }
+        )
+    elif reports:
+        for number, report in enumerate(reports):
+            show_trace(report.trace)
+            screen.show(*([""] if number else []), draw_check(report, screen.look))
+    if failure is not None:
+        with showing_their_traceback():
+            raise failure
+    return passed
