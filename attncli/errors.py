@@ -4,6 +4,8 @@ Each kind is also the built-in exception that a caller of the library would expe
 ``except ValueError`` works as it does with NumPy.
 """
 
+from __future__ import annotations
+
 
 class AttnError(Exception):
     """Something the user can cause and mend.

@@ -16,6 +16,8 @@ Floating: added to the scores, so −inf takes an encoder step out.  A row in wh
 part gives weights 0, output 0 and gradient 0.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 Array = Any  # whatever follows the array API standard: NumPy, CuPy, JAX …

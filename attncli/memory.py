@@ -1,10 +1,15 @@
 """How much memory there is, and the question whether something fits, asked before allocating."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator
 
 from attncli.errors import MemoryLimitError
+
+# So little is not worth asking the system for.
+_SURELY_THERE = 1_000_000
 
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 
@@ -43,6 +48,8 @@ def require(nbytes: int, what: str, limit: int | None, *, hint: str | None = Non
     attncli.errors.MemoryLimitError: weights (1, 500, 500) needs 2.0 MB, there is 1.0 MB
     """
     if limit is None:
+        if nbytes < _SURELY_THERE:
+            return
         limit = available_memory()
     if limit is not None and nbytes > limit:
         message = f"{what} needs {readable(nbytes)}, there is {readable(limit)}"

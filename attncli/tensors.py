@@ -1,5 +1,7 @@
 """The named tensors: what axes each has, and how a random one is drawn."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -23,8 +25,9 @@ _AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("N", "heads", "T_dec", "T_enc"),
     ),
     "query": (("N", "T_dec", "H"), ("T_dec", "H"), ("N", "heads", "T_dec", "H")),
-    "key": (("N", "T_enc", "H"), ("T_enc", "H"), ("N", "heads", "T_enc", "H")),
-    "value": (("N", "T_enc", "H_v"), ("T_enc", "H_v"), ("N", "heads", "T_enc", "H_v")),
+    "key": (("N", "T_enc", "H"), ("T_enc", "H"), ("N", "kv_heads", "T_enc", "H")),
+    "value": (("N", "T_enc", "H_v"), ("T_enc", "H_v"), ("N", "kv_heads", "T_enc", "H_v")),
+    "out": (("N", "T_dec", "H_v"), ("T_dec", "H_v"), ("N", "heads", "T_dec", "H_v")),
     "enc_mask": (("N", "T_enc"),),
     "dec_mask": (("N", "T_dec"),),
     "tokens": (("N", "T"), ("T",)),
@@ -32,7 +35,7 @@ _AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "tokens_dec": (("N", "T_dec"), ("T_dec",)),
 }
 # The same axes under another name.
-_ALIASES = {"weights": "scores", "mask": "scores", "output": "query", "out": "query"}
+_ALIASES = {"weights": "scores", "mask": "scores", "output": "out"}
 
 
 def axes_of(name: str, ndim: int) -> tuple[str, ...] | None:

@@ -1,15 +1,16 @@
 """Operations: one way to run every layer, with masks, dtypes and sizes made right."""
 
-import warnings
+import dataclasses
 
 import numpy as np
 import pytest
 
-from attncli.errors import AttnWarning, DtypeError, ShapeError
-from attncli.operations import OPERATIONS
+from attncli.errors import AttnWarning, DtypeError, ParameterError, ShapeError
+from attncli.operations import OPERATIONS, Execution, Semantics
+from attncli.operations.reference import TimeLoop
 from attncli.tensors import random_tensor
 
-SIZES = {"N": 2, "T_dec": 3, "T_enc": 7, "H": 5}
+SIZES = {"N": 2, "T_dec": 3, "T_enc": 7, "H": 5, "H_v": 4}
 NAMES = list(OPERATIONS)
 TIME = OPERATIONS["time-attention"]
 
@@ -95,14 +96,15 @@ def test_dout_of_another_shape_is_refused():
 def test_masks_combine():
     inputs = draw(TIME)
     rng = np.random.default_rng(0)
-    masks = {
-        "mask": rng.random((3, 7)) > 0.2,
-        "enc_mask": rng.random((2, 7)) > 0.2,
-        "dec_mask": np.array([[True, True, False], [True, True, True]]),
-    }
-    combined = TIME.mask({**inputs, **masks})
-    expected = masks["mask"] & masks["enc_mask"][:, None, :] & masks["dec_mask"][:, :, None]
-    np.testing.assert_array_equal(combined, expected)
+    mask, enc_mask = rng.random((3, 7)) > 0.2, rng.random((2, 7)) > 0.2
+    combined = TIME.mask({**inputs, "mask": mask, "enc_mask": enc_mask})
+    np.testing.assert_array_equal(combined, mask & enc_mask[:, None, :])
+
+
+def test_an_encoder_mask_alone_stays_small():
+    combined = TIME.mask({**draw(TIME), "enc_mask": np.ones((2, 7), bool)})
+    assert combined is not None
+    assert combined.shape == (2, 1, 7)
 
 
 def test_boolean_masks_take_keys_out_of_a_floating_one():
@@ -167,9 +169,171 @@ def test_fully_masked_rows_are_counted_once():
     assert (done.results["out"][0, 1] == 0).all()
 
 
-def test_padding_is_no_reason_to_warn():
+@pytest.mark.parametrize("engine", ["reference", "direct", "tiled"])
+def test_padding_takes_no_part_and_is_no_reason_to_warn(engine):
     inputs = draw(TIME)
     dec_mask = np.array([[True, True, False], [True, True, True]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        TIME.forward(inputs, TIME.mask({**inputs, "dec_mask": dec_mask}), padding=dec_mask)
+    inputs["hs_dec"][0, 2] = np.nan  # whatever stands there
+    done = TIME.forward(inputs, padding=dec_mask, execution=Execution(engine))
+    gradients = done.backward(np.ones((2, 3, 5)))
+    assert (done.results["out"][0, 2] == 0).all()
+    assert (gradients["dhs_dec"][0, 2] == 0).all()
+    if "weights" in done.results:
+        assert (done.results["weights"][0, 2] == 0).all()
+    # The first item is as if it had two decoder steps.
+    short = {"hs_enc": inputs["hs_enc"][:1], "hs_dec": inputs["hs_dec"][:1, :2]}
+    expected = TIME.forward(short, execution=Execution("reference"))
+    np.testing.assert_allclose(done.results["out"][:1, :2], expected.results["out"], atol=1e-14)
+    want = expected.backward(np.ones((1, 2, 5)))["dhs_enc"]
+    np.testing.assert_allclose(gradients["dhs_enc"][:1], want, atol=1e-14)
+
+
+# Engines: all agree with the reference, whatever the options
+
+GENERAL = OPERATIONS["scaled-dot-product"]
+CORE = [Execution("direct"), Execution("tiled", tile=(2, 3)), Execution("tiled", threads=2)]
+SEMANTICS = [
+    Semantics(),
+    Semantics(scale=0.3),
+    Semantics(scale=-2.0),
+    Semantics(causal="upper_left"),
+    Semantics(causal="lower_right"),
+    Semantics(window=0),
+    Semantics(window=2),
+    Semantics(causal="upper_left", window=1),
+    Semantics(causal="lower_right", window=2, softcap=1.5),
+    Semantics(softcap=0.7, scale=3.0),
+]
+MASKS = ["none", "bool", "float", "enc"]
+
+
+def with_masks(operation, inputs, kind):
+    shape = operation.weights_shape(inputs)
+    rng = np.random.default_rng(5)
+    if kind == "none":
+        return None
+    if kind == "bool":
+        mask = rng.random(shape) > 0.4
+        mask[..., 1, :] = False
+        return operation.mask({**inputs, "mask": mask})
+    if kind == "float":
+        mask = np.where(rng.random(shape[-2:]) > 0.2, rng.normal(size=shape[-2:]), -np.inf)
+        return operation.mask({**inputs, "mask": mask})
+    enc_mask = rng.random((2, 7)) > 0.3
+    return operation.mask({**inputs, "enc_mask": enc_mask})
+
+
+def operands(kind):
+    rng = np.random.default_rng(3)
+    shapes = {
+        "states": {"hs_enc": (2, 7, 5), "hs_dec": (2, 3, 5)},
+        "step": {"hs": (2, 7, 5), "h": (2, 5)},
+        "plain": {"query": (2, 3, 5), "key": (2, 7, 5), "value": (2, 7, 4)},
+        "grouped": {"query": (2, 6, 3, 5), "key": (2, 2, 7, 5), "value": (2, 2, 7, 4)},
+        "packed": {"query": (2, 3, 30), "key": (2, 7, 10), "value": (2, 7, 8)},
+    }[kind]
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+def operation_for(kind):
+    if kind == "packed":
+        return dataclasses.replace(GENERAL, heads=6, kv_heads=2)
+    return {"states": TIME, "step": OPERATIONS["attention"]}.get(kind, GENERAL)
+
+
+@pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
+@pytest.mark.parametrize("semantics", SEMANTICS, ids=str)
+@pytest.mark.parametrize("kind", ["states", "step", "plain", "grouped", "packed"])
+def test_engines_agree_with_the_reference(kind, semantics):
+    operation, inputs = operation_for(kind), operands(kind)
+    for masking in MASKS:
+        if kind == "step" and masking == "float":
+            continue  # its mask is (N, T_enc): covered by the others
+        mask = (
+            with_masks(operation, inputs, masking) if kind != "step" or masking != "bool" else None
+        )
+        passes = [
+            operation.forward(inputs, mask, semantics=semantics, execution=execution)
+            for execution in (Execution("reference"), *CORE)
+        ]
+        dout = np.random.default_rng(9).normal(size=passes[0].results["out"].shape)
+        gradients = [one.backward(dout) for one in passes]
+        for one, gradient in zip(passes[1:], gradients[1:], strict=True):
+            for name, array in one.results.items():
+                np.testing.assert_allclose(array, passes[0].results[name], atol=1e-13)
+            assert set(gradient) == set(gradients[0])
+            for name, array in gradient.items():
+                np.testing.assert_allclose(array, gradients[0][name], atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
+@pytest.mark.parametrize("semantics", SEMANTICS, ids=str)
+def test_reference_gradients_are_derivatives(semantics):
+    """The loop that the core is held against, held against complex step itself."""
+    inputs, operation = operands("grouped"), GENERAL
+    mask = with_masks(operation, inputs, "float")
+    done = operation.forward(inputs, mask, semantics=semantics, execution=Execution("reference"))
+    dout = np.random.default_rng(9).normal(size=done.results["out"].shape)
+    gradients = done.backward(dout)
+    arrays = {**inputs, "mask": mask}
+
+    def loss(**moved):
+        loop = TimeLoop(semantics, operation.scale(semantics, 5))
+        out = loop.forward(moved["query"], moved["key"], moved["value"], moved["mask"])
+        return (dout * out).sum()
+
+    rng = np.random.default_rng(1)
+    for name, array in arrays.items():
+        for _ in range(6):  # a few elements of each: all of them are checked by `attn gradcheck`
+            index = tuple(int(rng.integers(size)) for size in array.shape)
+            if not np.isfinite(array[index]):
+                continue
+            moved = {k: v.astype(complex) if k == name else v for k, v in arrays.items()}
+            moved[name][index] += 1e-100j
+            derivative = loss(**moved).imag / 1e-100
+            assert gradients[f"d{name}"][index] == pytest.approx(derivative, rel=1e-10, abs=1e-14)
+
+
+def test_parts_take_neither_engine_nor_semantics():
+    softmax = OPERATIONS["softmax"]
+    with pytest.raises(ParameterError, match="softmax has no tiled engine"):
+        softmax.forward(draw(softmax), execution=Execution("tiled"))
+    with pytest.raises(ParameterError, match="softmax takes no --scale"):
+        softmax.forward(draw(softmax), semantics=Semantics(scale=2.0))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"key": (2, 3, 7, 5)}, "query has 4 heads, key has 3: expected a divisor"),
+        ({"value": (2, 7, 4)}, "expected as many axes in each"),
+        ({"key": (2, 2, 7, 6)}, r"H differs \(5 and 6\)"),
+    ],
+)
+def test_operands_that_do_not_fit(shapes, message):
+    fitting = {"query": (2, 4, 3, 5), "key": (2, 2, 7, 5), "value": (2, 2, 7, 4)} | shapes
+    if "key" in shapes and len(shapes["key"]) == 4:
+        fitting["value"] = (*shapes["key"][:2], 7, 4)
+    with pytest.raises(ShapeError, match=message):
+        GENERAL.forward({name: np.zeros(shape) for name, shape in fitting.items()})
+
+
+def test_heads_that_do_not_split():
+    packed = dataclasses.replace(GENERAL, heads=4, kv_heads=4)
+    inputs = {name: np.zeros((2, 3, 10)) for name in ("query", "key", "value")}
+    with pytest.raises(ShapeError, match=r"query is \(2, 3, 10\): 10 cannot be split into 4 heads"):
+        packed.forward(inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": -1}, "window is -1"),
+        ({"softcap": 0.0}, "softcap is 0.0, expected a finite number above 0"),
+        ({"scale": np.nan}, "scale is nan"),
+        ({"causal": "left"}, "causal is left"),
+    ],
+)
+def test_semantics_outside_their_range(options, message):
+    with pytest.raises(ParameterError, match=message):
+        Semantics(**options)

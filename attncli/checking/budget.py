@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.claims import Claims
+from attncli.checking.claims import visible
 from attncli.errors import DataError
+from attncli.operations import Semantics
 from attncli.reports import Budget
 
 ALLOWED = 2.0
@@ -19,7 +20,7 @@ ALLOWED = 2.0
 
 
 def budget(
-    name: str, a: Array, b: Array, dtype: str, inputs: Mapping[str, Array], claims: Claims
+    name: str, a: Array, b: Array, dtype: str, inputs: Mapping[str, Array], claims: Semantics
 ) -> Budget | None:
     """Judge a candidate's tensor by the inputs it was computed from.
 
@@ -33,7 +34,7 @@ def budget(
         The candidate's own.
     inputs : mapping of str to ndarray
         ``query``, ``key``, ``value`` or ``hs_enc``, ``hs_dec``; ``mask`` and ``dout`` if any.
-    claims : Claims
+    claims : Semantics
 
     Returns
     -------
@@ -60,7 +61,7 @@ def budget(
 
 
 def evaluate(
-    inputs: Mapping[str, Array], claims: Claims, dtype: np.dtype[Any], rounded: str = ""
+    inputs: Mapping[str, Array], claims: Semantics, dtype: np.dtype[Any], rounded: str = ""
 ) -> dict[str, Array]:
     """Evaluate attention, and its gradients if there is a ``dout``, as the formula reads.
 
@@ -83,7 +84,7 @@ def evaluate(
     if claims.softcap is not None:
         bent = cut(np.tanh(scores / dtype.type(claims.softcap)))
         scores, slope = cut(bent * dtype.type(claims.softcap)), cut(1 - bent * bent)
-    seen = np.broadcast_to(claims.visible(*scores.shape[-2:]), scores.shape)
+    seen = np.broadcast_to(visible(claims, *scores.shape[-2:]), scores.shape)
     if (mask := inputs.get("mask")) is not None:
         if mask.dtype.kind == "f":
             scores = cut(scores + mask.astype(dtype))

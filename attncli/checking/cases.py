@@ -8,7 +8,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.chain import INPUTS, QKV
-from attncli.checking.claims import Claims
+from attncli.operations import Semantics
 from attncli.tensors import default_axes, random_tensor
 
 _FLOAT64 = 1e-9
@@ -39,7 +39,7 @@ class Case:
     name : str
     inputs : list of ndarray
         What forward is called with.
-    claims : Claims
+    claims : Semantics
     mask : ndarray or None
         The mask as the reference takes it, (…, T_dec, T_enc).
     options : dict of str to object
@@ -58,7 +58,7 @@ class Case:
 
     name: str
     inputs: list[Array]
-    claims: Claims
+    claims: Semantics
     mask: Array | None = None
     options: dict[str, Any] = field(default_factory=dict)
     tolerance: float = _FLOAT64
@@ -75,7 +75,7 @@ class Suite:
     ----------
     layer : str
         A key of `attncli.checking.chain.INPUTS`.
-    claims : Claims
+    claims : Semantics
         What the target claims to be.
     parameters : mapping of str to object
         The optional arguments of its forward, and their defaults.
@@ -84,7 +84,7 @@ class Suite:
     """
 
     def __init__(
-        self, layer: str, claims: Claims, parameters: Mapping[str, Any], axes: int = 3
+        self, layer: str, claims: Semantics, parameters: Mapping[str, Any], axes: int = 3
     ) -> None:
         self.layer, self.claims, self.parameters, self.axes = layer, claims, parameters, axes
 
@@ -206,7 +206,7 @@ class Suite:
                     yield self._case(label + more, sizes, claims=claims)
 
     def _case(
-        self, name: str, sizes: Mapping[str, int], claims: Claims | None = None, **more: Any
+        self, name: str, sizes: Mapping[str, int], claims: Semantics | None = None, **more: Any
     ) -> Case:
         claims = self.claims if claims is None else claims
         inputs = [random_tensor(x, self._shape(x, sizes)) for x in INPUTS[self.layer]]

@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.claims import Claims
+from attncli.checking.claims import visible
+from attncli.operations import Semantics
 
 Step: TypeAlias = Callable[..., Any]
 Steps: TypeAlias = Mapping[str, Step]
 
-QKV = "query-key-value"
+QKV = "scaled-dot-product"
 """The general operation, beside the names of the book's layers."""
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ class Chain:
         A key of `INPUTS`.
     inputs : sequence of ndarray
         As the layer's forward takes them.
-    claims : Claims
+    claims : Semantics
     mask : ndarray or None
         Boolean (True = takes part) or floating, broadcastable to (…, T_dec, T_enc).
     steps : mapping of str to callable
@@ -62,7 +63,7 @@ class Chain:
         self,
         layer: str,
         inputs: list[Array],
-        claims: Claims,
+        claims: Semantics,
         mask: Array | None = None,
         steps: Steps | None = None,
     ) -> None:
@@ -211,7 +212,7 @@ STEPS: Steps = {
     "scaled": lambda c, scores: scores * c("factor"),
     "factor": lambda c: c.scale,
     "softcap": _softcap,
-    "band": lambda c: c.claims.visible(c.T_dec, c.T_enc),
+    "band": lambda c: visible(c.claims, c.T_dec, c.T_enc),
     "mask": _masked,
     "softmax": lambda c, scores: softmax(scores),
     "after_softmax": lambda c, weights: weights,

@@ -9,7 +9,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.cases import Case, Suite
 from attncli.checking.chain import INPUTS, QKV
-from attncli.checking.claims import Claims
+from attncli.checking.claims import described
 from attncli.checking.diagnosis import diagnose
 from attncli.checking.first_difference import first_difference
 from attncli.checking.loading import target_of
@@ -17,6 +17,7 @@ from attncli.checking.observing import Observation, distance, observe, reference
 from attncli.checking.places import count_along_axes, patterns, places
 from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array
 from attncli.errors import ParameterError, TargetError
+from attncli.operations import Semantics
 from attncli.reports import CheckReport, Finding
 from attncli.tensors import axes_of
 
@@ -28,7 +29,7 @@ def check(
     thing: Any,
     *,
     layer: str | None = None,
-    claims: Claims | None = None,
+    claims: Semantics | None = None,
     shapes: Shapes | None = None,
 ) -> CheckReport:
     """Check a layer against the reference, and name the likely mistake where it differs.
@@ -39,8 +40,8 @@ def check(
         ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
-        ``"time-attention"`` or ``"query-key-value"``; default: what names and arguments say.
-    claims : Claims, optional
+        ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
+    claims : Semantics, optional
         Scale, causal order and so on, where they are not the layer's usual ones.
     shapes : mapping of str to tuple of int, optional
         The shapes of arrays for the constructor.
@@ -66,7 +67,7 @@ def check(
     (False, 'mean instead of sum over T')
     """
     target = target_of(thing)
-    claims = claims or Claims()
+    claims = claims or Semantics()
     chosen = layer or guess_layer(target)
     if chosen not in INPUTS:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
@@ -104,7 +105,7 @@ def guess_layer(target: Target) -> str:
 
 
 class _Check:
-    def __init__(self, target: Target, layer: str, claims: Claims, shapes: Shapes) -> None:
+    def __init__(self, target: Target, layer: str, claims: Semantics, shapes: Shapes) -> None:
         self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
         self.names = INPUTS[layer]
         self.findings: list[Finding] = []
@@ -128,7 +129,7 @@ class _Check:
         return CheckReport(
             self.target.where,
             self.layer,
-            self.claims.described(),
+            described(self.claims),
             tuple(self.findings),
             () if passed else diagnose(self.layer, observations, failed, self.claims),
             () if passed else first_difference(self._observe, suite, self.layer),

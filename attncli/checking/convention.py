@@ -4,7 +4,6 @@ The first item of the batch is enough to tell them apart, and of long sequences 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.chain import softmax
-from attncli.checking.claims import Claims
+from attncli.checking.claims import visible
 from attncli.errors import DataError, ShapeError
+from attncli.operations import Semantics
 from attncli.reports import Convention, ConventionReport
 
 _TOLERANCES = {"float16": 5e-3, "float32": 1e-4, "float64": 1e-9}
@@ -21,7 +21,7 @@ _SOFTCAPS = (None, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 _ROWS = 24  # of a longer sequence: the first, the last and some between
 _MOST = 3
 
-_LAYOUTS = {
+_LAYOUTS: dict[int, dict[str, tuple[int, ...]]] = {
     4: {
         "(N, heads, T, H)": (0, 1, 2, 3),
         "(N, T, heads, H)": (0, 2, 1, 3),
@@ -51,7 +51,7 @@ class _Arrays(NamedTuple):
 
 def find_convention(
     tensors: Mapping[str, Array],
-    claims: Claims = Claims(),  # noqa: B008 (it is frozen)
+    claims: Semantics = Semantics(),  # noqa: B008 (it is frozen)
 ) -> ConventionReport:
     """Find the combination of options that leads from query, key and value to an output.
 
@@ -60,7 +60,7 @@ def find_convention(
     tensors : mapping of str to ndarray
         ``query``, ``key``, ``value`` and ``output`` (or ``out``); ``mask`` or ``enc_mask`` if
         there was one.
-    claims : Claims, optional
+    claims : Semantics, optional
         A scale and a softcap to try beside the usual ones.
 
     Returns
@@ -125,8 +125,10 @@ def _readings(tensors: Mapping[str, Array]) -> Iterator[tuple[str, _Arrays]]:
             continue  # with one item or one head it is the first layout again
         if ndim == 3 and "heads" in layout and query.shape[0] == key.shape[0]:
             continue  # heads and items differ only where heads are grouped
+        items_fit = ndim == 2 or "N" not in layout or query.shape[0] == key.shape[0]
         fits = (
-            query.shape[-1] == key.shape[-1]
+            items_fit
+            and query.shape[-1] == key.shape[-1]
             and key.shape[-2] == value.shape[-2]
             and output.shape == (*lead, query.shape[-2], value.shape[-1])
             and key.shape[:-2] == value.shape[:-2]
@@ -148,7 +150,7 @@ def _readings(tensors: Mapping[str, Array]) -> Iterator[tuple[str, _Arrays]]:
 
 
 def _conventions(
-    layout: str, arrays: _Arrays, tensors: Mapping[str, Array], claims: Claims
+    layout: str, arrays: _Arrays, tensors: Mapping[str, Array], claims: Semantics
 ) -> Iterator[Convention]:
     heads, T_dec, H = arrays.query.shape
     key_heads, T_enc = arrays.key.shape[:2]
@@ -165,7 +167,11 @@ def _conventions(
     if claims.scale is not None:
         scales[f"scale {claims.scale:g}"] = claims.scale
     caps = dict.fromkeys((*_SOFTCAPS, claims.softcap))
-    orders = {"": None, "causal upper_left": "upper_left", "causal lower_right": "lower_right"}
+    orders: dict[str, str | None] = {
+        "": None,
+        "causal upper_left": "upper_left",
+        "causal lower_right": "lower_right",
+    }
     if T_dec == T_enc:
         del orders["causal lower_right"]  # the same
     query = arrays.query[:, arrays.rows]
@@ -179,8 +185,8 @@ def _conventions(
             scores = products * factor
             if cap is not None:
                 scores = cap * np.tanh(scores / cap)
-            visible = replace(Claims(), causal=order).visible(T_dec, T_enc)[arrays.rows]
-            scores = np.where(visible & seen, scores + bias, -np.inf)
+            band = visible(Semantics(causal=order), T_dec, T_enc)[arrays.rows]
+            scores = np.where(band & seen, scores + bias, -np.inf)
             out = softmax(scores) @ value
             yield Convention(
                 scale,

@@ -4,6 +4,8 @@ Both give the gradient of the number Σ cotangent ⊙ f(inputs), one input eleme
 know nothing of any backward pass.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -19,7 +21,12 @@ _CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
 
 
 def complex_step(
-    function: Function, inputs: Sequence[Array], which: int, cotangent: Array
+    function: Function,
+    inputs: Sequence[Array],
+    which: int,
+    cotangent: Array,
+    *,
+    stepped: Callable[[], None] = lambda: None,
 ) -> Floats:
     """Differentiate by a step into the imaginary direction: exact to rounding.
 
@@ -36,6 +43,8 @@ def complex_step(
         The input to differentiate with respect to.
     cotangent : ndarray
         Of the shape of the result.
+    stepped : callable, optional
+        Called after every element.
 
     Returns
     -------
@@ -60,11 +69,17 @@ def complex_step(
         out = function(*_replaced(inputs, which, point))
         gradient[index] = np.vdot(cotangent, out.imag) / _COMPLEX_STEP
         point[index] = original
+        stepped()
     return gradient
 
 
 def central_differences(
-    function: Function, inputs: Sequence[Array], which: int, cotangent: Array
+    function: Function,
+    inputs: Sequence[Array],
+    which: int,
+    cotangent: Array,
+    *,
+    stepped: Callable[[], None] = lambda: None,
 ) -> Floats:
     """Differentiate by (f(x + h) − f(x − h)) / 2h: for code that takes real numbers only.
 
@@ -81,6 +96,8 @@ def central_differences(
         The input to differentiate with respect to.
     cotangent : ndarray
         Of the shape of the result.
+    stepped : callable, optional
+        Called after every element.
 
     Returns
     -------
@@ -105,6 +122,7 @@ def central_differences(
         span = (original + step) - (original - step)
         gradient[index] = np.vdot(cotangent, values[0] - values[1]) / span
         point[index] = original
+        stepped()
     return gradient
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from attncli.checking.chain import QKV, Steps
-from attncli.checking.claims import Claims
 from attncli.checking.mistakes import MISTAKES, Mistake
 from attncli.checking.observing import Observation, distance, predict
+from attncli.operations import Semantics
 from attncli.reports import Diagnosis, NamedMistake
 
 _MOST = 3
@@ -21,7 +21,7 @@ _BACKWARD = {
 
 
 def diagnose(
-    layer: str, observations: Sequence[Observation], failed: Iterable[str], claims: Claims
+    layer: str, observations: Sequence[Observation], failed: Iterable[str], claims: Semantics
 ) -> tuple[Diagnosis, ...]:
     """Name the mistakes that reproduce what was observed, best first.
 
@@ -34,7 +34,7 @@ def diagnose(
     observations : sequence of Observation
     failed : iterable of str
         The names of the findings on the contract that are wrong.
-    claims : Claims
+    claims : Semantics
     """
     seen = [o for o in observations if o.case.probe and o.out is not None and not o.forward_fault]
     found = list(_Search(layer, seen).run()) if seen else []
@@ -200,7 +200,7 @@ class _Search:
         return False
 
 
-def _named(mistake: Mistake, claims: Claims, layer: str) -> NamedMistake:
+def _named(mistake: Mistake, claims: Semantics, layer: str) -> NamedMistake:
     usual = "1/√H" if layer == QKV else "1"
     scale = usual if claims.scale is None else f"{claims.scale:g}"
     meant, computed = (text.replace("{scale}", scale) for text in (mistake.meant, mistake.computed))

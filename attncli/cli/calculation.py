@@ -1,7 +1,10 @@
 """What `forward` and `backward` share: posing the problem, and publishing what came out."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.text import Text
@@ -9,38 +12,54 @@ from rich.text import Text
 from attncli.arrays import Array
 from attncli.cli.output import Output
 from attncli.cli.problem import Problem, random_problem
-from attncli.cli.screen import Screen, jsonable
-from attncli.files.reading import Reading
+from attncli.cli.request import Request
+from attncli.cli.screen import Screen, jsonable, jsonable_number
+from attncli.errors import AttnWarning
+from attncli.operations import Pass
 from attncli.views.labels import safe
+from attncli.views.numbers import format_error
 from attncli.views.tensors import draw_tensor
 
+if TYPE_CHECKING:
+    from attncli.reports import Agreement
 
-def pose(
-    file: str | None,
-    parts: Mapping[str, str],
-    layer: str | None,
-    sizes: Mapping[str, int],
-    seed: int,
-    dtype: str | None,
-    reading: Reading,
-) -> Problem:
+
+def pose(request: Request, screen: Screen) -> Problem:
     """Draw the inputs at random, or read them where files are given."""
-    if file is None and not parts:
-        return random_problem(layer, sizes, seed, dtype, reading)
+    if request.is_random:
+        with screen.timed("drawing"):
+            return random_problem(request)
     from attncli.cli.problem_files import read_problem  # random tensors need no reader
 
-    return read_problem(file, parts, layer, sizes, seed, dtype, reading)
+    with screen.timed("reading"):
+        problem = read_problem(request)
+    if problem.unused:
+        screen.detail(f"not used: {', '.join(problem.unused)}")
+    return problem
+
+
+def warn_of_idle_seed(problem: Problem, *, drawn: bool) -> None:
+    """Say that a seed was given for nothing, where nothing was drawn."""
+    if problem.request.seed is not None and not drawn:
+        message = f"--seed has no effect: nothing is random in {problem.origin}"
+        warnings.warn(message, AttnWarning, stacklevel=2)
+
+
+def describe_engine(problem: Problem, done: Pass, screen: Screen) -> None:
+    """Say who computed, if asked for, and that weights were not kept."""
+    screen.detail(f"engine: {done.engine}, threads: {problem.request.execution.threads}")
+    if done.engine == "tiled" and problem.request.execution.engine == "auto":
+        screen.note(problem.describe_lost_weights())
 
 
 def publish(
     command: str,
     problem: Problem,
-    tensors: Mapping[str, Array],
+    done: Pass,
     screen: Screen,
     output: Output,
     *,
-    shown: Iterable[str] | None = None,
-    main: str | None = None,
+    more: Mapping[str, Array] | None = None,
     full: bool = False,
 ) -> None:
     """Write the run file, and show the tensors or print them as JSON.
@@ -50,25 +69,29 @@ def publish(
     command : str
         The command that ran.
     problem : Problem
-    tensors : mapping of str to ndarray
-        All there are, by name.
+    done : Pass
+        The forward that was run.
     screen : Screen
     output : Output
-    shown : iterable of str, optional
-        The tensors to show as tables; default: all.
-    main : str, optional
-        The tensor that goes into a file that holds but one; without it such a file is refused.
+    more : mapping of str to ndarray, optional
+        What came beside; then this alone is shown, and a file that holds but one tensor refused.
     full : bool, default False
         Show every number.
     """
+    results = done.results
+    given = {} if problem.dout is None else {"dout": problem.dout}
+    tensors = {**problem.inputs, **problem.masks, **given, **results, **(more or {})}
+    main = done.operation.result if more is None else None
     output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
     if output.is_stdout:
         return
+    agreements = _agreements(problem, results)
     if screen.as_json:
-        screen.show_json(_as_json(command, problem, tensors))
+        screen.show_json(_as_json(command, problem, tensors, agreements, done.engine))
         return
     screen.show(
-        _headline(command, problem, tensors, screen),
+        _headline(command, problem, screen),
+        *(_agreement(agreement, screen) for agreement in agreements),
         "",
         *(
             draw_tensor(
@@ -80,21 +103,45 @@ def publish(
                 precision=screen.precision,
                 full=full,
             )
-            for name in (tensors if shown is None else shown)
+            for name in (tensors if more is None else more)
         ),
     )
 
 
-def _headline(command: str, problem: Problem, tensors: Mapping[str, Array], screen: Screen) -> Text:
-    sizes = " ".join(f"{axis}={size}" for axis, size in problem.sizes.items())
-    origin = safe(problem.origin, screen.look)
-    if command == "backward" and problem.dout is None and not problem.is_random:
-        origin += f"; dout random, seed {problem.seed}"
+def _agreements(problem: Problem, results: Mapping[str, Array]) -> tuple[Agreement, ...]:
+    """Hold our results against those that the file brings along, which most do not."""
+    if not problem.claimed:
+        return ()
+    from attncli.cli.claims import compare_claims
+
+    return compare_claims(problem.claimed, results)
+
+
+def _headline(command: str, problem: Problem, screen: Screen) -> Text:
+    parts = [safe(problem.origin, screen.look)]
+    if command == "backward" and problem.dout is None and not problem.request.is_random:
+        parts.append(f"dout random, seed {problem.seed}")
+    parts.append(" ".join(f"{axis}={size}" for axis, size in problem.sizes.items()))
+    parts += [f"{name} {value}" for name, value in problem.semantics.given().items()]
     text = Text(f"{problem.operation.name} {command}", "bold")
-    return text.append(f"{screen.look.dot}{origin}{screen.look.dot}{sizes}", "not bold")
+    return text.append("".join(screen.look.dot + part for part in parts), "not bold")
 
 
-def _as_json(command: str, problem: Problem, tensors: Mapping[str, Array]) -> dict[str, Any]:
+def _agreement(agreement: Agreement, screen: Screen) -> Text:
+    """Say how far our result is from the one that the file brings along."""
+    name, error = safe(agreement.name, screen.look), format_error(agreement.largest_difference)
+    if agreement.agrees:
+        return Text(f"agrees with {name} in the file to {error}", "green")
+    return Text(f"DIFFERS from {name} in the file by up to {error}", "bold red")
+
+
+def _as_json(
+    command: str,
+    problem: Problem,
+    tensors: Mapping[str, Array],
+    agreements: Sequence[Agreement],
+    engine: str,
+) -> dict[str, Any]:
     described = {}
     for name, array in tensors.items():
         axes = problem.operation.axes(name, array.ndim)
@@ -105,6 +152,20 @@ def _as_json(command: str, problem: Problem, tensors: Mapping[str, Array]) -> di
             "data": jsonable(np.asarray(array)),
         }
     tokens = {name: texts.tolist() for name, texts in problem.tokens.items()}
-    return {**problem.options(command), "sizes": problem.sizes, "tensors": described} | (
-        {"tokens": tokens} if tokens else {}
-    )
+    result = {
+        **problem.options(command),
+        "engine": engine,
+        "sizes": problem.sizes,
+        "tensors": described,
+    }
+    if tokens:
+        result["tokens"] = tokens
+    if agreements:
+        result["agreement"] = {
+            one.name: {
+                "agrees": one.agrees,
+                "largest_difference": jsonable_number(one.largest_difference),
+            }
+            for one in agreements
+        }
+    return result

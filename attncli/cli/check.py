@@ -9,10 +9,8 @@ from attncli.cli.targets import parse_inputs
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
-    from attncli.checking.claims import Claims
     from attncli.cli.screen import Screen
-
-_AS = (*options.LAYERS, "query-key-value")
+    from attncli.operations import Semantics
 
 
 @options.command(
@@ -21,18 +19,18 @@ _AS = (*options.LAYERS, "query-key-value")
     example="""\
 attn check my_layer.py
 attn check my_layer.py:TimeAttention
-attn check my_layer.py:attend --as query-key-value --causal --scale 1
+attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
 attn check --convention dumped.npz""",
 )
 @click.argument("target", required=False)
 @options.option(
     "--as",
     "layer",
-    type=click.Choice(_AS),
+    type=click.Choice(options.LAYERS),
     group="What is computed",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
-@options.claim_options
+@options.semantics_options
 @options.option(
     "--input",
     "shapes",
@@ -56,7 +54,7 @@ def check(
     ctx: click.Context,
     target: str | None,
     layer: str | None,
-    claims: "Claims",
+    semantics: "Semantics",
     shapes: dict[str, tuple[int, ...]],
     convention: str | None,
     rename: dict[str, str],
@@ -74,8 +72,8 @@ def check(
     if convention is not None:
         from attncli.cli.convention import show_convention
 
-        ctx.exit(0 if show_convention(convention, rename, claims, screen) else 1)
+        ctx.exit(0 if show_convention(convention, rename, semantics, screen) else 1)
     assert target is not None
     from attncli.cli.own_check import check_targets
 
-    ctx.exit(0 if check_targets(target, layer, claims, shapes, screen) else 1)
+    ctx.exit(0 if check_targets(target, layer, semantics, shapes, screen) else 1)

@@ -7,9 +7,9 @@ import click
 from attncli.cli import options
 
 if TYPE_CHECKING:
-    from attncli.checking.claims import Claims
     from attncli.cli.screen import Screen
     from attncli.files.reading import Reading
+    from attncli.operations import Semantics
 
 
 @options.command(
@@ -57,7 +57,7 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     help="Instead of tolerances: A may be twice as far from the exact result, computed from the "
     "tensors in this file, as a straightforward evaluation in A's own dtype is.",
 )
-@options.claim_options
+@options.semantics_options
 @options.reading_options
 @options.screen_options
 @click.pass_context
@@ -72,7 +72,7 @@ def compare(
     atol: float | None,
     equal_nan: bool,
     inputs: str | None,
-    claims: "Claims",
+    semantics: "Semantics",
     reading: "Reading",
     screen: "Screen",
 ) -> None:
@@ -88,7 +88,16 @@ def compare(
 
     selected = Selected.parse(only, ignore, names)
     report = compare_files(
-        a, b, selected, inputs, claims, reading, screen, rtol=rtol, atol=atol, equal_nan=equal_nan
+        a,
+        b,
+        selected,
+        inputs,
+        semantics,
+        reading,
+        screen,
+        rtol=rtol,
+        atol=atol,
+        equal_nan=equal_nan,
     )
     if screen.as_json:
         screen.show_json(headed("compare", report, a=a, b=b))

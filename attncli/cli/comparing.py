@@ -1,17 +1,13 @@
 """Comparing two files: which tensors go together, and walking through large ones."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-import click
-
 from attncli.arrays import Array
 from attncli.checking.budget import budget
-from attncli.checking.claims import Claims
+from attncli.checking.claims import described
 from attncli.checking.compare import compare_tensors
 from attncli.cli.screen import Screen
 from attncli.errors import DataError, DtypeError, ParameterError
@@ -19,11 +15,11 @@ from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
+from attncli.operations import Semantics
 from attncli.reports import CompareReport
 
 # Pages that were read are given back every so many elements.
 _RELEASED_AFTER = 1 << 22
-_BAR_FROM = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def compare_files(
     b: str,
     selected: Selected,
     inputs: str | None,
-    claims: Claims,
+    claims: Semantics,
     reading: Reading,
     screen: Screen,
     **tolerances: Any,
@@ -79,8 +75,8 @@ def compare_files(
     AttnError
         If a file cannot be read, or there is nothing to compare.
     """
-    if inputs is None and claims != Claims():
-        raise ParameterError(f"{claims.described()}: has a meaning with --budget only")
+    if inputs is None and claims != Semantics():
+        raise ParameterError(f"{described(claims)}: has a meaning with --budget only")
     # NaN and Inf are what one may be looking for.
     reading = replace(reading, allow_nonfinite=True)
     files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
@@ -89,7 +85,14 @@ def compare_files(
 
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
-    with _progress(total, screen) as advance:
+    done = 0
+
+    def advance(elements: int) -> None:
+        nonlocal done
+        done += elements
+        shown(done, total)
+
+    with screen.timed("comparing"), screen.progress("comparing") as shown:
         for ours, theirs in pairs:
             left, right = files[0].load(ours), files[1].load(theirs)
             dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
@@ -210,13 +213,3 @@ def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[in
             since = 0
 
     return step
-
-
-@contextlib.contextmanager
-def _progress(total: int, screen: Screen) -> Iterator[Callable[[int], None]]:
-    """Show how far it is, on a terminal and where it takes long enough to wonder."""
-    if total < _BAR_FROM or screen.quiet or not sys.stderr.isatty():
-        yield lambda elements: None
-        return
-    with click.progressbar(length=total, label="comparing", file=sys.stderr) as bar:
-        yield bar.update

@@ -1,17 +1,15 @@
 """``attn forward``: run a layer and show its inputs, output and weights."""
 
-import warnings
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-import click
-
 from attncli.cli import options
-from attncli.errors import AttnWarning
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
+    from attncli.cli.request import Request
     from attncli.cli.screen import Screen
-    from attncli.files.reading import Reading
 
 
 @options.command(
@@ -20,46 +18,31 @@ if TYPE_CHECKING:
     example="""\
 attn forward --N 3 --T 5 --H 4
 attn forward sample_inputs/dates.npz -o run.npz
+attn forward sample_inputs/minilm_qkv.npz --causal
 attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 )
-@click.argument("file", required=False)
-@options.layer_option
-@options.dtype_option
-@options.size_options
-@options.seed_option
-@options.part_options
-@options.reading_options
+@options.calculation_options
 @options.output_options
 @options.full_option
 @options.screen_options
 def forward(
-    file: str | None,
-    layer: str | None,
-    dtype: str | None,
-    sizes: dict[str, int],
-    seed: int | None,
-    parts: dict[str, str],
-    reading: "Reading",
-    output: "Output",
+    request: Request,
+    output: Output,
     full: bool,
-    screen: "Screen",
+    screen: Screen,
 ) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 
-    FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec; hs
-    and h; …), a run file, or - for standard input. Shows the inputs, the output and the weights.
+    FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec;
+    query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
+    output and the weights; an output or weights in FILE are compared with ours.
     """
-    from attncli.cli.calculation import pose, publish
+    from attncli.cli.calculation import describe_engine, pose, publish, warn_of_idle_seed
 
-    output.check((file, *parts.values()), screen)
-    with screen.timed("reading" if file or parts else "drawing"):
-        problem = pose(file, parts, layer, sizes, seed or 0, dtype, reading)
-    if problem.unused:
-        screen.detail(f"not used: {', '.join(problem.unused)}")
-    if seed is not None and not problem.is_random:
-        message = f"--seed has no effect: nothing is random in {problem.origin}"
-        warnings.warn(message, AttnWarning, stacklevel=1)
+    output.check(request.files, screen)
+    problem = pose(request, screen)
+    warn_of_idle_seed(problem, drawn=request.is_random)
     with screen.timed("forward"):
         done = problem.forward()
-    tensors = {**problem.inputs, **problem.masks, **done.results}
-    publish("forward", problem, tensors, screen, output, main=done.operation.result, full=full)
+    describe_engine(problem, done, screen)
+    publish("forward", problem, done, screen, output, full=full)

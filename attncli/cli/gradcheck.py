@@ -1,5 +1,7 @@
 """``attn gradcheck``: prove the gradients of the layers."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,7 +74,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @options.size_options
 @options.seed_option
-@options.screen_options
+@options.report_options
 @click.pass_context
 def gradcheck(
     ctx: click.Context,
@@ -84,7 +86,7 @@ def gradcheck(
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
     seed: int | None,
-    screen: "Screen",
+    screen: Screen,
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
 
@@ -113,17 +115,27 @@ def gradcheck(
         how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
         ctx.exit(0 if check_targets(target, full, shapes, screen, how) else 1)
 
+    from math import prod
+
     from attncli.checking.gradcheck import gradcheck as check
+    from attncli.memory import require
     from attncli.operations import OPERATIONS
+    from attncli.tensors import describe_shape
     from attncli.views.gradcheck import draw_gradcheck
 
-    with screen.timed("checking"):
+    for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H")):
+        shape = tuple(full[axis] for axis in axes)
+        # The largest there is, held by every engine's forward and in complex numbers.
+        what = f"a tensor {describe_shape(shape, axes)}"
+        require(100 * prod(shape), what, None, hint="a gradient is checked as well on small sizes")
+    with screen.timed("checking"), screen.progress("checking") as progress:
         report = check(
             [OPERATIONS[layer]] if layer else None,
             sizes=full,
             method="complex" if method == "auto" else method,
             tolerance=tol,
             seed=seed or 0,
+            progress=progress,
         )
     if screen.as_json:
         screen.show_json(_as_json(report, full))
@@ -134,7 +146,7 @@ def gradcheck(
         ctx.exit(1)
 
 
-def _as_json(report: "GradcheckReport", sizes: dict[str, int]) -> dict[str, Any]:
+def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
     from attncli import __version__
     from attncli.cli.screen import jsonable_number
 
@@ -149,6 +161,7 @@ def _as_json(report: "GradcheckReport", sizes: dict[str, int]) -> dict[str, Any]
         "checks": [
             {
                 "layer": check.layer,
+                "engine": check.engine,
                 "input": check.input,
                 "elements": check.elements,
                 "absolute_error": jsonable_number(check.absolute_error),

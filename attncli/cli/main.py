@@ -4,6 +4,8 @@ Nothing here or at the top of a command's module imports NumPy or rich: help and
 answer at once.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import signal
@@ -15,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from attncli import __version__
-from attncli.cli.streams import prepare_streams, silence_stdout
+from attncli.cli.streams import prepare_streams, say, silence_stdout
 from attncli.errors import AttnError, AttnWarning
 
 COMMANDS = {
@@ -72,7 +74,8 @@ _HELP = """Attention you can run, prove, look at and measure.
 """
 
 _EPILOG = """\b
-Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C.
+Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C;
+70 a bug of ours.
 Every command has its own help: attn forward --help
 """
 
@@ -112,30 +115,35 @@ def _run(arguments: list[str]) -> int:
     try:
         code = attn.main(arguments, prog_name="attn", standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        for line in (error.ctx.get_help() if error.ctx is not None else "").splitlines():
+            say(line)
+        return USAGE_OR_INPUT
     except click.ClickException as error:
         return _report_usage(error)
     except AttnError as error:
         _report(str(error), error.hint)
         return USAGE_OR_INPUT
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return INTERRUPTED
-    except SystemExit:
-        # click's own answer to a closed pipe is 1, which here says that a check failed.
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+    except SystemExit as stop:
+        # Nothing here exits with 1 but click itself, when whoever read the output has seen enough.
+        if stop.code == 1:
+            silence_stdout()
             return 0
         raise
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:
         silence_stdout()
         return 0
     except MemoryError:
-        _report("not enough memory", "--max-memory sets a limit that is checked beforehand")
+        _report("not enough memory", "smaller sizes need less")
         return USAGE_OR_INPUT
     except OSError as error:
-        if error.filename is not None or error.errno is None:
+        if sys.stdout.closed or error.filename is not None or error.errno is None:
             return _report_bug()
-        _report(f"standard output: cannot be written: {os.strerror(error.errno).lower()}", None)
         silence_stdout()
+        _report(f"standard output: cannot be written: {os.strerror(error.errno).lower()}", None)
         return USAGE_OR_INPUT
     except Exception:
         return _report_bug()
@@ -156,9 +164,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, AttnWarning):
-        _say("warning: ", "yellow", str(message))
+        say(str(message), "warning: ", "yellow")
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+        say(warnings.formatwarning(message, category, filename, lineno, line).strip())
 
 
 def _report_usage(error: click.ClickException) -> int:
@@ -170,15 +178,9 @@ def _report_usage(error: click.ClickException) -> int:
 
 
 def _report(message: str, hint: str | None) -> None:
-    _say("error: ", "red", message)
+    say(message, "error: ", "red")
     for line in (hint or "").splitlines():
-        _say("hint:  ", "cyan", line)
-
-
-def _say(label: str, color: str, text: str) -> None:
-    # click takes colours out again where standard error is no terminal.
-    allowed = False if os.environ.get("NO_COLOR") else None
-    click.echo(click.style(label, fg=color) + _one_line(text), err=True, color=allowed)
+        say(line, "hint:  ", "cyan")
 
 
 def _report_bug() -> int:
@@ -187,8 +189,3 @@ def _report_bug() -> int:
     traceback.print_exc()
     _report(f"this is a bug in attn {__version__}, not in what you did", None)
     return BUG
-
-
-def _one_line(text: str) -> str:
-    """Text in which names from files can do no harm: control characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,6 +1,9 @@
 """The options that commands share: each means the same everywhere and is defined here once."""
 
+from __future__ import annotations
+
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
@@ -9,18 +12,40 @@ import click
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
-    from attncli.checking.claims import Claims
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
     from attncli.files.reading import Reading
+    from attncli.operations.semantics import Execution, Semantics
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LAYERS = ("softmax", "weight-sum", "attention-weight", "attention", "time-attention")
+LAYERS = (
+    "softmax",
+    "weight-sum",
+    "attention-weight",
+    "attention",
+    "time-attention",
+    "scaled-dot-product",
+)
+ENGINES = ("auto", "direct", "tiled", "reference")
 DTYPES = ("float16", "float32", "float64")
 
 # The tensors that can come from a file of their own, and the options they are named by.
-PARTS = ("hs_enc", "hs_dec", "hs", "h", "a", "scores", "dout", "mask", "enc_mask", "dec_mask")
+PARTS = {
+    "hs_enc": "Encoder states (N, T_enc, H); .npy files are mapped into memory.",
+    "hs_dec": "Decoder states (N, T_dec, H).",
+    "query": "Queries (N, T_dec, H) or (N, heads, T_dec, H).",
+    "key": "Keys (N, T_enc, H) or (N, heads, T_enc, H).",
+    "value": "Values (N, T_enc, H_v) or (N, heads, T_enc, H_v).",
+    "hs": "Encoder states (N, T_enc, H), for one decoder step.",
+    "h": "One decoder state (N, H).",
+    "a": "Weights (N, T_enc), for weight-sum.",
+    "scores": "Scores (…, T_enc), for softmax.",
+    "dout": "Gradient of the loss with respect to the result.",
+    "mask": "Mask (N, T_dec, T_enc): True = takes part; floating = added to the scores.",
+    "enc_mask": "Mask (N, T_enc) of the encoder steps that take part.",
+    "dec_mask": "Mask (N, T_dec) of the decoder steps that take part.",
+}
 
 
 class GroupedOption(click.Option):
@@ -210,7 +235,116 @@ layer_option = option(
 )
 
 
-def _reading(*, as_dtype: str | None, **values: Any) -> "Reading":
+def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Semantics:
+    from attncli.operations.semantics import Semantics
+
+    if causal_align is not None and not causal:
+        raise ParameterError("--causal-align has no meaning without --causal")
+    side = (causal_align or "upper-left").replace("-", "_") if causal else None
+    return Semantics(causal=side, **values)
+
+
+semantics_options = _bundle(
+    "semantics",
+    _semantics,
+    [
+        option(
+            "--scale",
+            type=float,
+            group="Semantics",
+            help="Factor of the scores.  [default: 1; 1/√H for scaled-dot-product]",
+        ),
+        option("--causal", is_flag=True, group="Semantics", help="Queries see no later keys."),
+        option(
+            "--causal-align",
+            type=click.Choice(["upper-left", "lower-right"]),
+            group="Semantics",
+            help="upper-left: query t sees keys up to t; lower-right: the last sees all.  "
+            "[default: upper-left]",
+        ),
+        option(
+            "--window",
+            type=click.IntRange(min=0),
+            metavar="STEPS",
+            group="Semantics",
+            help="Queries see only keys so many steps before and, unless causal, after.",
+        ),
+        option(
+            "--softcap",
+            type=click.FloatRange(min=0, min_open=True),
+            group="Semantics",
+            help="Bound the scores smoothly to ± this.",
+        ),
+    ],
+)
+
+heads_options = _bundle(
+    "heads",
+    _given,
+    [
+        option(
+            "--heads",
+            type=_COUNT,
+            group="Semantics",
+            help="Heads of query; splits the last axis of inputs (N, T, heads · H).",
+        ),
+        option(
+            "--kv-heads",
+            type=_COUNT,
+            group="Semantics",
+            help="Heads of key and value, each serving a group of query heads.  [default: as many]",
+        ),
+    ],
+)
+
+
+def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Execution:
+    from attncli.operations.semantics import Execution
+
+    if weights is not None and engine != "reference":
+        wanted = "direct" if weights else "tiled"
+        if engine not in ("auto", wanted):
+            option = "--weights" if weights else "--no-weights"
+            raise ParameterError(f"--engine {engine} and {option} contradict each other")
+        engine = wanted
+    return Execution(cast(Any, engine), threads or _cores(), keep_weights=weights)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+execution_options = _bundle(
+    "execution",
+    _execution,
+    [
+        option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default="auto",
+            show_default=True,
+            group="Calculation",
+            help="direct keeps the weights, tiled needs memory linear in T, auto goes by size; "
+            "reference is the book's loop.",
+        ),
+        option(
+            "--threads",
+            type=_COUNT,
+            group="Calculation",
+            help="Threads to compute with.  [default: one a core]",
+        ),
+        option(
+            "--weights/--no-weights",
+            default=None,
+            group="Calculation",
+            help="Keep the weights, or never have them.  [default: kept up to 64 MB]",
+        ),
+    ],
+)
+
+
+def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
     from attncli.files.reading import Reading
 
     return Reading(as_bfloat16=as_dtype is not None, **values)
@@ -254,50 +388,6 @@ reading_options = _bundle(
 )
 
 
-def _claims(*, causal: bool, causal_align: str | None, **values: Any) -> "Claims":
-    from attncli.checking.claims import Claims
-
-    if causal_align is not None and not causal:
-        raise ParameterError("--causal-align has no meaning without --causal")
-    order = (causal_align or "upper-left").replace("-", "_") if causal else None
-    return Claims(causal=order, **values)
-
-
-claim_options = _bundle(
-    "claims",
-    _claims,
-    [
-        option(
-            "--scale",
-            type=float,
-            group="What is computed",
-            help="Factor of the scores.  [default: 1 for the book's layers, else 1/√H]",
-        ),
-        option(
-            "--causal", is_flag=True, group="What is computed", help="Queries see no later keys."
-        ),
-        option(
-            "--causal-align",
-            type=click.Choice(["upper-left", "lower-right"]),
-            group="What is computed",
-            help="Where the causal diagonal begins or ends.  [default: upper-left]",
-        ),
-        option(
-            "--softcap",
-            type=click.FloatRange(min=0, min_open=True),
-            group="What is computed",
-            help="Scores are bent to stay within ± this.",
-        ),
-        option(
-            "--window",
-            type=click.IntRange(min=0),
-            group="What is computed",
-            help="Queries see keys at most so many steps away.",
-        ),
-    ],
-)
-
-
 def _parts(**paths: str | None) -> dict[str, str]:
     return {key.removeprefix("part_"): path for key, path in paths.items() if path is not None}
 
@@ -313,27 +403,12 @@ part_options = _bundle(
             group="One tensor from a file of its own",
             help=text,
         )
-        for name, text in zip(
-            PARTS,
-            (
-                "Encoder states (N, T_enc, H); .npy files are mapped into memory.",
-                "Decoder states (N, T_dec, H).",
-                "Encoder states (N, T_enc, H), for one decoder step.",
-                "One decoder state (N, H).",
-                "Weights (N, T_enc), for weight-sum.",
-                "Scores (…, T_enc), for softmax.",
-                "Gradient of the loss with respect to the result.",
-                "Mask (N, T_dec, T_enc): True = takes part; floating = added to the scores.",
-                "Mask (N, T_enc) of the encoder steps that take part.",
-                "Mask (N, T_dec) of the decoder steps that take part.",
-            ),
-            strict=True,
-        )
+        for name, text in PARTS.items()
     ],
 )
 
 
-def _output(output: str | None, force: bool) -> "Output":
+def _output(output: str | None, force: bool) -> Output:
     from attncli.cli.output import Output
 
     if force and output is None:
@@ -357,36 +432,79 @@ output_options = _bundle(
 )
 
 
-def _screen(**values: Any) -> "Screen":
+def _screen(**values: Any) -> Screen:
+    from attncli.cli import streams
     from attncli.cli.screen import Screen
 
+    streams.color_forbidden = values["color"] == "never"
+    if values["quiet"] and values["verbose"]:
+        raise ParameterError("--quiet and --verbose contradict each other")
     return Screen(**values)
 
+
+json_option = option(
+    "--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."
+)
+precision_option = option(
+    "--precision",
+    type=click.IntRange(0, 17),
+    group="Output",
+    help="Digits behind the point.  [default: short on a terminal, all when piped]",
+)
+color_option = option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    group="Output",
+    help="auto: on a terminal, unless NO_COLOR is set.",
+)
+quiet_option = option(
+    "-q", "--quiet", is_flag=True, group="Output", help="Print no tables and no notes."
+)
+verbose_option = option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr.")
 
 screen_options = _bundle(
     "screen",
     _screen,
-    [
-        option("--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."),
-        option(
-            "--precision",
-            type=click.IntRange(0, 17),
-            group="Output",
-            help="Digits behind the point.  [default: short on a terminal, all when piped]",
-        ),
-        option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-            group="Output",
-            help="auto: on a terminal, unless NO_COLOR is set.",
-        ),
-        option("-q", "--quiet", is_flag=True, group="Output", help="Print no tables, only errors."),
-        option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr."),
-    ],
+    [json_option, precision_option, color_option, quiet_option, verbose_option],
+)
+
+# For what has numbers of one sort, whose digits say all there is.
+report_options = _bundle(
+    "screen", _screen, [json_option, color_option, quiet_option, verbose_option]
 )
 
 full_option = option(
     "--full", is_flag=True, group="Output", help="Show every number, however many there are."
 )
+
+
+def calculation_options(function: F) -> F:
+    """Add all that says what to compute, and on what; the command gets one ``request``."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        from attncli.cli.request import Request
+
+        fields = Request.__dataclass_fields__
+        own = {name: values.pop(name) for name in fields}
+        return function(request=Request(**own), **values)
+
+    decorated: Any = command
+    for one in reversed(
+        (
+            click.argument("file", required=False),
+            layer_option,
+            dtype_option,
+            execution_options,
+            semantics_options,
+            heads_options,
+            size_options,
+            seed_option,
+            part_options,
+            reading_options,
+        )
+    ):
+        decorated = one(decorated)
+    return cast(F, decorated)

@@ -1,5 +1,7 @@
 """The file that ``-o`` names: checked before any work, written at the end."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ class Output:
         """Whether the file takes the place of the tables on standard output."""
         return self.path == "-"
 
-    def check(self, inputs: Iterable[str | None], screen: Screen) -> None:
+    def check(self, inputs: Iterable[str], screen: Screen) -> None:
         """Say before any work whether the output could be written.
 
         Raises
@@ -49,8 +51,7 @@ class Output:
             return
         from attncli.files.formats import check_target
 
-        files = tuple(name for name in inputs if name is not None and name != "-")
-        check_target(self.path, force=self.force, inputs=files)
+        check_target(self.path, force=self.force, inputs=tuple(inputs))
 
     def write(
         self,
@@ -85,7 +86,6 @@ class Output:
         arrays = run_arrays(options, tensors, tokens)
         if self.is_stdout:
             save_to_stream(sys.stdout.buffer, arrays)
-            sys.stdout.buffer.flush()
             return
         what = "the run"
         if self.path.lower().endswith(".npy"):

@@ -1,19 +1,19 @@
 """``attn check TARGET``: each of somebody's layers, one after the other."""
 
 from attncli.checking.check import check
-from attncli.checking.claims import Claims
 from attncli.checking.loading import load_targets
 from attncli.cli.report_json import report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback
 from attncli.errors import TargetError
+from attncli.operations import Semantics
 from attncli.views.check import draw_check
 
 
 def check_targets(
     text: str,
     layer: str | None,
-    claims: Claims,
+    claims: Semantics,
     shapes: dict[str, tuple[int, ...]],
     screen: Screen,
 ) -> bool:

@@ -1,5 +1,9 @@
 """What `forward` and `backward` are to compute: an operation and its tensors, drawn or read."""
 
+from __future__ import annotations
+
+import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -7,14 +11,17 @@ from typing import Any
 
 from attncli import __version__
 from attncli.arrays import Array, Tokens
-from attncli.files.reading import Reading
-from attncli.memory import require
-from attncli.operations import OPERATIONS, Operation, Pass
-from attncli.tensors import describe_shape, random_tensor
+from attncli.cli.request import Request
+from attncli.errors import AttnWarning, ParameterError
+from attncli.memory import readable, require
+from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
+from attncli.tensors import default_axes, describe_shape, random_tensor
+
+DEFAULT_LAYER = "time-attention"
+TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
 
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
-_SIZE_ORDER = ("N", "heads", "T_dec", "T_enc", "H")
-TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
+_SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
 
 
 @dataclass(frozen=True)
@@ -23,37 +30,60 @@ class Problem:
 
     Attributes
     ----------
+    request : Request
+        What was asked for.
     operation : Operation
     inputs : dict of str to ndarray
         One for each of the operation's inputs.
+    origin : str
+        Where the tensors come from.
+    semantics : Semantics
+        The options that change the result: those asked for, else those of the run that is read.
     masks : dict of str to ndarray
         mask, enc_mask and dec_mask, as far as there are any.
     dout : ndarray or None
         The incoming gradient, where a file has one.
     tokens : dict of str to ndarray of str
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
-    origin : str
-        Where the tensors come from.
-    is_random : bool
-        Whether the inputs were drawn.
-    seed : int
-        Of everything random.
-    reading : Reading
-        How files are read, and how much memory there is.
+    claimed : dict of str to ndarray
+        Results that somebody else put into the file, to compare ours with.
     unused : tuple of str
         What the file holds beside.
+    stored_seed : int
+        The seed of the run that is read.
     """
 
+    request: Request
     operation: Operation
     inputs: dict[str, Array]
-    masks: dict[str, Array]
-    dout: Array | None
-    tokens: dict[str, Tokens]
     origin: str
-    is_random: bool
-    seed: int
-    reading: Reading = field(default_factory=Reading)
+    semantics: Semantics
+    masks: dict[str, Array] = field(default_factory=dict)
+    dout: Array | None = None
+    tokens: dict[str, Tokens] = field(default_factory=dict)
+    claimed: dict[str, Array] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    stored_seed: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random: the one asked for, else the run's."""
+        return self.stored_seed if self.request.seed is None else self.request.seed
+
+    def item(self, n: int) -> Problem:
+        """Return the problem of one item of the batch alone."""
+        N = self.sizes["N"]
+
+        def cut(name: str, x: Array) -> Array:
+            # A mask may have no batch axis, or one that stands for all.
+            batched = name != "mask" or (x.ndim == 3 and len(x) == N)
+            return x[n : n + 1] if batched else x
+
+        return dataclasses.replace(
+            self,
+            inputs={name: cut(name, x) for name, x in self.inputs.items()},
+            masks={name: cut(name, x) for name, x in self.masks.items()},
+        )
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -67,15 +97,15 @@ class Problem:
         return {TOKEN_AXES[name]: texts for name, texts in self.tokens.items()}
 
     def forward(self) -> Pass:
-        """Run forward, after making sure that the results fit into memory."""
-        sizes = self.sizes
-        if {"N", "T_dec", "T_enc"} <= set(sizes):
-            shape = (sizes["N"], sizes["T_dec"], sizes["T_enc"])
-            itemsize = max(array.dtype.itemsize for array in self.inputs.values())
-            # They are kept by the layers, once more as the result, and in between once more.
-            require(3 * prod(shape) * itemsize, f"weights {shape}", self.reading.max_memory)
-        mask = self.operation.mask({**self.inputs, **self.masks})
-        return self.operation.forward(self.inputs, mask, padding=self.masks.get("dec_mask"))
+        """Run forward, after making sure that what it needs fits into memory."""
+        self._require_memory()
+        return self.operation.forward(
+            self.inputs,
+            self.operation.mask({**self.inputs, **self.masks}),
+            padding=self.masks.get("dec_mask"),
+            semantics=self.semantics,
+            execution=self.request.execution,
+        )
 
     def gradient_in(self, forward: Pass) -> Array:
         """Return dout: the file's, or a random one of the shape of the result."""
@@ -84,20 +114,70 @@ class Problem:
             return self.dout
         return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
 
+    def describe_lost_weights(self) -> str:
+        """Say that the weights were too many to be kept."""
+        shape = self.operation.weights_shape(self.inputs)
+        itemsize = max(x.dtype.itemsize for x in self.inputs.values())
+        size = readable(prod(shape) * itemsize)
+        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""
+        heads = {}
+        if isinstance(self.operation, ScaledDotProduct):
+            heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
         return {
             "attn": __version__,
             "command": command,
             "layer": self.operation.name,
             "seed": self.seed,
-            "source": self.origin,
+            "source": self.origin.encode("utf-8", "backslashreplace").decode(),
+            **{name: value for name, value in heads.items() if value is not None},
+            **self.semantics.given(),
         }
 
+    def _require_memory(self) -> None:
+        shape = self.operation.weights_shape(self.inputs)
+        execution, limit = self.request.execution, self.request.reading.max_memory
+        nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
+        what = f"weights {describe_shape(shape)}"
+        if execution.engine == "reference" or not hasattr(self.operation, "to_core"):
+            # Every step keeps its own, they are gathered, and in between there are copies; under a
+            # mask every step also has two copies of what it may see.
+            copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
+            require(copies * nbytes, what, limit)
+        elif execution.engine == "direct":
+            require(nbytes, what, limit, hint="--no-weights computes without ever having them")
+        elif execution.engine == "auto" and self.request.is_random:
+            # What is drawn can be drawn smaller; so many scores would take days.
+            hint = "--no-weights computes without ever having them, at length"
+            require(nbytes, what, limit, hint=hint)
 
-def random_problem(
-    layer: str | None, sizes: Mapping[str, int], seed: int, dtype: str | None, reading: Reading
-) -> Problem:
+
+def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
+    """Return the operation that reads its inputs as (N, T, heads · H), if heads are given.
+
+    Raises
+    ------
+    ParameterError
+        If the operation has no heads, or their numbers do not fit each other.
+    """
+    if not heads:
+        return operation
+    if not isinstance(operation, ScaledDotProduct):
+        raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
+    if "heads" not in heads:
+        raise ParameterError("--kv-heads has no meaning without --heads")
+    query, shared = heads["heads"], heads.get("kv_heads", heads["heads"])
+    if query % shared:
+        raise ParameterError(
+            f"--heads {query} and --kv-heads {shared}: expected a divisor, so that every key head "
+            "serves as many query heads"
+        )
+    return dataclasses.replace(operation, heads=query, kv_heads=shared)
+
+
+def random_problem(request: Request) -> Problem:
     """Draw the inputs of an operation at random.
 
     Raises
@@ -105,21 +185,35 @@ def random_problem(
     MemoryLimitError
         If they do not fit.
     """
-    operation = OPERATIONS[layer or "time-attention"]
-    given = {**_DEFAULT_SIZES, **sizes}
+    operation = with_heads(OPERATIONS[request.layer or DEFAULT_LAYER], request.heads)
+    given = {**_DEFAULT_SIZES, **request.sizes}
     full = {
         "N": given["N"],
         "T_dec": given["T"],
         "T_enc": given.get("T_enc", given["T"]),
         "H": given["H"],
+        "H_v": given["H"],
     }
+    for size in request.sizes:
+        if not _decides(size, operation):
+            option = f"--{size.replace('_', '-')}"
+            message = f"{option} has no effect: {operation.name} has no such size"
+            warnings.warn(message, AttnWarning, stacklevel=2)
     shapes = operation.shapes(full)
     for name, shape in shapes.items():
         axes = operation.axes(name, len(shape))
         what = f"random {name} {describe_shape(shape, axes)}"
-        require(8 * prod(shape), what, reading.max_memory, hint="smaller --N, --T or --H")
+        limit = request.reading.max_memory
+        require(8 * prod(shape), what, limit, hint="smaller --N, --T or --H")
+    seed = request.seed or 0
     inputs = {
-        name: random_tensor(name, shape, seed=seed, dtype=dtype or "float64")
+        name: random_tensor(name, shape, seed=seed, dtype=request.dtype or "float64")
         for name, shape in shapes.items()
     }
-    return Problem(operation, inputs, {}, None, {}, f"random, seed {seed}", True, seed, reading)
+    return Problem(request, operation, inputs, f"random, seed {seed}", request.semantics)
+
+
+def _decides(size: str, operation: Operation) -> bool:
+    """Whether a size option has a say in the shapes of an operation's inputs."""
+    axes = {axis for name in operation.inputs for axis in default_axes(name)}
+    return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

@@ -1,11 +1,13 @@
 """Standard output and standard error: results as rich renderables or JSON, and notes."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +17,8 @@ import numpy as np
 from rich.console import Console, RenderableType
 
 from attncli.arrays import Array
-from attncli.cli.streams import silence_stdout
+from attncli.cli.streams import say, silence_stdout
+from attncli.errors import FileError
 from attncli.views.look import Look
 
 
@@ -27,20 +30,20 @@ class Screen:
     ----------
     as_json : bool
         The result is one JSON object.
-    precision : int or None
-        Digits behind the point; None leaves it to the view.
     color : {"auto", "always", "never"}
     quiet : bool
-        No tables.
+        No tables and no notes.
     verbose : bool
         More notes.
+    precision : int or None
+        Digits behind the point; None leaves it to the view.
     """
 
     as_json: bool
-    precision: int | None
     color: str
     quiet: bool
     verbose: bool
+    precision: int | None = None
 
     @cached_property
     def look(self) -> Look:
@@ -90,20 +93,34 @@ class Screen:
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""
-        if not self.quiet:
-            import json
+        import json
 
-            _print(json.dumps(value, allow_nan=False))
+        _print(json.dumps(value, allow_nan=False))
 
     def note(self, message: str) -> None:
         """Say something beside the result, unless quiet."""
         if not self.quiet:
-            click.echo(message, err=True)
+            say(message)
 
     def detail(self, message: str) -> None:
         """Say something that only ``-v`` asks for."""
         if self.verbose:
-            click.echo(message, err=True)
+            say(message)
+
+    @contextlib.contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far a long step is, on a terminal: call it with what is done and what there is.
+
+        Nothing appears before a second has passed.
+        """
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        bar = ProgressBar(what)
+        try:
+            yield bar.update
+        finally:
+            bar.close()
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -113,24 +130,62 @@ class Screen:
         self.detail(f"{what}: {(time.perf_counter() - start) * 1e3:.1f} ms")
 
 
+class ProgressBar:
+    """A bar on standard error, with the time left; it appears when a step turns out to be long."""
+
+    _APPEARS_AFTER = 1.0  # seconds
+
+    def __init__(self, what: str) -> None:
+        self.what, self.start = what, time.perf_counter()
+        self.bar: Any = None
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` parts are done."""
+        if self.bar is None:
+            if time.perf_counter() - self.start < self._APPEARS_AFTER:
+                return
+            self._appear(total)
+        self.bar.update(self.task, completed=done, total=total)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _appear(self, total: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(self.what, total=total)
+        self.bar.start()
+
+
 def _print(text: str) -> None:
     """Print a result; if its reader has gone, the rest of the command still runs, unheard."""
     try:
         click.echo(text, color=True)  # the text is as it should be: click would strip colours
     except BrokenPipeError:
         silence_stdout()
+    except OSError as error:
+        silence_stdout()
+        reason = (error.strerror or str(error)).lower()
+        raise FileError(f"standard output: cannot be written: {reason}") from None
 
 
 def jsonable(array: Array) -> Any:
     """Turn an array into nested lists whose numbers read back exactly.
 
-    JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity", "-Infinity".
+    JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity", "-Infinity"; so
+    are the digits of long doubles, which no reader's floats could take.
 
     Examples
     --------
     >>> jsonable(np.array([[0.1, 2.0]])), jsonable(np.array([np.nan, -np.inf]))
     ([[0.1, 2.0]], ['NaN', '-Infinity'])
     """
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.str_).tolist()
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         values = array.astype(np.float64).astype(object)
         values[np.isnan(array)] = "NaN"

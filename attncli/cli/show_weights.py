@@ -1,5 +1,7 @@
 """``attn show-weights``: look at attention weights."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 import click
@@ -41,8 +43,8 @@ def show_weights(
     layer: int | None,
     top: int | None,
     full: bool,
-    reading: "Reading",
-    screen: "Screen",
+    reading: Reading,
+    screen: Screen,
 ) -> None:
     """Show the attention weights in FILE: rows are decoder steps, columns encoder steps.
 

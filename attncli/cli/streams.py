@@ -1,17 +1,26 @@
 """The standard streams, whatever they are connected to."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import sys
 from typing import Any
 
+import click
+
+color_forbidden = False
+"""Set by ``--color never``."""
+
 
 def prepare_streams() -> None:
-    """Make standard output and error take any text, even where the shell closed them."""
-    for name in ("stdout", "stderr"):
+    """Make the streams take any text, even where the shell closed them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (stays open)
-        else:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 (stays open)
+            setattr(sys, name, stream)
+        if mode == "w":
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -20,3 +29,22 @@ def silence_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def say(text: str, label: str = "", color: str | None = None) -> None:
+    """Write a line to standard error, with a coloured label in front.
+
+    Text from files does no harm: control characters are escaped.  If nobody reads standard error,
+    nothing happens.
+    """
+    harmless = "".join(c if c.isprintable() else _escaped(c) for c in text)
+    if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        color = None
+    # click takes colours out again where standard error is no terminal.
+    line = (click.style(label, fg=color) if color else label) + harmless
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,5 +1,7 @@
 """The chosen weights of a source, on the screen and as JSON."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,29 +69,26 @@ def show_selected(
 ) -> None:
     """Draw the matrices, or a table of them where they are many."""
     look = screen.look
-    screen.show(
-        Text(safe(source.label, look), "bold").append(f"  {source.reading}", "not bold dim")
-    )
-    if not selected:
-        warnings.warn(f"{source.label}: no weights: N is 0", AttnWarning, stacklevel=1)
-        return
+    heading = Text(safe(source.label, look), "bold")
+    heading.append(f"  {source.reading}", "not bold dim")
+    for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
+        if size == 0:
+            screen.show(heading)
+            warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=1)
+            return
     if len(selected) > _MOST_PICTURES and top is None and not full:
-        statistics = []
-        for one in selected:
-            weights = _load(source, one)
-            statistics.append(HeadStatistics(_names(source, one), *head_statistics(weights)))
-        screen.show("", draw_heads(statistics, look))
-        screen.show(
-            "",
-            Text(
-                f"{len(selected)} matrices: --layer, --item, --head choose one, --full draws all",
-                "dim italic",
-            ),
-        )
+        statistics = [
+            HeadStatistics(_names(source, one), *head_statistics(_load(source, one)))
+            for one in selected
+        ]
+        more = f"{len(selected)} matrices: --layer, --item, --head choose one, --full draws all"
+        table = draw_heads(statistics, look, screen.precision)
+        screen.show(heading, "", table, "", Text(more, "dim italic"))
         return
-    screen.show("")
-    for one in selected:
-        weights = _load(source, one)
+    for number, one in enumerate(selected):
+        weights = _load(source, one)  # first: of what cannot be loaded, nothing is shown
+        if number == 0:
+            screen.show(heading, "")
         picture = _picture(source, one, weights, look)
         left_out = 0
         if not look.plain and not full and len(weights) > _MOST_ROWS:
@@ -98,7 +97,7 @@ def show_selected(
                 picture.heading, weights[:_MOST_ROWS], picture.rows[:_MOST_ROWS], picture.columns
             )
         if top is None:
-            drawn = draw_weights(picture, look, screen.precision)
+            drawn = draw_weights(picture, look, screen.precision, digits=full)
         else:
             drawn = draw_strongest(picture, top, look, screen.precision)
         screen.show(drawn)
@@ -178,6 +177,7 @@ def _oddities(weights: Array) -> Iterator[str]:
         yield f"weights are negative: the least, {least:.3g}, is at [{row}, {column}]"
     sums = weights.sum(axis=1, dtype=np.float64)
     off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
+    off[np.isnan(off)] = np.inf
     worst = int(off.argmax())
     if off[worst] > _SUM_TOLERANCE:
         count = int((off > _SUM_TOLERANCE).sum())

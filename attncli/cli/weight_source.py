@@ -1,5 +1,7 @@
 """Which attention weights a file holds, and how they were found; loaded only when looked at."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,12 +9,15 @@ import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.attention import attention_weights
-from attncli.cli.problem_files import problem_in
+from attncli.cli.problem_files import problem_in, semantics_in
 from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
+from attncli.memory import require
+from attncli.operations.masks import MASKS, combine_masks, fitting_mask
 from attncli.tensors import axes_of, describe_shape
 
+_FOUR = ("N", "heads", "T_dec", "T_enc")
 _TOKENS = {"T_dec": ("tokens_dec", "tokens"), "T_enc": ("tokens_enc", "tokens")}
 
 
@@ -61,6 +66,11 @@ class WeightSource:
     numbered: bool
     axes: tuple[str, ...]
     tokens: dict[str, Tokens]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The (N, heads, T_dec, T_enc) of the first layer."""
+        return self.layers[min(self.layers)].shape
 
 
 def find_weights(name: str, reading: Reading) -> WeightSource:
@@ -112,12 +122,16 @@ def _stored(file: TensorFile, names: dict[int, str], *, numbered: bool = False) 
                 "(N, T_dec, T_enc) or (N, heads, T_dec, T_enc)"
             )
         axes = found
+        if shape[-1] == 0:
+            raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: T_enc = 0, no keys")
         layers[number] = Layer(name, _four(shape, name), _loader(file, name))
     first = layers[min(layers)]
     shape = file.shape(first.name)
     what = first.name or "weights"
     if numbered:
-        what = f"layer{min(layers)} to layer{max(layers)}" if len(layers) > 1 else first.name
+        last = max(layers)
+        whole = len(layers) == last - min(layers) + 1 > 1
+        what = f"{first.name} to layer{last}" if whole else ", ".join(names.values())
     reading = f"{what} {describe_shape(shape, axes)}"
     return WeightSource(file.label, reading, layers, numbered, axes, _tokens(file, first.shape))
 
@@ -133,33 +147,38 @@ def _four(shape: tuple[int, ...], name: str = "") -> tuple[int, int, int, int]:
 
 
 def _loader(file: TensorFile, name: str) -> Callable[[int, int], Array]:
-    ndim = len(file.shape(name))
+    leading = max(0, len(file.shape(name)) - 2)
 
     def load(item: int, head: int) -> Array:
-        index = (item, head)[: ndim - 2] if name != "a" else (item,)
+        index = (item,) if name == "a" else (item, head)[:leading]
         return np.atleast_2d(file.numbers(name, index))
 
     return load
 
 
 def _computed_from_states(file: TensorFile) -> WeightSource:
-    weights = problem_in(file).forward().results["weights"]
-    N, T_dec, T_enc = weights.shape
-    layer = Layer("weights", (N, 1, T_dec, T_enc), lambda item, head: weights[item])
+    """Compute the weights of one item when it is looked at."""
+    problem = problem_in(file)
     axes = ("N", "T_dec", "T_enc")
-    how = f"weights {describe_shape(weights.shape, axes)} computed from hs_enc and hs_dec"
+    N, T_dec, T_enc = (problem.sizes[axis] for axis in axes)
+
+    def load(item: int, head: int) -> Array:
+        weights: Array = problem.item(item).forward().results["weights"][0]
+        return weights
+
+    layer = Layer("weights", (N, 1, T_dec, T_enc), load)
+    how = f"weights {describe_shape((N, T_dec, T_enc), axes)} computed from hs_enc and hs_dec"
     return WeightSource(file.label, how, {0: layer}, False, axes, _tokens(file, layer.shape))
 
 
 def _computed_from_queries(file: TensorFile) -> WeightSource:
-    """Compute the weights of one head when it is looked at: softmax(query · keyᵀ / √H)."""
+    """Compute the weights of one head when it is looked at: softmax(scale · query · keyᵀ)."""
     query, key = file.shape("query"), file.shape("key")
     if len(query) != len(key) or not 2 <= len(query) <= 4:
         raise ShapeError(
             f"{file.label}: query is {query}, key is {key}: expected both (T, H), (N, T, H) or "
             "(N, heads, T, H)"
         )
-    axes = (*("N", "heads")[: len(query) - 2], "T_dec", "T_enc")
     N, heads, T_dec, H = _four(query)
     N_key, key_heads, T_enc, H_key = _four(key)
     for axis, ours, theirs in (("N", N, N_key), ("H", H, H_key)):
@@ -174,42 +193,31 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             "expected a divisor, so that every key head serves as many query heads"
         )
     shape = (N, heads, T_dec, T_enc)
-    masks = _broadcast_masks(file, shape)
+    axes = axes_of("weights", len(query)) or ()
+    own = tuple(size for size, axis in zip(shape, _FOUR, strict=True) if axis in axes)
+    sizes = dict(zip(_FOUR, shape, strict=True))
+    masks = {name: file.numbers(name) for name in MASKS if name in file}
+    mask, padding = combine_masks(masks, axes, sizes), None
+    if mask is not None:
+        mask = np.broadcast_to(mask, own).reshape(shape) if len(own) < 4 else mask
+        mask = np.broadcast_to(mask, shape)
+    if "dec_mask" in masks:
+        padding = fitting_mask("dec_mask", masks, sizes)
+    semantics = semantics_in(file)
 
     def load(item: int, head: int) -> Array:
+        require(8 * T_dec * T_enc, f"weights {(T_dec, T_enc)}", file.reading.max_memory)
         part = file.numbers("query", (item, head)[: len(query) - 2])
         keys = file.numbers("key", (item, head * key_heads // heads)[: len(key) - 2])
-        mask = None
-        for one in masks:
-            more = one[item, head]
-            mask = more if mask is None else np.where(more, mask, mask.dtype.type(-np.inf))
-        return attention_weights(part, keys, mask=mask)
+        weights = attention_weights(
+            part, keys, mask=None if mask is None else mask[item, head], **semantics.given()
+        )
+        return weights if padding is None else np.where(padding[item][:, None], weights, 0)
 
-    how = f"weights {describe_shape(shape[4 - len(query) :], axes)} computed from query and key"
+    how = f"weights {describe_shape(own, axes)} computed from query and key"
     return WeightSource(
         file.label, how, {0: Layer("weights", shape, load)}, False, axes, _tokens(file, shape)
     )
-
-
-def _broadcast_masks(file: TensorFile, shape: tuple[int, int, int, int]) -> list[Array]:
-    """Give ``mask`` and ``enc_mask`` as views of (N, heads, T_dec, T_enc), a float mask first."""
-    masks = []
-    for name in ("mask", "enc_mask"):
-        if name not in file:
-            continue
-        mask = file.numbers(name)
-        if mask.dtype.kind in "iu":
-            mask = mask.astype(bool)
-        if name == "enc_mask":
-            mask = mask[:, None, None, :] if mask.ndim == 2 else mask
-        try:
-            masks.append(np.broadcast_to(mask, shape))
-        except ValueError:
-            raise ShapeError(
-                f"{file.label}: {name} is {file.shape(name)}, expected a shape that broadcasts to "
-                f"{describe_shape(shape, ('N', 'heads', 'T_dec', 'T_enc'))}"
-            ) from None
-    return masks
 
 
 def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tokens]:
@@ -224,7 +232,7 @@ def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tok
             if tokens.shape in ((size,), (N, size)):
                 found[axis] = tokens
                 break
-            if name != "tokens" or T_dec == T_enc:
+            if name != "tokens":
                 raise ShapeError(
                     f"{file.label}: {name} is {tokens.shape}, {axis} is {size}: expected one token "
                     f"a step, {(size,)} or {(N, size)}"

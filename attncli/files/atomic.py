@@ -1,9 +1,12 @@
 """Writing files so that there is always the old one or the new one, whole."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -28,16 +31,14 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
     FileError
         If it exists, is an input or a folder, or its folder is missing or read-only.
     """
-    if "\0" in path:
-        raise FileError(f"{path}: a file name cannot hold a null character")
-    target = Path(os.path.realpath(path))
-    for name in inputs:
-        if os.path.realpath(name) == str(target) or _same_file(name, target):
-            raise FileError(f"{path}: is an input of this command, and would be overwritten")
+    if path == "" or "\0" in path:
+        raise FileError(f"{path!r} is not a file name")
     try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        mode = None
+        mode = _mode(path)
+        for name in inputs:
+            if _same_file(name, path):
+                raise FileError(f"{path}: is an input of this command, and would be overwritten")
+        folder = Path(os.path.realpath(path)).parent
     except OSError as error:
         raise _cannot_write(path, error) from None
     if mode is not None:
@@ -47,10 +48,10 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
             return  # a pipe or a device is written to, not replaced
         if not force:
             raise FileError(f"{path}: exists already", hint="--force replaces it")
-    if not target.parent.is_dir():
-        raise FileError(f"{path}: the folder {target.parent} does not exist")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise FileError(f"{path}: the folder {target.parent} cannot be written to")
+    if not folder.is_dir():
+        raise FileError(f"{path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: the folder {folder} cannot be written to")
 
 
 @contextlib.contextmanager
@@ -79,13 +80,13 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
         If it cannot be written, or exists and `force` is not set.
     """
     check_output(path, force=force)
-    target = Path(os.path.realpath(path))
     try:
-        mode = target.stat().st_mode if target.exists() else None
+        mode = _mode(path)
         if mode is not None and not stat.S_ISREG(mode):
-            with target.open("wb") as device:
+            with open(path, "wb", buffering=0) as device:
                 yield device
             return
+        target = Path(os.path.realpath(path))
         temporary, stream = _open_temporary(target)
         try:
             with stream:
@@ -133,11 +134,22 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _same_file(name: str, target: Path) -> bool:
+def _mode(path: str) -> int | None:
+    """The mode of a file, a link followed; None where there is none."""
     try:
-        return os.path.samefile(name, target)
-    except (OSError, ValueError):
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _same_file(name: str, path: str) -> bool:
+    """Whether an input, ``-`` being standard input, is the file at `path`."""
+    try:
+        ours = os.stat(path)
+        theirs = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
+    except (OSError, ValueError, AttributeError):
         return False
+    return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
 
 
 def _cannot_write(path: str, error: Exception) -> FileError:

@@ -1,8 +1,11 @@
 """What a file holds: tensors by the names this tool knows, tokens, and the options of a run."""
 
+from __future__ import annotations
+
 import json
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import list_entries
 from attncli.files.reading import Reading
-from attncli.files.source import open_source
+from attncli.files.source import cannot_be_read, open_source
 
 _SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
 _OPTIONS = "options"
@@ -34,6 +37,7 @@ class TensorFile:
     label: str
     entries: dict[str, Entry]
     reading: Reading
+    _last: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries
@@ -45,10 +49,13 @@ class TensorFile:
         """Return the shape of an array without loading it."""
         return self.entries[name].shape
 
-    def numbers(self, name: str, index: tuple[int, ...] = ()) -> Array:
+    def numbers(
+        self, name: str, index: tuple[int, ...] = (), *, known_as: str | None = None
+    ) -> Array:
         """Load an array of booleans, integers or floats, or the part of it at an index.
 
-        Only that part is read where the file can be mapped, and only that part is checked.
+        Only that part is read where the file can be mapped, and only that part is checked. Where
+        the file's name for it is not ours, `known_as` is ours, for messages.
 
         Raises
         ------
@@ -59,8 +66,8 @@ class TensorFile:
         FileError, MemoryLimitError
             If it cannot be loaded.
         """
-        raw = self.entries[name].load(self.reading.max_memory)[index]
-        name = name or "the array"
+        raw = self._load(name)[index]
+        name = known_as or name or "the array"
         array = to_numbers(raw, name, self.label, as_bfloat16=self.reading.as_bfloat16)
         if not self.reading.allow_nonfinite:
             where = f"{name}{list(index)}" if index else name
@@ -75,11 +82,15 @@ class TensorFile:
         DtypeError
             If it holds neither text nor integers.
         """
-        array = self.entries[name].load(self.reading.max_memory)
+        array = self._load(name)
         if array.dtype.kind == "S":
             return np.strings.decode(array, "utf-8", "backslashreplace")
         if array.dtype.kind not in "Uiu":
             raise DtypeError(f"{self.label}: {name} is {array.dtype}, expected text or token ids")
+        if array.dtype.kind == "U" and array.dtype.itemsize:
+            codes = np.ascontiguousarray(array).view(array.dtype.str[0] + "u4")
+            if codes.max(initial=0) > sys.maxunicode:
+                raise DataError(f"{self.label}: {name} holds what is no Unicode character")
         return array.astype(np.str_)
 
     @property
@@ -93,7 +104,7 @@ class TensorFile:
         """
         if _OPTIONS not in self.entries:
             return {}
-        array = self.entries[_OPTIONS].load(self.reading.max_memory)
+        array = self._load(_OPTIONS)
         try:
             options = json.loads(str(array)) if array.dtype.kind == "U" else None
         except (ValueError, RecursionError):
@@ -101,6 +112,16 @@ class TensorFile:
         if not isinstance(options, dict):
             raise DataError(f"{self.label}: options is not the JSON object that a run writes")
         return options
+
+    def _load(self, name: str) -> Array:
+        """Load an array; of those that cannot be mapped, the last one is remembered."""
+        if name not in self._last:
+            self._last.clear()
+            try:
+                self._last[name] = self.entries[name].load(self.reading.max_memory)
+            except OSError as error:
+                raise cannot_be_read(self.label, error) from None
+        return self._last[name]
 
 
 def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
@@ -120,19 +141,20 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
     """
     reading = reading or Reading()
     source = open_source(name, max_memory=reading.max_memory)
-    entries = list_entries(source)
-    for ours, theirs in reading.rename.items():
+    try:
+        entries = list_entries(source)
+    except OSError as error:
+        raise cannot_be_read(source.label, error) from None
+    names = {theirs: _SHORT_NAMES.get(ours, ours) for ours, theirs in reading.rename.items()}
+    for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
             raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
-        if ours in entries and ours != theirs:
-            raise FileError(f"{source.label}: renaming {theirs} to {ours}, but {ours} is there too")
-    names = {theirs: ours for ours, theirs in reading.rename.items()}
     known: dict[str, Entry] = {}
     for theirs, entry in entries.items():
         ours = names.get(theirs) or _SHORT_NAMES.get(theirs, theirs)
         if ours in known:
-            raise FileError(f"{source.label}: {ours} is there twice, also under a short name")
+            raise FileError(f"{source.label}: {ours} is there twice, also under another name")
         known[ours] = entry
     return TensorFile(source.label, known, reading)
 

@@ -1,5 +1,7 @@
 """From the dtypes that files hold to numbers that can be computed with."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from attncli.arrays import Array

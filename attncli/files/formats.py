@@ -1,5 +1,7 @@
 """The formats by their endings: what reads and what writes each."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -77,15 +79,16 @@ def save(path: str, arrays: Mapping[str, Array], *, force: bool = False) -> None
 
 
 def save_to_stream(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    """Write arrays as .npz to a stream that need not be seekable."""
+    """Write arrays as .npz to a stream that need not be seekable, and flush it."""
     npz.write(stream, arrays)
+    stream.flush()
 
 
 def _ending(path: str) -> str:
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         return ".npz"  # a pipe or a device has no ending to go by
     ending = PurePath(path).suffix.lower()
-    if ending not in ENDINGS:
+    if ending not in ENDINGS and path and not os.path.isdir(path):
         found = f"the ending {ending}" if ending else "no ending"
         raise FileError(f"{path}: {found}, expected one of {', '.join(ENDINGS)}")
     return ending

@@ -1,5 +1,7 @@
 """The .npy format: one array."""
 
+from __future__ import annotations
+
 import warnings
 from typing import BinaryIO
 

@@ -1,11 +1,15 @@
 """The .npz format: a zip archive with one .npy per array."""
 
+from __future__ import annotations
+
+import os
+import stat
 import warnings
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -128,9 +132,25 @@ def _damaged(where: str, error: Exception) -> FileError:
 
 def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     """Write arrays as an uncompressed .npz: its members can be mapped."""
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    # A device says that it can seek, and cannot: whatever is no file of ours is written in one go.
+    target: Any = stream if stream.seekable() and _is_file(stream) else _OneGo(stream)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, so that bytes do not vary
             member.external_attr = 0o644 << 16
             with archive.open(member, "w", force_zip64=True) as handle:
                 np.lib.format.write_array(handle, np.asanyarray(array), allow_pickle=False)
+
+
+class _OneGo:
+    """A stream without a position, so that zipfile keeps count itself."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write, self.flush = stream.write, stream.flush
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, AttributeError):  # in memory
+        return True

@@ -1,5 +1,7 @@
 """What an untrusted file says of itself, checked before anything of that size is allocated."""
 
+from __future__ import annotations
+
 import ast
 from dataclasses import dataclass
 from math import prod

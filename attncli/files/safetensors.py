@@ -4,6 +4,8 @@ The library validates the file; the arrays are then mapped where they lie.  Text
 is no tensor there, so it is kept as JSON in the file's metadata.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from typing import Any, BinaryIO

@@ -1,5 +1,7 @@
 """Where bytes come from: a regular file that can be mapped, or a stream that is read once."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass
 from io import BytesIO
@@ -65,8 +67,13 @@ def open_source(name: str, *, max_memory: int | None = None) -> Source:
         with path.open("rb") as stream:  # a pipe or a device
             return _read_stream(name, stream, max_memory)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"{name}: {reason[0].lower()}{reason[1:]}") from None
+        raise cannot_be_read(name, error) from None
+
+
+def cannot_be_read(label: str, error: Exception) -> FileError:
+    """Make the error for what the system says of a file."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return FileError(f"{label}: {reason[0].lower()}{reason[1:]}")
 
 
 def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source:

@@ -9,11 +9,12 @@ from attncli.reports.checks import (
     Part,
     Status,
 )
-from attncli.reports.comparison import Budget, CompareReport, Element, TensorComparison
+from attncli.reports.comparison import Agreement, Budget, CompareReport, Element, TensorComparison
 from attncli.reports.conventions import Convention, ConventionReport
 from attncli.reports.gradients import GradcheckReport, GradientElement, InputCheck, Method
 
 __all__ = [
+    "Agreement",
     "Budget",
     "CheckReport",
     "CompareReport",

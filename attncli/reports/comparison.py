@@ -132,6 +132,24 @@ class TensorComparison:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How one of our results compares with the one that a file brings along.
+
+    Attributes
+    ----------
+    name : str
+    agrees : bool
+        Within the tolerance of the coarser dtype; those of ``torch.testing.assert_close``.
+    largest_difference : float
+        Infinity where the shapes differ.
+    """
+
+    name: str
+    agrees: bool
+    largest_difference: float
+
+
+@dataclass(frozen=True)
 class CompareReport:
     """How far two sets of tensors are apart.
 

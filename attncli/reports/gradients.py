@@ -1,5 +1,7 @@
 """What a gradient check found: frozen values that the table, the JSON and a test all read."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,8 +32,8 @@ class InputCheck:
 
     Attributes
     ----------
-    layer, input : str
-        What was checked.
+    layer, engine, input : str
+        What was checked: the gradient of which operation, by which engine, to which input.
     elements : int
         How many elements were checked: all there are.
     absolute_error : float
@@ -57,6 +59,7 @@ class InputCheck:
     """
 
     layer: str
+    engine: str
     input: str
     elements: int
     absolute_error: float

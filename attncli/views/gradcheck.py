@@ -1,5 +1,7 @@
 """The report of a gradient check on the screen."""
 
+from __future__ import annotations
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -19,12 +21,13 @@ def draw_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> Renderabl
     good = ["green" if check.passed else "bold red" for check in checks]
     columns = [
         Column("layer", [safe(check.layer, look) for check in checks]),
+        Column("engine", [check.engine for check in checks]),
         Column("input", [safe(check.input, look) for check in checks]),
-        Column("elements", [str(check.elements) for check in checks], right=True),
-        Column("abs error", [number(check.absolute_error) for check in checks], right=True),
-        Column("rel error", [number(check.relative_error) for check in checks], right=True),
+        Column("count", [str(check.elements) for check in checks], right=True),
+        Column("abs err", [number(check.absolute_error) for check in checks], right=True),
+        Column("rel err", [number(check.relative_error) for check in checks], right=True),
         Column("worst at", [str(list(check.worst)) for check in checks]),
-        Column("verdict", ["ok" if check.passed else "WRONG" for check in checks], styles=good),
+        Column("check", ["ok" if check.passed else "WRONG" for check in checks], styles=good),
     ]
     parts = ("", _METHODS[report.method], sizes, "float64", f"seed {report.seed}")
     heading = Text("gradcheck", "bold").append(look.dot.join(parts), "not bold")
@@ -39,8 +42,9 @@ def _verdict(report: GradcheckReport, look: Look) -> list[Text]:
         return [Text(f"{elements} gradients right: {worst}, {tolerance}", "green")]
     lines = [
         Text(
-            f"{safe(check.layer, look)}: d{safe(check.input, look)}{list(check.worst)} is "
-            f"{check.backward!r}, the derivative is {check.derivative!r}"
+            f"{safe(check.layer, look)}, {check.engine}: "
+            f"d{safe(check.input, look)}{list(check.worst)} is {check.backward!r}, "
+            f"the derivative is {check.derivative!r}"
         )
         for check in report.checks
         if not check.passed

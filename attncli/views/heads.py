@@ -1,5 +1,7 @@
 """Many attention heads as one table of numbers that say what each does."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +60,9 @@ def head_statistics(weights: Array) -> tuple[float, float, float, float, float]:
     )
 
 
-def draw_heads(heads: Sequence[HeadStatistics], look: Look) -> RenderableType:
+def draw_heads(
+    heads: Sequence[HeadStatistics], look: Look, precision: int | None = None
+) -> RenderableType:
     """Draw one line for each head, in the order given."""
     names = [
         Column(name, [str(head.names[name]) for head in heads], right=True)
@@ -71,7 +75,7 @@ def draw_heads(heads: Sequence[HeadStatistics], look: Look) -> RenderableType:
         "on diagonal": [head.diagonal for head in heads],
         "on previous": [head.previous for head in heads],
     }
-    digits = None if look.plain else 2
+    digits = 2 if precision is None and not look.plain else precision
     numbers = [
         Column(heading, format_array(np.asarray(values), digits), right=True)
         for heading, values in fields.items()

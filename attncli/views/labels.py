@@ -4,6 +4,8 @@ Tokens, array names and file names are data.  They may hold escape sequences, li
 that runs right to left, or characters that the output cannot encode.
 """
 
+from __future__ import annotations
+
 import unicodedata
 
 from rich.cells import cell_len, set_cell_size

@@ -1,5 +1,7 @@
 """What the place that is printed to can show."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 UNLIMITED = 1_000_000
@@ -33,7 +35,7 @@ class Look:
     encoding: str = "utf-8"
 
     @classmethod
-    def terminal(cls, width: int, *, color: bool, encoding: str = "utf-8") -> "Look":
+    def terminal(cls, width: int, *, color: bool, encoding: str = "utf-8") -> Look:
         """Make the look of a terminal; a width of 0 is unknown and taken as 80.
 
         Examples
@@ -45,7 +47,7 @@ class Look:
         return cls(width, color, _encodes("░▒▓█→…", encoding), False, encoding)
 
     @classmethod
-    def piped(cls, *, color: bool = False, encoding: str = "utf-8") -> "Look":
+    def piped(cls, *, color: bool = False, encoding: str = "utf-8") -> Look:
         """Make the look of a pipe or a file."""
         return cls(UNLIMITED, color, _encodes("░▒▓█→…", encoding), True, encoding)
 

@@ -1,5 +1,7 @@
 """A matrix of short texts with labelled rows and columns, in as many blocks as the width needs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,5 +1,7 @@
 """Numbers as text: aligned and short on a terminal, to the last digit elsewhere."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from attncli.arrays import Array

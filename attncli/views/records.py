@@ -1,5 +1,7 @@
 """Records with the same fields: a table where it fits the width, else one block for each."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """How dark a number is: from values to levels, characters and colours."""
 
+from __future__ import annotations
+
 import numpy as np
 from rich.style import Style
 

@@ -1,5 +1,7 @@
 """A tensor on the screen: in full where it is small, else summed up with a corner of it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -24,6 +26,8 @@ _INDEX_NAMES = {"N": "item", "heads": "head"}
 _WEIGHTS = ("weights", "a")
 _CORNER = (3, 4)
 _LONGEST_LABEL = 16
+# Columns between two matrices that stand beside each other.
+_BESIDE = 4
 
 
 def title(name: str, array: Array, axes: tuple[str, ...] | None, look: Look) -> Text:
@@ -67,8 +71,8 @@ def draw_tensor(
         return Group(heading, Text("  empty", "dim"), "")
     if full or array.size <= SMALL:
         shaded = name in _WEIGHTS and look.color
-        pictures = _matrices(array, axes, look, tokens or {}, precision, shaded)
-        return Group(heading, _arranged(pictures, look))
+        matrices = _matrices(array, axes, look, tokens or {}, precision, shaded)
+        return Group(heading, _arranged(matrices, look))
     more = ", attn show-weights draws them" if name in _WEIGHTS else ""
     corner = _corner(array, precision, look, more)
     return Group(heading, _summary(array, precision), corner, "")
@@ -81,14 +85,14 @@ def _matrices(
     tokens: Mapping[str, Tokens],
     precision: int | None,
     shaded: bool,
-) -> list[RenderableType]:
-    """Draw one matrix for every combination of the leading indices."""
+) -> list[Matrix]:
+    """Make one matrix for every combination of the leading indices."""
     rows = array.reshape((1,) * (2 - array.ndim) + array.shape) if array.ndim < 2 else array
     leading = rows.shape[:-2]
     texts = np.array(format_array(array, precision), dtype=object).reshape(rows.shape)
     names = axes if axes is not None and len(axes) == array.ndim else ("",) * array.ndim
     lead_names, (row_axis, column_axis) = names[:-2], ("", "", *names)[-2:]
-    pictures = []
+    matrices = []
     for index in np.ndindex(leading):
         item = index[0] if index else None
         where = " ".join(
@@ -104,8 +108,8 @@ def _matrices(
             cells=texts[index].tolist(),
             styles=shade(rows[index]) if shaded else None,
         )
-        pictures.append(matrix.draw(look))
-    return pictures
+        matrices.append(matrix)
+    return matrices
 
 
 def axis_labels(
@@ -117,20 +121,24 @@ def axis_labels(
 ) -> list[str]:
     """Label the positions of an axis: its tokens where there are any, else their numbers."""
     texts = tokens.get(axis)
-    if texts is None:
+    row = texts if texts is None or texts.ndim == 1 else texts[item or 0]
+    if row is None or len(row) != size:
         return [str(position) for position in range(size)]
-    row = texts if texts.ndim == 1 else texts[item or 0]
     longest = 10**6 if look.plain else _LONGEST_LABEL
     return [shorten(safe(token, look), longest, look) for token in row.tolist()]
 
 
-def _arranged(pictures: Sequence[RenderableType], look: Look) -> RenderableType:
-    if look.plain or len(pictures) == 1:
-        return Group(*(part for picture in pictures for part in (picture, "")))
+def _arranged(matrices: Sequence[Matrix], look: Look) -> RenderableType:
+    """Put matrices beside each other where two fit, else below each other."""
+    widest = max(matrix.width() for matrix in matrices)
+    if look.plain or 2 * widest + _BESIDE > look.width:
+        return Group(*(part for matrix in matrices for part in (matrix.draw(look), "")))
     from rich.columns import Columns  # not needed, and not loaded, when piped
     from rich.padding import Padding
 
-    return Columns([Padding(picture, (0, 4, 1, 0)) for picture in pictures])
+    # Every picture is as wide as the widest, so that columns line up and nothing is cut.
+    pictures = [Padding(matrix.draw(look), (0, 0, 1, 0)) for matrix in matrices]
+    return Columns(pictures, padding=(0, _BESIDE), width=widest)
 
 
 def _summary(array: Array, precision: int | None) -> RenderableType:

@@ -1,5 +1,7 @@
 """Attention weights on the screen: a table of digits and shades, shaded cells, or a list."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,15 +44,26 @@ class WeightMatrix:
     columns: Sequence[str]
 
 
-def draw_weights(picture: WeightMatrix, look: Look, precision: int | None = None) -> RenderableType:
+def draw_weights(
+    picture: WeightMatrix, look: Look, precision: int | None = None, *, digits: bool = False
+) -> RenderableType:
     """Draw weights in the richest way that fits the width; no row or column is ever left out.
 
     A table with digits; else one shaded cell for each weight, with a legend, in several blocks of
     columns if even that is too wide.  Piped output is always the table, to the last digit.
+
+    Parameters
+    ----------
+    picture : WeightMatrix
+    look : Look
+    precision : int, optional
+        Digits behind the point; who asks for them gets the table, in blocks where it is too wide.
+    digits : bool, default False
+        Draw the table in any case.
     """
-    table = _table(picture, look, precision)
-    if table is not None:
-        return Group(*_heading(picture), table, "")
+    matrix, fits = _matrix(picture, look, precision)
+    if fits or digits or precision is not None:
+        return Group(*_heading(picture), matrix.draw(look), "")
     return Group(*_heading(picture), *_cells(picture, look), "")
 
 
@@ -99,8 +112,8 @@ def _digits(precision: int | None, look: Look) -> int | None:
     return WEIGHT_PRECISION if precision is None and not look.plain else precision
 
 
-def _table(picture: WeightMatrix, look: Look, precision: int | None) -> RenderableType | None:
-    """Draw the table of digits, or give None where it is wider than the screen."""
+def _matrix(picture: WeightMatrix, look: Look, precision: int | None) -> tuple[Matrix, bool]:
+    """Make the roomiest table of digits that fits, else the tightest; and say if it fits."""
     weights = picture.weights
     digits = _digits(precision, look)
     texts = np.array(format_array(weights, digits), dtype=object).reshape(weights.shape).tolist()
@@ -110,8 +123,8 @@ def _table(picture: WeightMatrix, look: Look, precision: int | None) -> Renderab
         columns = [shorten(column, longest, look) for column in picture.columns]
         matrix = Matrix("", picture.rows, columns, texts, styles, ("sum", *sums), gap)
         if matrix.width() <= look.width:
-            return matrix.draw(look)
-    return None
+            return matrix, True
+    return matrix, False
 
 
 def _cells(picture: WeightMatrix, look: Look) -> list[RenderableType]:

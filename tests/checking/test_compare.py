@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from attncli.checking.budget import budget, evaluate
-from attncli.checking.claims import Claims
 from attncli.checking.compare import assert_close, compare, compare_tensors
 from attncli.checking.places import patterns
 from attncli.checking.tally import tiles
 from attncli.errors import AttnError
+from attncli.operations import Semantics
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def inputs():
 
 @pytest.mark.parametrize(
     "claims",
-    [Claims(), Claims(0.3, "upper_left", 5.0, 2), Claims(causal="lower_right")],
+    [Semantics(), Semantics(0.3, "upper_left", 2, 5.0), Semantics(causal="lower_right")],
     ids=["plain", "all", "lower_right"],
 )
 def test_the_exact_result_is_the_cores(inputs, claims):
@@ -263,15 +263,15 @@ def test_a_straightforward_evaluation_keeps_within_the_budget_and_a_worse_one_do
     inputs, dtype
 ):
     own = np.dtype("f4" if dtype == "bfloat16" else dtype)
-    straight = evaluate(inputs, Claims(), own, dtype)
+    straight = evaluate(inputs, Semantics(), own, dtype)
     for name in ("out", "dquery", "dkey", "dvalue", "weights"):
-        fair = budget(name, straight[name], straight[name], dtype, inputs, Claims())
+        fair = budget(name, straight[name], straight[name], dtype, inputs, Semantics())
         assert fair.passed
         assert fair.candidate == fair.straightforward > 0
         off = straight[name].astype("f8") * (
             1 + 100 * np.finfo(own).eps * 2**16 ** (dtype == "bfloat16")
         )
-        assert not budget(name, off, off, dtype, inputs, Claims()).passed
+        assert not budget(name, off, off, dtype, inputs, Semantics()).passed
 
 
 def test_compare_tensors_counts_what_it_has_seen():

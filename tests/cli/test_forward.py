@@ -27,7 +27,7 @@ def test_random_tensors_of_the_given_sizes(attn):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_json_round_trips_every_digit(attn, dtype):
-    tensors = attn("forward", "--dtype", dtype, "--json").json["tensors"]
+    tensors = attn("forward", "--dtype", dtype, "--engine", "reference", "--json").json["tensors"]
     arrays = {k: np.array(v["data"], dtype=v["dtype"]) for k, v in tensors.items()}
     assert all(array.dtype == dtype for array in arrays.values())
     wide = {k: arrays[k].astype("float32" if dtype == "float16" else dtype) for k in arrays}
@@ -114,6 +114,71 @@ def test_large_tensors_are_summed_up_unless_full(attn):
     assert len(full.out) > 200_000
 
 
+def test_the_models_own_results_are_held_against_ours(attn, folder):
+    result = attn("forward", SAMPLES / "minilm_qkv.npz", columns=80)
+    assert "agrees with output in the file to " in result.out
+    assert "agrees with weights in the file to " in result.out
+    agreement = attn("forward", SAMPLES / "minilm_qkv.npz", "--json").json["agreement"]
+    assert agreement["output"]["agrees"] is True
+    assert agreement["output"]["largest_difference"] < 1e-6
+    other = attn("forward", SAMPLES / "minilm_qkv.npz", "--causal")
+    assert other.code == 0
+    assert "DIFFERS from output in the file by up to " in other.out
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (["--causal"], {"causal": "upper_left"}),
+        (["--causal", "--causal-align", "lower-right"], {"causal": "lower_right"}),
+        (["--window", "2", "--scale", "0.5"], {"window": 2, "scale": 0.5}),
+        (["--softcap", "3"], {"softcap": 3.0}),
+    ],
+)
+def test_semantics_change_the_result_and_are_kept_in_the_run(attn, folder, options, given):
+    plain = attn("forward", "--T-enc", 7, "--json").json
+    result = attn("forward", "--T-enc", 7, *options, "-o", "run.npz", "--json").json
+    assert result["tensors"]["out"] != plain["tensors"]["out"]
+    assert {name: result[name] for name in given} == given
+    again = attn("forward", "run.npz", "--json").json
+    assert again["tensors"] == result["tensors"]
+    reference = attn("forward", "run.npz", "--engine", "reference", "--json").json
+    assert reference["engine"] == "reference"
+    np.testing.assert_allclose(
+        reference["tensors"]["out"]["data"], result["tensors"]["out"]["data"], atol=1e-14
+    )
+
+
+def test_packed_heads_are_split_and_merged(attn, folder):
+    rng = np.random.default_rng(0)
+    packed = {name: rng.normal(size=(2, 5, width)) for name, width in
+              (("query", 12), ("key", 6), ("value", 6))}  # fmt: skip
+    np.savez("x.npz", **packed)
+    result = attn("forward", "x.npz", "--heads", 4, "--kv-heads", 2, "-o", "run.npz", "--json").json
+    assert result["tensors"]["out"]["shape"] == [2, 5, 12]
+    assert result["tensors"]["weights"]["shape"] == [2, 4, 5, 5]
+    gradients = attn("backward", "run.npz", "--json").json["tensors"]
+    assert gradients["dkey"]["shape"] == [2, 5, 6]
+
+
+def test_weights_are_left_out_where_they_are_large_and_it_is_said(attn):
+    large = attn("forward", "--N", 1, "--T", 3000, "--H", 2)
+    assert large.err == (
+        "weights (1, 3000, 3000) not kept: they would take 72.0 MB; --weights keeps them\n"
+    )
+    assert "weights" not in large.out
+    assert "weights" in attn("forward", "--N", 1, "--T", 3000, "--H", 2, "--weights").out
+    small = attn("forward", "--no-weights")
+    assert (small.err, "weights" in small.out) == ("", False)
+    assert "weights" not in attn("forward", "--no-weights", "--engine", "reference").out
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled", "reference"])
+def test_every_engine_by_name(attn, engine):
+    result = attn("forward", "--engine", engine, "--threads", 1, "-v")
+    assert f"engine: {engine}, threads: 1" in result.err
+
+
 def test_masks_are_honoured(attn):
     sample = SAMPLES / "paraphrase.npz"
     tensors = attn("forward", sample, "--json").json["tensors"]
@@ -150,7 +215,7 @@ def test_separate_files(attn, folder, states):
     np.save("dec.npy", states["hs_dec"])
     result = attn("forward", "--hs-enc", "enc.npy", "--hs-dec", "dec.npy", "--json")
     expected = TimeAttention().forward(states["hs_enc"], states["hs_dec"])
-    np.testing.assert_array_equal(result.json["tensors"]["out"]["data"], expected)
+    np.testing.assert_allclose(result.json["tensors"]["out"]["data"], expected)
 
 
 def test_a_file_and_a_mask_beside_it(attn, folder, states):
@@ -217,15 +282,15 @@ def test_run_file_on_standard_output(attn, folder, monkeypatch):
 BAD = {
     "N differs": (
         {"hs_enc": np.ones((3, 5, 4)), "hs_dec": np.ones((2, 5, 4))},
-        "error: hs_enc is (3, 5, 4), hs_dec is (2, 5, 4): N differs (3 and 2)",
+        "error: bad.npz: hs_enc is (3, 5, 4), hs_dec is (2, 5, 4): N differs (3 and 2)",
     ),
     "no encoder steps": (
         {"hs_enc": np.ones((3, 0, 4)), "hs_dec": np.ones((3, 5, 4))},
-        "error: hs_enc is (3, 0, 4): T_enc = 0 leaves nothing to attend",
+        "error: bad.npz: hs_enc is (3, 0, 4): T_enc = 0 leaves nothing to attend",
     ),
     "wrong axes": (
         {"hs_enc": np.ones((3, 5)), "hs_dec": np.ones((3, 5, 4))},
-        "error: hs_enc is (3, 5), expected 3 axes: (N, T_enc, H)",
+        "error: bad.npz: hs_enc is (3, 5), expected 3 axes: (N, T_enc, H)",
     ),
     "NaN": (
         {"hs_enc": np.full((1, 2, 2), np.nan), "hs_dec": np.ones((1, 2, 2))},
@@ -246,7 +311,8 @@ BAD = {
     ),
     "nothing known": (
         {"x": np.ones(3)},
-        "error: bad.npz: expected hs_enc and hs_dec, hs and h, hs and a, or scores; it holds x",
+        "error: bad.npz: expected hs_enc and hs_dec; query, key and value; hs and h; hs and a; "
+        "or scores; it holds x",
     ),
     "half": (
         {"hs_enc": np.ones((1, 2, 2)), "options": np.array('{"layer": "time-attention"}')},
@@ -289,13 +355,25 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["--layer", "softmx"], "'softmx' is not one of"),
         (
             ["--sed", "1"],
-            "no such option '--sed'. (Did you mean one of: '--as', '--hs', '--seed'?)",
+            "no such option '--sed'. (Did you mean one of: ",
         ),
         (["--force"], "--force has no meaning without -o"),
         (["-o", "out.dat"], "out.dat: the ending .dat, expected one of .npz, .npy, .safetensors"),
         (["-o", "out"], "out: no ending, expected one of .npz"),
         (["-o", "nowhere/out.npz"], "nowhere/out.npz: the folder "),
         (["-o", "-", "--json"], "-o - and --json would both write to standard output"),
+        (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
+        (["--window", "-1"], "'--window': -1 is not in the range x>=0"),
+        (["--softcap", "0"], "'--softcap': 0.0 is not in the range x>0"),
+        (["--causal-align", "lower-right"], "--causal-align has no meaning without --causal"),
+        (["--heads", "2"], "--heads has no meaning for time-attention"),
+        (["--layer", "softmax", "--causal"], "softmax takes no --causal"),
+        (["--layer", "softmax", "--engine", "tiled"], "softmax has no tiled engine"),
+        (["--engine", "tiled", "--weights"], "--engine tiled and --weights contradict each other"),
+        (
+            ["--N", "1", "--T", "9000", "--weights", "--max-memory", "100MB"],
+            "weights (1, 9000, 9000) needs",
+        ),
         (["--max-memory", "lots"], "'lots' is not a size such as 500MB or 2GiB"),
         (["--rename", "hs_enc"], "'hs_enc' is not OURS=THEIRS"),
         (["--rename", "a=b", "--rename", "a=c"], "a is renamed twice"),
@@ -352,3 +430,103 @@ def test_quiet_prints_nothing(attn, folder):
     result = attn("forward", "-q", "-o", "out.npz")
     assert (result.code, result.out, result.err) == (0, "", "")
     assert (folder / "out.npz").exists()
+
+
+# What a run file must not lose
+
+
+def test_dout_tokens_and_seed_stay_in_the_run(attn, folder):
+    attn("forward", SAMPLES / "by_hand.npz", "-o", "run.npz", "-q")
+    straight = attn("backward", SAMPLES / "by_hand.npz", "--json").json["tensors"]
+    assert attn("backward", "run.npz", "--json").json["tensors"] == straight
+
+    np.savez("t.npz", hs_enc=np.ones((1, 2, 3)), hs_dec=np.ones((1, 2, 3)), tokens=["a", "b"])
+    attn("forward", "t.npz", "-o", "t-run.npz", "-q")
+    (matrix,) = attn("show-weights", "t-run.npz", "--json").json["matrices"]
+    assert (matrix["tokens_dec"], matrix["tokens_enc"]) == (["a", "b"], ["a", "b"])
+
+    attn("forward", "--seed", 5, "-o", "s.npz", "-q")
+    assert attn("backward", "s.npz", "--json").json["seed"] == 5
+    continued = attn("backward", "s.npz", "--json").json["tensors"]["dout"]
+    assert continued == attn("backward", "--seed", 5, "--json").json["tensors"]["dout"]
+
+
+# What overflows, and what does nothing, is said
+
+
+def test_overflow_is_one_warning_and_never_silent(attn, folder):
+    np.savez("x.npz", hs_enc=np.full((1, 2, 2), 1e200), hs_dec=np.full((1, 2, 2), -1e200))
+    result = attn("forward", "x.npz")
+    assert result.code == 0
+    assert "4 of 4 values of out are not finite" in result.err
+    assert "RuntimeWarning" not in result.err
+    narrow = attn("forward", "x.npz", "--dtype", "float16")
+    assert narrow.code == 2
+    assert "x.npz: hs_enc as float16 holds 4 non-finite values" in narrow.err
+
+
+def test_masks_and_options_without_effect_are_said(attn, folder):
+    np.savez("x.npz", hs=np.ones((1, 2, 2)), a=np.ones((1, 2)), enc_mask=np.ones((1, 2), bool))
+    assert "warning: enc_mask has no effect on weight-sum" in attn("forward", "x.npz").err
+    assert "warning: --H has no effect" in attn("forward", "--layer", "softmax", "--H", 9).err
+    np.save("scores.npy", np.ones((1, 2)))
+    result = attn("forward", SAMPLES / "dates.npz", "--scores", "scores.npy")
+    assert result.code == 2
+    assert "--scores has no meaning here: time-attention takes hs_enc, hs_dec" in result.err
+
+
+def test_float_mask_from_a_file_of_its_own(attn, folder, states):
+    np.savez("x.npz", **states)
+    np.save("mask.npy", np.where(np.arange(7) < 5, 0.5, -np.inf))
+    weights = attn("forward", "x.npz", "--mask", "mask.npy", "--json").json["tensors"]["weights"]
+    assert (np.array(weights["data"])[..., 5:] == 0).all()
+
+
+def test_masks_as_integers(attn, folder, states):
+    np.savez(
+        "x.npz", **states, enc_mask=np.array([[1] * 5 + [0] * 2] * 2), dec_mask=np.ones((2, 3), int)
+    )
+    assert attn("forward", "x.npz").code == 0
+    assert attn("show-weights", "x.npz").code == 0
+
+
+def test_rename_is_for_the_file_alone(attn, folder, states):
+    np.savez("x.npz", E=states["hs_enc"])
+    np.save("d.npy", states["hs_dec"])
+    assert attn("forward", "x.npz", "--rename", "hs_enc=E", "--hs-dec", "d.npy").code == 0
+    result = attn("forward", "--hs-enc", "d.npy", "--hs-dec", "d.npy", "--rename", "a=b")
+    assert "--rename has no meaning without FILE" in result.err
+
+
+@pytest.mark.parametrize("layer", ["[]", "3", '{"a": 1}'])
+def test_options_that_no_run_writes(attn, folder, states, layer):
+    np.savez("x.npz", **states, options=np.array(f'{{"layer": {layer}}}'))
+    assert attn("forward", "x.npz").code == 2
+    np.savez("y.npz", **states, options=np.array('{"window": "wide"}'))
+    result = attn("forward", "y.npz")
+    assert (result.code, "its options hold what no run writes" in result.err) == (2, True)
+
+
+def test_long_doubles_in_json(attn, folder, states):
+    np.savez("x.npz", **{name: x.astype(np.longdouble) for name, x in states.items()})
+    tensors = attn("forward", "x.npz", "--json").json["tensors"]
+    assert tensors["out"]["dtype"] == str(np.dtype(np.longdouble))
+    assert np.longdouble(tensors["out"]["data"][0][0][0]).dtype == np.longdouble
+
+
+def test_impossible_tokens(attn, folder):
+    tokens = np.array([0x110000, 0x41], np.uint32).view("<U1")
+    np.savez("x.npz", hs_enc=np.ones((1, 2, 2)), hs_dec=np.ones((1, 1, 2)), tokens_enc=tokens)
+    result = attn("forward", "x.npz")
+    assert result.code == 2
+    assert "x.npz: tokens_enc holds what is no Unicode character" in result.err
+
+
+@pytest.mark.parametrize("columns", range(20, 132, 8))
+@pytest.mark.parametrize("size", [3, 7, 9])
+def test_no_digit_is_lost_at_any_width(attn, columns, size):
+    result = attn("forward", "--N", 2, "--T", size, "--H", 2, columns=columns)
+    weights = attn("forward", "--N", 2, "--T", size, "--H", 2, "--json").json["tensors"]["weights"]
+    for number in np.ravel(weights["data"]):
+        assert f"{number:.4f}" in result.out
+    assert max(map(len, result.out.splitlines())) <= columns

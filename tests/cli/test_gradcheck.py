@@ -12,8 +12,8 @@ def test_all_layers_pass(attn):
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert lines[0] == ("gradcheck · complex step · N=3 T_dec=5 T_enc=7 H=4 · float64 · seed 0")
-    assert sum(line.rstrip().endswith(" ok") for line in lines) == 9
-    assert lines[-1].startswith("546 gradients right: worst relative error ")
+    assert sum(line.rstrip().endswith(" ok") for line in lines) == 26
+    assert lines[-1].startswith("1836 gradients right: worst relative error ")
 
 
 def test_one_layer_as_json(attn):
@@ -35,7 +35,7 @@ def test_one_layer_as_json(attn):
     assert result.json["passed"] is True
     assert result.json["tolerance"] == 1e-12
     assert result.json["sizes"] == {"N": 2, "T_dec": 3, "T_enc": 4, "H": 5}
-    assert [check["elements"] for check in result.json["checks"]] == [40, 30]
+    assert [check["elements"] for check in result.json["checks"]] == [40, 30] * 3
 
 
 def test_central_differences(attn):
@@ -62,7 +62,7 @@ def test_a_wrong_gradient_exits_with_1_and_is_shown(attn, wrong_softmax):
     assert result.code == 1
     assert result.err == ""
     assert "WRONG" in result.out
-    assert "softmax: dscores[" in result.out
+    assert "softmax, reference: dscores[" in result.out
     assert "1 gradient tensor is wrong: worst relative error " in result.out
 
 
@@ -94,3 +94,10 @@ def test_a_tighter_tolerance_than_rounding_fails(attn):
 def test_every_line_fits_the_terminal(attn, columns):
     lines = attn("gradcheck", columns=columns).out.splitlines()
     assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("size", ["99999999999999999999", "10000000000"])
+def test_sizes_beyond_memory_are_said(attn, size):
+    result = attn("gradcheck", "--N", size)
+    assert result.code == 2
+    assert "hint:  a gradient is checked as well on small sizes" in result.err

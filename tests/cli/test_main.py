@@ -83,8 +83,8 @@ def test_usage_errors(attn, arguments, message):
 
 def test_without_arguments_the_help_is_shown(attn):
     result = attn()
-    assert result.code == 2
-    assert "Commands:" in result.out + result.err
+    assert (result.code, result.out) == (2, "")
+    assert "Commands:" in result.err.splitlines()
 
 
 def test_names_from_the_command_line_do_no_harm(attn):
@@ -109,6 +109,10 @@ def test_a_bug_shows_its_traceback_and_is_no_verdict(attn, monkeypatch):
         ["backward", "--N", "50", "--T", "30", "--full"],
         ["gradcheck"],
         ["show-weights", str(SAMPLES / "dates.npz")],
+        ["forward", "-o", "-"],
+        ["--help"],
+        ["forward", "--help"],
+        ["--version"],
     ],
 )
 def test_closed_pipe_ends_quietly(arguments):
@@ -146,7 +150,8 @@ def test_full_standard_output_is_an_error():
 def test_signals_leave_nothing_half_written(folder, number, code):
     (folder / "run.npz").write_bytes(b"old")
     process = subprocess.Popen(
-        [*ATTN, "forward", "--N", "64", "--T", "900", "--H", "64", "-o", "run.npz", "--force"],
+        [*ATTN, "forward", "--N", "64", "--T", "900", "--H", "64", "-o", "run.npz", "--force",
+         "--engine", "reference"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(1.0)
@@ -198,3 +203,68 @@ def test_run_file_is_not_written_to_a_terminal(attn):
     result = attn("forward", "-o", "-", columns=80)
     assert result.code == 2
     assert "standard output is a terminal" in result.err
+
+
+def test_closed_standard_error_changes_no_verdict(folder):
+    np.save("w.npy", np.array([[0.5, 0.9]]))
+    for arguments, code in ((["show-weights", "w.npy"], 0), (["forward", "missing.npz"], 2)):
+        process = subprocess.Popen(
+            [*ATTN, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
+        )
+        process.stderr.close()
+        assert process.wait(60) == code
+
+
+def test_closed_standard_input_is_empty():
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m attncli show-weights - <&-"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "standard input: not an .npy, .npz or .safetensors file" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["/dev/null", ">(cat > through.npz)", "/dev/stdout"])
+def test_run_file_through_devices_and_pipes(folder, target):
+    command = f"{sys.executable} -m attncli forward -q -o {target} | cat > piped; sleep 0.3"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {"/dev/stdout": "piped", "/dev/null": None}.get(target, "through.npz")
+    if written is not None:
+        with np.load(written) as run:
+            assert run["out"].shape == (3, 5, 4)
+
+
+def test_own_standard_input_is_not_overwritten(folder, states):
+    np.savez("in.npz", **states)
+    command = f"{sys.executable} -m attncli forward - -o in.npz --force < in.npz"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "in.npz: is an input of this command" in done.stderr
+
+
+def test_standard_error_has_colour_only_where_it_is_wanted(attn, monkeypatch):
+    coloured = attn("forward", "missing.npz", columns=80, colors="truecolor")
+    assert "\x1b[31m" in coloured.err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in attn("forward", "missing.npz", columns=80, colors="truecolor").err
+    monkeypatch.delenv("NO_COLOR")
+    never = attn("forward", "missing.npz", "--color", "never", columns=80, colors="truecolor")
+    assert "\x1b[" not in never.err
+
+
+def test_layers_and_engines_of_the_options_are_those_there_are():
+    from attncli.cli import options
+    from attncli.operations import ENGINES, OPERATIONS
+
+    assert set(options.LAYERS) == set(OPERATIONS)
+    assert set(options.ENGINES) == set(ENGINES)
+
+
+def test_quiet_and_verbose_contradict(attn):
+    result = attn("forward", "-q", "-v")
+    assert (result.code, "contradict each other" in result.err) == (2, True)
+
+
+def test_quiet_json_is_still_printed(attn):
+    assert attn("gradcheck", "--layer", "softmax", "-q", "--json").json["passed"] is True

@@ -217,3 +217,85 @@ def test_only_the_chosen_head_is_read(attn, folder):
     np.save("w.npy", np.broadcast_to(np.full((64, 64), 1 / 64), (8, 16, 64, 64)))
     result = attn("show-weights", "w.npy", "--item", 3, "--head", 5, "--max-memory", "100KB", "-q")
     assert result.code == 0
+
+
+def test_masks_of_every_kind_hide_keys_of_queries(attn, folder):
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 7, 5))
+    seen = np.ones((2, 7), bool)
+    seen[:, 5:] = False
+    grid = rng.random((2, 3, 7)) > 0.3
+    for enc_mask in (seen, seen.astype(int), seen.astype(float)):
+        for more in ({}, {"mask": grid}, {"mask": np.where(grid, 0.1, -np.inf)}):
+            np.savez("x.npz", query=query, key=key, enc_mask=enc_mask, **more)
+            result = attn("show-weights", "x.npz", "--json").json
+            weights = np.array([matrix["weights"] for matrix in result["matrices"]])
+            assert (weights[..., 5:] == 0).all()
+            if more:
+                assert (weights[~grid] == 0).all()
+            assert "weights (2, 3, 7) = (N, T_dec, T_enc)" in result["reading"]
+
+
+def test_padded_queries_have_no_weights(attn, folder):
+    rng = np.random.default_rng(0)
+    dec_mask = np.array([[1, 1, 0], [1, 1, 1]])
+    np.savez(
+        "x.npz", query=rng.normal(size=(2, 3, 5)), key=rng.normal(size=(2, 7, 5)), dec_mask=dec_mask
+    )
+    first, second = attn("show-weights", "x.npz", "--json").json["matrices"]
+    assert np.array(first["weights"])[2].tolist() == [0.0] * 7
+    assert np.all(second["weights"])
+    assert "masked" in attn("show-weights", "x.npz", "--top", 1).out
+
+
+def test_a_vector_is_one_row(attn, folder):
+    np.savez("x.npz", scores=np.array([0.0, 1.0, 2.0]))
+    attn("forward", "x.npz", "-o", "run.npz", "-q")
+    (matrix,) = attn("show-weights", "run.npz", "--json").json["matrices"]
+    assert matrix["shape"] == [1, 3]
+
+
+def test_layers_of_different_lengths(attn, folder):
+    np.savez(
+        "x.npz", layer0=weights_of(1, 2, 3, 3), layer2=weights_of(1, 2, 5, 5), tokens=list("abc")
+    )
+    result = attn("show-weights", "x.npz")
+    assert result.code == 0
+    assert "layer0, layer2" in result.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "message"),
+    [
+        ((1, 0, 2, 2), 0, "no weights: heads is 0"),
+        ((1, 0, 3), 0, "no weights: T_dec is 0"),
+        ((1, 3, 0), 2, "T_enc = 0, no keys"),
+    ],
+)
+def test_empty_weights(attn, folder, shape, code, message):
+    np.save("w.npy", np.zeros(shape))
+    result = attn("show-weights", "w.npy")
+    assert result.code == code
+    assert message in result.err
+
+
+def test_nothing_is_shown_of_what_cannot_be_loaded(attn, folder):
+    np.save("w.npy", np.full((2, 2), np.nan))
+    result = attn("show-weights", "w.npy")
+    assert (result.code, result.out) == (2, "")
+    allowed = attn("show-weights", "w.npy", "--allow-nonfinite")
+    assert "2 rows do not sum to 1" in allowed.err
+
+
+def test_digits_on_request_come_in_blocks(attn, folder):
+    np.save("w.npy", weights_of(2, 30))
+    out = attn("show-weights", "w.npy", "--precision", 3, columns=60).out
+    assert out.count("0.") >= 60
+    assert max(map(len, out.splitlines())) <= 60
+
+
+def test_computed_weights_respect_the_memory_limit(attn, folder):
+    np.savez("x.npz", query=np.ones((1, 400, 2)), key=np.ones((1, 400, 2)))
+    result = attn("show-weights", "x.npz", "--max-memory", "100KB")
+    assert result.code == 2
+    assert "weights (400, 400) needs 1.3 MB, there is 100.0 KB" in result.err

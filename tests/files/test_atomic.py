@@ -121,7 +121,8 @@ except FileError as error:
         (".", "is a folder"),
         ("in", "is an input of this command"),
         ("link-to-in", "is an input of this command"),
-        ("a\0b", "null"),
+        ("a\0b", "is not a file name"),
+        ("", "is not a file name"),
     ],
 )
 def test_outputs_refused_before_any_work(folder, path, message):

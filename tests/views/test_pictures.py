@@ -229,7 +229,7 @@ def test_empty_tensor_says_so():
 
 def test_vector_is_one_row():
     lines = render(draw_tensor("x", np.array([0.5, 1.5]), None, terminal(80)), terminal(80))
-    assert lines[:3] == ["x  (2,)  float64", "        0       1", "   0.5000  1.5000"]
+    assert lines[:3] == ["x  (2,)  float64", "       0       1", "  0.5000  1.5000"]
 
 
 # Matrices and records

@@ -8,6 +8,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.chain import STEPS, Chain
+from attncli.checking.claims import visible
 from attncli.checking.mistakes.mistake import Mistake
 
 
@@ -67,7 +68,7 @@ def _nan_softmax(c: Chain, scores: Array) -> Array:
 def _band(c: Chain, sees: Callable[[Array], Array]) -> Array:
     """The band in which causal order is `sees`, a function of (key step − query step)."""
     if c.claims.causal is None:
-        return c.claims.visible(c.T_dec, c.T_enc)
+        return visible(c.claims, c.T_dec, c.T_enc)
     shift = c.T_enc - c.T_dec if c.claims.causal == "lower_right" else 0
     apart = np.arange(c.T_enc) - (np.arange(c.T_dec)[:, None] + shift)
     near = True if c.claims.window is None else np.abs(apart) <= c.claims.window
@@ -77,7 +78,7 @@ def _band(c: Chain, sees: Callable[[Array], Array]) -> Array:
 def _other_alignment(c: Chain) -> Array:
     other = {"upper_left": "lower_right", "lower_right": "upper_left"}
     claims = replace(c.claims, causal=other.get(c.claims.causal or ""))
-    return claims.visible(c.T_dec, c.T_enc)
+    return visible(claims, c.T_dec, c.T_enc)
 
 
 def _claimed(**changes: Any) -> Any:
@@ -85,7 +86,7 @@ def _claimed(**changes: Any) -> Any:
 
     def band(c: Chain) -> Array:
         new = {name: change(getattr(c.claims, name)) for name, change in changes.items()}
-        return replace(c.claims, **new).visible(c.T_dec, c.T_enc)
+        return visible(replace(c.claims, **new), c.T_dec, c.T_enc)
 
     return band
 

@@ -121,7 +121,7 @@ SCORES: tuple[Mistake, ...] = (
         "The scores are transposed: it fits only where T_dec and T_enc are equal.",
         {
             "operands": lambda c, query, key, value: (
-                (key, query, value) if c.layer == "query-key-value" else (query, key, value)
+                (key, query, value) if c.layer == "scaled-dot-product" else (query, key, value)
             )
         },
     ),
@@ -132,7 +132,7 @@ SCORES: tuple[Mistake, ...] = (
         "Key and value changed places.",
         {
             "operands": lambda c, query, key, value: (
-                (query, value, key) if c.layer == "query-key-value" else (query, key, value)
+                (query, value, key) if c.layer == "scaled-dot-product" else (query, key, value)
             )
         },
     ),

@@ -74,7 +74,7 @@ SUMMING: tuple[Mistake, ...] = (
         {
             "result": lambda c, out: (
                 np.repeat(out[..., -1:, :], c.T_dec, axis=-2)
-                if c.layer in ("time-attention", "query-key-value")
+                if c.layer in ("time-attention", "scaled-dot-product")
                 else out
             )
         },

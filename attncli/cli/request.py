@@ -1,0 +1,54 @@
+"""What the options of `forward` and `backward` ask for, before anything is read or drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attncli.files.reading import Reading
+from attncli.operations.semantics import Execution, Semantics
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compute, and on what.
+
+    Attributes
+    ----------
+    file : str or None
+        The file to read; with `parts` empty too, everything is random.
+    layer, dtype : str or None
+        The operation's name and the dtype, where they were asked for.
+    execution : Execution
+    semantics : Semantics
+    heads : dict of str to int
+        ``heads`` and ``kv_heads``, as far as they were given.
+    sizes : dict of str to int
+        N, T, T_enc and H, as far as they were given.
+    seed : int or None
+        None where it was not given.
+    parts : dict of str to str
+        The files of single tensors, by the tensor's name.
+    reading : Reading
+        How files are read, and how much memory there is.
+    """
+
+    file: str | None
+    layer: str | None
+    dtype: str | None
+    execution: Execution
+    semantics: Semantics
+    heads: dict[str, int]
+    sizes: dict[str, int]
+    seed: int | None
+    parts: dict[str, str]
+    reading: Reading
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the inputs are to be drawn."""
+        return self.file is None and not self.parts
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are read."""
+        return (*([self.file] if self.file is not None else []), *self.parts.values())
