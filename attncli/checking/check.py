@@ -29,7 +29,10 @@ def check(
     thing: Any,
     *,
     layer: str | None = None,
-    claims: Semantics | None = None,
+    scale: float | None = None,
+    causal: str | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
     shapes: Shapes | None = None,
 ) -> CheckReport:
     """Check a layer against the reference, and name the likely mistake where it differs.
@@ -41,8 +44,8 @@ def check(
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
         ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
-    claims : Semantics, optional
-        Scale, causal order and so on, where they are not the layer's usual ones.
+    scale, causal, window, softcap
+        What it is meant to compute, as `attncli.operations.Semantics` has them.
     shapes : mapping of str to tuple of int, optional
         The shapes of arrays for the constructor.
 
@@ -67,7 +70,7 @@ def check(
     (False, 'mean instead of sum over T')
     """
     target = target_of(thing)
-    claims = claims or Semantics()
+    claims = Semantics(scale, causal, window, softcap)
     chosen = layer or guess_layer(target)
     if chosen not in INPUTS:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
@@ -126,13 +129,16 @@ class _Check:
             self.findings += self._contract(ordinary.case, ordinary)
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
+        comparable = any(o.out is not None and not o.forward_fault for o in observations)
+        look_inside = comparable and not passed
         return CheckReport(
             self.target.where,
             self.layer,
             described(self.claims),
             tuple(self.findings),
             () if passed else diagnose(self.layer, observations, failed, self.claims),
-            () if passed else first_difference(self._observe, suite, self.layer),
+            first_difference(self._observe, suite, self.layer) if look_inside else (),
+            comparable,
             self.trace,
         )
 

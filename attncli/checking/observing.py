@@ -223,6 +223,8 @@ def _wide(arrays: list[Array]) -> list[Array]:
 
 
 def _what(value: Any) -> str:
+    if value is ...:
+        return "a gap (...) that is still to be filled in"
     return "None" if value is None else type(value).__name__
 
 

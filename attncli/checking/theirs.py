@@ -75,6 +75,8 @@ def _hint(error: BaseException) -> str | None:
             f"its folder, the one above and the working directory are searched for {error.name}; "
             "PYTHONPATH adds others"
         )
+    if "ellipsis" in str(error):
+        return "a gap (...) is still to be filled in"
     if isinstance(error, SystemExit):
         return "code that should run only as a script goes under: if __name__ == '__main__':"
     return None

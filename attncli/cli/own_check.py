@@ -26,7 +26,7 @@ def check_targets(
     with screen.timed("checking"):
         for target in targets:
             try:
-                reports.append(check(target, layer=layer, claims=claims, shapes=shapes))
+                reports.append(check(target, layer=layer, shapes=shapes, **claims.given()))
             except TargetError as error:  # the others are checked all the same
                 failure = failure or error
     passed = all(report.passed for report in reports)

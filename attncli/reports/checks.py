@@ -102,6 +102,8 @@ class CheckReport:
         Best first; empty where it is right, or where nothing known matches.
     chain : tuple of Link
         Where it is wrong: what is right and what is not along the calculation.
+    comparable : bool
+        Whether forward gave any numbers that a diagnosis could be built on.
     trace : tuple of str
         The traceback of a call that raised, of their code alone.
     """
@@ -112,6 +114,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
     chain: tuple[Link, ...] = ()
+    comparable: bool = True
     trace: tuple[str, ...] = ()
 
     @property

@@ -102,7 +102,7 @@ def _diagnosis(diagnosis: Diagnosis, number: int, look: Look) -> Iterator[Render
 
 
 def _unexplained(report: CheckReport, look: Look) -> Iterator[RenderableType]:
-    if not report.diagnoses:
+    if not report.diagnoses and report.comparable:
         yield Text("no known mistake reproduces these numbers", "yellow")
     visible = [link for link in report.chain if link.status != "not visible"]
     if report.first_difference is None or (report.diagnoses and look.width < 60):

@@ -18,7 +18,7 @@ from checking.book import (
     changed,
 )
 
-CAUSAL = Semantics(causal="upper_left", softcap=2.0, window=2)
+CAUSAL = {"causal": "upper_left", "softcap": 2.0, "window": 2}
 
 # Mistakes that give the same numbers in the class at hand, so that both are named.
 TWINS = {
@@ -67,7 +67,7 @@ def test_a_mistake_in_a_class_of_the_book_is_named(name, monkeypatch):
 @pytest.mark.parametrize("name", TRANSFORMER_MISTAKES)
 def test_a_mistake_in_a_transformers_attention_is_named(name, monkeypatch):
     source = changed(TRANSFORMER, *TRANSFORMER_MISTAKES[name])
-    report = check(load(source, "MultiHeadAttention", monkeypatch), claims=CAUSAL)
+    report = check(load(source, "MultiHeadAttention", monkeypatch), **CAUSAL)
     assert not report.passed
     best = diagnosed(report)[0]
     assert best == (name,) or best[0] in TWINS.get(name, ())
@@ -84,7 +84,7 @@ def test_the_books_own_classes_pass(layer, monkeypatch):
 
 
 def test_a_right_transformers_attention_passes(monkeypatch):
-    report = check(load(TRANSFORMER, "MultiHeadAttention", monkeypatch), claims=CAUSAL)
+    report = check(load(TRANSFORMER, "MultiHeadAttention", monkeypatch), **CAUSAL)
     assert [f for f in report.findings if f.status == "wrong"] == []
 
 
