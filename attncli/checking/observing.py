@@ -78,7 +78,7 @@ def observe(
         asked = ": is there a return?" if result is None else ""
         seen.forward_fault = f"forward returns {_what(result)}, expected one array{asked}"
         return seen
-    seen.out = out
+    seen.out = np.array(out)  # backward may use the same memory
     if out.shape != expected["out"].shape:
         seen.forward_fault = f"forward returns {out.shape}, expected {expected['out'].shape}"
         seen.backward_fault = "not checked: the shape of forward's result is wrong"
@@ -125,7 +125,7 @@ def _observe_backward(
                 f"d{names[wrong]} is {found[wrong]}, expected {shapes[wrong]} as the input is"
             )
         return
-    seen.gradients = [np.asarray(array) for array in arrays]
+    seen.gradients = [np.array(array) for array in arrays]
 
 
 def predict(
@@ -195,7 +195,7 @@ def kept_weights(instance: Any, expected: Array | None) -> Array | None:
         if array.ndim == 3 and isinstance(held, (list, tuple)):
             array = array.swapaxes(0, 1)  # the book's list: one (N, T_enc) for every decoder step
         if array.shape == expected.shape:
-            return array
+            return np.array(array)
     return None
 
 

@@ -34,6 +34,8 @@ def places(counts: Sequence[Array | None], axes: Sequence[str] | None = None) ->
     ('only at item 1 of 3',)
     >>> places([np.array([6, 6]), np.array([0, 0, 0, 4, 4, 4])], ("T_dec", "H"))
     ('only at H 3 to 5 of 6',)
+    >>> places([np.array([4, 4, 4, 0])], ("T_dec",))
+    ('all but decoder step 3 of 4',)
     >>> places([np.array([1, 1, 95, 3])], ("heads",))
     ('95 % at head 2 of 4',)
     """
@@ -43,11 +45,13 @@ def places(counts: Sequence[Array | None], axes: Sequence[str] | None = None) ->
             continue
         axis = axes[number] if axes else ""
         word = _WORDS.get(axis, axis or f"axis {number}, index")
-        touched = np.flatnonzero(count)
+        touched, spared = np.flatnonzero(count), np.flatnonzero(count == 0)
         most = int(count.argmax())
         share = float(count[most] / count.sum())
         if touched.size <= max(1, _FEW * count.size):
             found.append(f"only at {word} {_listed(touched.tolist())} of {count.size}")
+        elif spared.size:
+            found.append(f"all but {word} {_listed(spared.tolist())} of {count.size}")
         elif share >= 0.9:
             found.append(f"{100 * share:.0f} % at {word} {most} of {count.size}")
     return tuple(found)

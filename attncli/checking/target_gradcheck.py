@@ -23,6 +23,7 @@ _TOLERANCES = {"complex": 1e-9, "central": 1e-6}
 # Backward in float32 against a derivative in float64, and against one in float32.
 _FLOAT32_TOLERANCES = {"float64": 1e-3, "float32": 3e-2}
 _SHOWN = 5
+_ENGINE = "own"  # theirs, beside the names of ours
 # Of a larger result, the Jacobian is not checked row by row: backward runs once for each.
 _JACOBIAN_ROWS = 128
 _JACOBIAN_ELEMENTS = 1 << 20
@@ -155,7 +156,8 @@ class _Check:
                 f"{self.target.where}: forward returns {what}, expected one array",
                 hint="is there a return?" if result is None else None,
             )
-        return out.astype(np.float64) if out.dtype.kind in "biu" else out
+        # A copy: backward may use the same memory.
+        return out.astype(np.float64) if out.dtype.kind in "biu" else np.array(out)
 
     def _gradients(self, result: Any) -> list[Array | None]:
         count = len(self.target.inputs)
@@ -167,7 +169,8 @@ class _Check:
         if len(given) != count:
             number = "one array" if len(given) == 1 else f"{len(given)} arrays"
             self.problems.append(f"backward returns {number}, expected {count}: {names}")
-        return [real_array(gradient) for gradient in given[:count]]
+        arrays = [real_array(gradient) for gradient in given[:count]]
+        return [None if array is None else np.array(array) for array in arrays]
 
     def _fits(self, name: str, gradient: Array, shape: tuple[int, ...]) -> bool:
         if gradient.shape == shape:
@@ -180,7 +183,7 @@ class _Check:
         copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
         again = dout.copy()
         fresh = self._fresh()
-        plain = fresh.forward(*copies)  # without a seed: shows what is random
+        plain = self._output(fresh.forward(*copies))  # without a seed: shows what is random
         if not _same(plain, out) or not _same(self._fresh().forward(*others), plain):
             self.problems.append(
                 "forward is not deterministic: the same input gives different results "
@@ -316,13 +319,15 @@ class _Check:
         whole = columns.ndim == 2
         derivative = columns @ dout.astype(np.float64).ravel() if whole else columns
         derivative = derivative.reshape(shape)
-        check = compare_gradient(self.target.name, name, gradient, derivative, tolerance)
+        check = compare_gradient(self.target.name, name, gradient, derivative, tolerance, _ENGINE)
         jacobian_error, kinks = None, np.zeros(shape, bool)
         if not check.passed:
             kinks = _kinks(evaluate, point, gradient, derivative, dout, tolerance)
             if kinks.any():
                 mended = np.where(kinks, derivative, gradient)
-                check = compare_gradient(self.target.name, name, mended, derivative, tolerance)
+                check = compare_gradient(
+                    self.target.name, name, mended, derivative, tolerance, _ENGINE
+                )
         if whole and rows is not None and rows.shape == columns.T.shape:
             keep = ~kinks.ravel()
             found = compare_gradient("", "", rows[:, keep], columns.T[:, keep], tolerance)

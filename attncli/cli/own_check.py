@@ -1,13 +1,15 @@
 """``attn check TARGET``: each of somebody's layers, one after the other."""
 
-from attncli.checking.check import check
+from attncli.checking.check import check, guess_layer
 from attncli.checking.loading import load_targets
+from attncli.checking.targets import Target
 from attncli.cli.report_json import report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback
 from attncli.errors import TargetError
 from attncli.operations import Semantics
 from attncli.views.check import draw_check
+from attncli.views.labels import safe
 
 
 def check_targets(
@@ -25,10 +27,19 @@ def check_targets(
     reports, failure = [], None
     with screen.timed("checking"):
         for target in targets:
+            if layer is None and len(targets) > 1 and not _is_known(target):
+                screen.note(f"skipped {safe(target.where)}: no layer that attn knows")
+                continue
             try:
                 reports.append(check(target, layer=layer, shapes=shapes, **claims.given()))
             except TargetError as error:  # the others are checked all the same
                 failure = failure or error
+    if not reports and failure is None:
+        names = ", ".join(target.name for target in targets)
+        raise TargetError(
+            f"{text}: none of its layers is one that attn knows ({names})",
+            hint="name one, and say what it is: file.py:Name --as LAYER",
+        )
     passed = all(report.passed for report in reports)
     if screen.as_json and reports:
         screen.show_json(
@@ -47,3 +58,11 @@ def check_targets(
         with showing_their_traceback():
             raise failure
     return passed
+
+
+def _is_known(target: Target) -> bool:
+    try:
+        guess_layer(target)
+    except TargetError:
+        return False
+    return True

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich.console import RenderableType
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from attncli.arrays import Array
@@ -38,47 +40,46 @@ def draw_errors(
         errors = errors[None]
         axes = None
     names: Sequence[str] = axes if axes and len(axes) == errors.ndim else [""] * errors.ndim
-    drawn = 0
+    pictures: list[RenderableType] = []
+    rows = 0
     for index in np.ndindex(errors.shape[:-2]):
-        matrix = errors[index]
-        drawn += matrix.shape[0]
-        if drawn > _MOST_ROWS and not look.plain:
-            yield Text("  …" if look.unicode else "  ...", "dim")
-            return
         where = " ".join(
             f"{_INDEX_NAMES.get(name, name or 'axis')} {i}"
             for name, i in zip(names, index, strict=False)
         )
-        yield from (
-            _plain(matrix, where, look)
-            if look.plain
-            else _shades(matrix, tolerance, where, names[-1], look)
-        )
+        matrix = errors[index]
+        if look.plain:
+            yield _numbers(matrix, where, look)
+            continue
+        rows += matrix.shape[0]
+        if rows > _MOST_ROWS:
+            pictures.append(Text("…" if look.unicode else "...", "dim"))
+            break
+        pictures.append(_shades(matrix, tolerance, where, look))
+    if pictures:
+        yield Padding(Columns(pictures, padding=(0, 3, 0, 0)), (0, 0, 0, 2))
 
 
-def _plain(matrix: Array, where: str, look: Look) -> Iterator[RenderableType]:
+def _numbers(matrix: Array, where: str, look: Look) -> RenderableType:
     cells = [[format_error(value) for value in row] for row in matrix.tolist()]
     rows, columns = ([str(i) for i in range(size)] for size in matrix.shape)
-    yield Matrix(f"  {where}", [f"  {row}" for row in rows], columns, cells).draw(look)
+    return Matrix(f"  {where}", [f"  {row}" for row in rows], columns, cells).draw(look)
 
 
-def _shades(
-    matrix: Array, tolerance: float, where: str, axis: str, look: Look
-) -> Iterator[RenderableType]:
+def _shades(matrix: Array, tolerance: float, where: str, look: Look) -> RenderableType:
     with np.errstate(divide="ignore"):
         bright = np.clip(np.log10(matrix / tolerance), 0, _DECADES)
-    label = max(len(str(matrix.shape[0] - 1)), 2)
-    room = max(1, look.width - label - 3)
+    label = len(str(matrix.shape[0] - 1))
+    room = max(1, look.width - label - 6)
     cell = 2 if 2 * matrix.shape[1] <= room else 1
     shown = room // cell
-    heading = f"  {where}" if where else ""
     if shown < matrix.shape[1]:
-        heading += f"  first {shown} of {matrix.shape[1]} columns"
-    if heading:
-        yield Text(heading, "dim")
+        where = f"{where} columns 0 to {shown - 1} of {matrix.shape[1]}".lstrip()
+    lines = [Text(where, "dim")] if where else []
     for number, row in enumerate(bright):
-        line = Text().append(f"  {number:>{label}} ", LABEL_STYLE)
-        yield line.append_text(shaded(row[:shown], _DECADES, cell, look))
+        line = Text().append(f"{number:>{label}} ", LABEL_STYLE)
+        lines.append(line.append_text(shaded(row[:shown], _DECADES, cell, look)))
+    return Group(*lines)
 
 
 def errors_legend(tolerance: float, look: Look) -> Text:

@@ -59,7 +59,7 @@ def _details(check: InputCheck, tolerance: float, look: Look) -> Iterator[Render
     for pattern in check.patterns:
         yield Text(f"{name}: {pattern}", "bold")
     columns = [
-        Column(name, [str(list(element.index)) for element in check.worst_elements]),
+        Column("worst", [f"{name}{list(element.index)}" for element in check.worst_elements]),
         Column("backward", [_number(e.backward, look) for e in check.worst_elements], right=True),
         Column(
             "derivative", [_number(e.derivative, look) for e in check.worst_elements], right=True

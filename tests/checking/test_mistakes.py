@@ -26,6 +26,12 @@ TWINS = {
     "scale applied twice": {"scale 1/H"},
 }
 
+# What is right by itself, but not what was claimed.
+UNCLAIMED = {
+    "causal order where none is meant": "j <= i",
+    "causal order, aligned lower-right, where none is meant": "j <= i + T_enc - T_dec",
+}
+
 
 def load(source, name, monkeypatch):
     module = types.ModuleType("learner")
@@ -42,7 +48,7 @@ def test_the_catalogue_is_large_and_every_entry_is_tried():
     assert len(MISTAKES) > 100
     names = [mistake.name for mistake in MISTAKES]
     assert len(set(names)) == len(names)
-    assert set(names) == BOOK_MISTAKES.keys() | TRANSFORMER_MISTAKES.keys()
+    assert set(names) == BOOK_MISTAKES.keys() | TRANSFORMER_MISTAKES.keys() | UNCLAIMED.keys()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
@@ -72,6 +78,14 @@ def test_a_mistake_in_a_transformers_attention_is_named(name, monkeypatch):
     best = diagnosed(report)[0]
     assert best == (name,) or best[0] in TWINS.get(name, ())
     assert (name,) in diagnosed(report)
+
+
+@pytest.mark.parametrize("name", UNCLAIMED)
+def test_causal_order_that_was_not_claimed_is_named(name, monkeypatch):
+    window = ("        seen = seen & (abs(j - i) <= WINDOW)\n", "")
+    source = changed(TRANSFORMER, *window, "j <= i", UNCLAIMED[name])
+    report = check(load(source, "MultiHeadAttention", monkeypatch), softcap=2.0)
+    assert diagnosed(report)[0] == (name,)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,20 @@ MASKING: tuple[Mistake, ...] = (
         {"band": _claimed(causal=lambda causal: None)},
     ),
     Mistake(
+        "causal order where none is meant",
+        "every query sees all keys",
+        "query t sees the keys ≤ t",
+        "If it is meant to be causal, --causal says so.",
+        {"band": _claimed(causal=lambda causal: causal or "upper_left")},
+    ),
+    Mistake(
+        "causal order, aligned lower-right, where none is meant",
+        "every query sees all keys",
+        "the last query sees all keys, the one before all but one, …",
+        "If it is meant to be so, --causal --causal-align lower-right says it.",
+        {"band": _claimed(causal=lambda causal: causal or "lower_right")},
+    ),
+    Mistake(
         "causal order off by one: its own step hidden",
         "query t sees the keys ≤ t",
         "query t sees the keys < t",
