@@ -45,14 +45,14 @@ def require(nbytes: int, what: str, limit: int | None, *, hint: str | None = Non
     --------
     >>> require(2_000_000, "weights (1, 500, 500)", 1_000_000)
     Traceback (most recent call last):
-    attncli.errors.MemoryLimitError: weights (1, 500, 500) needs 2.0 MB, there is 1.0 MB
+    attncli.errors.MemoryLimitError: weights (1, 500, 500) would take 2.0 MB, there is 1.0 MB
     """
     if limit is None:
         if nbytes < _SURELY_THERE:
             return
         limit = available_memory()
     if limit is not None and nbytes > limit:
-        message = f"{what} needs {readable(nbytes)}, there is {readable(limit)}"
+        message = f"{what} would take {readable(nbytes)}, there is {readable(limit)}"
         raise MemoryLimitError(message, hint=hint)
 
 

@@ -12,13 +12,17 @@ Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, arXiv
 Dao, Fu, Ermon, Rudra and Ré, "FlashAttention", 2022, arXiv:2205.14135.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from attncli.arrays import Array
+
+LARGE = 4 << 20  # from so many bytes on NumPy asks for large pages
 
 
 class Partial(NamedTuple):
@@ -43,17 +47,20 @@ def scores(
     query: Array,
     key: Array,
     *,
+    scale: float | None = None,
     softcap: float | None = None,
     bias: Array | None = None,
     seen: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    """Return the scores of a block of queries that are already multiplied by the scale.
+    """Return the scores of a block of queries against a block of keys.
 
     Parameters
     ----------
     query : ndarray, shape (…, rows, H)
     key : ndarray, shape (…, keys, H)
+    scale : float, optional
+        Multiplies the scores; left out if `query` is multiplied by it already.
     softcap : float, optional
         Scores become ``softcap · tanh(score / softcap)``.
     bias : ndarray, optional
@@ -64,6 +71,8 @@ def scores(
         Where to put the result.
     """
     result = np.matmul(query, key.swapaxes(-1, -2), out=out)
+    if scale is not None:
+        result *= scale
     if softcap is not None:
         result /= softcap
         np.tanh(result, out=result)
@@ -82,13 +91,14 @@ def partial(
     seen: Array | None = None,
     shift: float | None = None,
     exp: Callable[..., Array] = np.exp,
+    out: Array | None = None,
 ) -> Partial:
     """Return the partial result of a block of scores.  Overwrites `scores` with its weights.
 
     Parameters
     ----------
     scores : ndarray, shape (…, rows, keys)
-        −inf where a query does not see a key.
+        −inf where a query does not see a key; with a `shift`, anything there.
     value : ndarray, shape (…, keys, H_v)
     seen : ndarray of bool, optional
         Where False, `value` has no influence, not even if it is NaN.
@@ -97,6 +107,8 @@ def partial(
         0 saves two passes over the scores and is right if these are known to be moderate.
     exp : callable, optional
         `numpy.exp2` if the scores are in units of log 2.
+    out : ndarray, shape (…, rows, H_v), optional
+        Where to put the weighted sum of values.
 
     Examples
     --------
@@ -115,8 +127,10 @@ def partial(
         # A query that sees none of the keys has no maximum: −inf − (−inf) would be NaN.
         scores -= np.where(reference == -np.inf, 0, reference)[..., None]
     weights = exp(scores, out=scores)
+    if seen is not None and shift is not None:
+        np.copyto(weights, 0, where=~seen)  # several times faster than exp of −inf
     total = weights @ np.ones(weights.shape[-1], weights.dtype)
-    return Partial(product(weights, value, seen), total, reference)
+    return Partial(product(weights, value, seen, out=out), total, reference)
 
 
 def merge(first: Partial, second: Partial) -> Partial:
@@ -142,11 +156,10 @@ def merge(first: Partial, second: Partial) -> Partial:
     )
 
 
-def finish(done: Partial) -> tuple[Array, Array]:
+def finish(done: Partial, *, out: Array | None = None) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
-    nothing = done.total == 0
-    out = done.out / np.where(nothing, 1, done.total)[..., None]
-    return out, done.shift + log(done.total)
+    total = np.where(done.total == 0, 1, done.total)
+    return np.divide(done.out, total[..., None], out=out), done.shift + log(done.total)
 
 
 def log(total: Array) -> Array:
@@ -201,3 +214,21 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
         at for at in range(x.ndim) if at < missing or (shape[at - missing] == 1 < x.shape[at])
     )
     return np.add.reduce(x, axis=axes, keepdims=True).reshape(shape)
+
+
+def together(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
+    """Return uninitialised arrays of these shapes; large ones lie in one piece of memory.
+
+    Together they are more often large enough for the system to give memory in large pages, and
+    getting memory page by page takes as long as computing what goes there.
+
+    Examples
+    --------
+    >>> [x.shape for x in together([(2, 3), (5,)], np.dtype(float))]
+    [(2, 3), (5,)]
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    if sum(sizes) * dtype.itemsize < LARGE:
+        return [np.empty(shape, dtype) for shape in shapes]
+    parts = np.split(np.empty(sum(sizes), dtype), np.cumsum(sizes[:-1]))
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -1,17 +1,16 @@
 """What forward leaves for backward, and for whoever wants to look."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.attention.blocks import log
 from attncli.attention.inputs import Operands
 from attncli.errors import AttnWarning
-
-Array = NDArray[Any]
 
 
 @dataclass(slots=True)
@@ -43,21 +42,26 @@ class Cache:
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
     shift: Array  # per row: what was subtracted from the scores, and
     total: Array  # the sum of the exponentials that remained; 0 if the query sees no key
-    kept: Array | None = None  # exp(score − shift), and
-    normalised: bool = False  # whether it is divided by the total already
+    # exp(score − shift) as (…, T_dec, T_enc), or as (…, tile, T_dec, keys of a tile), and
+    kept: Array | None = None
+    normalised: bool = False  # whether they are divided by the total already
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
-    moderate: bool = False  # whether no reference was needed: the shift is 0, or the logsumexp
+    moderate: Array | None = None  # per row: whether no reference had to be subtracted
     mask_gradient: Array | None = None
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
-        if self.kept is None:
+        kept, total = self.kept, self.total[..., None]
+        if kept is None:
             return None
         if not self.normalised:  # when first asked for, and in place: they may be large
-            self.kept /= np.where(self.total == 0, 1, self.total)[..., None]
+            kept /= np.where(total == 0, 1, total)[..., None, :, :]
             self.normalised = True
-        return self.kept.reshape(*self.operands.public_lead, *self.kept.shape[-2:])
+        if all(self.tile):
+            kept = np.moveaxis(kept, -3, -2)
+            kept = kept.reshape(*kept.shape[:-2], -1)[..., : self.operands.key.shape[-2]]
+        return kept.reshape(*self.operands.public_lead, *kept.shape[-2:])
 
     @property
     def dmask(self) -> Array | None:  # noqa: D102 - documented with the class

@@ -1,17 +1,21 @@
 """The public functions: check, choose an engine, compute, cast back."""
 
+from __future__ import annotations
+
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from attncli.attention import direct, sizes, tiled
+from attncli.arrays import Array
+from attncli.attention import direct, sizes
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands, prepare, prepare_dout
 from attncli.errors import ParameterError
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def attention(
@@ -169,13 +173,12 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
-    mask = operands.masking.mask
-    if mask is not None and mask.dtype != bool:
-        cache.mask_gradient = np.zeros_like(mask)
+    if operands.masking.adds:
+        cache.mask_gradient = np.zeros_like(operands.masking.mask)
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
-        engine = tiled if all(cache.tile) else direct
+        engine: Any = _tiled() if all(cache.tile) else direct
         with _quiet(operands):
             gradients = engine.backward(dout, cache)
     dquery, dkey, dvalue = (
@@ -245,7 +248,7 @@ def compute(
         if keep and tile is None and sizes.in_one_piece(operands):
             out, cache = direct.forward(operands, threads)
         else:
-            out, cache = tiled.forward(operands, threads, tile or tiled.TILE, keep)
+            out, cache = _tiled().forward(operands, threads, tile, keep)
     cache.warn_of_masked_rows(stacklevel)
     out = out.reshape(*operands.public_lead, *out.shape[-2:])
     return out.astype(operands.dtype, copy=False), cache
@@ -295,6 +298,13 @@ def attention_weights(
     return cache.weights.astype(cache.operands.dtype, copy=False)
 
 
+def _tiled() -> ModuleType:
+    """The tiled engine, imported when it is first needed: small calculations never need it."""
+    from attncli.attention import tiled
+
+    return tiled
+
+
 def _quiet(operands: Operands) -> AbstractContextManager[None]:
     """Keep NumPy from warning of infinities that are hidden and come to nothing."""
-    return np.errstate(invalid="ignore") if operands.masking else nullcontext()
+    return np.errstate(invalid="ignore", over="ignore") if operands.masking else nullcontext()

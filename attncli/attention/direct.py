@@ -4,24 +4,26 @@ The formulas as they stand, so this is the engine to read first; it is also the 
 as the weights of one piece fit the processor's cache.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from threading import Lock
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attncli.attention.blocks import product, scores, softcap_slope, sum_to
+from attncli.arrays import Array
+from attncli.attention.blocks import product, scores, softcap_slope, sum_to, together
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick
 from attncli.attention.sizes import weights_nbytes
 from attncli.attention.threads import run
 
-Array = NDArray[Any]
-
 # Weights of one piece, in bytes: what stays in a core's own cache from one pass to the next.
 PIECE = 1 << 20
+
+# Bytes of weights times the lengths of their products, from where a second thread saves more time
+# than it takes to start.
+WORTH_A_THREAD = 1 << 26
 
 
 def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
@@ -45,24 +47,17 @@ def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
+    operands = cache.operands
+    full = together([(*operands.lead, *x.shape[-2:]) for x in operands[:3]], dout.dtype)
+    dbias = np.empty_like(cache.kept) if operands.masking.adds else None
     pieces = _pieces(cache)
-    if len(pieces) == 1:
-        dquery, dkey, dvalue, dmask = _backward(dout, cache, ())
-        cache.mask_gradient = dmask
-        return dquery, dkey, dvalue
-
-    sums = [np.zeros(x.shape, x.dtype) for x in cache.operands[:3]]
-    lock = Lock()
-
-    def add(index: Index) -> None:
-        parts = _backward(dout, cache, index)
-        for whole, part in zip((*sums, cache.mask_gradient), parts, strict=True):
-            if whole is not None and part is not None:
-                with lock:  # pieces share what is broadcast over them
-                    whole[pick(index, whole.shape)] += part
-
-    run([partial(add, index) for index in pieces], cache.threads)
-    return sums[0], sums[1], sums[2]
+    run([partial(_backward, dout, cache, full, dbias, index) for index in pieces], cache.threads)
+    if dbias is not None and operands.masking.mask is not None:
+        cache.mask_gradient = sum_to(dbias, operands.masking.mask.shape)
+    dquery, dkey, dvalue = (
+        sum_to(x, operand.shape) for x, operand in zip(full, operands[:3], strict=True)
+    )
+    return dquery, dkey, dvalue
 
 
 def _forward(cache: Cache, out: Array, index: Index) -> None:
@@ -72,7 +67,7 @@ def _forward(cache: Cache, out: Array, index: Index) -> None:
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
 
     weights = at(cache.kept)
-    scores(query * scale, key, softcap=softcap, bias=bias, seen=seen, out=weights)
+    scores(query, key, scale=scale, softcap=softcap, bias=bias, seen=seen, out=weights)
     shift = np.maximum.reduce(weights, axis=-1, out=at(cache.shift))
     if seen is not None:
         shift[shift == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
@@ -83,34 +78,31 @@ def _forward(cache: Cache, out: Array, index: Index) -> None:
     product(weights, value, seen, out=at(out))
 
 
-def _backward(dout: Array, cache: Cache, index: Index) -> tuple[Array, Array, Array, Array | None]:
+def _backward(
+    dout: Array, cache: Cache, gradients: list[Array], dbias: Array | None, index: Index
+) -> None:
     at = partial(_at, index)
     query, key, value = map(at, cache.operands[:3])
+    dquery, dkey, dvalue = map(at, gradients)
     masking, scale, softcap = cache.operands[3:6]
-    bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
+    _, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
     seen_by = None if seen is None else seen.swapaxes(-1, -2)
     weights, dout = at(cache.kept), at(dout)
 
-    dvalue = product(weights.swapaxes(-1, -2), dout, seen_by)
+    product(weights.swapaxes(-1, -2), dout, seen_by, out=dvalue)
     dweights = dout @ value.swapaxes(-1, -2)
     if seen is not None:
         np.copyto(dweights, 0, where=~seen)  # what is hidden may hold NaN
     dscores = dweights
     dscores -= np.vecdot(weights, dweights)[..., None]
     dscores *= weights
-    dmask = None if bias is None else sum_to(dscores, bias.shape)
+    if dbias is not None:
+        at(dbias)[...] = dscores
     if softcap is not None:
-        dscores = dscores * softcap_slope(scores(query * scale, key, seen=seen), softcap)
-    dquery = product(dscores, key, seen)
-    dkey = product(dscores.swapaxes(-1, -2), query, seen_by)
-    dquery *= scale
-    dkey *= scale
-    return (
-        sum_to(dquery, query.shape),
-        sum_to(dkey, key.shape),
-        sum_to(dvalue, value.shape),
-        dmask,
-    )
+        dscores *= softcap_slope(scores(query, key, scale=scale, seen=seen), softcap)
+    dscores *= scale
+    product(dscores, key, seen, out=dquery)
+    product(dscores.swapaxes(-1, -2), query, seen_by, out=dkey)
 
 
 def _at(index: Index, x: Array | None) -> Array:
@@ -120,12 +112,14 @@ def _at(index: Index, x: Array | None) -> Array:
 
 def _pieces(cache: Cache) -> list[Index]:
     """Divide the work along the longest leading axis, into pieces whose weights stay in cache."""
-    lead = cache.operands.lead
-    size = weights_nbytes(cache.operands)
-    if not lead or (size <= PIECE and cache.threads == 1):
+    operands, lead = cache.operands, cache.operands.lead
+    size = weights_nbytes(operands)
+    widths = operands.key.shape[-1] + operands.value.shape[-1]
+    threads = cache.threads if size * widths > WORTH_A_THREAD else 1
+    if not lead or (size <= PIECE and threads == 1):
         return [()]
     axis = lead.index(max(lead))
-    step = max(1, min(lead[axis] * PIECE // size, -(-lead[axis] // cache.threads)))
+    step = max(1, min(lead[axis] * PIECE // size, -(-lead[axis] // threads)))
     return [
         (slice(None),) * axis + (slice(start, start + step),)
         for start in range(0, lead[axis], step)

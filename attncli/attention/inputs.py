@@ -11,18 +11,22 @@ Dtypes.  float16 and bfloat16 are computed in float32 and integers in float64.  
 meet in the one that NumPy promotes them to.
 """
 
+from __future__ import annotations
+
 import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from attncli.arrays import Array
 from attncli.attention.masks import Band, Masking
 from attncli.errors import DtypeError, ParameterError, ShapeError
 
-Array = NDArray[Any]
 Shape = tuple[int, ...]
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 CAUSAL = ("upper_left", "lower_right")
 

@@ -1,12 +1,14 @@
 """Which keys a query may see: causal order, window and mask, whole or one tile at a time."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from attncli.arrays import Array
+
 Index = tuple[int | slice, ...]  # a place on the leading axes
 
 
@@ -66,6 +68,11 @@ class Masking(NamedTuple):
 
     mask: Array | None
     band: Band | None
+
+    @property
+    def adds(self) -> bool:
+        """Whether the mask is added to the scores, and so has a gradient."""
+        return self.mask is not None and self.mask.dtype != bool
 
     def __bool__(self) -> bool:
         """Whether there is anything at all that may hide a key or add to a score."""

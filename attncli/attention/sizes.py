@@ -1,17 +1,19 @@
 """Sizes: which engine computes what, and whether the weights would fit memory at all."""
 
+from __future__ import annotations
+
 import math
-import os
 from typing import Literal
 
 from attncli.attention.inputs import Operands
-from attncli.errors import MemoryLimitError, ParameterError
+from attncli.errors import ParameterError
+from attncli.memory import require
 
 Engine = Literal["direct", "tiled"]
 ENGINES = ("auto", "direct", "tiled")
 
 # Measured, forward and backward together: up to here the direct engine is the faster one.
-DIRECT_LIMIT = 64 << 20
+DIRECT_LIMIT = 16 << 20
 PIECE_LIMIT = 256 << 10
 
 
@@ -31,7 +33,7 @@ def in_one_piece(operands: Operands) -> bool:
 def choose(nbytes: int) -> Engine:
     """Return the engine for a calculation whose weights take `nbytes` bytes.
 
-    The rule: direct up to 8 MiB of weights, tiled above.  The direct engine materialises the
+    The rule: direct up to 16 MiB of weights, tiled above.  The direct engine materialises the
     weights and pays for every pass over them in memory; the tiled one pays for visiting tiles and
     for computing the weights again in backward.
 
@@ -61,37 +63,6 @@ def resolve(engine: str, operands: Operands) -> Engine:
     if engine == "auto" and choose(nbytes) == "tiled":
         return "tiled"
     if nbytes > DIRECT_LIMIT:
-        require_memory(nbytes)
+        hint = "compute without keeping weights: the tiled engine needs memory linear in T"
+        require(nbytes, "the weights", None, hint=hint)
     return "direct"
-
-
-def require_memory(nbytes: int) -> None:
-    """Refuse weights that would not fit the memory that is free.
-
-    Raises
-    ------
-    MemoryLimitError
-        With both sizes.  Where the system does not tell what is free, nothing is refused.
-    """
-    free = free_memory()
-    if free is not None and nbytes > free:
-        raise MemoryLimitError(
-            f"the weights would take {nbytes / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of "
-            "memory are free",
-            hint="compute without keeping weights: the tiled engine needs memory linear in T",
-        )
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory that can be allocated without swapping; None if unknown."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None

@@ -7,6 +7,8 @@ compete.  Who asks for ``threads > 1`` should therefore hold BLAS to one thread,
 before NumPy is first imported.  This package never alters that setting.
 """
 
+from __future__ import annotations
+
 import _thread
 import contextvars
 import math
@@ -15,7 +17,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from attncli.arrays import Array
 
 Task = Callable[[], None]
 
@@ -38,11 +41,11 @@ def run(tasks: Iterable[Task], threads: int) -> None:
     >>> sorted(done)
     [1, 2]
     """
-    if threads == 1:
-        for task in tasks:
-            task()
-        return
     queue = list(tasks)[::-1]
+    if threads == 1 or len(queue) == 1:
+        while queue:
+            queue.pop()()
+        return
     raised: list[BaseException] = []
 
     def work() -> None:
@@ -91,7 +94,7 @@ class Scratch(threading.local):
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.buffer = np.empty(math.prod(shape), dtype)
 
-    def __call__(self, shape: tuple[int, ...]) -> NDArray[Any]:
+    def __call__(self, shape: tuple[int, ...]) -> Array:
         """Return a contiguous array of this shape, in the place of the one before it."""
         size = math.prod(shape)
         if size > self.buffer.size:

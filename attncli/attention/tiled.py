@@ -5,27 +5,31 @@ same tiles and computes their weights again from what forward kept of each row. 
 weights, it leaves the tiles in one large array instead, and backward has one product less to do.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attncli.arrays import Array
 from attncli.attention import blocks
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick, tile_of
 from attncli.attention.threads import Scratch, run
 
-Array = NDArray[Any]
 Columns = Callable[[Index], Array]
 
-# Queries × keys of a tile.  Measured: smaller ones starve the products, larger ones leave the
-# core's own cache.
-TILE = (256, 512)
+# Bytes of weights in a tile, and its keys.  Measured: smaller tiles starve the products, larger
+# ones leave the core's own cache.
+TILE_NBYTES, TILE_KEYS = 1 << 20, 512
+
+# Smaller ones waste less along the edges of a band.
+BAND_TILE = (256, 256)
 
 # From so many queries on, a copy of key that suits the products better has paid for itself.
 MANY_QUERIES = 1024
@@ -34,13 +38,18 @@ LOG2E = math.log2(math.e)
 
 
 def forward(
-    operands: Operands, threads: int = 1, tile: tuple[int, int] = TILE, keep: bool = False
+    operands: Operands,
+    threads: int = 1,
+    tile: tuple[int, int] | None = None,
+    keep: bool = False,
 ) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
+    if tile is None and operands.masking.band:
+        tile = BAND_TILE
+    tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
     rows = (*operands.lead, query.shape[-2])
     out = np.empty((*rows, value.shape[-1]), query.dtype)
-    moderate = _moderate(operands, keep)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
@@ -50,14 +59,14 @@ def forward(
         # The caller may write into what is returned, and backward needs it as it is.
         out=np.empty_like(out),
         tile=tile,
-        moderate=moderate,
-        normalised=moderate and not keep,
+        moderate=np.empty(rows, bool),
     )
     if keep:  # tiles that nobody sees are not visited
         allocate = np.zeros if operands.masking else np.empty
-        cache.kept = allocate((*rows, key.shape[-2]), query.dtype)
+        count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
+        cache.kept = allocate((*operands.lead, count, rows[-1], step), query.dtype)
     columns = lru_cache(threads + 1)(partial(_columns, key))
-    scratch = Scratch(tile, query.dtype)
+    scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     tasks = [
         partial(_forward, cache, out, index, block, columns, scratch)
         for index in np.ndindex(operands.lead)
@@ -68,41 +77,88 @@ def forward(
 
 
 def _forward(
-    cache: Cache, out: Array, index: Index, rows: slice, columns: Columns, scratch: Scratch
+    cache: Cache,
+    out: Array,
+    index: Index,
+    rows: slice,
+    columns: Columns,
+    scratch: tuple[Scratch, Scratch],
 ) -> None:
     """Compute what one block of queries of one (batch, head) pair attends to."""
     operands, row, same_out = cache.operands, (*index, rows), cache.out
-    assert same_out is not None  # this engine keeps it
+    assert same_out is not None
+    assert cache.moderate is not None  # this engine keeps both
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     if len(query) >= MANY_QUERIES:
         key = columns(index)
-    unit, exp = _unit(cache)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
+        moderate = done is None or _in_range(done)
+    if not moderate:
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
+    cache.moderate[row] = moderate
+    if done is None:
+        out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
+        return
+    blocks.finish(done, out=same_out[row])
+    out[row] = same_out[row]
+    cache.shift[row], cache.total[row] = done.shift, done.total
+    if operands.masking:
+        nothing = done.total == 0
+        cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+
+
+def _partial(
+    cache: Cache,
+    index: Index,
+    rows: slice,
+    pair: tuple[Array, Array, Array],
+    scratch: tuple[Scratch, Scratch],
+    moderate: bool,
+) -> blocks.Partial | None:
+    """Return the partial result of a block of queries for all keys; None if they see no tile.
+
+    Moderate scores need no reference subtracted from them, which saves passes over them.
+    """
+    operands, (query, key, value) = cache.operands, pair
+    unit, exp = _unit(operands, moderate)
     query = query[rows] * (operands.scale * unit)
-    done = None
-    for keys, bias, seen in _tiles(cache, index, rows):
+    done, width = None, value.shape[-1]
+    assert cache.out is not None  # this engine keeps it
+    whole = cache.kept is not None and not moderate
+    for keys, bias, seen in _tiles(cache, index, rows, whole):
         weights = blocks.scores(
             query,
             key[keys],
             softcap=operands.softcap,
             bias=bias,
-            seen=seen,
-            out=_place(cache, scratch, row, keys),
+            seen=None if moderate else seen,
+            out=_place(cache, scratch[0], (*index, rows), keys),
         )
-        shift = 0.0 if cache.moderate else None
-        part = blocks.partial(weights, value[keys], seen=seen, shift=shift, exp=exp)
-        done = part if done is None else blocks.merge(done, part)
-    if done is None:
-        out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
-        return
-    same_out[row], logsumexp = blocks.finish(done)
-    out[row] = same_out[row]
-    if cache.normalised:
-        cache.shift[row], cache.total[row] = logsumexp, 1
-    else:
-        cache.shift[row], cache.total[row] = done.shift, done.total
-    if operands.masking:
-        nothing = done.total == 0
-        cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+        if not moderate:
+            part = blocks.partial(weights, value[keys], seen=seen)
+            done = part if done is None else blocks.merge(done, part)
+            if cache.kept is not None:  # all keys came at once: all tiles have one reference
+                for tile in _aligned(keys, cache.tile[1]):
+                    inside = slice(tile.start - keys.start, tile.stop - keys.start)
+                    _place(cache, scratch[0], (*index, rows), tile)[...] = weights[:, inside]
+            continue
+        # The same as merge, without new arrays: the first tile's sums lie where out will be.
+        place = cache.out[(*index, rows)] if done is None else scratch[1]((len(query), width))
+        part = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+        if done is None:
+            done = part
+        else:
+            np.add(done.out, part.out, out=done.out)
+            np.add(done.total, part.total, out=done.total)
+    return done
+
+
+def _in_range(done: blocks.Partial) -> bool:
+    """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
+    limit = np.finfo(done.total.dtype).max ** 0.3
+    within = done.total.min() > 1 / limit and done.total.max() < limit
+    return bool(within and np.isfinite(done.out.sum()))
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -116,9 +172,9 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     shared = _Shared(
         (dquery, dkey, dvalue),
         Lock(),
-        lru_cache(threads + 1)(partial(_columns, operands.key, ones=True)),
+        parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
         lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
-        (Scratch(cache.tile, dout.dtype), Scratch(cache.tile, dout.dtype)),
+        tuple(Scratch((0,), dout.dtype) for _ in range(3)),
     )
     tasks = [
         partial(_backward, dout, cache, shared, index, all_blocks[part::parts])
@@ -134,9 +190,9 @@ class _Shared(NamedTuple):
 
     gradients: tuple[Array, Array, Array]
     lock: Lock
-    key_one: Columns
+    apart: bool  # whether no two tasks add to the same keys
     value_one: Columns
-    scratch: tuple[Scratch, Scratch]
+    scratch: tuple[Scratch, ...]  # for weights, their gradients, and products
 
 
 def _backward(
@@ -144,29 +200,36 @@ def _backward(
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
     operands, out = cache.operands, cache.out
-    assert out is not None  # this engine keeps it
+    assert out is not None
+    assert cache.moderate is not None  # this engine keeps both
     scale, softcap = operands.scale, operands.softcap
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     sum_dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
-    dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
+    dkey, dvalue = sum_dkey, sum_dvalue
+    if not shared.apart:
+        dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
     for rows in row_blocks:
         row = (*index, rows)
         q, do = query[rows], dout[row]
+        moderate = bool(cache.moderate[row].all())
         if not cache.normalised:  # cheaper done to dout than to the weights
             total = cache.total[row][:, None]
             do = do / np.where(total == 0, 1, total)
-        again = None if cache.kept is not None else _again(cache, shared, index, rows)
+        again = None if cache.kept is not None else _again(cache, index, rows, moderate)
         # The column of ones beside value subtracts delta for nothing.
         delta = np.vecdot(do, out[row])[:, None]
         do_delta = np.concatenate([do, -delta], axis=1)
         dq = np.zeros_like(q)
+        # The first queries are the first to add to their keys, if they see all of them.
+        fresh = shared.apart and rows is row_blocks[0] and not operands.masking
+        products = shared.scratch[2]
         for keys, bias, seen in _tiles(cache, index, rows):
             seen_by = None if seen is None else seen.T
             weights = _place(cache, shared.scratch[0], row, keys)
             if again is not None:
                 again(keys, bias, seen, weights)
-            dvalue[keys] += blocks.product(weights.T, do, seen_by)
+            _add(dvalue[keys], weights.T, do, seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
             np.matmul(do_delta, value_one[keys].T, out=dscores)
             dscores *= weights
@@ -180,69 +243,63 @@ def _backward(
                 dscores *= blocks.softcap_slope(
                     blocks.scores(q * scale, key[keys], seen=seen), softcap
                 )
-            dq += blocks.product(dscores, key[keys], seen)
-            dkey[keys] += blocks.product(dscores.T, q, seen_by)
+            _add(dq, dscores, key[keys], seen, products, keys.start == 0)
+            _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
         dq *= scale
         with shared.lock:
             sum_dquery[rows] += dq
     dkey *= scale
-    with shared.lock:
-        sum_dkey += dkey
-        sum_dvalue += dvalue
+    if not shared.apart:
+        with shared.lock:
+            sum_dkey += dkey
+            sum_dvalue += dvalue
+
+
+def _add(
+    total: Array,
+    first: Array,
+    second: Array,
+    seen: Array | None,
+    scratch: Scratch,
+    untouched: bool,
+) -> None:
+    """Add the product to `total`, which is all 0 still if it is untouched."""
+    if untouched:
+        blocks.product(first, second, seen, out=total)
+    else:
+        total += blocks.product(first, second, seen, out=scratch(total.shape))
 
 
 def _again(
-    cache: Cache, shared: _Shared, index: Index, rows: slice
+    cache: Cache, index: Index, rows: slice, moderate: bool
 ) -> Callable[[slice, Array | None, Array | None, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
-    operands, (unit, exp) = cache.operands, _unit(cache)
+    operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
-    shift = cache.shift[(*index, rows)][:, None] * unit
-    key_one = shared.key_one(index)
-    # A column beside query that meets the column of ones beside key subtracts for nothing; but
-    # only moderate scores that stay as they are come out as exact that way.
-    fold = cache.moderate and operands.softcap is None
-    query = np.concatenate([query, -shift if fold else np.zeros_like(shift)], axis=1)
+    shift = None if moderate else cache.shift[(*index, rows)][:, None]
+    key = operands.key[pick(index, operands.key.shape)]
 
     def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
-        blocks.scores(
-            query, key_one[keys], softcap=operands.softcap, bias=bias, seen=seen, out=weights
-        )
-        if not fold:
+        hide = None if moderate else seen
+        blocks.scores(query, key[keys], softcap=operands.softcap, bias=bias, seen=hide, out=weights)
+        if shift is not None:
             np.subtract(weights, shift, out=weights)
         exp(weights, out=weights)
+        if moderate and seen is not None:
+            np.copyto(weights, 0, where=~seen)
 
     return compute
 
 
-def _unit(cache: Cache) -> tuple[float, Callable[..., Array]]:
+def _unit(operands: Operands, moderate: bool) -> tuple[float, Callable[..., Array]]:
     """Return the unit of the scores and its exponential.
 
     Moderate scores to which nothing but the scale happens are computed in units of log 2, at no
     cost, because the power of 2 is the faster exponential.
     """
-    operands = cache.operands
-    plain = cache.moderate and operands.softcap is None and operands.query.itemsize <= 8
+    scaled_only = operands.softcap is None and not operands.masking.adds
+    plain = moderate and scaled_only and operands.query.itemsize <= 8
     return (LOG2E, np.exp2) if plain else (1.0, np.exp)
-
-
-def _moderate(operands: Operands, keep: bool) -> bool:
-    """Tell whether the scores are so moderate that no reference need be subtracted from them.
-
-    By Cauchy and Schwarz no score is larger than |scale| · max |query| · max |key|.  Neither the
-    exponentials of such scores, nor their sums, nor their products with value may leave the range
-    in which the dtype has its full precision; nor dout divided by the sums, if they are kept.
-    """
-    query, key, value, masking = operands[:4]
-    if (masking.mask is not None and masking.mask.dtype != bool) or 0 in query.shape:
-        return False
-    largest = np.vecdot(query, query).max() * np.vecdot(key, key).max()
-    bound = abs(operands.scale) * math.sqrt(largest)
-    if operands.softcap is not None:
-        bound = min(bound, operands.softcap)
-    size = max(float(value.max(initial=0)), -float(value.min(initial=0))) or 1.0
-    room = math.log(np.finfo(query.dtype).max) - math.log(key.shape[-2]) - abs(math.log(size))
-    return bound < (0.4 if keep else 0.8) * room  # False for NaN
 
 
 def _columns(x: Array, index: Index, ones: bool = False) -> Array:
@@ -260,25 +317,36 @@ def _columns(x: Array, index: Index, ones: bool = False) -> Array:
 
 def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
     """Return where the weights of a tile go, or lie."""
-    if cache.kept is not None:
-        return cache.kept[row][:, keys]
-    rows = row[-1]
+    *index, rows = row
     assert isinstance(rows, slice)
-    return scratch((rows.stop - rows.start, keys.stop - keys.start))
+    step = cache.tile[1]
+    at, start = divmod(keys.start, step)
+    width = keys.stop - keys.start
+    if cache.kept is None or start + width > step:
+        return scratch((rows.stop - rows.start, width))
+    return cache.kept[(*index, at, rows, slice(start, start + width))]
 
 
 def _tiles(
-    cache: Cache, index: Index, rows: slice
+    cache: Cache, index: Index, rows: slice, whole: bool = False
 ) -> Iterator[tuple[slice, Array | None, Array | None]]:
-    """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key."""
+    """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key.
+
+    If `whole`, all keys that the rows can see are one tile.
+    """
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
-    reach, step = masking.keys(rows, T_enc), cache.tile[1]
-    if cache.kept is not None and not cache.moderate:
-        step = T_enc  # what is kept of a row must have one reference
-    for keys in _blocks(reach.start, reach.stop, step):
+    reach = masking.keys(rows, T_enc)
+    for keys in _aligned(reach, T_enc if whole else cache.tile[1]):
         bias, seen = masking.tile(rows, keys, index)
         if seen is None or seen.any():
             yield keys, bias, seen
+
+
+def _aligned(keys: slice, step: int) -> Iterator[slice]:
+    """Yield the parts of `keys` between the multiples of `step`."""
+    for part in _blocks(keys.start - keys.start % step, keys.stop, step):
+        if part.stop > keys.start:  # not so if there are no keys
+            yield slice(max(part.start, keys.start), part.stop)
 
 
 def _blocks(start: int, stop: int, step: int) -> Iterator[slice]:

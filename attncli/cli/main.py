@@ -27,6 +27,7 @@ COMMANDS = {
     "show-weights": "attncli.cli.show_weights:show_weights",
     "check": "attncli.cli.check:check",
     "compare": "attncli.cli.compare:compare",
+    "bench": "attncli.cli.bench:bench",
 }
 
 CHECK_SAID_NO = 1

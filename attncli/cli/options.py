@@ -307,10 +307,11 @@ def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Exe
             option = "--weights" if weights else "--no-weights"
             raise ParameterError(f"--engine {engine} and {option} contradict each other")
         engine = wanted
-    return Execution(cast(Any, engine), threads or _cores(), keep_weights=weights)
+    return Execution(cast(Any, engine), threads or cores(), keep_weights=weights)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -338,7 +339,7 @@ execution_options = _bundle(
             "--weights/--no-weights",
             default=None,
             group="Calculation",
-            help="Keep the weights, or never have them.  [default: kept up to 64 MB]",
+            help="Keep the weights, or never have them.  [default: kept up to 16 MiB]",
         ),
     ],
 )

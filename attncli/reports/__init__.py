@@ -12,10 +12,13 @@ from attncli.reports.checks import (
 from attncli.reports.comparison import Agreement, Budget, CompareReport, Element, TensorComparison
 from attncli.reports.conventions import Convention, ConventionReport
 from attncli.reports.gradients import GradcheckReport, GradientElement, InputCheck, Method
+from attncli.reports.measurements import BenchReport, Cell, Measurement
 
 __all__ = [
     "Agreement",
+    "BenchReport",
     "Budget",
+    "Cell",
     "CheckReport",
     "CompareReport",
     "Convention",
@@ -27,6 +30,7 @@ __all__ = [
     "GradientElement",
     "InputCheck",
     "Link",
+    "Measurement",
     "Method",
     "NamedMistake",
     "Part",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attncli.attention import attention, attention_weights, compute, sizes
+from attncli.attention import attention, attention_weights, compute
 from attncli.errors import DtypeError, MemoryLimitError, ParameterError, ShapeError
 
 from .common import SHAPES, tensors
@@ -152,13 +152,6 @@ def test_weights_that_do_not_fit_memory_are_refused_before_they_are_allocated():
         lambda: compute(x, x, x, engine="direct"),
         lambda: attention_weights(x, x),
     ):
-        with pytest.raises(
-            MemoryLimitError, match=r"^the weights would take 65536\.0 GiB"
-        ) as caught:
+        with pytest.raises(MemoryLimitError, match=r"^the weights would take 70\.4 TB") as caught:
             call()
         assert "tiled" in caught.value.hint
-
-
-@pytest.mark.skipif(sizes.free_memory() is None, reason="this system does not tell")
-def test_free_memory_is_a_plausible_number_of_bytes():
-    assert 1 << 20 < sizes.free_memory() < 1 << 50

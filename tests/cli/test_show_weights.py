@@ -298,4 +298,4 @@ def test_computed_weights_respect_the_memory_limit(attn, folder):
     np.savez("x.npz", query=np.ones((1, 400, 2)), key=np.ones((1, 400, 2)))
     result = attn("show-weights", "x.npz", "--max-memory", "100KB")
     assert result.code == 2
-    assert "weights (400, 400) needs 1.3 MB, there is 100.0 KB" in result.err
+    assert "weights (400, 400) would take 1.3 MB, there is 100.0 KB" in result.err

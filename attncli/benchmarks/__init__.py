@@ -1,0 +1,1 @@
+"""Measuring implementations of attention side by side, in interleaved runs."""

@@ -1,0 +1,166 @@
+"""Interleaved runs of contenders, each in its own process, and what their medians say."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from attncli.benchmarks.contenders import PRODUCTS
+from attncli.reports import BenchReport, Cell, Measurement
+
+Progress = Callable[[int, int], None]
+
+# The book's loop is left out where one run would take more than some 10 s: N · T² · H.
+_BEARABLE_FOR_LOOP = 2e9
+# Seconds; shorter runs are noisy, and repeated ten times a round.
+_FAST = 0.005
+
+
+class Worker:
+    """A contender in a process of its own."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        blas = str(threads if name in (PRODUCTS, "loop") else 1)
+        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, blas) | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attncli.benchmarks.worker", name, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer: dict[str, Any] = json.loads(line) if line else {"failed": "its process died"}
+        return answer
+
+    def __enter__(self) -> Worker:
+        """Return the worker itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def measure(
+    cells: Sequence[Cell],
+    contenders: Sequence[str],
+    *,
+    repeat: int,
+    threads: int,
+    accuracy: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> BenchReport:
+    """Measure contenders on cells, taking turns, so that noise falls on all alike.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+    contenders : sequence of str
+        Names from `attncli.benchmarks.contenders`.
+    repeat : int
+        Rounds per cell; ten times as many where a run takes less than 5 ms.
+    threads : int
+        For every contender alike.
+    accuracy : bool, default False
+        Also compare results with the same in float64.
+    progress : callable, optional
+        Called with the rounds that are done and that there are.
+    """
+    measurements: list[Measurement] = []
+    failures: dict[str, str] = {}
+    workers: dict[str, Worker] = {}
+    try:
+        for name in contenders:
+            workers[name] = Worker(name, threads)
+        for number, cell in enumerate(cells):
+            ready = _ready(workers, cell, failures)
+            runs = [(name, "forward") for name in ready]
+            runs += [(name, "both") for name, has_both in ready.items() if has_both]
+            samples = _rounds(workers, runs, repeat, number, len(cells), progress)
+            for name in ready:
+                compared = accuracy and name not in ("loop", PRODUCTS)
+                error = workers[name].ask(error=True).get("error") if compared else None
+                forward, memory = _median(samples[name, "forward"])
+                both, more = _median(samples.get((name, "both"), []))
+                most = max((m for m in (memory, more) if m is not None), default=None)
+                measurements.append(Measurement(cell, name, forward, both, most, error))
+    finally:
+        for worker in workers.values():
+            with worker:
+                pass
+    return BenchReport(threads, repeat, tuple(measurements), failures)
+
+
+def _ready(workers: dict[str, Worker], cell: Cell, failures: dict[str, str]) -> dict[str, bool]:
+    """Make every contender ready, and run it once to warm it; tell which have a backward."""
+    ready = {}
+    for name, worker in workers.items():
+        if name in ("loop", PRODUCTS) and cell.causal:
+            continue
+        if name == "loop" and cell.N * cell.T**2 * cell.H > _BEARABLE_FOR_LOOP:
+            continue
+        answer = worker.ask(cell=cell._asdict())
+        if "failed" not in answer:
+            for what in ("forward", "both") if answer["both"] else ("forward",):
+                answer = {**answer, **worker.ask(run=what)}
+        if "failed" in answer:
+            failures[name] = answer["failed"]
+            continue
+        ready[name] = bool(answer["both"])
+    return ready
+
+
+def _rounds(
+    workers: dict[str, Worker],
+    runs: Sequence[tuple[str, str]],
+    repeat: int,
+    cell: int,
+    cells: int,
+    progress: Progress,
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    samples: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
+    for round_ in range(repeat):
+        for run in runs:
+            name, what = run
+            answer = workers[name].ask(run=what)
+            again = 9 if answer.get("seconds", 1.0) < _FAST else 0
+            answers = [answer, *(workers[name].ask(run=what) for _ in range(again))]
+            samples[run] += [a for a in answers if "seconds" in a]
+        progress(cell * repeat + round_ + 1, cells * repeat)
+    return samples
+
+
+def _median(answers: Sequence[dict[str, Any]]) -> tuple[float | None, int | None]:
+    if not answers:
+        return None, None
+    memory = [answer["memory"] for answer in answers if answer["memory"] is not None]
+    return statistics.median(a["seconds"] for a in answers), max(memory, default=None)

@@ -1,0 +1,99 @@
+"""One contender in a process of its own: nobody else's threads spin beside it.
+
+Reads one JSON request a line from standard input and answers one a line: ``{"cell": …}`` makes the
+contender ready, ``{"run": "forward"}`` or ``"both"`` times one run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from attncli.attention import attention_backward, compute
+from attncli.benchmarks.contenders import Contender, make, tensors
+from attncli.reports import Cell
+
+
+def main(name: str, threads: int) -> None:
+    """Answer requests until there are no more."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # what a library prints must not be taken for an answer
+    contender: Any = None
+    cell: Any = None
+    baseline: int | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: dict[str, Any] = {}
+        try:
+            if "cell" in request:
+                cell = Cell(**request["cell"])
+                contender = make(name, cell, threads)
+                baseline = _reset_peak()
+                answer["both"] = contender.both is not None
+            elif "error" in request:
+                answer["error"] = _error(contender, cell)
+            else:
+                answer = _timed(contender, request["run"], baseline)
+        except Exception as error:  # the measuring process decides what it means
+            answer["failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _timed(contender: Contender, what: str, baseline: int | None) -> dict[str, Any]:
+    run = getattr(contender, what)
+    _reset_peak()
+    start = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - start
+    peak = _memory("VmHWM")
+    # To what there was before the first run: freed memory may stay with the process.
+    memory = None if baseline is None or peak is None else peak - baseline
+    return {"seconds": seconds, "memory": memory}
+
+
+def _error(contender: Contender, cell: Cell) -> float:
+    """Give the largest error against float64, relative to the largest number of each tensor.
+
+    Of out, and of the gradients where there are any.
+    """
+    query, key, value, dout = (x.astype(np.float64) for x in tensors(cell))
+    causal = "upper_left" if cell.causal else None
+    out, cache = compute(query, key, value, causal=causal)
+    if contender.both is None:
+        pairs = [(contender.forward(), out)]
+    else:
+        exact = (out, *attention_backward(dout, cache))
+        pairs = list(zip(contender.both(), exact, strict=True))
+    return max(
+        float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
+        for ours, theirs in pairs
+    )
+
+
+def _reset_peak() -> int | None:
+    """Make the peak of the resident memory what it is now; return it in bytes."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:  # not Linux
+        return None
+    return _memory("VmRSS")
+
+
+def _memory(field: str) -> int | None:
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith(field):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,199 @@
+"""``attn bench``: measure our implementations, and others beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attncli.cli import options
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.reports import BenchReport
+
+_SHAPES = ((3, 5, 4), (64, 29, 256), (8, 512, 64), (1, 2048, 64), (1, 8192, 64), (4, 2048, 128))
+_PEERS = ("torch", "jax", "onnxruntime")
+_ENGINES = ("core", "direct", "tiled", "loop")
+# The scaling mode doubles T from the first to the last.
+_FIRST_T, _LAST_T = 1024, 65_536
+
+
+def _parse_shapes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[int, int, int], ...]:
+    shapes = []
+    for text in texts:
+        try:
+            N, T, H = (int(part) for part in text.split(","))
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not N,T,H", ctx, param) from None
+        if min(N, T, H) < 1:
+            raise click.BadParameter(f"{text!r} has a size below 1", ctx, param)
+        shapes.append((N, T, H))
+    return tuple(shapes)
+
+
+def _parse_names(
+    known: tuple[str, ...],
+) -> Any:
+    def parse(ctx: click.Context, param: click.Parameter, text: str | None) -> list[str] | None:
+        if text is None:
+            return None
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        for name in names:
+            if name not in known:
+                raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", ctx, param)
+        return names
+
+    return parse
+
+
+@options.command(
+    "bench",
+    "Measure ours, and others beside them.",
+    example="""\
+attn bench --shapes 8,512,64 --dtype float32
+attn bench --peers torch,jax --accuracy
+attn bench --scaling""",
+)
+@options.option(
+    "--shapes",
+    metavar="N,T,H",
+    multiple=True,
+    callback=_parse_shapes,
+    group="What to measure",
+    help="Sizes to measure at; repeatable.  [default: six, from 3,5,4 to 4,2048,128]",
+)
+@options.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64"]),
+    multiple=True,
+    group="What to measure",
+    help="Repeatable.  [default: both]",
+)
+@options.option(
+    "--engines",
+    metavar="NAMES",
+    callback=_parse_names(_ENGINES),
+    group="What to measure",
+    help="Ours, from core, direct, tiled and loop (the book's).  [default: core,loop]",
+)
+@options.option(
+    "--peers",
+    metavar="NAMES",
+    callback=_parse_names(_PEERS),
+    group="What to measure",
+    help="Others, from torch, jax and onnxruntime.  [default: those that are installed]",
+)
+@options.option("--causal", is_flag=True, group="What to measure", help="Also under a causal mask.")
+@options.option(
+    "--scaling", is_flag=True, group="What to measure", help="Double T and show how ours grows."
+)
+@options.option(
+    "--accuracy",
+    is_flag=True,
+    group="What to measure",
+    help="Also the largest error of results and gradients against float64.",
+)
+@options.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    group="How",
+    help="Rounds; in each everybody runs once, in turn.",
+)
+@options.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    group="How",
+    help="For everybody alike.  [default: one a core]",
+)
+@options.report_options
+def bench(
+    shapes: tuple[tuple[int, int, int], ...],
+    dtype: tuple[str, ...],
+    engines: list[str] | None,
+    peers: list[str] | None,
+    causal: bool,
+    scaling: bool,
+    accuracy: bool,
+    repeat: int,
+    threads: int | None,
+    screen: Screen,
+) -> None:
+    """Measure implementations of attention side by side, forward and with backward.
+
+    Everybody runs in a process of its own, and they take turns, so that the noise of the machine
+    falls on all alike. Ratios are to the fastest, and to the two matrix products alone, which do
+    nothing between them. Memory is the peak beside the inputs.
+    """
+    from attncli.benchmarks.contenders import PRODUCTS, is_installed
+    from attncli.benchmarks.measure import measure
+    from attncli.reports import Cell
+    from attncli.views.bench import draw_bench, draw_scaling
+
+    threads = threads or options.cores()
+    dtypes = dtype or (("float32",) if scaling else ("float32", "float64"))
+    missing: list[str] = []
+    if scaling:
+        first = shapes[0] if shapes else (1, _FIRST_T, 64)
+        steps = [first[1]]
+        while steps[-1] * 2 <= _LAST_T:
+            steps.append(steps[-1] * 2)
+        cells = [Cell(first[0], T, first[2], kind) for kind in dtypes for T in steps]
+        contenders = engines or ["core"]
+    else:
+        masks = (False, True) if causal else (False,)
+        cells = [
+            Cell(*shape, kind, mask)
+            for shape in shapes or _SHAPES
+            for kind in dtypes
+            for mask in masks
+        ]
+        missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
+        present = [peer for peer in peers or _PEERS if peer not in missing]
+        contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
+    with screen.progress("measuring") as progress:
+        report = measure(
+            cells,
+            contenders,
+            repeat=1 if scaling else repeat,
+            threads=threads,
+            accuracy=accuracy,
+            progress=progress,
+        )
+    if screen.as_json:
+        screen.show_json(_as_json(report, missing))
+    else:
+        screen.show(
+            draw_scaling(report, screen.look)
+            if scaling
+            else draw_bench(report, missing, screen.look)
+        )
+
+
+def _as_json(report: BenchReport, missing: list[str]) -> dict[str, Any]:
+    from attncli import __version__
+
+    return {
+        "attn": __version__,
+        "command": "bench",
+        "threads": report.threads,
+        "repeat": report.repeat,
+        "not_installed": missing,
+        "failures": report.failures,
+        "measurements": [
+            {
+                **one.cell._asdict(),
+                "contender": one.contender,
+                "forward_seconds": one.forward,
+                "both_seconds": one.both,
+                "gflops": one.gflops(),
+                "memory_bytes": one.memory,
+                "error": one.error,
+            }
+            for one in report.measurements
+        ],
+    }

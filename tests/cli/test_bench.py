@@ -1,0 +1,89 @@
+"""``attn bench``: that it measures; no test looks at how fast."""
+
+import pytest
+
+from attncli.benchmarks import contenders
+from attncli.benchmarks.measure import Worker, measure
+from attncli.reports import Cell
+
+SMALL = ("--shapes", "2,5,3", "--repeat", 1, "--threads", 1)
+
+
+def test_everybody_is_measured(attn):
+    result = attn("bench", *SMALL, "--engines", "core,direct,tiled,loop", "--json")
+    assert (result.code, result.err) == (0, "")
+    measured = {(one["contender"], one["dtype"]) for one in result.json["measurements"]}
+    names = ["core", "direct", "tiled", "loop", "products"]
+    names += [peer for peer in contenders.PEERS if contenders.is_installed(peer)]
+    assert measured == {(name, dtype) for name in names for dtype in ("float32", "float64")}
+    for one in result.json["measurements"]:
+        assert one["forward_seconds"] > 0
+        assert (one["both_seconds"] is None) == (one["contender"] in ("products", "onnxruntime"))
+    absent = [peer for peer in contenders.PEERS if not contenders.is_installed(peer)]
+    assert result.json["not_installed"] == absent
+    assert result.json["failures"] == {}
+
+
+def test_the_table(attn):
+    result = attn("bench", *SMALL, "--dtype", "float32", "--causal", "--accuracy", columns=100)
+    assert result.code == 0
+    lines = [line.rstrip() for line in result.out.splitlines()]
+    assert lines[0] == "bench · 1 thread · medians of 1 interleaved rounds"
+    assert "N=2 T=5 H=3  float32" in lines
+    assert "N=2 T=5 H=3  float32  causal" in lines
+    heading = lines[lines.index("N=2 T=5 H=3  float32") + 1].split()
+    assert heading[:2] == ["forward", "×best"]
+    assert heading[-1] == "error"
+    assert sum(line.startswith("core ") for line in lines) == 2
+    assert sum(line.startswith("products ") for line in lines) == 1  # causal has no such floor
+
+
+def test_scaling_doubles(attn, monkeypatch):
+    monkeypatch.setattr("attncli.cli.bench._LAST_T", 64)
+    result = attn("bench", "--scaling", "--shapes", "1,16,2", "--json")
+    assert [one["T"] for one in result.json["measurements"]] == [16, 32, 64]
+    assert all(one["memory_bytes"] is not None for one in result.json["measurements"])
+    table = attn("bench", "--scaling", "--shapes", "1,32,2", columns=80)
+    assert table.out.splitlines()[0].startswith("bench, scaling in T · N=1 H=2  float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shapes", "8,512"], "'8,512' is not N,T,H"),
+        (["--shapes", "8,0,4"], "'8,0,4' has a size below 1"),
+        (["--peers", "tensorflow"], "'tensorflow' is not one of torch, jax, onnxruntime"),
+        (["--engines", "fast"], "'fast' is not one of core, direct, tiled, loop"),
+        (["--repeat", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_bad_options(attn, arguments, message):
+    result = attn("bench", *arguments)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_a_contender_that_fails_is_named_and_the_others_go_on(monkeypatch):
+    report = measure([Cell(1, 2, 2, "float16")], ["core", "nobody"], repeat=1, threads=1)
+    assert [one.contender for one in report.measurements] == ["core"]
+    assert "nobody" in report.failures
+
+
+def test_contenders_compute_the_same():
+    cell = Cell(2, 7, 3, "float64")
+    core = contenders.make("core", cell, 1)
+    for name in ("direct", "tiled"):
+        other = contenders.make(name, cell, 1)
+        for ours, theirs in zip(core.both(), other.both(), strict=True):
+            assert abs(ours - theirs).max() < 1e-13
+
+
+@pytest.mark.parametrize("peer", contenders.PEERS)
+@pytest.mark.parametrize("causal", [False, True])
+def test_peers_compute_the_same(peer, causal):
+    if not contenders.is_installed(peer):
+        pytest.skip(f"{peer} is not installed")
+    cell = Cell(2, 7, 4, "float32", causal)
+    with Worker(peer, 1) as worker:
+        assert "failed" not in worker.ask(cell=cell._asdict())
+        assert worker.ask(error=True)["error"] < 1e-5
