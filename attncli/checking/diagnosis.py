@@ -109,8 +109,7 @@ class _Search:
                     break
         if single or base:
             return
-        effective = [m for m in candidates if self._changes(m)]
-        for first, second in combinations(effective, 2):
+        for first, second in combinations(candidates, 2):
             if not first.steps.keys() & second.steps.keys():
                 far = self._backward_distance({**first.steps, **second.steps}, "formulas")
                 if far is not None:
@@ -122,10 +121,9 @@ class _Search:
             (m,) for m in forward if self._forward_distance(m.steps) is not None
         ]
         if not explaining:
-            effective = [m for m in forward if self._changes(m)]
             explaining = [
                 pair
-                for pair in combinations(effective, 2)
+                for pair in combinations(forward, 2)
                 if not pair[0].steps.keys() & pair[1].steps.keys()
                 and self._forward_distance({**pair[0].steps, **pair[1].steps}) is not None
             ]
@@ -186,18 +184,6 @@ class _Search:
                     return None
                 largest = max(largest, far)
         return largest
-
-    def _changes(self, mistake: Mistake) -> bool:
-        """Whether a mistake makes any difference to this layer."""
-        for seen in self.seen:
-            right = predict(self.layer, seen.case, seen.dout, {}, backward="formulas")
-            wrong = predict(self.layer, seen.case, seen.dout, mistake.steps, backward="formulas")
-            if wrong is None or right is None:
-                return True
-            arrays = [(right[0], wrong[0]), *zip(right[2] or [], wrong[2] or [], strict=True)]
-            if any(distance(a, b) > seen.case.tolerance for a, b in arrays):
-                return True
-        return False
 
 
 def _named(mistake: Mistake, claims: Semantics, layer: str) -> NamedMistake:

@@ -1,12 +1,12 @@
 """Finding a target: a class or a pair of functions in somebody's file or module."""
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -104,7 +104,7 @@ def _split(text: str) -> tuple[str, str]:
     raise TargetError(f"{text!r} names no target: {_FORMS}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
     """Let folders be imported from, and nothing be written there."""
     path, bytecode = sys.path[:], sys.dont_write_bytecode
@@ -177,12 +177,12 @@ def _layers_in(module: ModuleType, place: str, file: str | None) -> Iterator[Tar
         if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_"):
             continue
         where = f"{place}:{name}"
-        if inspect.isclass(thing) and _is_layer(thing):
-            yield Target.from_class(thing, where=where, file=file)
-        elif inspect.isfunction(thing) and callable(getattr(module, f"{name}_backward", None)):
-            yield Target.from_functions(
-                thing, getattr(module, f"{name}_backward"), where=where, file=file
-            )
+        backward = getattr(module, f"{name}_backward", None)
+        with contextlib.suppress(TargetError):  # forward takes no array: it is something else
+            if inspect.isclass(thing) and _is_layer(thing):
+                yield Target.from_class(thing, where=where, file=file)
+            elif inspect.isfunction(thing) and callable(backward):
+                yield Target.from_functions(thing, backward, where=where, file=file)
 
 
 def _is_layer(thing: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.cases import Case
 from attncli.checking.chain import FORWARD, STEPS, Chain, Steps
-from attncli.checking.targets import Layer, Target, as_gradients, real_array
+from attncli.checking.targets import Layer, Target, as_gradients, kind_of, real_array
 from attncli.errors import TargetError
 from attncli.tensors import random_tensor
 
@@ -76,7 +76,7 @@ def observe(
     out = real_array(result)
     if out is None:
         asked = ": is there a return?" if result is None else ""
-        seen.forward_fault = f"forward returns {_what(result)}, expected one array{asked}"
+        seen.forward_fault = f"forward returns {kind_of(result)}, expected one array{asked}"
         return seen
     seen.out = np.array(out)  # backward may use the same memory
     if out.shape != expected["out"].shape:
@@ -112,7 +112,9 @@ def _observe_backward(
     found = [None if array is None else array.shape for array in arrays]
     if None in found:
         missing = names[found.index(None)]
-        seen.backward_fault = f"d{missing} is {_what(given[found.index(None)])}, expected an array"
+        seen.backward_fault = (
+            f"d{missing} is {kind_of(given[found.index(None)])}, expected an array"
+        )
         return
     if found != shapes:
         if sorted(map(str, found)) == sorted(map(str, shapes)):
@@ -220,12 +222,6 @@ def _derivatives(
 
 def _wide(arrays: list[Array]) -> list[Array]:
     return [array.astype(np.float64) for array in arrays]
-
-
-def _what(value: Any) -> str:
-    if value is ...:
-        return "a gap (...) that is still to be filled in"
-    return "None" if value is None else type(value).__name__
 
 
 def _after_colon(error: TargetError) -> str:

@@ -11,7 +11,7 @@ from attncli.checking.gradcheck import compare_gradient
 from attncli.checking.jacobians import complex_columns, richardson_columns, slopes, step_for
 from attncli.checking.loading import target_of
 from attncli.checking.places import count_along_axes, patterns, places
-from attncli.checking.targets import Layer, Shapes, Target, as_gradients, real_array
+from attncli.checking.targets import Layer, Shapes, Target, as_gradients, kind_of, real_array
 from attncli.errors import ParameterError, TargetError
 from attncli.reports import GradcheckReport, GradientElement, InputCheck, Method
 from attncli.tensors import axes_of, random_tensor
@@ -151,9 +151,8 @@ class _Check:
     def _output(self, result: Any) -> Array:
         out = real_array(result)
         if out is None:
-            what = type(result).__name__
             raise TargetError(
-                f"{self.target.where}: forward returns {what}, expected one array",
+                f"{self.target.where}: forward returns {kind_of(result)}, expected one array",
                 hint="is there a return?" if result is None else None,
             )
         # A copy: backward may use the same memory.
@@ -170,6 +169,9 @@ class _Check:
             number = "one array" if len(given) == 1 else f"{len(given)} arrays"
             self.problems.append(f"backward returns {number}, expected {count}: {names}")
         arrays = [real_array(gradient) for gradient in given[:count]]
+        for name, value, array in zip(self.target.inputs, given, arrays, strict=False):
+            if array is None:
+                self.problems.append(f"d{name} is {kind_of(value)}, expected an array")
         return [None if array is None else np.array(array) for array in arrays]
 
     def _fits(self, name: str, gradient: Array, shape: tuple[int, ...]) -> bool:

@@ -231,6 +231,15 @@ def real_array(value: Any) -> Array | None:
     return array if array.dtype.kind in "biuf" else None
 
 
+def kind_of(value: Any) -> str:
+    """Say what somebody returned instead of an array of real numbers."""
+    if value is ...:
+        return "a gap (...) that is still to be filled in"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return "None" if value is None else type(value).__name__
+
+
 def as_gradients(result: Any, count: int) -> list[Any]:
     """Give what backward returned as a list: of several arrays, or of the one."""
     if isinstance(result, (tuple, list)) and not (count == 1 and real_array(result) is not None):

@@ -41,6 +41,11 @@ def test_every_layer_in_a_file_in_its_order(write):
     assert names(write(helpers + LAYER + more)) == ["Layer", "Other", "f"]
 
 
+def test_what_only_looks_like_a_layer_is_passed_over(write):
+    other = "class Timer:\n  def forward(self): pass\n  def backward(self): pass\n"
+    assert names(write(other + LAYER)) == ["Layer"]
+
+
 def test_one_by_its_name_even_if_it_is_imported_there(write):
     write(LAYER + "from attncli.layers import Attention\n")
     assert names("mine.py:Layer") == ["Layer"]

@@ -119,6 +119,21 @@ def test_two_mistakes_at_once_are_found_as_a_pair(pair, monkeypatch):
     assert set(diagnosed(report)[0]) == set(pair)
 
 
+def test_two_mistakes_of_which_one_shows_only_beside_the_other(monkeypatch):
+    changes = [
+        part
+        for name in ("causal diagonal aligned at the other corner", "a fully masked row gives NaN")
+        for part in TRANSFORMER_MISTAKES[name]
+    ]
+    source = changed(TRANSFORMER, *changes).replace("mask=None", "")  # no mask would show it
+    source = source.replace("value, )", "value)").replace("mask is not None", "False")
+    report = check(load(source, "MultiHeadAttention", monkeypatch), **CAUSAL)
+    assert set(diagnosed(report)[0]) == {
+        "causal diagonal aligned at the other corner",
+        "a fully masked row gives NaN",
+    }
+
+
 def test_an_unknown_mistake_is_not_given_a_name_but_a_place(monkeypatch):
     source = changed(BOOK, "dhr = dt * hs", "dhr = dt * np.sin(hs)")
     report = check(load(source, "TimeAttention", monkeypatch))

@@ -176,6 +176,7 @@ def test_backward_that_is_not_linear_is_reported():
     [
         (lambda d: None, "backward returns None, expected dhs, dh"),
         (lambda d: d, "backward returns one array, expected 2: dhs, dh"),
+        (lambda d: (d, "text"), "dh is str, expected an array"),
         (lambda d: (d, d, d), "backward returns 3 arrays, expected 2"),
         (lambda d: (d, d), "dhs is (3, 4), expected (3, 7, 4) as the input is"),
     ],
@@ -190,7 +191,7 @@ def test_what_backward_should_return_is_said(result, problem):
 
     report = gradcheck_target(Wrong)
     assert not report.passed
-    assert problem in report.problems[0]
+    assert problem in " | ".join(report.problems)
 
 
 def test_forward_without_a_return():
@@ -198,7 +199,7 @@ def test_forward_without_a_return():
         def forward(self, h):
             self.h = h
 
-    with pytest.raises(TargetError, match="forward returns NoneType") as error:
+    with pytest.raises(TargetError, match="forward returns None") as error:
         gradcheck_target(Silent)
     assert error.value.hint == "is there a return?"
 
