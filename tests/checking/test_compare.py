@@ -258,6 +258,36 @@ def test_the_exact_result_is_the_cores(inputs, claims):
         np.testing.assert_allclose(exact[name], value, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("kind", ["boolean", "floating"])
+def test_the_exact_result_is_the_cores_under_a_mask(inputs, kind):
+    from attncli.attention import attention, attention_backward
+
+    mask = np.random.default_rng(1).random((2, 1, 5, 7)) < 0.5
+    mask[..., 0] = True
+    given = {**inputs, "mask": mask if kind == "boolean" else np.where(mask, 0.5, -np.inf)}
+    out, cache = attention(*(given[x] for x in ("query", "key", "value")), mask=given["mask"])
+    exact = evaluate(given, Semantics(), np.dtype("f8"))
+    np.testing.assert_allclose(exact["out"], out, rtol=1e-12, atol=1e-14)
+    dquery = attention_backward(inputs["dout"], cache)[0]
+    np.testing.assert_allclose(exact["dquery"], dquery, rtol=1e-12, atol=1e-14)
+
+
+def test_the_budget_of_the_books_layers():
+    from attncli.layers import TimeAttention
+
+    rng = np.random.default_rng(2)
+    given = {x: rng.normal(size=(2, t, 4)) for x, t in (("hs_enc", 5), ("hs_dec", 3), ("dout", 3))}
+    layer = TimeAttention()
+    out = layer.forward(given["hs_enc"], given["hs_dec"])
+    dhs_enc, dhs_dec = layer.backward(given["dout"])
+    exact = evaluate(given, Semantics(), np.dtype("f8"))
+    for name, value in (("out", out), ("dhs_enc", dhs_enc), ("dhs_dec", dhs_dec)):
+        np.testing.assert_allclose(exact[name], value, rtol=1e-12, atol=1e-14)
+    assert budget("dquery", out, out, "float64", given, Semantics()) is None
+    with pytest.raises(AttnError, match="the inputs lack value"):
+        evaluate({"query": out, "key": out}, Semantics(), np.dtype("f8"))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_a_straightforward_evaluation_keeps_within_the_budget_and_a_worse_one_does_not(
     inputs, dtype

@@ -48,6 +48,27 @@ def test_json_holds_the_whole_report(attn, mine):
     assert {"name", "part", "status", "detail"} == target["findings"][0].keys()
 
 
+def test_layers_of_other_kinds_are_skipped(attn, mine):
+    affine = "class Affine:\n  def forward(self, x): return x\n  def backward(self, d): return d\n"
+    (mine / "both.py").write_text((mine / "wrong.py").read_text() + affine)
+    result = attn("check", "both.py")
+    assert result.code == 1
+    assert "skipped both.py:Affine: no layer that attn knows" in result.err
+    (mine / "other.py").write_text(affine + affine.replace("Affine", "Relu"))
+    result = attn("check", "other.py")
+    assert result.code == 2
+    assert "none of its layers is one that attn knows (Affine, Relu)" in result.err
+
+
+def test_the_others_are_checked_if_one_cannot_be_called(attn, mine):
+    broken = "class Softmax:\n  def forward(self, x): return 1 / 0\n  def backward(self, d): pass\n"
+    (mine / "both.py").write_text(broken + (mine / "wrong.py").read_text())
+    result = attn("check", "both.py")
+    assert result.code == 2
+    assert "likely mistake: sign of the gradients reversed" in result.out
+    assert "error: both.py:Softmax: forward raises ZeroDivisionError" in result.err
+
+
 def test_ascii_terminals(attn, folder):
     result = attn("check", EXERCISE / "wrong_2.py:Attention", columns=80, encoding="ascii")
     assert result.code == 1
@@ -128,6 +149,8 @@ def test_a_convention_that_is_not_found(attn, folder):
     np.savez("x.npz", **given)
     result = attn("check", "--convention", "x.npz", "--rename", "output=theirs", "--json")
     assert (result.code, result.json["found"]) == (1, [])
+    result = attn("check", "--convention", "x.npz", "--rename", "output=theirs")
+    assert "no combination reproduces the output\nthe nearest: " in result.out
     result = attn("check", "--convention", "x.npz")
     assert result.code == 2
     assert "output is missing" in result.err

@@ -41,6 +41,16 @@ def test_a_wrong_one_is_named_among_several(attn, mine, columns):
     assert "1 of 1 gradient tensors wrong" in result.out
 
 
+def test_the_errors_are_drawn_as_shades(attn, mine):
+    result = attn("gradcheck", "wrong.py:Wrong", columns=80, colors="truecolor")
+    assert "48;2;" in result.out
+    assert "1e-09" in result.out
+    large = attn("gradcheck", "wrong.py:Wrong", "--N", 90, "--H", 60, columns=40)
+    assert large.code == 1
+    assert "columns 0 to 31 of 60" in large.out
+    assert max(map(len, large.out.splitlines())) <= 40
+
+
 def test_json_holds_every_report(attn, mine):
     result = attn("gradcheck", "wrong.py", "--json")
     assert (result.code, result.json["passed"]) == (1, False)
