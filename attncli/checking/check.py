@@ -80,7 +80,8 @@ def check(
             f"{', '.join(INPUTS[chosen])}",
             hint="--as says which layer it is",
         )
-    return _Check(target, chosen, claims, dict(shapes or {})).report()
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        return _Check(target, chosen, claims, dict(shapes or {})).report()
 
 
 def guess_layer(target: Target) -> str:

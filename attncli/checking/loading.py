@@ -106,16 +106,13 @@ def _split(text: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
-    """Let folders be imported from, and nothing be written there."""
-    path, bytecode = sys.path[:], sys.dont_write_bytecode
+    """Let folders be imported from first; afterwards last, for what is imported later."""
+    path = sys.path[:]
     sys.path[:] = [*folders, *path, *([last] if last else [])]
-    sys.dont_write_bytecode = True
     try:
         yield
     finally:
-        # What they appended themselves is needed by what they import later.
         sys.path[:] = [*path, *(folder for folder in sys.path if folder not in path)]
-        sys.dont_write_bytecode = bytecode
 
 
 def _from_file(path: str) -> ModuleType:

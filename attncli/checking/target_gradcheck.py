@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -43,6 +44,7 @@ def gradcheck_target(
     tolerance: float | None = None,
     seed: int = 0,
     dtype: str = "float64",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GradcheckReport:
     """Check the backward pass of a layer against derivatives of its forward.
 
@@ -61,6 +63,8 @@ def gradcheck_target(
     seed : int, default 0
     dtype : {"float64", "float32"}
         Of the inputs.
+    progress : callable, optional
+        Called with the number of input elements that are done and that there are.
 
     Returns
     -------
@@ -74,14 +78,21 @@ def gradcheck_target(
     target = target_of(thing)
     sizes = {**SIZES, **(sizes or {})}
     given = dict(shapes or {})
-    return _Check(target, sizes, given, seed, dtype).report(method, tolerance)
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        return _Check(target, sizes, given, seed, dtype, progress).report(method, tolerance)
 
 
 class _Check:
     """One target, its inputs, and the instance that everything is evaluated on."""
 
     def __init__(
-        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
+        self,
+        target: Target,
+        sizes: Mapping[str, int],
+        given: Shapes,
+        seed: int,
+        dtype: str,
+        progress: Callable[[int, int], None],
     ) -> None:
         self.target, self.sizes, self.given, self.seed = target, sizes, given, seed
         self.shapes = target.shapes(sizes, given)
@@ -89,6 +100,13 @@ class _Check:
         self.inputs = target.draw(self.shapes, seed, dtype)
         self.layer = self._start()
         self.parameters = [parameter.copy() for parameter in self.layer.parameters]
+        elements = sum(array.size for array in (*self.inputs, *self.parameters))
+        done = count(1)
+
+        def stepped() -> None:
+            progress(next(done), elements)
+
+        self.stepped = stepped
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -159,16 +177,16 @@ class _Check:
         return out.astype(np.float64) if out.dtype.kind in "biu" else np.array(out)
 
     def _gradients(self, result: Any) -> list[Array | None]:
-        count = len(self.target.inputs)
-        given = as_gradients(result, count)
+        number = len(self.target.inputs)
+        given = as_gradients(result, number)
         names = ", ".join(f"d{name}" for name in self.target.inputs)
         if result is None:
             self.problems.append(f"backward returns None, expected {names}")
-            return [None] * count
-        if len(given) != count:
-            number = "one array" if len(given) == 1 else f"{len(given)} arrays"
-            self.problems.append(f"backward returns {number}, expected {count}: {names}")
-        arrays = [real_array(gradient) for gradient in given[:count]]
+            return [None] * number
+        if len(given) != number:
+            what = "one array" if len(given) == 1 else f"{len(given)} arrays"
+            self.problems.append(f"backward returns {what}, expected {number}: {names}")
+        arrays = [real_array(gradient) for gradient in given[:number]]
         for name, value, array in zip(self.target.inputs, given, arrays, strict=False):
             if array is None:
                 self.problems.append(f"d{name} is {kind_of(value)}, expected an array")
@@ -274,6 +292,7 @@ class _Check:
         cotangent = dout.astype(np.float64).ravel()
 
         def keep(column: Array) -> Array:
+            self.stepped()
             flat = np.asarray(column, np.float64).ravel()
             return flat if whole else np.asarray(cotangent @ flat)
 
@@ -286,14 +305,14 @@ class _Check:
 
     def _backward_rows(self, out: Array) -> list[Array | None]:
         """What backward makes of each unit vector, for every input: (out elements, elements)."""
-        count = len(self.target.inputs)
-        rows: list[list[Array]] = [[] for _ in range(count)]
+        number = len(self.target.inputs)
+        rows: list[list[Array]] = [[] for _ in range(number)]
         layer = self._fresh()
         for index in np.ndindex(out.shape):
             unit = np.zeros_like(out)
             unit[index] = 1
             self._forward(layer, [array.copy() for array in self.inputs])
-            result = as_gradients(layer.backward(unit), count)
+            result = as_gradients(layer.backward(unit), number)
             for row, gradient in zip(rows, result, strict=False):
                 array = real_array(gradient)
                 if array is not None:
@@ -351,6 +370,7 @@ class _Check:
         """Check ``grads`` against derivatives with respect to ``params``, in place."""
         if not self.parameters:
             return []
+        loosest = _TOLERANCES["central"]
         if len(gradients) != len(self.parameters):
             self.problems.append(
                 f"grads holds {len(gradients)} arrays and params {len(self.parameters)}"
@@ -369,18 +389,18 @@ class _Check:
                 return cast(Array, self._forward(layer, inputs))
 
             dtype = np.dtype(computed) if point.dtype.itemsize == 8 else point.dtype
-            columns = richardson_columns(
-                evaluate,
-                point,
-                lambda column: np.asarray(cotangent @ np.asarray(column).ravel()),
-                step_for(dtype),
-            )
+
+            def keep(column: Array) -> Array:
+                self.stepped()
+                return np.asarray(cotangent @ np.asarray(column).ravel())
+
+            columns = richardson_columns(evaluate, point, keep, step_for(dtype))
             loosest = _FLOAT32_TOLERANCES["float32"] if dtype.itemsize < 8 else 1e-6
-            checks.append(
-                self._judge(
-                    name, gradient, columns, dout, max(tolerance, loosest), None, evaluate, point
-                )
-            )
+            near = max(tolerance, loosest)
+            checks.append(self._judge(name, gradient, columns, dout, near, None, evaluate, point))
+        self.notes.append(
+            f"params: central differences in place, tolerance {max(tolerance, loosest):g}"
+        )
         return checks
 
 

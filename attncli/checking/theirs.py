@@ -30,6 +30,8 @@ def running(what: str, file: str | None) -> Iterator[None]:
     ------
     TargetError
     """
+    bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is written beside their files
     try:
         with (
             contextlib.redirect_stdout(sys.stderr),
@@ -44,6 +46,8 @@ def running(what: str, file: str | None) -> Iterator[None]:
         raise TargetError(
             f"{what} raises {name}: {detail}", hint=_hint(error), trace=trace_of(error, file)
         ) from error
+    finally:
+        sys.dont_write_bytecode = bytecode
 
 
 def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:

@@ -26,7 +26,11 @@ def check_targets(
     reports, failure = [], None
     for target in targets:
         try:
-            reports.append(gradcheck_target(target, sizes=sizes, shapes=shapes, **options))
+            with screen.progress(f"checking {target.name}") as progress:
+                report = gradcheck_target(
+                    target, sizes=sizes, shapes=shapes, progress=progress, **options
+                )
+            reports.append(report)
         except TargetError as error:  # the others are checked all the same
             failure = failure or error
     if failure is not None and not reports:

@@ -51,11 +51,14 @@ def draw_errors(
         if look.plain:
             yield _numbers(matrix, where, look)
             continue
-        rows += matrix.shape[0]
-        if rows > _MOST_ROWS:
-            pictures.append(Text("…" if look.unicode else "...", "dim"))
+        if rows >= _MOST_ROWS:
+            pictures.append(Text(look.ellipsis, "dim"))
             break
-        pictures.append(_shades(matrix, tolerance, where, look))
+        shown = matrix[:_MOST_ROWS]
+        if len(shown) < len(matrix):
+            where = f"{where} rows 0 to {len(shown) - 1} of {len(matrix)}".lstrip()
+        rows += len(shown)
+        pictures.append(_shades(shown, tolerance, where, look))
     if pictures:
         yield Padding(Columns(pictures, padding=(0, 3, 0, 0)), (0, 0, 0, 2))
 

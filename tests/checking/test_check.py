@@ -311,3 +311,29 @@ def test_in_python_it_is_one_line():
     assert {"check", "compare", "gradcheck", "assert_close"} <= set(dir(attncli))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = attncli.nothing
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, -1e300, 0.0])
+@pytest.mark.parametrize("part", ["forward", "backward"])
+def test_any_numbers_may_come_out(value, part):
+    class Attention(Base):
+        def forward(self, hs, h):
+            return super().forward(hs, h) * (value if part == "forward" else 1)
+
+        def backward(self, dout):
+            dhs, dh = super().backward(dout)
+            return dhs * value, dh + value
+
+    assert not check(Attention).passed
+    assert not attncli.gradcheck(Attention).passed
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)])
+def test_weights_may_be_kept_as_one_array(axes):
+    class TimeAttention(layers.TimeAttention):
+        def forward(self, hs_enc, hs_dec):
+            out = super().forward(hs_enc, hs_dec)
+            self.attention_weights = np.array(self.attention_weights).transpose(axes)
+            return out
+
+    assert check(TimeAttention).passed

@@ -22,6 +22,8 @@ SIZES = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
 @pytest.fixture
 def write(folder, monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
 
     def write(source, name="mine.py"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
@@ -74,8 +76,13 @@ def test_its_folder_and_the_one_above_can_be_imported_from(write):
 
 def test_nothing_is_written_beside_it(write, folder):
     write("VALUE = 1\n", "beside.py")
-    load_targets(write("import beside\n" + LAYER))
-    assert sorted(path.name for path in folder.iterdir()) == ["beside.py", "mine.py"]
+    write("VALUE = 2\n", "later.py")
+    body = "        import later\n        return h\n"
+    (target,) = load_targets(
+        write("import beside\n" + LAYER.replace("        return h\n", body, 1))
+    )
+    target.start(SIZES).forward(1, 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["beside.py", "later.py", "mine.py"]
 
 
 def test_a_file_may_be_called_like_a_module_that_is_loaded(write):
