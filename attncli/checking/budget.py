@@ -5,6 +5,7 @@ the candidate's own dtype is.  Rounding is unavoidable, and this measures how mu
 """
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,52 +13,82 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.claims import visible
 from attncli.errors import DataError
+from attncli.memory import require
 from attncli.operations import Semantics
 from attncli.reports import Budget
 
 ALLOWED = 2.0
 """How many times the straightforward evaluation's error is allowed."""
 
+_ROLES = (("query", "key"), ("hs_dec", "hs_enc"))
+_ARRAYS = 6  # of the weights' size are held at once, forward and backward
 
-def budget(
-    name: str, a: Array, b: Array, dtype: str, inputs: Mapping[str, Array], claims: Semantics
-) -> Budget | None:
-    """Judge a candidate's tensor by the inputs it was computed from.
+
+class Budgets:
+    """What was computed from the same inputs, judged tensor by tensor.
 
     Parameters
     ----------
-    name : str
-        ``out``, ``weights``, or a gradient such as ``dquery`` or ``dhs_enc``.
-    a, b : ndarray
-        The candidate, and what it is compared with.
-    dtype : str
-        The candidate's own.
     inputs : mapping of str to ndarray
         ``query``, ``key``, ``value`` or ``hs_enc``, ``hs_dec``; ``mask`` and ``dout`` if any.
     claims : Semantics
+    max_memory : int, optional
+        The most bytes to take; default: what there is.
 
-    Returns
-    -------
-    Budget or None
-        None where the inputs do not lead to a tensor of this name.
+    Raises
+    ------
+    MemoryLimitError
+        If the weights of the exact result would not fit.
 
     References
     ----------
     github.com/Dao-AILab/flash-attention, tests/test_flash_attn.py.
     """
-    exact_dtype = np.dtype(np.longdouble if dtype == "float64" else np.float64)
-    exact = evaluate(inputs, claims, exact_dtype).get(name)
-    own = evaluate(inputs, claims, np.dtype("f4" if dtype == "bfloat16" else dtype), dtype)
-    if exact is None or a.shape != exact.shape:
-        return None
-    straightforward = _farthest(own[name], exact)
-    return Budget(
-        allowed=ALLOWED * straightforward,
-        straightforward=straightforward,
-        candidate=_farthest(a, exact),
-        other=_farthest(b, exact),
-        exact_dtype=exact_dtype.name if exact_dtype.itemsize == 8 else "longdouble",
-    )
+
+    def __init__(
+        self, inputs: Mapping[str, Array], claims: Semantics, max_memory: int | None = None
+    ) -> None:
+        self.inputs, self.claims = inputs, claims
+        self.known: dict[str, dict[str, Array]] = {}
+        query, key = (inputs.get(x, inputs.get(y)) for x, y in zip(*_ROLES, strict=True))
+        if query is not None and key is not None:
+            shape = (*query.shape[:-1], key.shape[-2])
+            nbytes = _ARRAYS * prod(shape) * np.dtype(np.longdouble).itemsize
+            require(nbytes, f"the exact result's weights {shape}", max_memory)
+
+    def judge(self, name: str, a: Array, b: Array, dtype: str) -> Budget | None:
+        """Judge the candidate A, whose own dtype is `dtype`; B is measured for information.
+
+        Parameters
+        ----------
+        name : str
+            ``out``, ``weights``, or a gradient such as ``dquery`` or ``dhs_enc``.
+        a, b : ndarray
+        dtype : str
+
+        Returns
+        -------
+        Budget or None
+            None where the inputs do not lead to a tensor of this name.
+        """
+        exact_dtype = "longdouble" if dtype == "float64" else "float64"
+        exact = self._evaluated(exact_dtype).get(name)
+        if exact is None or a.shape != exact.shape:
+            return None
+        straightforward = _farthest(self._evaluated(dtype)[name], exact)
+        return Budget(
+            allowed=ALLOWED * straightforward,
+            straightforward=straightforward,
+            candidate=_farthest(a, exact),
+            other=_farthest(b, exact),
+            exact_dtype=exact_dtype,
+        )
+
+    def _evaluated(self, dtype: str) -> dict[str, Array]:
+        if dtype not in self.known:
+            own = np.dtype("float32" if dtype == "bfloat16" else dtype)
+            self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype)
+        return self.known[dtype]
 
 
 def evaluate(

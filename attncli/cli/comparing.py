@@ -6,16 +6,17 @@ from pathlib import PurePath
 from typing import Any
 
 from attncli.arrays import Array
-from attncli.checking.budget import budget
+from attncli.checking.budget import Budgets
 from attncli.checking.claims import described
 from attncli.checking.compare import compare_tensors
+from attncli.cli.problem_files import semantics_in
 from attncli.cli.screen import Screen
-from attncli.errors import DataError, DtypeError, ParameterError
+from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
-from attncli.operations import Semantics
+from attncli.operations import OPERATIONS, Semantics
 from attncli.reports import CompareReport
 
 # Pages that were read are given back every so many elements.
@@ -81,7 +82,9 @@ def compare_files(
     reading = replace(reading, allow_nonfinite=True)
     files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
     pairs, only_a, only_b = _pairs(files[0], files[1], selected)
-    given = _inputs(inputs, reading) if inputs is not None else None
+    budgets = None
+    if inputs is not None:
+        budgets = Budgets(*_inputs(inputs, reading, claims), reading.max_memory)
 
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
@@ -100,11 +103,10 @@ def compare_files(
                 ours, left, right, dtypes=dtypes, progress=_walking(left, right, advance),
                 **tolerances,
             )  # fmt: skip
-            if given is not None and report.problem is None:
-                allowed = budget(ours, left, right, dtypes[0], given, claims)
-                report = replace(report, budget=allowed) if allowed is not None else report
+            if budgets is not None and report.problem is None:
+                report = replace(report, budget=budgets.judge(ours, left, right, dtypes[0]))
             compared.append(report)
-    if given is not None and not any(tensor.budget for tensor in compared):
+    if budgets is not None and not any(tensor.budget for tensor in compared):
         raise DataError(
             f"{inputs}: leads to none of the tensors compared ({', '.join(p[0] for p in pairs)})"
         )
@@ -117,7 +119,7 @@ class _Numbers:
     def __init__(self, name: str, reading: Reading) -> None:
         self.file: TensorFile = open_tensors(name, reading)
         self.as_bfloat16 = reading.as_bfloat16
-        self.nameless = PurePath(name).stem or "array"
+        self.nameless = PurePath(name).stem if name != "-" else "array"
         self.names = {
             entry or self.nameless: entry
             for entry in self.file
@@ -187,16 +189,21 @@ def _holds(file: _Numbers) -> str:
     return f"{file.file.label} holds {', '.join(file.names) or 'no tensor'}"
 
 
-def _inputs(name: str, reading: Reading) -> dict[str, Array]:
+def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, Array], Semantics]:
+    """Read what A was computed from; the options not given are those of the run in the file."""
     file = open_tensors(name, replace(reading, allow_nonfinite=False, rename={}))
-    wanted = ("query", "key", "value", "hs_enc", "hs_dec", "mask", "dout")
-    held = {entry: file.numbers(entry) for entry in wanted if entry in file}
-    if not any(entry in held for entry in ("query", "hs_enc")):
-        raise DtypeError(
-            f"{file.label}: no inputs: expected query, key and value, or hs_enc and hs_dec; "
-            f"it holds {', '.join(file) or 'nothing'}"
+    book = "hs_enc" in file
+    operation = OPERATIONS["time-attention" if book else "scaled-dot-product"]
+    if missing := [entry for entry in operation.inputs if entry not in file]:
+        raise DataError(
+            f"{file.label}: {missing[0]} is missing: expected query, key and value, or hs_enc and "
+            f"hs_dec; it holds {', '.join(file) or 'nothing'}"
         )
-    return held
+    names = (*operation.inputs, "mask", "enc_mask", "dout")
+    held = {entry: file.numbers(entry) for entry in names if entry in file}
+    mask = operation.mask(held)
+    masks = {} if mask is None else {"mask": mask}
+    return {**held, **masks}, Semantics(**{**semantics_in(file).given(), **claims.given()})
 
 
 def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:

@@ -1,6 +1,6 @@
 """A comparison of tensors on the screen."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf, log10
 
 from rich.console import Group, RenderableType
@@ -18,13 +18,16 @@ _BAR = 30
 _DETAILED = 4
 
 
-def draw_comparison(report: CompareReport, look: Look, *, verbose: bool = False) -> RenderableType:
+def draw_comparison(
+    report: CompareReport, look: Look, *, precision: int | None = None, verbose: bool = False
+) -> RenderableType:
     """Draw one line for each tensor, then what is to be said about each, then the verdict."""
-    parts: list[RenderableType] = [_table(report, look), ""]
+    number = _writer(look, precision)
+    parts: list[RenderableType] = [_table(report, look, number), ""]
     every = verbose or look.plain or len(report.tensors) <= _DETAILED
     for tensor in report.tensors:
         if every or not tensor.passed:
-            parts += [*_details(tensor, look), ""]
+            parts += [*_details(tensor, look, number), ""]
     for side, names in (("A", report.only_a), ("B", report.only_b)):
         if names:
             held = ", ".join(safe(name, look) for name in names)
@@ -32,9 +35,15 @@ def draw_comparison(report: CompareReport, look: Look, *, verbose: bool = False)
     return Group(*parts, _verdict(report))
 
 
-def _table(report: CompareReport, look: Look) -> RenderableType:
+def _writer(look: Look, precision: int | None) -> Callable[[float], str]:
+    """How errors are written: to the last digit when piped, as magnitudes on a terminal."""
+    if precision is not None:
+        return lambda value: f"{value:.{precision}e}"
+    return repr if look.plain else format_error
+
+
+def _table(report: CompareReport, look: Look, number: Callable[[float], str]) -> RenderableType:
     tensors = report.tensors
-    number = repr if look.plain else format_error
     verdicts = ["agrees" if tensor.passed else "DIFFERS" for tensor in tensors]
 
     def cells(text: str, tensor: TensorComparison) -> str:
@@ -55,7 +64,9 @@ def _table(report: CompareReport, look: Look) -> RenderableType:
     return draw_records(columns, look)
 
 
-def _details(tensor: TensorComparison, look: Look) -> Iterator[Text]:
+def _details(
+    tensor: TensorComparison, look: Look, number: Callable[[float], str]
+) -> Iterator[Text]:
     name, shape = safe(tensor.name, look), tensor.shapes[0]
     ours, theirs = tensor.dtypes
     dtypes = ours if ours == theirs else f"{ours} beside {theirs}"
@@ -70,7 +81,7 @@ def _details(tensor: TensorComparison, look: Look) -> Iterator[Text]:
     yield _fact("tolerance", within, look=look)
     style = "" if tensor.passed else "bold red"
     yield _fact("outside", f"{tensor.outside} of {tensor.elements} elements", style)
-    yield from _differences(tensor, look)
+    yield from _differences(tensor, number)
     yield from _nonfinite(tensor)
     for place in tensor.places:
         yield _fact("where", place, "bold")
@@ -81,8 +92,7 @@ def _details(tensor: TensorComparison, look: Look) -> Iterator[Text]:
     yield from _histogram(tensor, look)
 
 
-def _differences(tensor: TensorComparison, look: Look) -> Iterator[Text]:
-    number = repr if look.plain else format_error
+def _differences(tensor: TensorComparison, number: Callable[[float], str]) -> Iterator[Text]:
     for kind, largest, mean, worst in (
         ("abs", tensor.max_absolute, tensor.mean_absolute, tensor.worst_absolute),
         ("rel", tensor.max_relative, tensor.mean_relative, tensor.worst_relative),

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from attncli.checking.budget import budget, evaluate
+from attncli.checking.budget import Budgets, evaluate
 from attncli.checking.compare import assert_close, compare, compare_tensors
 from attncli.checking.places import patterns
 from attncli.checking.tally import tiles
-from attncli.errors import AttnError
+from attncli.errors import AttnError, MemoryLimitError
 from attncli.operations import Semantics
 
 
@@ -283,7 +283,7 @@ def test_the_budget_of_the_books_layers():
     exact = evaluate(given, Semantics(), np.dtype("f8"))
     for name, value in (("out", out), ("dhs_enc", dhs_enc), ("dhs_dec", dhs_dec)):
         np.testing.assert_allclose(exact[name], value, rtol=1e-12, atol=1e-14)
-    assert budget("dquery", out, out, "float64", given, Semantics()) is None
+    assert Budgets(given, Semantics()).judge("dquery", out, out, "float64") is None
     with pytest.raises(AttnError, match="the inputs lack value"):
         evaluate({"query": out, "key": out}, Semantics(), np.dtype("f8"))
 
@@ -295,13 +295,18 @@ def test_a_straightforward_evaluation_keeps_within_the_budget_and_a_worse_one_do
     own = np.dtype("f4" if dtype == "bfloat16" else dtype)
     straight = evaluate(inputs, Semantics(), own, dtype)
     for name in ("out", "dquery", "dkey", "dvalue", "weights"):
-        fair = budget(name, straight[name], straight[name], dtype, inputs, Semantics())
+        fair = Budgets(inputs, Semantics()).judge(name, straight[name], straight[name], dtype)
         assert fair.passed
         assert fair.candidate == fair.straightforward > 0
         off = straight[name].astype("f8") * (
             1 + 100 * np.finfo(own).eps * 2**16 ** (dtype == "bfloat16")
         )
-        assert not budget(name, off, off, dtype, inputs, Semantics()).passed
+        assert not Budgets(inputs, Semantics()).judge(name, off, off, dtype).passed
+
+
+def test_an_exact_result_that_would_not_fit_is_refused_beforehand(inputs):
+    with pytest.raises(MemoryLimitError, match="the exact result's weights"):
+        Budgets(inputs, Semantics(), max_memory=1000)
 
 
 def test_compare_tensors_counts_what_it_has_seen():

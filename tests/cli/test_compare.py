@@ -86,7 +86,7 @@ def test_nan_can_be_looked_for(attn, folder):
         (["a.npz", "b.npz", "--map", "out=nothing"], "--map nothing: b.npz holds"),
         (["a.npz", "b.npz", "--map", "out"], "--map 'out' is not A=B"),
         (["a.npz", "b.npz", "--causal"], "causal upper_left: has a meaning with --budget only"),
-        (["a.npz", "b.npz", "--budget", "empty.npz"], "empty.npz: no inputs"),
+        (["a.npz", "b.npz", "--budget", "empty.npz"], "empty.npz: query is missing"),
         (["a.npz", "empty.npz"], "no tensor in common"),
     ],
 )
@@ -110,6 +110,18 @@ def test_budget_allows_twice_the_error_of_a_straightforward_evaluation(attn, fol
     assert budget["allowed"] == 2 * budget["straightforward"]
     assert "budget" in attn(*command).out
     assert attn(*command, "--scale", 2).code == 1
+
+
+def test_the_budget_takes_options_and_masks_from_the_run(attn, folder):
+    rng = np.random.default_rng(0)
+    names = ("query", "key", "value")
+    given = {name: rng.normal(size=(2, 4, 31, 16)).astype(np.float32) for name in names}
+    given["enc_mask"] = np.arange(31) < np.array([[31], [20]])
+    np.savez("in.npz", **given)
+    assert attn("forward", "in.npz", "--causal", "--softcap", 2, "-o", "run.npz").code == 0
+    command = ("compare", "run.npz", "run.npz", "--only", "out", "--budget", "run.npz", "--json")
+    assert attn(*command).code == 0
+    assert attn(*command, "--softcap", 3).code == 1
 
 
 def test_bfloat16_has_its_own_tolerance(attn, folder):
