@@ -233,16 +233,12 @@ class Suite:
         return replace(case, name=name, inputs=inputs)
 
     def _equal(self) -> Case:
+        """Queries (or scores) of zeros, so that every key gets the same weight."""
         case = self._case("equal scores", _PRIMES, probe=False)
-        which = {"attention": 1, "attention-weight": 1, "time-attention": 1}.get(self.layer, 0)
-        if self.layer == "weight-sum":
-            which = 1
-        inputs = [
-            np.full_like(array, 0.0 if self.layer != "weight-sum" else 1 / array.shape[-1])
-            if number == which
-            else array
-            for number, array in enumerate(case.inputs)
-        ]
+        which = 0 if self.layer in ("softmax", QKV) else 1
+        value = 1 / _PRIMES["T_enc"] if self.layer == "weight-sum" else 0.0
+        inputs = case.inputs.copy()
+        inputs[which] = np.full_like(inputs[which], value)
         return replace(case, inputs=inputs)
 
     def _parameter(self, claim: str) -> str | None:

@@ -334,5 +334,4 @@ def _how(observed: Array, expected: Array, name: str, far: float) -> str:
         wrong = np.abs(observed - expected) > 1e-9 * scale
         if not wrong.all():
             found = places(count_along_axes(wrong), axes_of(name, observed.ndim))
-    how = ", ".join(found) or f"off by {far:.1e} of the largest element"
-    return f"{name} {how}" if found and found[0] == "transposed" else f"{name}: {how}"
+    return f"{name}: " + (", ".join(found) or f"off by {far:.1e} of the largest element")
