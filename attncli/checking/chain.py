@@ -179,15 +179,20 @@ def _operands(layer: str, inputs: list[Array]) -> tuple[Any, Any, Any]:
     return (h if layer == "time-attention" else h[:, None, :]), hs, hs
 
 
-def _masked(c: Chain, scores: Array) -> Array:
+def seen_and_biased(c: Chain, scores: Array) -> tuple[Array, Array]:
+    """Say what is seen, and give the scores with a floating mask added."""
     seen = c("band")
-    if c.mask is not None:
-        if c.mask.dtype == bool:
-            seen = seen & c.mask
-        else:
-            scores = scores + c.mask
-            seen = seen & (c.mask != -np.inf)
-    return np.where(seen, scores, -np.inf)
+    if c.mask is not None and c.mask.dtype == bool:
+        seen = seen & c.mask
+    elif c.mask is not None:
+        scores = scores + c.mask
+        seen = seen & (c.mask != -np.inf)
+    return np.broadcast_to(seen, scores.shape), scores
+
+
+def _masked(c: Chain, scores: Array) -> Array:
+    seen, biased = seen_and_biased(c, scores)
+    return np.where(seen, biased, -np.inf)
 
 
 def _softcap(c: Chain, scores: Array) -> Array:

@@ -7,25 +7,14 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.chain import STEPS, Chain
+from attncli.checking.chain import STEPS, Chain, seen_and_biased
 from attncli.checking.claims import visible
 from attncli.checking.mistakes.mistake import Mistake
 
 
-def _seen(c: Chain, scores: Array) -> tuple[Array, Array]:
-    """What is seen, and the scores with a floating mask added."""
-    seen = c("band")
-    if c.mask is not None and c.mask.dtype == bool:
-        seen = seen & c.mask
-    elif c.mask is not None:
-        scores = scores + c.mask
-        seen = seen & (c.mask != -np.inf)
-    return np.broadcast_to(seen, scores.shape), scores
-
-
 def _hidden_get(value: float) -> Any:
     def mask(c: Chain, scores: Array) -> Array:
-        seen, biased = _seen(c, scores)
+        seen, biased = seen_and_biased(c, scores)
         return np.where(seen, biased, value)
 
     return mask
@@ -46,18 +35,10 @@ def _with_mask(change: Any) -> Any:
     return mask
 
 
-def _boolean_as_number(mask: Array) -> Array:
-    return mask.astype(np.float64)
-
-
 def _multiplied(c: Chain, scores: Array) -> Array:
     if c.mask is None or c.mask.dtype == bool:
-        return np.where(_seen(c, scores)[0], scores, -np.inf)
+        return np.where(seen_and_biased(c, scores)[0], scores, -np.inf)
     return np.where(c("band"), scores * c.mask, -np.inf)
-
-
-def _transposed(mask: Array) -> Array:
-    return mask.swapaxes(-1, -2) if mask.ndim > 1 else mask
 
 
 def _nan_softmax(c: Chain, scores: Array) -> Array:
@@ -114,8 +95,8 @@ MASKING: tuple[Mistake, ...] = (
         "weights = softmax(scores) · mask",
         "Hidden keys were part of the sum, so the weights that are left sum to less than 1.",
         {
-            "mask": lambda c, scores: _seen(c, scores)[1],
-            "after_softmax": lambda c, weights: weights * _seen(c, weights)[0],
+            "mask": lambda c, scores: seen_and_biased(c, scores)[1],
+            "after_softmax": lambda c, weights: weights * seen_and_biased(c, weights)[0],
         },
     ),
     Mistake(
@@ -145,7 +126,7 @@ MASKING: tuple[Mistake, ...] = (
         _MASKED,
         "scores = scores + mask (True counts as 1)",
         "A boolean mask selects. Only a floating mask is added.",
-        {"mask": _with_mask(lambda mask: _boolean_as_number(mask) if mask.dtype == bool else mask)},
+        {"mask": _with_mask(lambda mask: mask.astype(np.float64))},
     ),
     Mistake(
         "floating mask multiplied instead of added",
@@ -160,7 +141,7 @@ MASKING: tuple[Mistake, ...] = (
         "mask is read as (…, T_enc, T_dec)",
         "Rows and columns of the mask changed places: it fits only where T_dec and T_enc are "
         "equal.",
-        {"mask": _with_mask(_transposed)},
+        {"mask": _with_mask(lambda mask: mask.swapaxes(-1, -2))},
     ),
     Mistake(
         "causal order missing",
