@@ -1,36 +1,54 @@
-"""Attention you can run, prove, look at and measure."""
+"""Attention you can run, prove, look at and measure.
 
+>>> import numpy as np
+>>> import attncli
+>>> out, cache = attncli.attention(np.eye(2), np.eye(2), np.eye(2))
+>>> dquery, dkey, dvalue = attncli.attention_backward(out, cache)
+>>> attncli.gradcheck().passed
+True
+>>> from attncli.layers import TimeAttention
+>>> attncli.gradcheck(TimeAttention).passed, attncli.check(TimeAttention).passed
+(True, True)
+>>> attncli.assert_close(out, out + 1e-12)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attncli.attention import attention_backward, attention_weights
+    from attncli.checking.check import check
+    from attncli.checking.compare import assert_close, compare
+    from attncli.checking.target_gradcheck import gradcheck
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from attncli.checking.check import check
-    from attncli.checking.compare import assert_close, compare
-    from attncli.checking.target_gradcheck import gradcheck_target as gradcheck
-
-__all__ = ["__version__", "assert_close", "check", "compare", "gradcheck"]
-
-# Imported when they are asked for: `attn --help` needs none of them, nor NumPy.
+# Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
 _PUBLIC = {
-    "assert_close": "attncli.checking.compare:assert_close",
-    "check": "attncli.checking.check:check",
-    "compare": "attncli.checking.compare:compare",
-    "gradcheck": "attncli.checking.target_gradcheck:gradcheck_target",
+    "attention_backward": "attncli.attention",
+    "attention_weights": "attncli.attention",
+    "assert_close": "attncli.checking.compare",
+    "check": "attncli.checking.check",
+    "compare": "attncli.checking.compare",
+    "gradcheck": "attncli.checking.target_gradcheck",
 }
+
+__all__ = [
+    "__version__",
+    "assert_close",
+    "attention_backward",
+    "attention_weights",
+    "check",
+    "compare",
+    "gradcheck",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    module, attribute = _PUBLIC[name].split(":")
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names beside the loaded ones."""
-    return sorted({*globals(), *_PUBLIC})
+    if name == "attention":  # the package, which can be called
+        return import_module("attncli.attention")
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,7 +28,7 @@ _CORE = (Execution("direct"), Execution("tiled", tile=(2, 3)))
 # An element is measured against its own size, but never against less than this share of the
 # tensor's largest, nor less than this number: what is left there is rounding, not gradient.
 _SHARE_OF_LARGEST = 0.01
-_SMALLEST_SCALE = 1e-3
+_SMALLEST_SCALE = 0.01
 
 
 def gradcheck(

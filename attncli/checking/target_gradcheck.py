@@ -9,6 +9,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.gradcheck import compare_gradient
+from attncli.checking.gradcheck import gradcheck as gradcheck_ours
 from attncli.checking.jacobians import complex_columns, richardson_columns, slopes, step_for
 from attncli.checking.loading import target_of
 from attncli.checking.places import count_along_axes, patterns, places
@@ -35,8 +36,8 @@ _KINK = 1e-3
 _KINKS_SOUGHT = 300
 
 
-def gradcheck_target(
-    thing: Any,
+def gradcheck(
+    thing: Any = None,
     *,
     sizes: Mapping[str, int] | None = None,
     shapes: Shapes | None = None,
@@ -50,8 +51,9 @@ def gradcheck_target(
 
     Parameters
     ----------
-    thing : class, instance, pair of functions, or str
-        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.
+    thing : class, instance, pair of functions, or str, optional
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.  Default: the layers
+        of this package and the engines of its core.
     sizes : mapping of str to int, optional
         N, T_dec, T_enc and H.
     shapes : mapping of str to tuple of int, optional
@@ -75,6 +77,14 @@ def gradcheck_target(
     TargetError
         If it cannot be loaded or called.
     """
+    if thing is None:
+        return gradcheck_ours(
+            sizes={**SIZES, **(sizes or {})},
+            method="complex" if method == "auto" else method,
+            tolerance=tolerance,
+            seed=seed,
+            progress=progress,
+        )
     target = target_of(thing)
     sizes = {**SIZES, **(sizes or {})}
     given = dict(shapes or {})

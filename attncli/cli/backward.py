@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 @options.command(
     "backward",
-    "Run a layer forward and backward: its gradients.",
     example="""\
 attn backward --N 3 --T 5 --H 4
 attn forward sample_inputs/dates.npz -o run.npz

@@ -51,7 +51,6 @@ def _parse_names(
 
 @options.command(
     "bench",
-    "Measure ours, and others beside them.",
     example="""\
 attn bench --shapes 8,512,64 --dtype float32
 attn bench --peers torch,jax --accuracy

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 @options.command(
     "check",
-    "Check your layer, and name the mistake.",
     example="""\
 attn check my_layer.py
 attn check my_layer.py:TimeAttention

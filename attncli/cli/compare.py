@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 @options.command(
     "compare",
-    "Say how far tensors are apart, and where.",
     example="""\
 attn compare mine.npz theirs.npz
 attn compare run.npz other.npz --only out --rtol 1e-3

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 @options.command(
     "forward",
-    "Run a layer on random tensors or your own.",
     example="""\
 attn forward --N 3 --T 5 --H 4
 attn forward sample_inputs/dates.npz -o run.npz

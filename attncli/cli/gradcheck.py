@@ -23,7 +23,6 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
 
 @options.command(
     "gradcheck",
-    "Prove the gradients.",
     example="""\
 attn gradcheck
 attn gradcheck --layer time-attention --N 2 --T 3 --T-enc 4 --H 5

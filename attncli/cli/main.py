@@ -6,6 +6,7 @@ answer at once.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -20,14 +21,16 @@ from attncli import __version__
 from attncli.cli.streams import prepare_streams, say, silence_stdout
 from attncli.errors import AttnError, AttnWarning
 
+# The module and name of each command, and what the list of commands says of it: so the list can
+# be shown without importing any.
 COMMANDS = {
-    "forward": "attncli.cli.forward:forward",
-    "backward": "attncli.cli.backward:backward",
-    "gradcheck": "attncli.cli.gradcheck:gradcheck",
-    "show-weights": "attncli.cli.show_weights:show_weights",
-    "check": "attncli.cli.check:check",
-    "compare": "attncli.cli.compare:compare",
-    "bench": "attncli.cli.bench:bench",
+    "forward": ("attncli.cli.forward:forward", "Run a layer on random tensors or your own."),
+    "backward": ("attncli.cli.backward:backward", "Run it forward and backward: its gradients."),
+    "gradcheck": ("attncli.cli.gradcheck:gradcheck", "Prove the gradients."),
+    "show-weights": ("attncli.cli.show_weights:show_weights", "Look at attention weights."),
+    "check": ("attncli.cli.check:check", "Check your layer, and name the mistake."),
+    "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
+    "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
 }
 
 CHECK_SAID_NO = 1
@@ -47,9 +50,14 @@ class LazyGroup(click.Group):
         """Import the command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].split(":")
+        module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -98,6 +106,8 @@ def main() -> NoReturn:
     # head, query block), and workers whose BLAS starts threads too get in each other's way.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    # Importing makes many objects that stay: looking for garbage among them is in vain.
+    gc.set_threshold(100_000)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _terminate)
     sys.exit(run(sys.argv[1:]))

@@ -73,22 +73,18 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def command(
-    name: str, summary: str, *, example: str
-) -> Callable[[Callable[..., Any]], click.Command]:
+def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command with grouped options and examples at the end of its help.
 
     Parameters
     ----------
     name : str
-    summary : str
-        What ``attn --help`` says of it, in one line.
     example : str
         One command a line.
     """
     lines = "\n".join(f"  {line}" for line in example.splitlines())
     epilog = f"\b\nExamples:\n{lines}"
-    return click.command(name, cls=GroupedCommand, short_help=summary, epilog=epilog)
+    return click.command(name, cls=GroupedCommand, epilog=epilog)
 
 
 def option(*declarations: str, group: str, **attributes: Any) -> Callable[[F], F]:

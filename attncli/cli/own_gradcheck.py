@@ -3,7 +3,7 @@
 from typing import Any
 
 from attncli.checking.loading import load_targets
-from attncli.checking.target_gradcheck import gradcheck_target
+from attncli.checking.target_gradcheck import gradcheck
 from attncli.cli.report_json import report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import showing_their_traceback
@@ -27,9 +27,7 @@ def check_targets(
     for target in targets:
         try:
             with screen.progress(f"checking {target.name}") as progress:
-                report = gradcheck_target(
-                    target, sizes=sizes, shapes=shapes, progress=progress, **options
-                )
+                report = gradcheck(target, sizes=sizes, shapes=shapes, progress=progress, **options)
             reports.append(report)
         except TargetError as error:  # the others are checked all the same
             failure = failure or error

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 @options.command(
     "show-weights",
-    "Look at attention weights.",
     example="""\
 attn show-weights sample_inputs/dates.npz
 attn show-weights sample_inputs/paraphrase.npz --item 1 --top 2

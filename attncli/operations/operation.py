@@ -13,7 +13,6 @@ from attncli.arrays import Array
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.forward import Forward
 from attncli.operations.masks import combine_masks
-from attncli.operations.reference import run_layer
 from attncli.operations.semantics import Execution, Semantics
 from attncli.tensors import axes_of, default_axes, describe_shape
 
@@ -195,6 +194,8 @@ class Operation:
             raise ParameterError(
                 f"{self.name} has no {execution.engine} engine: it is a part of attention alone"
             )
+        from attncli.operations.reference import run_layer  # slow to load, and seldom needed
+
         return run_layer(self, inputs, mask, semantics, execution)
 
     def _weights_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from attncli.arrays import Array
 from attncli.errors import ShapeError
 from attncli.operations.forward import Forward, Gradients
 from attncli.operations.operation import Operation
-from attncli.operations.reference import TimeLoop, run_loop
 from attncli.operations.semantics import Execution, Semantics
 from attncli.tensors import axes_of
 
@@ -51,6 +50,8 @@ class WholeAttention(Operation):
         self, inputs: list[Array], mask: Array | None, semantics: Semantics, execution: Execution
     ) -> Forward:
         if execution.engine == "reference":
+            from attncli.operations.reference import run_loop  # slow to load, and seldom needed
+
             result = run_loop(self, inputs, mask, semantics, execution)
             if execution.keep_weights is False:
                 result = result._replace(results={"out": result.results["out"]})
@@ -132,6 +133,8 @@ class ScaledDotProduct(WholeAttention):
         """Return forward as a plain function of arrays, complex ones included: the reference's."""
 
         def function(query: Array, key: Array, value: Array) -> Array:
+            from attncli.operations.reference import TimeLoop
+
             operands = self.to_core([query, key, value])
             loop = TimeLoop(Semantics(), self.scale(Semantics(), operands[0].shape[-1]))
             return self.core_results(loop.forward(*operands, None), None)["out"]

@@ -40,7 +40,7 @@ class InputCheck:
         The largest |backward − derivative|.
     relative_error : float
         The largest |backward − derivative| / scale, where scale is the larger of |derivative|, a
-        hundredth of the tensor's largest |derivative|, and 0.001.
+        hundredth of the tensor's largest |derivative|, and 0.01.
     worst : tuple of int
         The index of the element with the largest relative error.
     backward, derivative : float

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from attncli.views.labels import shorten
 from attncli.views.look import Look
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LABEL_STYLE = "cyan"
 HEADING_STYLE = "bold"
@@ -96,6 +99,8 @@ class Matrix:
         )
 
     def _table(self, first: int, last: int) -> Table:
+        from rich.table import Table  # not needed, and not loaded, when piped
+
         table = Table(box=None, padding=0, pad_edge=False, header_style="")
         corner = Text(self.corner, "dim")
         table.add_column(corner, justify="right", no_wrap=True, style=LABEL_STYLE)

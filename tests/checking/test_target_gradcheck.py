@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attncli import layers
-from attncli.checking.target_gradcheck import gradcheck_target
+from attncli.checking.target_gradcheck import gradcheck
 from attncli.errors import ParameterError, TargetError
 
 
@@ -30,14 +30,14 @@ def found(report):
     ["Softmax", "WeightSum", "AttentionWeight", "Attention", "TimeAttention"],
 )
 def test_our_layers_are_right_to_the_last_digit(layer):
-    report = gradcheck_target(getattr(layers, layer))
+    report = gradcheck(getattr(layers, layer))
     assert (report.passed, report.method, report.notes) == (True, "complex", ())
     assert report.worst.relative_error < 1e-12
     assert all(check.jacobian_error < 1e-12 for check in report.checks)
 
 
 def test_our_core_is_right_by_central_differences():
-    report = gradcheck_target("attncli.attention:attention")
+    report = gradcheck("attncli.attention:attention")
     assert (report.passed, report.method) == (True, "central")
     assert report.notes == ("central differences, since the code does not take complex numbers",)
 
@@ -47,7 +47,7 @@ def test_a_wrong_gradient_is_shown_with_its_worst_elements_and_its_pattern():
         def backward(self, dout):
             return 2 * super().backward(dout)
 
-    check = found(gradcheck_target(Doubled))
+    check = found(gradcheck(Doubled))
     assert not check.passed
     assert check.patterns == ("off by the factor 2.0",)
     worst = check.worst_elements[0]
@@ -63,7 +63,7 @@ def test_where_it_is_wrong_is_named():
             dh[1] = 0
             return dh
 
-    assert found(gradcheck_target(Partly)).patterns == ("only at item 1 of 3",)
+    assert found(gradcheck(Partly)).patterns == ("only at item 1 of 3",)
 
 
 def test_code_that_drops_imaginary_parts_gets_central_differences():
@@ -74,11 +74,11 @@ def test_code_that_drops_imaginary_parts_gets_central_differences():
             out[...] = h.real**2
             return out
 
-    report = gradcheck_target(Real)
+    report = gradcheck(Real)
     assert (report.passed, report.method) == (True, "central")
     assert "drops imaginary parts" in report.notes[0]
     with pytest.raises(ParameterError, match="complex step cannot be used"):
-        gradcheck_target(Real, method="complex")
+        gradcheck(Real, method="complex")
 
 
 def test_complex_code_that_is_not_analytic_is_found_out():
@@ -87,7 +87,7 @@ def test_complex_code_that_is_not_analytic_is_found_out():
             self.h = np.real(h)
             return h * np.conj(h) + 0j * h if h.dtype.kind == "c" else h * h
 
-    report = gradcheck_target(Conjugate)
+    report = gradcheck(Conjugate)
     assert (report.passed, report.method) == (True, "central")
     assert "disagree" in report.notes[0]
 
@@ -98,13 +98,13 @@ def test_float32_only_code_has_float32_tolerances_and_is_told_so():
             self.h = np.asarray(h.real, np.float32)
             return self.h**2
 
-    report = gradcheck_target(Narrow)
+    report = gradcheck(Narrow)
     assert (report.passed, report.dtype) == (True, "float32")
     assert "computes in float32 whatever it is given" in report.notes[0]
 
 
 def test_float32_inputs_are_judged_by_a_float64_derivative():
-    report = gradcheck_target(layers.TimeAttention, dtype="float32")
+    report = gradcheck(layers.TimeAttention, dtype="float32")
     assert (report.passed, report.dtype, report.method) == (True, "float32", "complex")
     assert 1e-9 < report.worst.relative_error < 1e-4
 
@@ -122,7 +122,7 @@ def test_kinks_are_no_errors():
 
     SAME = random_tensor("h", (3, 4)).copy()
     SAME[0] = 5.0
-    report = gradcheck_target(Abs)
+    report = gradcheck(Abs)
     assert report.passed
     assert found(report).not_differentiable == 8
 
@@ -136,7 +136,7 @@ def test_what_is_random_is_reported_and_the_gradients_still_checked():
         def backward(self, dout):
             return dout * self.mask
 
-    report = gradcheck_target(Dropout)
+    report = gradcheck(Dropout)
     assert not report.passed
     assert "not deterministic" in report.problems[0]
     assert all(check.passed for check in report.checks)
@@ -148,7 +148,7 @@ def test_state_that_survives_a_call_is_reported():
             self.total = getattr(self, "total", 0) + super().backward(dout)
             return self.total
 
-    assert "a second forward and backward" in gradcheck_target(Growing).problems[0]
+    assert "a second forward and backward" in gradcheck(Growing).problems[0]
 
 
 def test_a_changed_input_is_reported():
@@ -158,7 +158,7 @@ def test_a_changed_input_is_reported():
             self.h = h
             return h**2
 
-    assert "the input h is changed in place" in gradcheck_target(Greedy).problems
+    assert "the input h is changed in place" in gradcheck(Greedy).problems
 
 
 def test_backward_that_is_not_linear_is_reported():
@@ -166,7 +166,7 @@ def test_backward_that_is_not_linear_is_reported():
         def backward(self, dout):
             return np.where(np.count_nonzero(dout) == 1, 3, 2) * self.h * dout
 
-    report = gradcheck_target(Bent)
+    report = gradcheck(Bent)
     assert found(report).passed
     assert "is backward linear in dout?" in report.problems[0]
 
@@ -189,7 +189,7 @@ def test_what_backward_should_return_is_said(result, problem):
         def backward(self, dout):
             return result(dout)
 
-    report = gradcheck_target(Wrong)
+    report = gradcheck(Wrong)
     assert not report.passed
     assert problem in " | ".join(report.problems)
 
@@ -200,7 +200,7 @@ def test_forward_without_a_return():
             self.h = h
 
     with pytest.raises(TargetError, match="forward returns None") as error:
-        gradcheck_target(Silent)
+        gradcheck(Silent)
     assert error.value.hint == "is there a return?"
 
 
@@ -270,7 +270,7 @@ class Bahdanau:
     ],
 )
 def test_layers_with_weights_are_checked_to_their_parameters(layer, shapes, names):
-    report = gradcheck_target(layer, shapes=shapes)
+    report = gradcheck(layer, shapes=shapes)
     assert report.passed
     assert [check.input for check in report.checks] == names
 
@@ -282,7 +282,7 @@ def test_a_wrong_gradient_of_a_parameter_is_found():
             self.grads[0][...] = self.grads[0].T.copy()
             return result
 
-    report = gradcheck_target(Wrong, shapes={"W": (4, 4)})
+    report = gradcheck(Wrong, shapes={"W": (4, 4)})
     assert [check.passed for check in report.checks] == [True, True, False]
     assert report.checks[2].patterns == ("transposed",)
 
@@ -292,10 +292,10 @@ def test_parameters_drawn_by_the_constructor_stay_the_same():
         def __init__(self, H):
             super().__init__(np.random.default_rng().normal(size=(H, H)))
 
-    assert gradcheck_target(Drawn).passed
+    assert gradcheck(Drawn).passed
 
 
 def test_a_large_result_is_checked_without_its_jacobian():
-    report = gradcheck_target(layers.Attention, sizes={"N": 17, "H": 11})
+    report = gradcheck(layers.Attention, sizes={"N": 17, "H": 11})
     assert report.passed
     assert report.checks[0].jacobian_error is None

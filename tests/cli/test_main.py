@@ -33,8 +33,7 @@ def test_every_command_and_option_has_help_and_an_example(attn, command):
     for parameter in instance.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
-    assert instance.short_help
-    assert instance.short_help in attn("--help").out
+    assert main.COMMANDS[command][1] in attn("--help").out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["forward", "--help"], ["show-weights", "-h"]])
