@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+_LONGEST = 800  # characters of a message
+
 color_forbidden = False
 """Set by ``--color never``."""
 
@@ -37,6 +39,8 @@ def say(text: str, label: str = "", color: str | None = None) -> None:
     Text from files does no harm: control characters are escaped.  If nobody reads standard error,
     nothing happens.
     """
+    if len(text) > _LONGEST:  # a file may name its arrays as it likes
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     harmless = "".join(c if c.isprintable() else _escaped(c) for c in text)
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         color = None

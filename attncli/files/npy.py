@@ -24,7 +24,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         warnings.warn(message, AttnWarning, stacklevel=2)
 
     def load(max_memory: int | None) -> Array:
-        if source.path is not None:
+        if source.is_file:
             return map_array(source, header, header.offset)
         require(header.nbytes, source.label, max_memory)
         data = memoryview(source.data)[header.offset : header.offset + header.nbytes]
@@ -35,18 +35,18 @@ def list_entries(source: Source) -> dict[str, Entry]:
 
 def map_array(source: Source, header: Header, offset: int) -> Array:
     """Map the data of an array in a file into memory, read-only; pages are read when touched."""
-    assert source.path is not None
     if header.nbytes == 0:  # nothing to map
         return np.zeros(header.shape, header.dtype)
     try:
-        return np.memmap(
-            source.path,
-            dtype=header.dtype,
-            mode="r",
-            offset=offset,
-            shape=header.shape,
-            order="F" if header.fortran_order else "C",
-        )
+        with source.open() as stream:
+            return np.memmap(
+                stream,
+                dtype=header.dtype,
+                mode="r",
+                offset=offset,
+                shape=header.shape,
+                order="F" if header.fortran_order else "C",
+            )
     except (OSError, ValueError) as error:
         raise FileError(f"{source.label}: cannot be mapped into memory: {error}") from None
 

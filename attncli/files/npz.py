@@ -85,7 +85,7 @@ def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
 
     def load(max_memory: int | None) -> Array:
         stored = member.compress_type == zipfile.ZIP_STORED
-        if source.path is not None and stored and header.nbytes >= _MAP_FROM:
+        if source.is_file and stored and header.nbytes >= _MAP_FROM:
             return map_array(source, header, _data_offset(source, member, where) + header.offset)
         require(header.nbytes, where, max_memory)
         return _read_member(source, member, header, where)

@@ -48,11 +48,11 @@ def list_entries(source: Source) -> dict[str, Entry]:
     """Describe every tensor of the file by its name, and the text in its metadata."""
     library = _library(source.label)
     try:
-        if source.path is None:
-            library.deserialize(source.data)
-        else:
-            with library.safe_open(str(source.path), framework="numpy"):
+        if source.is_file:
+            with library.safe_open(source.label, framework="numpy"):
                 pass
+        else:
+            library.deserialize(source.data)
     except (library.SafetensorError, OSError) as error:
         raise FileError(f"{source.label}: damaged or truncated ({error})") from None
     with source.open() as stream:
@@ -77,7 +77,7 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
     header = Header(shape, np.dtype(_DTYPES[code]), False, start + field["data_offsets"][0])
 
     def load(max_memory: int | None) -> Array:
-        if source.path is not None:
+        if source.is_file:
             array = map_array(source, header, header.offset)
         else:
             data = source.data[header.offset : header.offset + header.nbytes]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from dataclasses import dataclass
+import weakref
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO
 
 from attncli.errors import FileError
@@ -14,30 +15,46 @@ from attncli.memory import available_memory, readable
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
 class Source:
     """The bytes of one input.
 
-    Attributes
+    A file is opened once and for all: if it is replaced while it is read, the old one is read to
+    the end, and never half of each.
+
+    Parameters
     ----------
     label : str
         What messages call it.
-    path : Path or None
-        A regular file; None where the bytes were read from a stream.
     data : bytes
         The bytes of a stream; empty for a file.
+    descriptor : int, optional
+        Of a regular file, opened for reading; it is closed with this object.
+
+    Attributes
+    ----------
     size : int
         How many bytes there are.
     """
 
-    label: str
-    path: Path | None
-    data: bytes
-    size: int
+    def __init__(self, label: str, data: bytes = b"", descriptor: int | None = None) -> None:
+        self.label, self.data, self.descriptor = label, data, descriptor
+        self.size = len(data)
+        if descriptor is not None:
+            weakref.finalize(self, os.close, descriptor)
+            self.size = os.fstat(descriptor).st_size
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the bytes can be mapped into memory."""
+        return self.descriptor is not None
 
     def open(self) -> BinaryIO:
         """Open the bytes from their beginning."""
-        return BytesIO(self.data) if self.path is None else self.path.open("rb")
+        if self.descriptor is None:
+            return BytesIO(self.data)
+        stream = os.fdopen(os.dup(self.descriptor), "rb")
+        stream.seek(0)
+        return stream
 
 
 def open_source(name: str, *, max_memory: int | None = None) -> Source:
@@ -57,17 +74,19 @@ def open_source(name: str, *, max_memory: int | None = None) -> Source:
     """
     if name == "-":
         return _read_stream("standard input", sys.stdin.buffer, max_memory)
-    path = Path(name)
     try:
-        if path.is_dir():
+        if os.path.isdir(name):
             raise FileError(f"{name}: is a folder, expected an .npz, .npy or .safetensors file")
-        if path.is_file():
-            with path.open("rb"):
-                return Source(name, path, b"", path.stat().st_size)
-        with path.open("rb") as stream:  # a pipe or a device
-            return _read_stream(name, stream, max_memory)
+        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise cannot_be_read(name, error) from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return Source(name, descriptor=descriptor)
+    with os.fdopen(descriptor, "rb") as stream:  # a pipe or a device
+        try:
+            return _read_stream(name, stream, max_memory)
+        except OSError as error:
+            raise cannot_be_read(name, error) from None
 
 
 def cannot_be_read(label: str, error: Exception) -> FileError:
@@ -86,4 +105,4 @@ def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source
                 f"{label}: more than the {readable(limit)} of memory there is",
                 hint="save it as a file: files are mapped, not read whole",
             )
-    return Source(label, None, bytes(data), len(data))
+    return Source(label, bytes(data))

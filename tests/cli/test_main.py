@@ -252,6 +252,13 @@ def test_standard_error_has_colour_only_where_it_is_wanted(attn, monkeypatch):
     assert "\x1b[" not in never.err
 
 
+def test_a_very_long_name_makes_a_short_message(attn, folder):
+    np.savez("x.npz", **{"n" * 5000: np.ones(1)})
+    result = attn("forward", "x.npz")
+    assert result.code == 2
+    assert len(result.err) < 1200
+
+
 def test_layers_and_engines_of_the_options_are_those_there_are():
     from attncli.cli import options
     from attncli.operations import ENGINES, OPERATIONS

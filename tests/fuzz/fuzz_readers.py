@@ -1,0 +1,64 @@
+"""A fuzz target for the readers: any bytes give arrays or an error of ours, and nothing else.
+
+``python tests/fuzz/fuzz_readers.py -max_total_time=60 [CORPUS]`` (needs atheris).
+"""
+
+import io
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["attncli", "zipfile"]):
+    import numpy as np
+
+    from attncli.errors import AttnError
+    from attncli.files.contents import open_tensors
+    from attncli.files.reading import Reading
+
+FOLDER = Path(tempfile.mkdtemp())
+LIMIT = 1_000_000  # bytes: what a file may make the readers allocate
+
+
+def read_all(data: bytes) -> None:
+    """Read everything that the bytes hold."""
+    path = FOLDER / "any"
+    path.write_bytes(data)
+    try:
+        file = open_tensors(str(path), Reading(max_memory=LIMIT, as_bfloat16=True))
+        for name in file:
+            array = file.tokens(name) if name.startswith("tokens") else file.numbers(name)
+            assert array.nbytes <= 2 * LIMIT + len(data)
+        _ = file.options
+    except AttnError:
+        pass  # the command line prints it as one short line, whatever it says
+
+
+def seeds() -> None:
+    """Write a corpus of valid files of every format."""
+    arrays = {"hs_enc": np.ones((1, 2, 3)), "tokens": np.array(["a", "b"])}
+    npy, npz, packed = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(npy, arrays["hs_enc"])
+    np.savez(npz, **arrays)
+    np.savez_compressed(packed, **arrays)
+    from safetensors.numpy import save
+
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    tensors = save({"hs_enc": arrays["hs_enc"]}, {"tokens": '["a"]', "options": "{}"})
+    files = (npy.getvalue(), npz.getvalue(), packed.getvalue(), tensors)
+    for number, data in enumerate(files):
+        (corpus / str(number)).write_bytes(data)
+    with zipfile.ZipFile(corpus / "text", "w") as archive:
+        archive.writestr("options.npy", npy.getvalue()[:60])
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    seeds()
+    arguments = [*sys.argv, str(FOLDER / "corpus")]
+    atheris.Setup(arguments, read_all)
+    atheris.Fuzz()
