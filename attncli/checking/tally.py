@@ -4,9 +4,10 @@ A tile is small enough to stay in the processor's cache, so that the passes over
 beside reading it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from attncli.checking.places import count_along_axes
 from attncli.reports import Element
 
 Corner = tuple[int, ...]
+Room = Callable[[str, tuple[int, ...], Any], Array]
 
 TILE = 1 << 16
 """Elements of a tile."""
@@ -86,11 +88,20 @@ class Tally:
     needed_rtol: float = 0.0
 
     def __post_init__(self) -> None:
+        self.rooms: dict[tuple[str, np.dtype[Any]], Array] = {}
         self.absolute_bins = np.zeros(_BINS, np.int64)
         self.ulp_bins = np.zeros(_BINS, np.int64)
         self.wrong_along: list[Array | None] = [
             np.zeros(size, np.int64) if size <= _LONGEST_AXIS else None for size in self.shape
         ]
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Give an array to compute in; the same one for every tile, since new ones cost more."""
+        key = (name, np.dtype(dtype))
+        size = prod(shape)
+        if key not in self.rooms or self.rooms[key].size < size:
+            self.rooms[key] = np.empty(size, dtype)
+        return self.rooms[key][:size].reshape(shape)
 
     def add(self, a: Array, b: Array, corner: Corner) -> None:
         """Add one tile of numbers; `corner` is its first element's index, trailing zeros left out.
@@ -101,9 +112,10 @@ class Tally:
             self._add(a, b, corner)
 
     def _add(self, a: Array, b: Array, corner: Corner) -> None:
-        difference = a - b
+        room = self.room
+        difference = np.subtract(a, b, out=room("difference", a.shape, a.dtype))
         np.abs(difference, out=difference)
-        size = np.abs(b)
+        size = np.abs(b, out=room("size", a.shape, a.dtype))
         largest = float(difference.max())
         if not np.isfinite(largest):  # NaN and infinity are rare: all care is taken only then
             a, b, difference, size, wrong = self._set_nonfinite_aside(a, b, corner)
@@ -116,7 +128,9 @@ class Tally:
             self.max_absolute = largest
             self.worst_absolute = self._element(a, b, int(difference.argmax()), corner)
 
-        excess = difference - size * difference.dtype.type(self.rtol)
+        dtype = difference.dtype
+        excess = np.multiply(size, dtype.type(self.rtol), out=room("excess", a.shape, dtype))
+        np.subtract(difference, excess, out=excess)
         most = float(excess.max())
         self.needed_atol = max(self.needed_atol, most)
         if most > self.atol:
@@ -126,15 +140,16 @@ class Tally:
             self.needed_rtol = max(self.needed_rtol, float(needed.max()))
 
         relative = np.divide(difference, size, out=excess)
-        relative[difference == 0] = 0  # also 0 / 0
+        if not largest or np.isnan(relative.max()):
+            relative[difference == 0] = 0  # 0 / 0
         self.sum_relative += float(relative.sum(dtype=np.float64))
         largest = float(relative.max())
         if largest > self.max_relative:
             self.max_relative = largest
             self.worst_relative = self._element(a, b, int(relative.argmax()), corner)
 
-        self.absolute_bins += _bincount(difference)
-        self.ulp_bins += _bincount(_ulps(a, b, self.ulp_dtype))
+        self.absolute_bins += _bincount(difference, room)
+        self.ulp_bins += _bincount(_ulps(a, b, self.ulp_dtype, room), room)
         if wrong is not None:
             self._count_wrong(wrong, corner)
 
@@ -184,31 +199,37 @@ class Tally:
                 along[start : start + count.size] += count
 
 
-def _bincount(distances: Array) -> Array:
-    bits = distances.astype(np.float32, copy=False).ravel().view(np.uint32) >> _BIN_SHIFT
-    return np.bincount(bits.astype(np.int64), minlength=_BINS)
+def _bincount(distances: Array, room: Room) -> Array:
+    narrow = distances
+    if distances.dtype != np.float32:
+        narrow = room("narrow", distances.shape, np.float32)
+        np.copyto(narrow, distances, casting="unsafe")
+    numbers = room("numbers", (narrow.size,), np.int64)
+    np.right_shift(narrow.ravel().view(np.uint32), _BIN_SHIFT, out=numbers)
+    return np.bincount(numbers, minlength=_BINS)
 
 
-def _ulps(a: Array, b: Array, dtype: str) -> Array:
+def _ulps(a: Array, b: Array, dtype: str, room: Room) -> Array:
     """How many steps of a dtype lie between two numbers."""
-    steps_a, steps_b = _steps(a, dtype), _steps(b, dtype)
-    high, low = np.maximum(steps_a, steps_b), np.minimum(steps_a, steps_b)
+    steps_a, steps_b = _steps(a, dtype, "a", room), _steps(b, dtype, "b", room)
+    low = np.minimum(steps_a, steps_b, out=room("low", a.shape, steps_a.dtype))
+    high = np.maximum(steps_a, steps_b, out=steps_a)
     high -= low  # may wrap: as an unsigned number the result is right all the same
     return high.view(f"u{high.itemsize}")
 
 
-def _steps(x: Array, dtype: str) -> Array:
+def _steps(x: Array, dtype: str, name: str, room: Room) -> Array:
     """Number all values of a dtype in order, with zero at 0."""
     if dtype == "bfloat16":  # the upper half of a float32, rounded
-        return (_steps(x, "float32") + 0x8000) >> 16
+        return (_steps(x, "float32", name, room) + 0x8000) >> 16
     if dtype not in ("float16", "float32", "float64"):  # whole numbers
         return x.astype(np.int64)
     bits = np.ascontiguousarray(x, dtype).view(f"i{np.dtype(dtype).itemsize}")
-    if dtype == "float16":
-        bits = bits.astype(np.int32)
-        magnitude, sign = bits & 0x7FFF, bits >> 31
-    else:
-        magnitude, sign = bits & np.iinfo(bits.dtype).max, bits >> (8 * bits.itemsize - 1)
+    wide = bits.astype(np.int32) if dtype == "float16" else bits  # to have room for differences
+    sign = room("sign", x.shape, wide.dtype)
+    np.right_shift(wide, 8 * wide.itemsize - 1, out=sign)
+    magnitude = room(f"steps of {name}", x.shape, wide.dtype)
+    np.bitwise_and(wide, np.iinfo(bits.dtype).max, out=magnitude)
     magnitude ^= sign
     magnitude -= sign
     return magnitude

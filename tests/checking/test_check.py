@@ -308,7 +308,7 @@ def test_in_python_it_is_one_line():
     assert attncli.gradcheck(layers.TimeAttention).passed
     assert attncli.compare([1.0], [1.0]).passed
     attncli.assert_close([1.0], [1.0])
-    assert {"check", "compare", "gradcheck", "assert_close"} <= set(dir(attncli))
+    assert {"check", "compare", "gradcheck", "assert_close"} <= set(attncli.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = attncli.nothing
 
