@@ -6,6 +6,10 @@
 >>> dquery, dkey, dvalue = attncli.attention_backward(out, cache)
 >>> attncli.gradcheck().passed
 True
+>>> from attncli.layers import TimeAttention
+>>> attncli.gradcheck(TimeAttention).passed, attncli.check(TimeAttention).passed
+(True, True)
+>>> attncli.assert_close(out, out + 1e-12)
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attncli.attention import attention_backward, attention_weights
-    from attncli.checking.gradcheck import gradcheck
+    from attncli.checking.check import check
+    from attncli.checking.compare import assert_close, compare
+    from attncli.checking.target_gradcheck import gradcheck
 
 __version__ = "0.1.0"
 
@@ -23,10 +29,21 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "attention_backward": "attncli.attention",
     "attention_weights": "attncli.attention",
-    "gradcheck": "attncli.checking.gradcheck",
+    "assert_close": "attncli.checking.compare",
+    "check": "attncli.checking.check",
+    "compare": "attncli.checking.compare",
+    "gradcheck": "attncli.checking.target_gradcheck",
 }
 
-__all__ = ["__version__", "attention_backward", "attention_weights", "gradcheck"]
+__all__ = [
+    "__version__",
+    "assert_close",
+    "attention_backward",
+    "attention_weights",
+    "check",
+    "compare",
+    "gradcheck",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,5 +55,23 @@ class MemoryLimitError(AttnError, MemoryError):
     """Arrays that would not fit the memory that is there."""
 
 
+class TargetError(AttnError):
+    """Code of the user's own that cannot be loaded or called.
+
+    Parameters
+    ----------
+    message, hint
+        As `AttnError`.
+    trace : tuple of str
+        The traceback, of their code alone; empty where none of it was reached.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, trace: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.trace = trace
+
+
 class AttnWarning(UserWarning):
     """A result is returned, but deserves a second look."""

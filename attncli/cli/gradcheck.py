@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.targets import parse_inputs
+from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -24,8 +26,11 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
     example="""\
 attn gradcheck
 attn gradcheck --layer time-attention --N 2 --T 3 --T-enc 4 --H 5
-attn gradcheck --method central --json""",
+attn gradcheck --method central --json
+attn gradcheck my_layer.py
+attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
+@click.argument("target", required=False)
 @options.option(
     "--layer",
     type=click.Choice(options.LAYERS),
@@ -34,18 +39,37 @@ attn gradcheck --method central --json""",
 )
 @options.option(
     "--method",
-    type=click.Choice(["complex", "central"]),
-    default="complex",
+    type=click.Choice(["auto", "complex", "central"]),
+    default="auto",
     show_default=True,
     group="Calculation",
-    help="complex: complex step, exact to rounding; central: central differences.",
+    help="complex: complex step, exact to rounding; central: central differences; auto: complex "
+    "where the code survives it.",
 )
 @options.option(
     "--tol",
     type=float,
     callback=_positive,
     group="Calculation",
-    help="Largest relative error that passes.  [default: 1e-12, or 1e-6 with central]",
+    help="Largest relative error that passes.  [default: 1e-12, or 1e-6 with central; for TARGET "
+    "1e-9, or 1e-6, or 1e-3 in float32]",
+)
+@options.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    show_default=True,
+    group="Calculation",
+    help="Of TARGET's inputs.",
+)
+@options.option(
+    "--input",
+    "shapes",
+    metavar="NAME=2,3,4",
+    multiple=True,
+    callback=parse_inputs,
+    group="Calculation",
+    help="Shape of an input, or of an array for the constructor, that its name does not say.",
 )
 @options.size_options
 @options.seed_option
@@ -53,19 +77,43 @@ attn gradcheck --method central --json""",
 @click.pass_context
 def gradcheck(
     ctx: click.Context,
+    target: str | None,
     layer: str | None,
     method: Any,
     tol: float | None,
+    dtype: str,
+    shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
     seed: int | None,
     screen: Screen,
 ) -> None:
-    """Prove the backward pass of every layer against derivatives of its forward.
+    """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
 
-    Every element of every input is checked in float64, under a random incoming gradient. Sizes
-    are N=3, T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits
-    with 1 if any gradient is wrong.
+    TARGET is your own: file.py (every layer in it), file.py:Name or package.module:Name, a class
+    with forward and backward or a pair of functions NAME and NAME_backward; params and grads are
+    checked too.
+
+    Every element of every input is checked, under a random incoming gradient. Sizes are N=3,
+    T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits with 1 if
+    any gradient is wrong.
     """
+    if target is not None and layer is not None:
+        raise ParameterError(f"--layer is for the layers of attn, and {target} is yours")
+    if target is None and (shapes or dtype != "float64"):
+        raise ParameterError("--input and --dtype have a meaning with TARGET only")
+
+    full = {
+        "N": sizes.get("N", 3),
+        "T_dec": sizes.get("T", 5),
+        "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
+        "H": sizes.get("H", 4),
+    }
+    if target is not None:
+        from attncli.cli.own_gradcheck import check_targets
+
+        how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
+        ctx.exit(0 if check_targets(target, full, shapes, screen, how) else 1)
+
     from math import prod
 
     from attncli.checking.gradcheck import gradcheck as check
@@ -74,12 +122,6 @@ def gradcheck(
     from attncli.tensors import describe_shape
     from attncli.views.gradcheck import draw_gradcheck
 
-    full = {
-        "N": sizes.get("N", 3),
-        "T_dec": sizes.get("T", 5),
-        "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
-        "H": sizes.get("H", 4),
-    }
     for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H")):
         shape = tuple(full[axis] for axis in axes)
         # The largest there is, held by every engine's forward and in complex numbers.
@@ -89,7 +131,7 @@ def gradcheck(
         report = check(
             [OPERATIONS[layer]] if layer else None,
             sizes=full,
-            method=method,
+            method="complex" if method == "auto" else method,
             tolerance=tol,
             seed=seed or 0,
             progress=progress,

@@ -29,6 +29,8 @@ COMMANDS = {
     "gradcheck": ("attncli.cli.gradcheck:gradcheck", "Prove the gradients."),
     "show-weights": ("attncli.cli.show_weights:show_weights", "Look at attention weights."),
     "trace": ("attncli.cli.trace:trace", "See every step of the mathematics, with numbers."),
+    "check": ("attncli.cli.check:check", "Check your layer, and name the mistake."),
+    "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
 }
 

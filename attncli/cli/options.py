@@ -347,18 +347,20 @@ def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
     return Reading(as_bfloat16=as_dtype is not None, **values)
 
 
+rename_option = option(
+    "--rename",
+    metavar="OURS=THEIRS",
+    multiple=True,
+    callback=_parse_rename,
+    group="Reading files",
+    help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
+)
+
 reading_options = _bundle(
     "reading",
     _reading,
     [
-        option(
-            "--rename",
-            metavar="OURS=THEIRS",
-            multiple=True,
-            callback=_parse_rename,
-            group="Reading files",
-            help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
-        ),
+        rename_option,
         option(
             "--as",
             "as_dtype",

@@ -20,8 +20,11 @@ class Entry:
     load : callable
         ``load(max_memory)`` returns the array, mapped where the format allows it, else read
         after `max_memory` bytes (None: what there is) have been found to be enough.
+    stored_as : str or None
+        What the numbers were before `load` widens them, where it does: ``"bfloat16"``.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     load: Callable[[int | None], Array]
+    stored_as: str | None = None

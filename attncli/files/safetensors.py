@@ -84,8 +84,9 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
             array = np.frombuffer(data, header.dtype).reshape(shape)
         return widen_bfloat16(array) if code == "BF16" else array
 
-    dtype = np.dtype(np.float32) if code == "BF16" else header.dtype
-    return Entry(shape, dtype, load)
+    if code == "BF16":
+        return Entry(shape, np.dtype(np.float32), load, stored_as="bfloat16")
+    return Entry(shape, header.dtype, load)
 
 
 def _text_entry(text: str) -> Entry:

@@ -1,0 +1,86 @@
+"""Running somebody else's code: what it prints, warns of and raises stays theirs."""
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from attncli.errors import TargetError
+
+
+@contextlib.contextmanager
+def running(what: str, file: str | None) -> Iterator[None]:
+    """Run the user's code in this context.
+
+    What it prints goes to standard error, since standard output carries our result.  Warnings and
+    floating-point errors are left to what comes out.  What it raises becomes a TargetError.
+
+    Parameters
+    ----------
+    what : str
+        What is being done; begins the message.
+    file : str or None
+        Their file, whose frames (and its neighbours') the traceback keeps.
+
+    Raises
+    ------
+    TargetError
+    """
+    bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is written beside their files
+    try:
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except (Exception, SystemExit) as error:
+        name = type(error).__name__
+        detail = " ".join(str(error).split()) or "no message"
+        raise TargetError(
+            f"{what} raises {name}: {detail}", hint=_hint(error), trace=trace_of(error, file)
+        ) from error
+    finally:
+        sys.dont_write_bytecode = bytecode
+
+
+def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
+    """Give the lines of a traceback, trimmed to the user's file and those beside it.
+
+    Empty where none of their lines was reached: the message says it all then.
+    """
+    if file is None:
+        return ()
+    folder = os.path.dirname(os.path.realpath(file))
+    whole = traceback.TracebackException.from_exception(error)
+    kept = [
+        frame
+        for frame in whole.stack
+        if not frame.filename.startswith("<")  # Python's own: <frozen importlib._bootstrap>
+        and os.path.dirname(os.path.realpath(frame.filename)).startswith(folder)
+    ]
+    if not kept and not isinstance(error, SyntaxError):
+        return ()
+    lines = ["Traceback (most recent call last):"] if kept else []
+    for text in (*traceback.StackSummary.from_list(kept).format(), *whole.format_exception_only()):
+        lines += text.rstrip("\n").split("\n")
+    return tuple(lines)
+
+
+def _hint(error: BaseException) -> str | None:
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"its folder, the one above and the working directory are searched for {error.name}; "
+            "PYTHONPATH adds others"
+        )
+    if "ellipsis" in str(error):
+        return "a gap (...) is still to be filled in"
+    if isinstance(error, SystemExit):
+        return "code that should run only as a script goes under: if __name__ == '__main__':"
+    return None

@@ -1,0 +1,78 @@
+"""``attn check``: somebody's layer against the reference."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+from attncli.cli.targets import parse_inputs
+from attncli.errors import ParameterError
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.operations import Semantics
+
+
+@options.command(
+    "check",
+    example="""\
+attn check my_layer.py
+attn check my_layer.py:TimeAttention
+attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
+attn check --convention dumped.npz""",
+)
+@click.argument("target", required=False)
+@options.option(
+    "--as",
+    "layer",
+    type=click.Choice(options.LAYERS),
+    group="What is computed",
+    help="The layer it is meant to be.  [default: what its name and arguments say]",
+)
+@options.semantics_options
+@options.option(
+    "--input",
+    "shapes",
+    metavar="NAME=2,3,4",
+    multiple=True,
+    callback=parse_inputs,
+    group="What is computed",
+    help="Shape of an array for the constructor.",
+)
+@options.option(
+    "--convention",
+    metavar="FILE",
+    group="What is computed",
+    help="Instead of a TARGET: find the scale, causal order, mask reading, layout, grouping and "
+    "softcap that lead from query, key and value in FILE to its output.",
+)
+@options.rename_option
+@options.screen_options
+@click.pass_context
+def check(
+    ctx: click.Context,
+    target: str | None,
+    layer: str | None,
+    semantics: "Semantics",
+    shapes: dict[str, tuple[int, ...]],
+    convention: str | None,
+    rename: dict[str, str],
+    screen: "Screen",
+) -> None:
+    """Check a layer of your own against the reference, forward and backward.
+
+    TARGET is file.py (every layer in it), file.py:Name or package.module:Name. It is run in
+    situations meant to expose mistakes; where it differs, the numbers are held against a
+    catalogue of known mistakes, and those that reproduce them are named. Exits with 1 if
+    anything is wrong.
+    """
+    if (target is None) == (convention is None):
+        raise ParameterError("expected either a TARGET or --convention FILE")
+    if convention is not None:
+        from attncli.cli.convention import show_convention
+
+        ctx.exit(0 if show_convention(convention, rename, semantics, screen) else 1)
+    assert target is not None
+    from attncli.cli.own_check import check_targets
+
+    ctx.exit(0 if check_targets(target, layer, semantics, shapes, screen) else 1)

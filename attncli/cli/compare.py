@@ -1,0 +1,108 @@
+"""``attn compare``: how far two files' tensors are apart."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.files.reading import Reading
+    from attncli.operations import Semantics
+
+
+@options.command(
+    "compare",
+    example="""\
+attn compare mine.npz theirs.npz
+attn compare run.npz other.npz --only out --rtol 1e-3
+attn compare mine.npz torch.npz --map out=attn_output
+attn compare half.npz exact.npz --budget inputs.npz""",
+)
+@click.argument("a")
+@click.argument("b")
+@options.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    group="What to compare",
+    help="This tensor; repeatable.",
+)
+@options.option(
+    "--ignore", multiple=True, metavar="NAME", group="What to compare", help="Not this one."
+)
+@options.option(
+    "--map",
+    "names",
+    multiple=True,
+    metavar="A=B",
+    group="What to compare",
+    help="A tensor of A and the name it has in B; repeatable.",
+)
+@options.option(
+    "--rtol",
+    type=click.FloatRange(min=0),
+    group="Tolerance",
+    help="Relative to |b|.  [default: torch's assert_close for the dtypes]",
+)
+@options.option("--atol", type=click.FloatRange(min=0), group="Tolerance", help="Absolute.")
+@options.option("--equal-nan", is_flag=True, group="Tolerance", help="NaN equals NaN.")
+@options.option(
+    "--budget",
+    "inputs",
+    metavar="INPUTS",
+    group="Tolerance",
+    help="Instead of tolerances: A may be twice as far from the exact result, computed from the "
+    "tensors in this file, as a straightforward evaluation in A's own dtype is.",
+)
+@options.semantics_options
+@options.reading_options
+@options.screen_options
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    a: str,
+    b: str,
+    only: tuple[str, ...],
+    ignore: tuple[str, ...],
+    names: tuple[str, ...],
+    rtol: float | None,
+    atol: float | None,
+    equal_nan: bool,
+    inputs: str | None,
+    semantics: "Semantics",
+    reading: "Reading",
+    screen: "Screen",
+) -> None:
+    """Compare the tensors of two files: A, the candidate, and B, what is expected.
+
+    Tensors of the same name are compared: shapes, errors, where they are largest, what pattern
+    they have, and the tolerance that would pass. Large files are read piece by piece. Exits with
+    1 if a tensor is outside the tolerance.
+    """
+    from attncli.cli.comparing import Selected, compare_files
+    from attncli.cli.report_json import headed
+    from attncli.views.compare import draw_comparison
+
+    selected = Selected.parse(only, ignore, names)
+    report = compare_files(
+        a,
+        b,
+        selected,
+        inputs,
+        semantics,
+        reading,
+        screen,
+        rtol=rtol,
+        atol=atol,
+        equal_nan=equal_nan,
+    )
+    if screen.as_json:
+        screen.show_json(headed("compare", report, a=a, b=b))
+    else:
+        screen.show(
+            draw_comparison(report, screen.look, precision=screen.precision, verbose=screen.verbose)
+        )
+    if not report.passed:
+        ctx.exit(1)

@@ -1,0 +1,24 @@
+"""``attn check --convention``: under which convention an output was computed."""
+
+from attncli.checking.convention import find_convention
+from attncli.cli.report_json import headed
+from attncli.cli.screen import Screen
+from attncli.files.contents import open_tensors
+from attncli.files.reading import Reading
+from attncli.operations import Semantics
+from attncli.views.convention import draw_convention
+
+_WANTED = ("query", "key", "value", "output", "out", "mask", "enc_mask")
+
+
+def show_convention(name: str, rename: dict[str, str], claims: Semantics, screen: Screen) -> bool:
+    """Search, show, and say whether one was found."""
+    file = open_tensors(name, Reading(rename=rename))
+    tensors = {entry: file.numbers(entry) for entry in _WANTED if entry in file}
+    with screen.timed("searching"):
+        report = find_convention(tensors, claims)
+    if screen.as_json:
+        screen.show_json(headed("check", report, file=name))
+    else:
+        screen.show(draw_convention(report, screen.look))
+    return report.passed

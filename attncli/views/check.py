@@ -1,0 +1,136 @@
+"""The check of somebody's layer on the screen, like a test report."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from attncli.reports import CheckReport, Diagnosis, Finding
+from attncli.views.labels import safe
+from attncli.views.look import Look
+from attncli.views.records import Column, draw_records
+
+_WORDS = {"ok": "ok", "wrong": "WRONG", "note": "note", "skipped": "-", "": ""}
+_STYLES = {"ok": "green", "wrong": "bold red", "note": "yellow", "skipped": "dim", "": ""}
+_LISTED = 4
+
+
+def draw_check(report: CheckReport, look: Look) -> RenderableType:
+    """Draw what holds and what does not, what the likely mistake is, and the verdict."""
+    heading = Text(safe(report.target, look), "bold")
+    heading.append(f"{look.dot}against {report.layer}", "not bold")
+    if report.claims:
+        heading.append(f"{look.dot}{report.claims}", "not bold")
+    parts: list[RenderableType] = [heading, "", _cases(report, look), ""]
+    if contract := [f for f in report.findings if f.part == "contract"]:
+        parts += [_contract(contract, look), ""]
+    details = list(_details(report.findings, look))
+    if details:
+        parts += [*details, ""]
+    for number, diagnosis in enumerate(report.diagnoses):
+        parts += [*_diagnosis(diagnosis, number, look), ""]
+    if not report.passed:
+        parts += _unexplained(report, look)
+    return Group(*parts, _verdict(report))
+
+
+def _cases(report: CheckReport, look: Look) -> RenderableType:
+    names = list(dict.fromkeys(f.name for f in report.findings if f.part != "contract"))
+    status = {(f.name, f.part): f.status for f in report.findings}
+    columns = [Column("case", names)]
+    for part in ("forward", "backward"):
+        found = [str(status.get((name, part), "")) for name in names]
+        columns.append(
+            Column(
+                part,
+                [_WORDS[one] for one in found],
+                styles=[_STYLES[one] for one in found],
+            )
+        )
+    return draw_records(columns, look)
+
+
+def _contract(findings: list[Finding], look: Look) -> RenderableType:
+    columns = [
+        Column("contract", [finding.name for finding in findings]),
+        Column(
+            "holds",
+            [_WORDS[finding.status] for finding in findings],
+            styles=[_STYLES[finding.status] for finding in findings],
+        ),
+    ]
+    return draw_records(columns, look)
+
+
+def _details(findings: tuple[Finding, ...], look: Look) -> Iterator[RenderableType]:
+    """Say what was found, each once, with the cases it was found in."""
+    where: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
+        if finding.detail and finding.status != "ok":
+            key = (finding.status, finding.part, finding.detail)
+            where.setdefault(key, []).append(finding.name)
+    shown = list(where.items())
+    for (status, part, detail), names in shown if look.plain else shown[:_LISTED]:
+        cases = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        if look.plain:
+            cases = ", ".join(names)
+        word = "skipped" if status == "skipped" else _WORDS[status]
+        line = Text().append(f"{word}: ", _STYLES[status]).append(safe(detail, look))
+        yield line.append(f" ({cases})" if part == "contract" else f" ({part}; {cases})", "dim")
+    if len(shown) > _LISTED and not look.plain:
+        yield Text(f"and {len(shown) - _LISTED} more differences: --json lists all", "dim")
+
+
+def _diagnosis(diagnosis: Diagnosis, number: int, look: Look) -> Iterator[RenderableType]:
+    names = " + ".join(mistake.name for mistake in diagnosis.mistakes)
+    several = len(diagnosis.mistakes) > 1
+    what = ("two likely mistakes" if several else "likely mistake") if number == 0 else "or"
+    if number and diagnosis.beside:
+        what = "and"
+    yield Text(f"{what}: ").append(_encodable(names, look), "bold yellow")
+    for mistake in diagnosis.mistakes:
+        for label, text in (("meant", mistake.meant), ("computed", mistake.computed)):
+            line = Text().append(f"{label:<9} ", "dim").append(_encodable(text, look))
+            yield Padding(line, (0, 0, 0, 2))
+        yield Padding(Text(_encodable(mistake.why, look)), (0, 0, 0, 2))
+    how = diagnosis.backward
+    if diagnosis.explains == "forward":
+        how = how or "it explains forward; backward gave nothing to compare"
+    if how:
+        yield Padding(Text(how, "dim"), (0, 0, 0, 2))
+
+
+def _unexplained(report: CheckReport, look: Look) -> Iterator[RenderableType]:
+    if not report.diagnoses and report.comparable:
+        yield Text("no known mistake reproduces these numbers", "yellow")
+    visible = [link for link in report.chain if link.status != "not visible"]
+    if report.first_difference is None or (report.diagnoses and look.width < 60):
+        return
+    states = Text("along the calculation: ")
+    styles = {"right": "green", "wrong": "bold red"}
+    for number, link in enumerate(visible):
+        states.append(f" {look.arrow} " if number else "", "dim")
+        states.append(f"{link.name} {link.status}", styles[link.status])
+    yield states
+    first = next(link for link in report.chain if link.status == "wrong")
+    yield Text(f"the first difference is in {first.name} (seen by {first.seen})")
+    yield ""
+
+
+def _verdict(report: CheckReport) -> Text:
+    judged = [f for f in report.findings if f.status in ("ok", "wrong")]
+    wrong = sum(finding.status == "wrong" for finding in judged)
+    if not wrong:
+        return Text(f"{len(judged)} checks: all hold", "green")
+    return Text(f"{wrong} of {len(judged)} checks fail", "bold red")
+
+
+def _encodable(text: str, look: Look) -> str:
+    if look.unicode:
+        return text
+    for sign, word in (("·", "*"), ("ᵀ", "^T"), ("√", "sqrt "), ("−", "-"), ("∞", "inf"),
+                       ("Σ", "sum"), ("⊙", "*"), ("≤", "<="), ("≥", ">="), ("…", "..."),
+                       ("²", "^2"), ("½", "1/2"), ("→", "->")):  # fmt: skip
+        text = text.replace(sign, word)
+    return text.encode(look.encoding, "backslashreplace").decode(look.encoding)

@@ -1,0 +1,109 @@
+"""The check of the gradients of somebody's own layer on the screen."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from attncli.reports import GradcheckReport, InputCheck
+from attncli.tensors import axes_of
+from attncli.views.errors import draw_errors, errors_legend
+from attncli.views.labels import safe
+from attncli.views.look import Look
+from attncli.views.numbers import format_error
+from attncli.views.records import Column, draw_records
+
+_METHODS = {"complex": "complex step", "central": "central differences, extrapolated"}
+
+
+def draw_target_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
+    """Draw one line for each input and parameter, what is wrong with each, and the verdict."""
+    parts = ("", _METHODS[report.method], sizes, report.dtype, f"seed {report.seed}")
+    heading = Text(safe(report.target or "", look), "bold")
+    heading.append(look.dot.join(parts), "not bold")
+    drawn: list[RenderableType] = [heading, ""]
+    if report.checks:
+        drawn += [_table(report, look), ""]
+    for check in report.checks:
+        if not check.passed:
+            drawn += [*_details(check, report.tolerance, look), ""]
+    drawn += [Text(f"problem: {safe(problem, look)}", "bold red") for problem in report.problems]
+    drawn += [Text(f"note: {safe(note, look)}", "dim") for note in report.notes]
+    return Group(*drawn, _verdict(report))
+
+
+def _table(report: GradcheckReport, look: Look) -> RenderableType:
+    checks = report.checks
+    number = repr if look.plain else format_error
+    columns = [
+        Column("gradient", [_gradient_name(check, look) for check in checks]),
+        Column("elements", [str(check.elements) for check in checks], right=True),
+        Column("abs error", [number(check.absolute_error) for check in checks], right=True),
+        Column("rel error", [number(check.relative_error) for check in checks], right=True),
+    ]
+    if any(check.jacobian_error is not None for check in checks):
+        errors = ["" if c.jacobian_error is None else number(c.jacobian_error) for c in checks]
+        columns.append(Column("Jacobian", errors, right=True))
+    columns.append(
+        Column(
+            "verdict",
+            ["ok" if check.passed else "WRONG" for check in checks],
+            styles=["green" if check.passed else "bold red" for check in checks],
+        )
+    )
+    return draw_records(columns, look)
+
+
+def _details(check: InputCheck, tolerance: float, look: Look) -> Iterator[RenderableType]:
+    name = _gradient_name(check, look)
+    for pattern in check.patterns:
+        yield Text(f"{name}: {pattern}", "bold")
+    columns = [
+        Column("worst", [f"{name}{list(element.index)}" for element in check.worst_elements]),
+        Column("backward", [_number(e.backward, look) for e in check.worst_elements], right=True),
+        Column(
+            "derivative", [_number(e.derivative, look) for e in check.worst_elements], right=True
+        ),
+        Column(
+            "rel error",
+            [format_error(element.relative_error) for element in check.worst_elements],
+            right=True,
+        ),
+    ]
+    yield draw_records(columns, look)
+    if check.errors is not None:
+        yield from draw_errors(
+            check.errors, tolerance, axes_of(check.input, check.errors.ndim), look
+        )
+        if not look.plain:
+            yield errors_legend(tolerance, look)
+
+
+def _gradient_name(check: InputCheck, look: Look) -> str:
+    name = safe(check.input, look)
+    return name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
+
+
+def _number(value: float, look: Look) -> str:
+    return repr(value) if look.plain else f"{value:.6g}"
+
+
+def _verdict(report: GradcheckReport) -> Text:
+    wrong = sum(not check.passed for check in report.checks)
+    skipped = sum(check.not_differentiable for check in report.checks)
+    aside = f"; {skipped} not judged: forward has no derivative there" if skipped else ""
+    if report.passed:
+        elements = sum(check.elements for check in report.checks) - skipped
+        worst = format_error(report.worst.relative_error)
+        return Text(
+            f"{elements} gradients right: worst relative error {worst}, "
+            f"tolerance {report.tolerance:g}{aside}",
+            "green",
+        )
+    faults = []
+    if wrong:
+        faults.append(f"{wrong} of {len(report.checks)} gradient tensors wrong")
+    if report.problems:
+        many = "problem" if len(report.problems) == 1 else "problems"
+        faults.append(f"{len(report.problems)} {many}")
+    return Text(f"{', '.join(faults)}: tolerance {report.tolerance:g}{aside}", "bold red")

@@ -1,0 +1,194 @@
+"""Every mistake of the catalogue, made in a real-looking class, is diagnosed as itself."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from attncli.checking.chain import FORWARD, STEPS
+from attncli.checking.check import check
+from attncli.checking.mistakes import MISTAKES
+from attncli.operations import Semantics
+from checking.book import (
+    BOOK,
+    BOOK_MISTAKES,
+    TRANSFORMER,
+    TRANSFORMER_MISTAKES,
+    changed,
+)
+
+CAUSAL = {"causal": "upper_left", "softcap": 2.0, "window": 2}
+
+# Mistakes that give the same numbers in the class at hand, so that both are named.
+TWINS = {
+    "scale 1/H": {"scale applied twice"},
+    "scale applied twice": {"scale 1/H"},
+}
+
+# What is right by itself, but not what was claimed.
+UNCLAIMED = {
+    "causal order where none is meant": "j <= i",
+    "causal order, aligned lower-right, where none is meant": "j <= i + T_enc - T_dec",
+}
+
+
+def load(source, name, monkeypatch):
+    module = types.ModuleType("learner")
+    monkeypatch.setitem(sys.modules, "learner", module)
+    exec(compile(source, "learner.py", "exec"), module.__dict__)
+    return getattr(module, name)
+
+
+def diagnosed(report):
+    return [tuple(m.name for m in diagnosis.mistakes) for diagnosis in report.diagnoses]
+
+
+def test_the_catalogue_is_large_and_every_entry_is_tried():
+    assert len(MISTAKES) > 100
+    names = [mistake.name for mistake in MISTAKES]
+    assert len(set(names)) == len(names)
+    assert set(names) == BOOK_MISTAKES.keys() | TRANSFORMER_MISTAKES.keys() | UNCLAIMED.keys()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_every_entry_is_complete(mistake):
+    assert mistake.meant != mistake.computed
+    assert mistake.why.endswith(".")
+    assert bool(mistake.steps) != bool(mistake.symptom)
+    assert mistake.steps.keys() <= STEPS.keys()
+    assert STEPS.keys() > FORWARD
+
+
+@pytest.mark.parametrize("name", BOOK_MISTAKES)
+def test_a_mistake_in_a_class_of_the_book_is_named(name, monkeypatch):
+    layer, *changes = BOOK_MISTAKES[name]
+    report = check(load(changed(BOOK, *changes), layer, monkeypatch))
+    assert not report.passed
+    best = diagnosed(report)[0]
+    assert best == (name,) or best[0] in TWINS.get(name, ())
+    assert (name,) in diagnosed(report)
+
+
+@pytest.mark.parametrize("name", TRANSFORMER_MISTAKES)
+def test_a_mistake_in_a_transformers_attention_is_named(name, monkeypatch):
+    source = changed(TRANSFORMER, *TRANSFORMER_MISTAKES[name])
+    report = check(load(source, "MultiHeadAttention", monkeypatch), **CAUSAL)
+    assert not report.passed
+    best = diagnosed(report)[0]
+    assert best == (name,) or best[0] in TWINS.get(name, ())
+    assert (name,) in diagnosed(report)
+
+
+@pytest.mark.parametrize("name", UNCLAIMED)
+def test_causal_order_that_was_not_claimed_is_named(name, monkeypatch):
+    window = ("        seen = seen & (abs(j - i) <= WINDOW)\n", "")
+    source = changed(TRANSFORMER, *window, "j <= i", UNCLAIMED[name])
+    report = check(load(source, "MultiHeadAttention", monkeypatch), softcap=2.0)
+    assert diagnosed(report)[0] == (name,)
+
+
+@pytest.mark.parametrize(
+    "layer", ["Softmax", "WeightSum", "AttentionWeight", "Attention", "TimeAttention"]
+)
+def test_the_books_own_classes_pass(layer, monkeypatch):
+    report = check(load(BOOK, layer, monkeypatch))
+    assert report.passed
+    assert report.diagnoses == report.chain == ()
+
+
+def test_a_right_transformers_attention_passes(monkeypatch):
+    report = check(load(TRANSFORMER, "MultiHeadAttention", monkeypatch), **CAUSAL)
+    assert [f for f in report.findings if f.status == "wrong"] == []
+
+
+PAIRS = [
+    ("scale 1/√H", "softmax backward without Σ"),
+    ("mean instead of sum over T", "score path missing from dhs"),
+    ("softmax over the batch", "dhs of the scores multiplied by hs instead of h"),
+    ("score path missing from dhs", "only the last step's gradient in dhs_dec"),
+    ("softmax backward with the wrong sign", "gradients of the steps overwritten instead of added"),
+    ("scale 1/√T", "weights tiled instead of repeated"),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" + ".join)
+def test_two_mistakes_at_once_are_found_as_a_pair(pair, monkeypatch):
+    changes = [part for name in pair for part in BOOK_MISTAKES[name][1:]]
+    report = check(load(changed(BOOK, *changes), "TimeAttention", monkeypatch))
+    assert set(diagnosed(report)[0]) == set(pair)
+
+
+def test_two_mistakes_of_which_one_shows_only_beside_the_other(monkeypatch):
+    changes = [
+        part
+        for name in ("causal diagonal aligned at the other corner", "a fully masked row gives NaN")
+        for part in TRANSFORMER_MISTAKES[name]
+    ]
+    source = changed(TRANSFORMER, *changes).replace("mask=None", "")  # no mask would show it
+    source = source.replace("value, )", "value)").replace("mask is not None", "False")
+    report = check(load(source, "MultiHeadAttention", monkeypatch), **CAUSAL)
+    assert set(diagnosed(report)[0]) == {
+        "causal diagonal aligned at the other corner",
+        "a fully masked row gives NaN",
+    }
+
+
+def test_an_unknown_mistake_is_not_given_a_name_but_a_place(monkeypatch):
+    source = changed(BOOK, "dhr = dt * hs", "dhr = dt * np.sin(hs)")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert report.diagnoses == ()
+    assert report.first_difference == "dscores" or report.first_difference == "dquery"
+    assert {link.name: link.status for link in report.chain}["dvalue"] == "right"
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (("s = np.sum(t, axis=2)", "s = np.sum(t, axis=2) ** 3"), "scores"),
+        (("c = np.sum(t, axis=1)", "c = np.sum(t**3, axis=1)"), "out"),
+        (("dhs = dt * ar", "dhs = dt * ar**2"), "dvalue"),
+        (("ds = self.softmax.backward(da)", "ds = self.softmax.backward(da) ** 3"), "dscores"),
+        (("dhs = dt * hr", "dhs = dt * hr**3"), "dkey"),
+    ],
+)
+def test_the_first_difference_along_the_calculation(change, first, monkeypatch):
+    report = check(load(changed(BOOK, *change), "TimeAttention", monkeypatch))
+    assert report.first_difference == first
+
+
+def test_the_chain_is_the_reference(monkeypatch):
+    """Its steps, unchanged, give what the layers and the core give."""
+    from attncli.attention import attention, attention_backward
+    from attncli.checking.chain import INPUTS, Chain
+    from attncli.operations import OPERATIONS
+    from attncli.tensors import random_tensor
+
+    sizes = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
+    for name, operation in OPERATIONS.items():
+        if operation.layer is None:
+            continue
+        shapes = operation.shapes(sizes)
+        if name == "softmax":
+            shapes = {"scores": (2, 5)}
+        inputs = [random_tensor(x, shapes[x]) for x in INPUTS[name]]
+        chain, layer = Chain(name, inputs, Semantics()), operation.layer()
+        out = layer.forward(*inputs)
+        np.testing.assert_allclose(chain.forward()["out"], out, rtol=1e-13)
+        dout = random_tensor("dout", out.shape)
+        gradients = layer.backward(dout)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        for ours, theirs in zip(chain.backward(dout), gradients, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-13)
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(2, h, t, 4)) for h, t in ((6, 3), (2, 5), (2, 5)))
+    mask = rng.random((2, 1, 3, 5)) < 0.7
+    claims = Semantics(0.3, "lower_right", 2, 3.0)
+    chain = Chain("scaled-dot-product", [query, key, value], claims, mask)
+    options = {"scale": 0.3, "causal": "lower_right", "softcap": 3.0, "window": 2, "mask": mask}
+    mask[..., 0] = True
+    out, cache = attention(query, key, value, **options)
+    np.testing.assert_allclose(chain.forward()["out"], out, rtol=1e-12, atol=1e-14)
+    dout = rng.normal(size=out.shape)
+    for ours, theirs in zip(chain.backward(dout), attention_backward(dout, cache), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-13)

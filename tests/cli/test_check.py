@@ -1,0 +1,156 @@
+"""``attn check``."""
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+EXERCISE = SAMPLES / "exercise"
+
+
+@pytest.fixture
+def mine(folder):
+    (folder / "right.py").write_text("from attncli.layers import Attention\n")
+    (folder / "wrong.py").write_text(
+        "from attncli.layers import Attention as Right\n"
+        "print('loading')\n"
+        "class Attention(Right):\n"
+        "    def backward(self, dout):\n"
+        "        dhs, dh = super().backward(dout)\n"
+        "        return -dhs, -dh\n"
+    )
+    return folder
+
+
+def test_a_right_layer(attn, mine):
+    result = attn("check", "right.py:Attention", columns=80)
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0] == "right.py:Attention · against attention"
+    assert "different prime sizes      ok       ok" in lines
+    assert lines[-1].endswith("checks: all hold")
+
+
+@pytest.mark.parametrize("columns", [None, 40, 80, 200])
+def test_a_wrong_one_and_its_mistake(attn, mine, columns):
+    result = attn("check", "wrong.py", columns=columns)
+    assert (result.code, result.err) == (1, "loading\n")
+    assert "likely mistake: sign of the gradients reversed" in " ".join(result.out.split())
+    assert "checks fail" in result.out
+    if columns:
+        assert max(map(len, result.out.splitlines())) <= columns
+
+
+def test_json_holds_the_whole_report(attn, mine):
+    result = attn("check", "wrong.py", "--json")
+    assert (result.code, result.json["passed"]) == (1, False)
+    (target,) = result.json["targets"]
+    assert target["diagnoses"][0]["mistakes"][0]["name"] == "sign of the gradients reversed"
+    assert {"name", "part", "status", "detail"} == target["findings"][0].keys()
+
+
+def test_layers_of_other_kinds_are_skipped(attn, mine):
+    affine = "class Affine:\n  def forward(self, x): return x\n  def backward(self, d): return d\n"
+    (mine / "both.py").write_text((mine / "wrong.py").read_text() + affine)
+    result = attn("check", "both.py")
+    assert result.code == 1
+    assert "skipped both.py:Affine: no layer that attn knows" in result.err
+    (mine / "other.py").write_text(affine + affine.replace("Affine", "Relu"))
+    result = attn("check", "other.py")
+    assert result.code == 2
+    assert "none of its layers is one that attn knows (Affine, Relu)" in result.err
+
+
+def test_the_others_are_checked_if_one_cannot_be_called(attn, mine):
+    broken = "class Softmax:\n  def forward(self, x): return 1 / 0\n  def backward(self, d): pass\n"
+    (mine / "both.py").write_text(broken + (mine / "wrong.py").read_text())
+    result = attn("check", "both.py")
+    assert result.code == 2
+    assert "likely mistake: sign of the gradients reversed" in result.out
+    assert "error: both.py:Softmax: forward raises ZeroDivisionError" in result.err
+
+
+def test_ascii_terminals(attn, folder):
+    result = attn("check", EXERCISE / "wrong_2.py:Attention", columns=80, encoding="ascii")
+    assert result.code == 1
+    assert "dhs = the path through the values + the path" in result.out
+    assert "\\u" not in result.out
+
+
+def test_semantics_say_what_it_claims_to_be(attn, mine):
+    assert attn("check", "right.py:Attention", "--scale", 1).code == 0
+    result = attn("check", "right.py:Attention", "--scale", 0.5, "--json")
+    assert result.code == 1
+    assert result.json["targets"][0]["claims"] == "scale 0.5"
+
+
+def test_the_traceback_of_a_call_that_raises(attn, folder):
+    (folder / "mine.py").write_text(
+        "from attncli.layers import Attention as Right\n"
+        "class Attention(Right):\n"
+        "    def backward(self, dout):\n"
+        "        hs, ar = self.cache\n"
+    )
+    result = attn("check", "mine.py")
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith("AttributeError")
+    assert "attncli" not in result.err
+    assert "does forward keep what backward needs" in result.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["right.py", "--convention", "x.npz"],
+        ["right.py"],  # imported there, not defined
+        ["right.py:Attention", "--as", "nothing"],
+        ["right.py:Attention", "--as", "softmax"],
+        ["none.py"],
+    ],
+)
+def test_what_makes_no_sense_is_refused(attn, mine, arguments):
+    result = attn("check", *arguments)
+    assert result.code == 2
+    assert "error: " in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("file", "mistakes"),
+    [
+        ("wrong_1.py:TimeAttention", ["one Attention object shared by all steps"]),
+        ("wrong_2.py:Attention", ["scale 1/H", "score path missing from dhs"]),
+    ],
+)
+def test_the_wrong_solutions_of_the_exercise(attn, file, mistakes):
+    result = attn("check", EXERCISE / file, "--json")
+    best = result.json["targets"][0]["diagnoses"][0]["mistakes"]
+    assert [mistake["name"] for mistake in best] == mistakes
+
+
+def test_the_exercise_says_that_its_gaps_are_to_be_filled_in(attn):
+    result = attn("check", EXERCISE / "attention.py:WeightSum")
+    assert result.code == 1
+    assert "forward returns a gap (...) that is still to be filled in" in result.out
+    result = attn("check", EXERCISE / "attention.py:TimeAttention")
+    assert result.code == 2
+    assert "hint:  a gap (...) is still to be filled in" in result.err
+
+
+def test_the_convention_of_a_file(attn, folder):
+    result = attn("check", "--convention", SAMPLES / "minilm_qkv.npz")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("scale 1/√H, layout (N, heads, T, H)")
+
+
+def test_a_convention_that_is_not_found(attn, folder):
+    rng = np.random.default_rng(0)
+    given = {name: rng.normal(size=(2, 3, 4)) for name in ("q", "k", "v", "theirs")}
+    np.savez("x.npz", **given)
+    result = attn("check", "--convention", "x.npz", "--rename", "output=theirs", "--json")
+    assert (result.code, result.json["found"]) == (1, [])
+    result = attn("check", "--convention", "x.npz", "--rename", "output=theirs")
+    assert "no combination reproduces the output\nthe nearest: " in result.out
+    result = attn("check", "--convention", "x.npz")
+    assert result.code == 2
+    assert "output is missing" in result.err

@@ -1,0 +1,158 @@
+"""``attn compare``."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def runs(attn, folder):
+    attn("forward", "--N", 2, "--T", 3, "--T-enc", 5, "--H", 4, "-o", "a.npz")
+    with np.load("a.npz") as held:
+        tensors = dict(held)
+    tensors["weights"] = tensors["weights"].copy()
+    tensors["weights"][1] *= 2
+    np.savez("b.npz", **tensors)
+    return tensors
+
+
+def test_a_file_agrees_with_itself(attn, runs):
+    result = attn("compare", "a.npz", "a.npz")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith("4 tensors compared: all agree\n")
+
+
+def test_what_differs_is_told_in_full(attn, runs):
+    result = attn("compare", "b.npz", "a.npz", columns=100)
+    assert result.code == 1
+    assert "off" not in result.out.split("weights")[0]
+    for line in (
+        "  tolerance  |a - b| ≤ 1e-07 + 1e-07 · |b| (torch's assert_close default)",
+        "  outside    15 of 30 elements",
+        "  where      only at item 1 of 2",
+        "1 of 4 tensors differs",
+    ):
+        assert line in result.out.splitlines()
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(attn, runs, columns):
+    result = attn("compare", "b.npz", "a.npz", columns=columns)
+    assert max(map(len, result.out.splitlines())) <= columns
+
+
+def test_json_holds_the_whole_report(attn, runs):
+    result = attn("compare", "b.npz", "a.npz", "--only", "weights", "--json")
+    assert result.code == 1
+    (tensor,) = result.json["tensors"]
+    assert result.json["passed"] is tensor["passed"] is False
+    assert tensor["worst_absolute"]["a"] == 2 * tensor["worst_absolute"]["b"]
+    assert tensor["places"] == ["only at item 1 of 2"]
+
+
+def test_tolerances_decide(attn, runs):
+    assert attn("compare", "b.npz", "a.npz", "--rtol", 1.01).code == 0
+    assert attn("compare", "b.npz", "a.npz", "--atol", 0.001).code == 1
+
+
+def test_only_ignore_and_map_choose(attn, runs):
+    assert attn("compare", "b.npz", "a.npz", "--ignore", "weights").code == 0
+    assert attn("compare", "b.npz", "a.npz", "--only", "out").code == 0
+    np.savez("c.npz", theirs=runs["out"], extra=runs["out"])
+    result = attn("compare", "a.npz", "c.npz", "--map", "out=theirs", "--json")
+    assert (result.code, result.json["only_b"]) == (0, ["extra"])
+    assert len(result.json["tensors"]) == 1
+
+
+def test_an_npy_file_is_called_after_itself(attn, runs):
+    np.save("out.npy", runs["out"])
+    np.save("other.npy", runs["out"] + 1)
+    assert attn("compare", "out.npy", "a.npz").code == 0
+    assert attn("compare", "out.npy", "other.npy").code == 1
+
+
+def test_nan_can_be_looked_for(attn, folder):
+    np.savez("a.npz", out=np.array([1.0, np.nan]))
+    result = attn("compare", "a.npz", "a.npz", "--json")
+    assert (result.code, result.json["tensors"][0]["nonfinite"][0]["a"]) == (1, "NaN")
+    assert attn("compare", "a.npz", "a.npz").code == 1
+    assert attn("compare", "a.npz", "a.npz", "--equal-nan").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.npz", "none.npz"], "none.npz: no such file"),
+        (["a.npz", "b.npz", "--only", "nothing"], "--only nothing: a.npz holds hs_enc"),
+        (["a.npz", "b.npz", "--map", "out=nothing"], "--map nothing: b.npz holds"),
+        (["a.npz", "b.npz", "--map", "out"], "--map 'out' is not A=B"),
+        (["a.npz", "b.npz", "--causal"], "causal upper_left: has a meaning with --budget only"),
+        (["a.npz", "b.npz", "--budget", "empty.npz"], "empty.npz: query is missing"),
+        (["a.npz", "empty.npz"], "no tensor in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(attn, runs, arguments, message):
+    np.savez("empty.npz", x=np.ones(2))
+    result = attn("compare", *arguments)
+    assert result.code == 2
+    assert result.err.startswith("error: ")
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_budget_allows_twice_the_error_of_a_straightforward_evaluation(attn, folder):
+    sizes = ("--N", 4, "--T", 31, "--H", 16)  # enough elements for the largest to be no accident
+    attn("forward", *sizes, "--dtype", "float32", "-o", "half.npz")
+    attn("forward", *sizes, "-o", "exact.npz")
+    command = ("compare", "half.npz", "exact.npz", "--only", "out", "--budget", "half.npz")
+    result = attn(*command, "--json")
+    budget = result.json["tensors"][0]["budget"]
+    assert (result.code, budget["passed"]) == (0, True)
+    assert budget["allowed"] == 2 * budget["straightforward"]
+    assert "budget" in attn(*command).out
+    assert attn(*command, "--scale", 2).code == 1
+
+
+def test_the_budget_takes_options_and_masks_from_the_run(attn, folder):
+    rng = np.random.default_rng(0)
+    names = ("query", "key", "value")
+    given = {name: rng.normal(size=(2, 4, 31, 16)).astype(np.float32) for name in names}
+    given["enc_mask"] = np.arange(31) < np.array([[31], [20]])
+    np.savez("in.npz", **given)
+    assert attn("forward", "in.npz", "--causal", "--softcap", 2, "-o", "run.npz").code == 0
+    command = ("compare", "run.npz", "run.npz", "--only", "out", "--budget", "run.npz", "--json")
+    assert attn(*command).code == 0
+    assert attn(*command, "--softcap", 3).code == 1
+
+
+def test_bfloat16_has_its_own_tolerance(attn, folder):
+    from ml_dtypes import bfloat16
+    from safetensors.numpy import save_file
+
+    x = np.linspace(1, 2, 50, dtype=np.float32)
+    save_file({"out": x.astype(bfloat16)}, "half.safetensors")
+    np.savez("exact.npz", out=x)
+    np.savez("raw.npz", out=x.astype(bfloat16).view("V2"))
+    for arguments in (["half.safetensors"], ["raw.npz", "--as", "bfloat16"]):
+        result = attn("compare", *arguments[:1], "exact.npz", *arguments[1:], "--json")
+        (tensor,) = result.json["tensors"]
+        assert result.code == 0
+        assert tensor["dtypes"] == ["bfloat16", "float32"]
+        assert tensor["rtol"] == 1.6e-2
+        assert tensor["ulps"][-1] == [1.0, 0.0]
+
+
+def test_names_from_files_are_harmless(attn, folder):
+    name = "[red]\x1b[31m"
+    np.savez("a.npz", **{name: np.ones(2)})
+    result = attn("compare", "a.npz", "a.npz")
+    assert "\x1b" not in result.out
+    assert "[red]\\x1b[31m" in result.out
+
+
+def test_a_large_mapped_file_is_walked_through(attn, folder):
+    x = np.zeros((5_000_000,), np.float32)
+    np.save("a.npy", x)
+    x[4_999_999] = 1
+    np.save("b.npy", x)
+    result = attn("compare", "b.npy", "a.npy", "--json")
+    assert result.json["tensors"][0]["worst_absolute"]["index"] == [4_999_999]
