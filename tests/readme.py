@@ -27,8 +27,13 @@ def _scratch():
             os.chdir(before)
 
 
-def show(*commands: str, columns: int = 80, lines: int | None = None) -> None:
-    """Run commands, as on a terminal, and print them with what they answer."""
+def show(
+    *commands: str, columns: int = 80, lines: int | None = None, last: int | None = None
+) -> None:
+    """Run commands, as on a terminal, and print them with what they answer.
+
+    Of long answers only the first `lines`, or the `last` ones, are shown.
+    """
     import cog  # there only while cog runs
 
     cog.outl("```console")
@@ -37,6 +42,9 @@ def show(*commands: str, columns: int = 80, lines: int | None = None) -> None:
             cog.outl(f"$ {command}")
             result = run_attn(*shlex.split(command)[1:], columns=columns)
             text = (result.out + result.err).strip("\n").splitlines()
+            if last is not None and len(text) > last:
+                cog.outl("…")
+                text = text[-last:]
             for line in text[:lines]:
                 cog.outl(line.rstrip())
             if lines is not None and len(text) > lines:
