@@ -12,7 +12,7 @@ from attncli.arrays import Array
 from attncli.views.look import Look
 from attncli.views.matrix import LABEL_STYLE, Matrix
 from attncli.views.numbers import format_error
-from attncli.views.weights import shaded
+from attncli.views.strips import shaded
 
 _INDEX_NAMES = {"N": "item", "heads": "head"}
 # Errors this many powers of ten above the tolerance have the brightest shade.

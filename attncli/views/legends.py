@@ -9,7 +9,7 @@ from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.scales import Scale
 from attncli.views.shades import ramp
-from attncli.views.strips import Strips
+from attncli.views.strips import strip
 
 _CELLS = 16
 
@@ -21,9 +21,7 @@ def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight
     top = "the row's largest" if scale.kind == "row" else number(scale.top)
     line = Text(" " * indent).append(f"{low} ", "dim")
     if look.color:
-        shares = np.linspace(0, 1, _CELLS)[None]
-        for segment in Strips(shares, look, scale).line(0):
-            line.append(segment.text, segment.style)
+        line.append_text(strip(np.linspace(0, 1, _CELLS), look, scale))
     else:
         line.append(ramp(look, diverging=diverging))
     line.append(f" {top}" + (" log" if scale.kind == "log" else ""), "dim")

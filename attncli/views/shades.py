@@ -23,8 +23,8 @@ MAKO = (0x0B0405, 0x28192F, 0x3B2F5E, 0x40498E, 0x366DA0, 0x3490A8, 0x43B4AB, 0x
 ICEFIRE = (0xBDE7DB, 0x5DAFC4, 0x4472C4, 0x3B3B6F, 0x1F1E1E, 0x6B2337, 0xC4304A, 0xF28B4F, 0xFFD4AC)
 
 # The 16 colours of old terminals, darkest first, and for both signs.
-_FEW = ("black", "blue", "cyan", "bright_cyan", "bright_white")
-_FEW_DIVERGING = ("bright_cyan", "cyan", "blue", "black", "red", "yellow", "bright_yellow")
+_FEW = ("black", "blue", "cyan", "white", "bright_white")
+_FEW_DIVERGING = ("cyan", "blue", "black", "red", "yellow")
 
 _BLOCKS, _BLOCKS_DIVERGING = " ░▒▓█", "≣≡=- ░▒▓█"
 _ASCII, _ASCII_DIVERGING = " .:-=+*#%@", "NM=- +o*@"

@@ -11,6 +11,7 @@ from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.views.labels import shorten
@@ -117,3 +118,17 @@ class Strips:
         every = colors(self.look, self.scale)
         picked = np.linspace(0, len(every) - 1, self.steps).round().astype(int)
         return [every[index] for index in picked.tolist()]
+
+
+def strip(shares: Array, look: Look, scale: Scale, cell: int = 1) -> Text:
+    """Draw one row of shares as text that can stand in a line."""
+    text = Text()
+    for segment in Strips(shares[None], look, scale, cell=cell).line(0):
+        text.append(segment.text, segment.style)
+    return text
+
+
+def shaded(values: Array, top: float, cell: int, look: Look) -> Text:
+    """Draw numbers between 0 and `top` as shaded cells of `cell` columns each."""
+    scale = Scale("linear", top)
+    return strip(scale.shares(values), look, scale, cell)

@@ -1,0 +1,246 @@
+"""``attn show-weights``: which weights, which part of them, in which view."""
+
+import re
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+from rich.cells import cell_len
+
+DATES, PARAPHRASE, HEADS = (
+    SAMPLES / f"{name}.npz" for name in ("dates", "paraphrase", "minilm_heads")
+)
+
+
+def weights_of(*shape, seed=0):
+    exps = np.exp(np.random.default_rng(seed).normal(size=shape))
+    return exps / exps.sum(axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def layers():
+    with np.load(HEADS) as model:
+        return np.stack([model[f"layer{layer}"][0] for layer in range(6)])
+
+
+def only(attn, *arguments):
+    (matrix,) = attn("show-weights", *arguments, "--json").json["matrices"]
+    return matrix, np.array(matrix["weights"])
+
+
+def test_mean_and_maximum_over_heads_and_layers(attn, layers):
+    for options, expected, names in (
+        (["--layer", 3, "--mean", "heads"], layers[3].mean(0), (3, "mean")),
+        (["--head", 5, "--max", "layers"], layers[:, 5].max(0), ("max", 5)),
+        (["--mean", "heads", "--max", "layers"], layers.mean(1).max(0), ("max", "mean")),
+        (["--mean", "heads", "--mean", "layers"], layers.mean((0, 1)), ("mean", "mean")),
+    ):
+        matrix, weights = only(attn, HEADS, *options)
+        np.testing.assert_allclose(weights, expected, atol=1e-6)
+        assert (matrix["layer"], matrix["head"]) == names
+
+
+def test_rollout(attn, layers):
+    flow = np.eye(15)
+    for layer in layers.mean(axis=1, dtype=np.float64):
+        mixed = (layer + np.eye(15)) / 2
+        flow = mixed / mixed.sum(1, keepdims=True) @ flow
+    matrix, weights = only(attn, HEADS, "--rollout")
+    np.testing.assert_allclose(weights, flow, atol=1e-6)
+    assert (matrix["layer"], matrix["head"]) == ("rollout", "mean")
+    assert only(attn, HEADS, "--rollout", "--head", 3)[0]["head"] == 3
+
+
+@pytest.mark.parametrize(
+    ("axes", "order"),
+    [
+        ("N,heads,dec,enc", (0, 1, 2, 3)),
+        ("heads,N,dec,enc", (1, 0, 2, 3)),
+        ("N,dec,enc,heads", (0, 2, 3, 1)),
+        ("enc,dec,heads,N", (3, 2, 1, 0)),
+        ("layers,heads,dec,enc", None),
+    ],
+)
+def test_axes_as_they_are_said(attn, folder, axes, order):
+    weights = weights_of(2, 3, 5, 7)
+    np.save("w.npy", weights if order is None else weights.transpose(order))
+    result = attn("show-weights", "w.npy", "--axes", axes, "--json").json
+    names = ("layer", "head") if order is None else ("item", "head")
+    for matrix in result["matrices"]:
+        expected = weights[tuple(matrix[name] for name in names)]
+        np.testing.assert_array_equal(matrix["weights"], expected)
+    assert len(result["matrices"]) == 6
+    first = axes.split(",")[0]
+    assert f"= ({'T_enc' if first == 'enc' else first}," in result["reading"]
+
+
+def test_the_books_weights_have_the_decoder_step_first(attn, folder):
+    weights = weights_of(4, 3, 7)  # np.array(TimeAttention.attention_weights): (T_dec, N, T_enc)
+    np.save("w.npy", weights)
+    result = attn("show-weights", "w.npy", "--axes", "dec,N,enc", "--item", 2, "--json").json
+    np.testing.assert_array_equal(result["matrices"][0]["weights"], weights[:, 2])
+
+
+def test_rows_columns_and_tokens(attn):
+    whole = only(attn, PARAPHRASE, "--item", 0)[1]
+    matrix, part = only(attn, PARAPHRASE, "--item", 0, "--rows", "2:5", "--cols", "-3:")
+    np.testing.assert_array_equal(part, whole[2:5, -3:])
+    assert (matrix["rows"], matrix["columns"]) == ([2, 3, 4], [9, 10, 11])
+    assert matrix["tokens_dec"] == ["aged", "timber", "seat"]
+    matrix, part = only(attn, PARAPHRASE, "--item", 0, "--row", "kitten", "--row", "12")
+    np.testing.assert_array_equal(part, whole[[8, 12]])
+    assert matrix["tokens_dec"] == ["kitten", "[SEP]"]
+    assert only(attn, PARAPHRASE, "--item", 0, "--rows", "3")[0]["rows"] == [3]
+
+
+def test_dropping_special_padding_and_sink(attn):
+    whole, weights = only(attn, PARAPHRASE, "--item", 0)
+    special = [token.startswith("[") for token in whole["tokens_enc"]]
+    matrix, part = only(attn, PARAPHRASE, "--item", 0, "--drop-special")
+    assert "[CLS]" not in matrix["tokens_enc"] + matrix["tokens_dec"]
+    keep = [not token.startswith("[") for token in whole["tokens_dec"]]
+    np.testing.assert_array_equal(part, weights[keep][:, ~np.array(special)])
+    matrix, _ = only(attn, PARAPHRASE, "--item", 0, "--drop-pad")
+    assert "[CLS]" in matrix["tokens_dec"]
+    assert "[PAD]" not in matrix["tokens_dec"]
+    matrix, part = only(attn, PARAPHRASE, "--item", 0, "--drop-sink", "--renormalise", "--drop-pad")
+    assert matrix["columns"] == [*range(1, 12)]
+    np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_difference_of_two_files(attn, folder):
+    ours, theirs = weights_of(2, 3, 5), weights_of(2, 3, 5, seed=1)
+    np.save("a.npy", ours)
+    np.save("b.npy", theirs)
+    result = attn("show-weights", "a.npy", "--diff", "b.npy", "--json").json
+    assert result["minus"] == "b.npy"
+    np.testing.assert_array_equal([m["weights"] for m in result["matrices"]], ours - theirs)
+    assert "statistics" not in result["matrices"][0]
+    drawn = attn("show-weights", "a.npy", "--diff", "b.npy", columns=80).out
+    assert drawn.startswith("a.npy − b.npy")
+    assert "sum" not in drawn
+    cells = attn("show-weights", "a.npy", "--diff", "b.npy", "--view", "cells", columns=80).out
+    assert "≣≡=- ░▒▓█" in cells
+
+
+def test_thresholds(attn, folder):
+    np.savez(
+        "w.npz", weights=np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25]]), tokens_enc=list("abc")
+    )
+    listed = attn("show-weights", "w.npz", "--threshold", 0.3, columns=80).out.splitlines()
+    assert listed[2:4] == ["0 → a 0.60, b 0.30", "1 → a 0.40, b 0.35"]
+    none = attn("show-weights", "w.npz", "--threshold", 0.5, "--top", 2, columns=80).out
+    assert "1 → nothing from 0.5" in none
+    drawn = attn("show-weights", "w.npz", "--threshold", 0.3, "--view", "table", columns=80).out
+    assert "0.60  0.30  0.00" in drawn
+    assert "weights below 0.3 are shown as 0" in drawn
+    (matrix,) = attn("show-weights", "w.npz", "--threshold", 0.3, "--json").json["matrices"]
+    assert matrix["strongest"] == [[0, 1], [0, 1]]
+    assert attn("show-weights", "w.npz", "--view", "list", columns=80).out.count(",") >= 4
+
+
+@pytest.mark.parametrize("view", ["table", "cells", "heatmap", "list"])
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("colors", [None, "truecolor", ""], ids=["plain", "truecolor", "few"])
+def test_every_view_fits_every_terminal(attn, folder, view, columns, colors, monkeypatch):
+    tokens = [*"abc", "日本語", "a long token of this", "[/INST]", ":heart:", "\x1b[31m", "\u202e"]
+    np.savez("w.npz", weights=weights_of(2, 70, 90), tokens_enc=np.array(tokens * 10))
+    options = ["--head", 0, "--axes", "heads,dec,enc", "--view", view, "--color", "always"]
+    options = options[:-2] if colors is None else options
+    result = attn("show-weights", "w.npz", *options, columns=columns, colors=colors)
+    assert result.code == 0
+    assert "\x1b[31m" not in result.out
+    assert "\u202e" not in result.out
+    lines = re.sub(r"\x1b\[[\d;]*m", "", result.out).splitlines()
+    assert max(map(cell_len, lines)) <= columns or view == "list"
+
+
+def test_a_heatmap_is_one_screen_and_says_its_factor(attn, folder):
+    np.save("w.npy", np.eye(300))
+    for colors in (None, "truecolor"):
+        out = attn("show-weights", "w.npy", columns=80, colors=colors).out
+        assert len(out.splitlines()) <= 24
+        assert "the maximum of" in out
+    assert "× 4 weights" in out
+    assert "the mean of" in attn("show-weights", "w.npy", "--pool", "mean", columns=80).out
+
+
+def test_pieces_of_words_and_raw_tokens(attn, folder):
+    tokens = np.array(["Hello", "Ġworld", "s", "[/INST]"])
+    np.savez("w.npz", weights=np.eye(4), tokens=tokens)
+    shown = attn("show-weights", "w.npz", columns=80).out
+    assert "world" in shown
+    assert "-s" in shown
+    assert "Ġ" not in shown
+    assert "Ġworld" in attn("show-weights", "w.npz", "--raw-tokens", columns=80).out
+    assert "Ġworld" in attn("show-weights", "w.npz", "--json").out.encode().decode("unicode_escape")
+    assert attn("show-weights", "w.npz", "--row", "world", "--json").code == 0
+
+
+@pytest.mark.parametrize("shade", ["linear", "log", "row"])
+def test_the_legend_says_which_scale(attn, shade):
+    out = attn("show-weights", DATES, "--item", 0, "--shade", shade, columns=80).out
+    expected = {"linear": "0  ░▒▓█ 1.00  1", "log": "1.00 log", "row": "the row's largest"}
+    assert expected[shade] in out
+
+
+def test_sorting_heads(attn, layers):
+    out = attn("show-weights", HEADS, "--sort", "previous").out.splitlines()
+    header = next(n for n, line in enumerate(out) if line.startswith("layer"))
+    first = out[header + 1].split()
+    assert [int(x) for x in first[:3]] == [0, 0, 2]
+    file = attn("show-weights", HEADS, "--sort", "file").out.splitlines()
+    assert [line.split()[:3] for line in file[header + 1 : header + 3]] == [
+        ["0", "0", "0"],
+        ["0", "0", "1"],
+    ]
+    assert "on previous" in attn("show-weights", DATES, "--sort", "max", columns=80).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([HEADS, "--mean", "heads", "--max", "heads"], "--mean and --max of heads contradict"),
+        ([HEADS, "--mean", "heads", "--head", 1], "--mean heads and --head 1 contradict"),
+        ([HEADS, "--max", "layers", "--layer", 1], "--max layers and --layer 1 contradict"),
+        ([HEADS, "--rollout", "--layer", 1], "--rollout goes through all layers and heads"),
+        ([HEADS, "--top", 2, "--view", "cells"], "--top makes a list: not with --view cells"),
+        ([HEADS, "--diff", HEADS, "--shade", "log"], "--diff has a scale of its own"),
+        ([HEADS, "--row", "a", "--rows", "1:2"], "--row and --rows contradict"),
+        ([DATES, "--mean", "layers"], "--mean layers: {} has one layer"),
+        ([DATES, "--rollout"], "--rollout: {} has one layer"),
+        ([DATES, "--axes", "N,dec,enc"], "--axes has no meaning for {}"),
+        ([HEADS, "--axes", "N,dec,enc"], "--axes names 3, N, T_dec, T_enc"),
+        ([HEADS, "--axes", "layers,heads,dec,enc"], "is one layer, and cannot have an axis"),
+        ([HEADS, "--axes", "N,N,dec,enc"], "is not a list such as N,heads,dec,enc"),
+        ([HEADS, "--rows", "a:b"], "'a:b' is not a range such as 3:8"),
+        ([HEADS, "--rows", "20:30"], "--rows 20:30 leaves nothing: there are 15, 0 to 14"),
+        ([HEADS, "--row", "animl"], "--row animl: is no decoder token of the file"),
+        (["w.npy", "--row", "9"], "--row 9: is none of 5 steps"),
+        (["w.npy", "--drop-pad"], "--drop-pad: w.npy has no tokens for T_dec"),
+        ([HEADS, "--diff", DATES], "matrices, "),
+        (["w.npy", "--diff", "v.npy"], "v.npy: is (5, 6), expected (5, 7)"),
+        (["deep.npy"], "(1, 2, 2, 5, 7), expected (T_dec, T_enc), (N, T_dec, T_enc) or"),
+        (["pads.npz", "--drop-pad"], "nothing is left of T_dec: 5 steps, all left out"),
+        (["twos.npz", "--mean", "layers"], "layer 0 has 1 items and 2 heads, layer 1 (1, 3)"),
+        (["sizes.npz", "--mean", "layers"], "have nothing in common"),
+    ],
+)
+def test_bad_input(attn, folder, arguments, message):
+    np.save("w.npy", weights_of(5, 7))
+    np.save("v.npy", weights_of(5, 6))
+    np.save("deep.npy", weights_of(1, 2, 2, 5, 7))
+    np.savez("pads.npz", weights=weights_of(5, 5), tokens=np.array(["[PAD]"] * 5))
+    np.savez("twos.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 3, 5, 5))
+    np.savez("sizes.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 2, 3, 3))
+    result = attn("show-weights", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message.format(arguments[0]) in result.err.splitlines()[0]
+
+
+def test_hints_say_how_to_go_on(attn, folder):
+    np.save("deep.npy", weights_of(1, 2, 2, 5, 7))
+    assert "--axes layers,N,heads,dec,enc" in attn("show-weights", "deep.npy").err
+    done = attn("show-weights", "deep.npy", "--axes", "layers,N,heads,dec,enc", "--json")
+    assert len(done.json["matrices"]) == 4
+    assert "did you mean animal?" in attn("show-weights", HEADS, "--row", "animl").err
