@@ -17,7 +17,7 @@ from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
 from attncli.cli.weight_options import Wanted
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning
-from attncli.views.heads import Head, draw_heads, sort_heads
+from attncli.views.heads import Head, draw_heads, draw_map, sort_heads
 from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.overview import Overview, Thumbnail, thumbnail
@@ -31,7 +31,8 @@ from attncli.views.weights import draw_weights
 _MOST_PICTURES = 12
 # More rows than this are not sent to a terminal unless asked for.
 _MOST_ROWS = 500
-# Of more heads than this a terminal shows the first ones of the table, and no grid.
+# Of more heads than this a terminal shows the first ones of the table; of more than this, one
+# cell for each instead of a picture.
 _MOST_HEADS, _MOST_IN_GRID = 24, 400
 _LONGEST_LABEL = 16
 
@@ -153,6 +154,8 @@ def _show_overview(
         more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
     under = f"under each: {'entropy in bits' if by in (None, 'entropy') else by}"
     picture: list[RenderableType] = []
+    if not look.plain and not small:  # too many to be drawn one by one
+        picture = [draw_map(heads, by or "entropy", look), ""]
     if small:
         picture = [Overview(small, look), Text(under, "dim italic"), ""]
     order = "in the order of the file" if by is None else f"sorted by {by}"

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
+from attncli.views.heatmap import draw_cells
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
+from attncli.views.picture import WeightMatrix
 from attncli.views.records import Column, draw_records
 from attncli.views.statistics import Statistics
 
@@ -66,3 +68,18 @@ def draw_heads(heads: Sequence[Head], look: Look, precision: int | None = None) 
         for sort, (heading, _) in SORTS.items()
     ]
     return draw_records([*names, *numbers], look)
+
+
+def draw_map(heads: Sequence[Head], by: str, look: Look) -> RenderableType:
+    """Draw one cell for each head, shaded by one of its numbers: layers down, heads across."""
+    places = [[f"{name} {number}" for name, number in head.names.items()] for head in heads]
+    downs = list(dict.fromkeys(" ".join(names[:-1]) for names in places))
+    acrosses = list(dict.fromkeys(names[-1].split(" ")[-1] for names in places))
+    values = np.zeros((len(downs), len(acrosses)))
+    for head, names in zip(heads, places, strict=True):
+        where = downs.index(" ".join(names[:-1])), acrosses.index(names[-1].split(" ")[-1])
+        values[where] = head.value(by)
+    picture = WeightMatrix("", values, downs, acrosses)
+    last = next(reversed(heads[0].names))
+    note = f"1 cell = the {SORTS[by][0]} of 1 {last}"
+    return Group(*draw_cells(picture, look, note))

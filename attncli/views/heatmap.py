@@ -20,8 +20,13 @@ _FEWEST_LINES = 8
 _TICKS = 10
 
 
-def draw_cells(picture: WeightMatrix, look: Look) -> list[RenderableType]:
-    """Draw every weight as one shaded cell, in blocks of columns that fit the width."""
+def draw_cells(
+    picture: WeightMatrix, look: Look, note: str = "1 cell = 1 weight"
+) -> list[RenderableType]:
+    """Draw every weight as one shaded cell, in blocks of columns that fit the width.
+
+    The note says in the legend what a cell is.
+    """
     weights = picture.weights
     T_enc = weights.shape[1]
     label_width = label_width_of(picture, look)
@@ -47,7 +52,7 @@ def draw_cells(picture: WeightMatrix, look: Look) -> list[RenderableType]:
             label_width=label_width,
         )
         parts.append(strips)
-    parts.append(legend(picture.scale, label_width + 1, look))
+    parts.append(legend(picture.scale, label_width + 1, look, note))
     return parts
 
 

@@ -244,3 +244,16 @@ def test_hints_say_how_to_go_on(attn, folder):
     done = attn("show-weights", "deep.npy", "--axes", "layers,N,heads,dec,enc", "--json")
     assert len(done.json["matrices"]) == 4
     assert "did you mean animal?" in attn("show-weights", HEADS, "--row", "animl").err
+
+
+def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):
+    np.save("w.npy", weights_of(24, 18, 3, 3))  # 432 heads
+    axes = ["--axes", "layers,heads,dec,enc"]
+    lines = attn("show-weights", "w.npy", *axes, columns=80).out.splitlines()
+    assert len([line for line in lines if line.startswith((" layer 0", "layer 23"))]) == 2
+    assert any("1 cell = the entropy of 1 head" in line for line in lines)
+    assert "408 more heads not shown" in " ".join(lines)
+    assert (
+        "dead rows of 1 head"
+        in attn("show-weights", "w.npy", *axes, "--sort", "dead", columns=80).out
+    )
