@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import Wanted
 from attncli.cli.weight_report import picture_of
 from attncli.cli.weight_source import WeightSource
-from attncli.errors import AttnError, ParameterError
+from attncli.errors import AttnError, AttnWarning, ParameterError
 from attncli.views.labels import safe
 from attncli.views.strongest import draw_strongest
 from attncli.views.weights import View, draw_weights
@@ -34,7 +35,7 @@ _MOVES = {
 _QUIT = ("q", "\x1b", "\x04")
 _NAMES = ("layer", "item", "head")
 _VIEWS: tuple[View | None, ...] = (None, "heatmap", "list")
-_HELP_LINES = 2
+_HELP_LINES = 3
 
 
 class Browser:
@@ -114,7 +115,8 @@ def browse(
             more = True
             while more:
                 click.clear()
-                _draw(browser, source, wanted, screen)
+                # A new one each time: the terminal may have another size by now.
+                _draw(browser, source, wanted, dataclasses.replace(screen))
                 keys = read_keys()
                 more = bool(keys) and all(browser.press(key) for key in keys)
     finally:
@@ -129,10 +131,15 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     arrows = "←→↑↓" if look.unicode else "<>^v"
     keys = Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis")
     try:
-        picture = picture_of(source, one, wanted, look)
+        with warnings.catch_warnings(record=True) as odd:  # a line of its own, not one a key
+            warnings.simplefilter("always", AttnWarning)
+            picture = picture_of(source, one, wanted, look)
     except AttnError as error:  # one bad head is no reason to stop
         screen.show(heading, Text(f"{one.heading}  {error}", "red"), "", keys)
         return
+    for warning in odd[:1]:
+        text = safe(str(warning.message), look)
+        heading.append(f"\n{text}", "not bold yellow")
     view = _VIEWS[browser.view]
     if view == "list" or wanted.lists:
         rows = max(1, look.height - 4)
@@ -142,5 +149,5 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
         screen.show(heading, drawn, *more, keys)
         return
     view = view or (None if wanted.view == "list" else wanted.view)
-    drawn = draw_weights(picture, look, view=view, pool=wanted.pool, lines=look.height)
+    drawn = draw_weights(picture, look, view=view, lines=look.height)
     screen.show(heading, drawn, keys)

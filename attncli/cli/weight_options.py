@@ -73,6 +73,9 @@ class Wanted:
             raise ParameterError("--diff has a scale of its own: not with --shade")
         if self.force and not self.export:
             raise ParameterError("--force has no meaning without --export")
+        if self.sort is not None and (self.view is not None or self.lists):
+            other = "--view" if self.view else "--top" if self.top else "--threshold"
+            raise ParameterError(f"--sort gives an overview of heads: not with {other}")
         if self.row and self.rows:
             raise ParameterError("--row and --rows contradict each other")
 

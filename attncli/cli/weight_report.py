@@ -49,6 +49,7 @@ def picture_of(source: WeightSource, one: Chosen, wanted: Wanted, look: Look) ->
         labels(tokens_of(source, one, "T_dec"), cut.rows, wanted, look),
         labels(tokens_of(source, one, "T_enc"), cut.columns, wanted, look),
         "diverging" if wanted.diff is not None else wanted.shade or "linear",
+        wanted.pool,
         cut.rows.tolist(),
         cut.columns.tolist(),
     )
@@ -90,6 +91,9 @@ def show_chosen(
 
 def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None:
     look = screen.look
+    if picture.shade == "diverging" and not picture.weights.any():
+        screen.show(*picture.title(), Text("no difference", "green"), "")
+        return
     if wanted.lists:
         shown, left_out = _first_rows(picture, wanted, look)
         screen.show(
@@ -102,7 +106,7 @@ def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None
     left_out = []
     if view in ("table", "cells") or (view is None and small) or screen.precision is not None:
         picture, left_out = _first_rows(picture, wanted, look)
-    drawn = draw_weights(picture, look, screen.precision, view=view, pool=wanted.pool)
+    drawn = draw_weights(picture, look, screen.precision, view=view)
     screen.show(drawn, *left_out)
     if wanted.threshold is not None:
         smaller = f"weights below {wanted.threshold:g} are shown as 0"
@@ -147,7 +151,8 @@ def _show_overview(
             progress(number + 1, len(chosen))
     by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
-    more = f"{len(chosen)} matrices: --layer, --item, --head choose one, --full shows all"
+    matrices = "1 matrix" if len(chosen) == 1 else f"{len(chosen)} matrices"
+    more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
     if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
         left = len(ordered) - _MOST_HEADS
         ordered = ordered[:_MOST_HEADS]

@@ -10,8 +10,7 @@ from attncli.views.headings import narrow_headings
 from attncli.views.legends import legend
 from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
-from attncli.views.pooling import Pool, factor, pool
-from attncli.views.scales import Scale
+from attncli.views.pooling import factor
 from attncli.views.strips import Strips
 
 # What stands around a heatmap: title, ticks, legend, a blank line, the prompt.
@@ -62,7 +61,7 @@ def label_width_of(picture: WeightMatrix, look: Look) -> int:
 
 
 def draw_heatmap(
-    picture: WeightMatrix, look: Look, how: Pool = "max", lines: int | None = None
+    picture: WeightMatrix, look: Look, lines: int | None = None
 ) -> list[RenderableType]:
     """Draw the whole matrix on one screen: where it is larger, blocks of weights share a cell.
 
@@ -71,23 +70,17 @@ def draw_heatmap(
     picture : WeightMatrix
     look : Look
         With colours two rows share a line, as half blocks. Piped, nothing is pooled.
-    how : {"max", "mean"}
-        What becomes of the weights that share a cell.
     lines : int, optional
         How many lines there are for all of it; default: the terminal's.
     """
-    weights = picture.weights
-    T_dec, T_enc = weights.shape
+    T_dec, T_enc = picture.weights.shape
     half = look.color and look.unicode
     label_width = len(str(picture.row_number(T_dec - 1))) if T_dec else 1
     room = look.width - label_width - 1
     free = max(_FEWEST_LINES, (lines or look.height) - _AROUND)
     across = factor(T_enc, room)
     down = 1 if look.plain else factor(T_dec, free * (2 if half else 1))
-    pooled = pool(weights, down, across, how)
-    scale = (
-        picture.scale if how == "max" or down == across == 1 else Scale.of(pooled, picture.shade)
-    )
+    pooled, scale, note = picture.pooled(down, across)
     cell = 2 if not half and 2 * pooled.shape[1] <= room else 1
 
     rows_a_line = down * (2 if half else 1)
@@ -105,10 +98,7 @@ def draw_heatmap(
         labels=labels,
         label_width=label_width,
     )
-    note = "1 cell = 1 weight"
-    if across > 1 or down > 1:
-        kind = "maximum" if how == "max" else "mean"
-        note = f"1 cell = the {kind} of {down} {look.times} {across} weights"
+    note = look.fit(note or "1 cell = 1 weight")
     ticks = _ticks(picture, pooled.shape[1], across, cell, label_width + 1)
     return [ticks, strips, legend(scale, label_width + 1, look, note)]
 

@@ -11,7 +11,7 @@ _NARROWEST = 20
 
 # The symbols of our formulas where they cannot be encoded.
 _WORDS = {
-    "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2",
+    "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2", "×": "x",
 }  # fmt: skip
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix
-from attncli.views.pooling import factor, pool
-from attncli.views.scales import Scale
+from attncli.views.pooling import factor
 from attncli.views.shades import LEVELS, gradient
 
 # More numbers make a page that browsers open slowly.
@@ -64,10 +63,9 @@ def draw_page(pictures: Iterable[WeightMatrix], count: int, title: str, reading:
 
 def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) -> dict[str, Any]:
     down, across = (factor(size, most) for size in picture.weights.shape)
-    weights = pool(picture.weights, down, across).astype(np.float64)
-    scale = Scale.of(weights, picture.shade)
+    weights, scale, note = picture.pooled(down, across)
+    weights = weights.astype(np.float64)
     diverging = scale.kind in ("diverging", "log")
-    pooled = down > 1 or across > 1
     return {
         "name": picture.heading,
         "rows": _known(_blocks(picture.rows, down), labels),
@@ -78,7 +76,7 @@ def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) 
         "rowTops": _rounded(weights.max(axis=1, initial=0.0)) if scale.kind == "row" else [],
         "low": number(scale.bottom) if diverging else "0",
         "topText": "the row's largest" if scale.kind == "row" else number(scale.top),
-        "note": f"1 cell = the maximum of {down} × {across} weights" if pooled else "",
+        "note": note,
         "weights": _rounded(weights.ravel()),
     }
 

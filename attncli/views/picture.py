@@ -10,6 +10,7 @@ from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.views.look import Look
+from attncli.views.pooling import Pool, pool
 from attncli.views.scales import Scale, Shade
 
 WEIGHT_PRECISION = 2
@@ -28,6 +29,8 @@ class WeightMatrix:
         The labels of decoder and encoder steps, safe to show.
     shade : {"linear", "log", "row", "diverging"}
         How numbers become shades; diverging where they have both signs.
+    pool : {"max", "mean"}
+        What becomes of weights that share a cell.
     row_numbers, column_numbers : sequence of int
         The steps' positions in the sequence, where the picture is a part of it.
     """
@@ -37,6 +40,7 @@ class WeightMatrix:
     rows: Sequence[str]
     columns: Sequence[str]
     shade: Shade = "linear"
+    pool: Pool = "max"
     row_numbers: Sequence[int] = field(default=())
     column_numbers: Sequence[int] = field(default=())
 
@@ -48,6 +52,15 @@ class WeightMatrix:
     def title(self) -> list[Text]:
         """Give the line above the picture, if there is one."""
         return [Text(self.heading, "bold")] if self.heading else []
+
+    def pooled(self, down: int, across: int) -> tuple[Array, Scale, str]:
+        """Return it with blocks of weights as one, their scale, and what to say of it."""
+        if down == across == 1:
+            return self.weights, self.scale, ""
+        weights = pool(self.weights, down, across, self.pool)
+        kind = "maximum" if self.pool == "max" else "mean"
+        note = f"1 cell = the {kind} of {down} × {across} weights"
+        return weights, Scale.of(weights, self.shade), note
 
     def first_rows(self, count: int) -> WeightMatrix:
         """Return its first rows alone."""

@@ -10,8 +10,7 @@ from typing import Any
 from attncli.errors import FileError
 from attncli.views.labels import shorten
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import factor, pool
-from attncli.views.scales import Scale
+from attncli.views.pooling import factor
 
 _MOST_LABELLED, _MOST_CELLS = 40, 1024
 _MOST_LARGE = 12
@@ -57,8 +56,8 @@ def _panel(panel: Any, picture: WeightMatrix, small: bool) -> Any:
     from attncli.views.shades import LEVELS, gradient
 
     down, across = (factor(size, _MOST_CELLS) for size in picture.weights.shape)
-    weights = pool(picture.weights, down, across).astype(float)
-    scale = Scale.of(weights, picture.shade)
+    weights, scale, _ = picture.pooled(down, across)
+    weights = weights.astype(float)
     colors = [
         [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
     ]

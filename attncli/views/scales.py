@@ -53,6 +53,13 @@ class Scale:
     def shares(self, values: Array) -> Array:
         """Give every number of a matrix its share of the scale; NaN none."""
         values = np.asarray(values, np.float64)
+        with np.errstate(invalid="ignore"):  # infinity divided by itself
+            shares = self._shares(values)
+        shares = np.nan_to_num(shares, nan=0.0, posinf=1.0, neginf=0.0)
+        return np.clip(shares, 0.0, 1.0, out=shares)
+
+    def _shares(self, values: Array) -> Array:
+        shares: Array
         if self.kind == "row":
             largest = values.max(axis=1, keepdims=True, initial=0.0)
             shares = values / np.where(largest > 0, largest, 1.0)
@@ -62,7 +69,7 @@ class Scale:
             shares = 0.5 + values / (2 * self.top)
         else:
             shares = values / self.top
-        return np.clip(np.nan_to_num(shares, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+        return shares
 
 
 def brightest(values: Array) -> float:

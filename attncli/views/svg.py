@@ -12,7 +12,7 @@ from attncli.arrays import Array
 from attncli.views.labels import shorten
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import factor, pool
+from attncli.views.pooling import factor
 from attncli.views.scales import Scale
 from attncli.views.shades import LEVELS, gradient, levels
 
@@ -93,8 +93,8 @@ def draw_svg(
 def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> None:
     drawing.text(x, y + _FONT, shortened(picture.heading), "s")
     rows, columns = picture.weights.shape
-    small = pool(picture.weights, factor(rows, _SMALL // 2), factor(columns, _SMALL // 2))
-    scale = Scale.of(small, picture.shade)
+    down, across = factor(rows, _SMALL // 2), factor(columns, _SMALL // 2)
+    small, scale, _ = picture.pooled(down, across)
     cell = _SMALL / max(small.shape)
     drawing.parts += _cells(small, scale, x, y + 1.5 * _FONT, cell, cell)
     drawing.reach(x + _SMALL, y + 1.5 * _FONT + _SMALL)
@@ -105,8 +105,7 @@ def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:
     rows, columns = picture.weights.shape
     labelled = max(rows, columns) <= _MOST_LABELLED
     down, across = (factor(size, _MOST_CELLS) for size in (rows, columns))
-    weights = pool(picture.weights, down, across)
-    scale = Scale.of(weights, picture.shade)
+    weights, scale, note = picture.pooled(down, across)
     cell = max(2, min(_LARGEST_CELL, _MAP // max(1, *weights.shape)))
     if picture.heading:
         drawing.text(_MARGIN, top + _FONT, picture.heading, "t")
@@ -131,7 +130,6 @@ def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:
     drawing.parts += _cells(weights, scale, left, y, cell, cell, names)
     bottom = y + weights.shape[0] * cell
     drawing.reach(left + weights.shape[1] * cell, bottom)
-    note = "" if down == across == 1 else f"1 cell = the maximum of {down} × {across} weights"
     return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
 
 

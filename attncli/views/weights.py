@@ -14,7 +14,6 @@ from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import format_array
 from attncli.views.picture import WeightMatrix, weight_digits
-from attncli.views.pooling import Pool
 from attncli.views.shades import shade
 
 View = Literal["table", "cells", "heatmap", "list"]
@@ -33,7 +32,6 @@ def draw_weights(
     precision: int | None = None,
     *,
     view: View | None = None,
-    pool: Pool = "max",
     lines: int | None = None,
 ) -> RenderableType:
     """Draw weights in the richest way that fits; no row or column is ever left out.
@@ -50,8 +48,6 @@ def draw_weights(
         Digits behind the point; who asks for them gets the table, in blocks where it is too wide.
     view : {"table", "cells", "heatmap"}, optional
         What to draw whether it fits or not.
-    pool : {"max", "mean"}
-        What a cell shows that stands for several weights.
     lines : int, optional
         Nothing may be taller than this: for what cannot scroll.
     """
@@ -71,7 +67,7 @@ def draw_weights(
         fits = fits and rows + max(map(len, picture.columns), default=0) < tallest
     if view == "cells" or (view is None and fits):
         return Group(*picture.title(), *draw_cells(picture, look), "")
-    return Group(*picture.title(), *draw_heatmap(picture, look, pool, lines), "")
+    return Group(*picture.title(), *draw_heatmap(picture, look, lines), "")
 
 
 def _matrix(picture: WeightMatrix, look: Look, precision: int | None) -> tuple[Matrix, bool]:

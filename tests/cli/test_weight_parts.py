@@ -121,6 +121,7 @@ def test_the_difference_of_two_files(attn, folder):
     assert "sum" not in drawn
     cells = attn("show-weights", "a.npy", "--diff", "b.npy", "--view", "cells", columns=80).out
     assert "≣≡=- ░▒▓█" in cells
+    assert "no difference" in attn("show-weights", "a.npy", "--diff", "a.npy").out
 
 
 def test_thresholds(attn, folder):
@@ -152,7 +153,7 @@ def test_every_view_fits_every_terminal(attn, folder, view, columns, colors, mon
     assert "\x1b[31m" not in result.out
     assert "\u202e" not in result.out
     lines = re.sub(r"\x1b\[[\d;]*m", "", result.out).splitlines()
-    assert max(map(cell_len, lines)) <= columns or view == "list"
+    assert max(map(cell_len, lines)) <= columns
 
 
 def test_a_heatmap_is_one_screen_and_says_its_factor(attn, folder):
@@ -206,6 +207,7 @@ def test_sorting_heads(attn, layers):
         ([HEADS, "--rollout", "--layer", 1], "--rollout goes through all layers and heads"),
         ([HEADS, "--top", 2, "--view", "cells"], "--top makes a list: not with --view cells"),
         ([HEADS, "--diff", HEADS, "--shade", "log"], "--diff has a scale of its own"),
+        ([HEADS, "--sort", "max", "--top", 1], "--sort gives an overview of heads: not with --top"),
         ([HEADS, "--row", "a", "--rows", "1:2"], "--row and --rows contradict"),
         ([DATES, "--mean", "layers"], "--mean layers: {} has one layer"),
         ([DATES, "--rollout"], "--rollout: {} has one layer"),
@@ -257,3 +259,24 @@ def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):
         "dead rows of 1 head"
         in attn("show-weights", "w.npy", *axes, "--sort", "dead", columns=80).out
     )
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--view", "heatmap"], ["--sort", "max"]])
+@pytest.mark.parametrize("shade", ["linear", "log", "row"])
+def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
+    weights = weights_of(30, 30)
+    weights[3, 4], weights[5, 5] = np.nan, np.inf
+    np.save("w.npy", weights)
+    files = [f"{shade}.{ending}" for ending in ("svg", "html", "csv", "json")]
+    exports = [text for file in files for text in ("--export", file)]
+    result = attn(
+        "show-weights", "w.npy", "--allow-nonfinite", "--shade", shade, *options, *exports
+    )
+    assert result.code == 0
+    assert "2 rows do not sum to 1" in result.err
+
+
+def test_the_mean_of_a_block_in_every_picture(attn, folder):
+    np.save("w.npy", np.eye(500))
+    attn("show-weights", "w.npy", "--pool", "mean", "-q", "--export", "x.svg")
+    assert "the mean of 3 × 3 weights" in (folder / "x.svg").read_text(encoding="utf-8")
