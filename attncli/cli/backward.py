@@ -39,10 +39,10 @@ def backward(
     output.check(request.files, screen)
     problem = pose(request, screen)
     warn_of_idle_seed(problem, drawn=request.is_random or problem.dout is None)
-    with screen.timed("forward"):
+    with screen.calculating("forward"):
         done = problem.forward()
     describe_engine(problem, done, screen)
     dout = problem.gradient_in(done)
-    with screen.timed("backward"):
+    with screen.calculating("backward"):
         gradients = done.backward(dout)
     publish("backward", problem, done, screen, output, more={"dout": dout, **gradients}, full=full)

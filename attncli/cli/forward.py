@@ -41,7 +41,7 @@ def forward(
     output.check(request.files, screen)
     problem = pose(request, screen)
     warn_of_idle_seed(problem, drawn=request.is_random)
-    with screen.timed("forward"):
+    with screen.calculating("forward"):
         done = problem.forward()
     describe_engine(problem, done, screen)
     publish("forward", problem, done, screen, output, full=full)

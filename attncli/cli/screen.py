@@ -129,6 +129,14 @@ class Screen:
             bar.close()
 
     @contextlib.contextmanager
+    def calculating(self, what: str) -> Iterator[None]:
+        """Show how far a calculation is, and say, if ``-v`` asks for it, how long it took."""
+        from attncli.attention.progress import watching
+
+        with self.timed(what), self.progress(what) as progress, watching(progress):
+            yield
+
+    @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
         """Say, if ``-v`` asks for it, how long a step took."""
         start = time.perf_counter()

@@ -11,6 +11,7 @@ import numpy as np
 
 from attncli import layers
 from attncli.arrays import Array
+from attncli.attention.progress import steps
 from attncli.errors import ParameterError
 from attncli.operations.forward import Forward, Gradients, sum_to
 from attncli.operations.semantics import Execution, Semantics
@@ -98,6 +99,7 @@ class TimeLoop:
             full = np.broadcast_to(mask, (*lead, T_dec, T_enc))
 
         outs, weights, blind = [], [], []
+        step_done = steps(T_dec)
         for t in range(T_dec):
             step = None if mask is None else full[..., t, :].reshape(-1, T_enc)
             seen = self.semantics.keys_seen(t, T_dec, T_enc)
@@ -116,6 +118,7 @@ class TimeLoop:
             self.steps.append((softmax, weight_sum, key_t, scores))
             if step is not None:
                 blind.append(_without_keys(step))
+            step_done()
         self.weights = np.stack(weights, axis=1).reshape(*lead, T_dec, T_enc)
         self.blind = np.stack(blind, axis=1).reshape(*lead, T_dec) if blind else None
         return np.stack(outs, axis=1).reshape(*lead, T_dec, value.shape[-1])
@@ -126,6 +129,7 @@ class TimeLoop:
         dkey: Any = np.zeros_like(self.key)
         dvalue: Any = np.zeros_like(self.value)
         dquery, dbias = [], []
+        step_done = steps(len(self.steps))
         for t, (softmax, weight_sum, key_t, scores) in enumerate(self.steps):
             dvalue_t, da = weight_sum.backward(dout[:, t])
             dscores = softmax.backward(da)
@@ -135,6 +139,7 @@ class TimeLoop:
             dvalue += dvalue_t
             dkey += self.scale * dscores[:, :, None] * self.query[:, None, t, :]
             dquery.append(self.scale * np.sum(dscores[:, :, None] * key_t, axis=1))
+            step_done()
         query_shape, key_shape, value_shape = self.shapes
         dmask = None
         if self.mask is not None and self.mask.dtype != bool:
