@@ -17,7 +17,7 @@ from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
 from attncli.cli.weight_options import Wanted
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning
-from attncli.views.heads import Head, draw_heads, draw_map, sort_heads
+from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
 from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.overview import Overview, Thumbnail, thumbnail
@@ -157,7 +157,8 @@ def _show_overview(
         left = len(ordered) - _MOST_HEADS
         ordered = ordered[:_MOST_HEADS]
         more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
-    under = f"under each: {'entropy in bits' if by in (None, 'entropy') else by}"
+    what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
+    under = f"shades by each one's own largest weight; under it: {what}"
     picture: list[RenderableType] = []
     if not look.plain and not small:  # too many to be drawn one by one
         picture = [draw_map(heads, by or "entropy", look), ""]
@@ -168,7 +169,7 @@ def _show_overview(
         heading,
         "",
         *picture,
-        Text(f"{len(chosen)} heads, {order}", "bold"),
+        Text(f"{len(chosen)} {'head' if len(chosen) == 1 else 'heads'}, {order}", "bold"),
         draw_heads(ordered, look, screen.precision),
         "",
         Text(more, "dim italic"),

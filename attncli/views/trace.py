@@ -21,7 +21,7 @@ from attncli.views.tensors import draw_numbers
 _WORKED, _TERMS = 4, 4
 _INDENT = 4
 # More elements than this are summed up.
-_SMALL = 120
+_SMALL = 64
 
 
 def draw_trace(

@@ -151,3 +151,13 @@ def test_bad_input(attn, arguments, message):
 
 def test_an_engine_has_no_say(attn):
     assert "--engine has no effect" in attn("trace", BY_HAND, "--engine", "tiled").err
+
+
+def test_compare_understands_traces(attn, folder):
+    for name, options in (("a", []), ("b", []), ("c", ["--causal"])):
+        attn("trace", BY_HAND, *options, "-o", f"{name}.npz", "-q")
+    assert attn("compare", "a.npz", "b.npz").code == 0
+    assert attn("compare", "c.npz", "c.npz").code == 0  # hidden scores are −∞ in both
+    differs = attn("compare", "a.npz", "c.npz")
+    assert differs.code == 1
+    assert "weights" in differs.out
