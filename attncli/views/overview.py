@@ -68,12 +68,6 @@ class Overview:
         self.per_block = max(1, (room + 1) // (self.cell + 1))
         self.half = look.color and look.unicode
 
-    @property
-    def height(self) -> int:
-        """How many lines there are."""
-        blocks = -(-len(self.columns) // self.per_block)
-        return blocks * (1 + len(self.rows) * (self._lines() + 1))
-
     def _lines(self) -> int:
         """The lines of one heatmap: as tall as it is wide, a cell being twice as high."""
         return -(-self.cell // 2)

@@ -1,6 +1,7 @@
 """What the terminal shows, as plain text at fixed widths."""
 
 import io
+import re
 
 import numpy as np
 from rich.console import Console
@@ -137,6 +138,21 @@ def test_half_blocks_put_two_rows_on_a_line():
     lines = render(draw_weights(picture, look, view="heatmap"), look)  # without its colours
     assert len(lines) == 1 + 20 + 2 + 1
     assert lines[1:3] == [" 0 ▀▀", "     ▀▀"]
+
+
+@pytest.mark.parametrize("shade", ["linear", "diverging"])
+def test_old_terminals_get_their_16_colours(shade):
+    look = Look.terminal(80, color=True, few_colors=True)
+    for view in ("table", "cells", "heatmap"):
+        picture = WeightMatrix("", WEIGHTS - (shade == "diverging") / 2, "ab", "xyz", shade)
+        lines = render(draw_weights(picture, look, view=view), look, color="standard")
+        codes = {
+            int(code)
+            for found in re.findall(r"\x1b\[([\d;]+)m", "\n".join(lines))
+            for code in found.split(";")
+        }
+        assert 44 in codes | {code + 10 for code in codes}  # blue
+        assert codes <= {0, 1, 2, 3, *range(30, 38), *range(40, 48), *range(90, 108)}
 
 
 def test_an_overview_of_heads():
