@@ -4,6 +4,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from attncli.views.heads import Head, draw_heads
