@@ -39,6 +39,8 @@ _ALIASES = {"weights": "scores", "mask": "scores", "output": "out"}
 
 
 _HALF, _LOW_HALF = np.uint64(32), np.uint64(2**32 - 1)
+_GAMMA = 0x9E3779B97F4A7C15  # what SplitMix64 adds at every step
+_CHUNK = 1 << 20
 
 
 def axes_of(name: str, ndim: int) -> tuple[str, ...] | None:
@@ -121,9 +123,14 @@ def random_tensor(
     count = prod(shape)
     # Mixed twice, so that neighbouring seeds and names start far from each other.
     start = splitmix64(int(splitmix64(seed, 1)[0]) ^ crc32(name.encode()), 1)
-    words = splitmix64(int(start[0]), 6 * count).reshape(6, count)
-    # The halves of six words are twelve uniform integers below 2³².
-    twelve = np.add.reduce((words >> _HALF) + (words & _LOW_HALF), axis=0)
+    # The halves of six words are twelve uniform integers below 2³²; a chunk at a time, so that
+    # drawing takes little more memory than the tensor.
+    twelve = np.zeros(count, np.uint64)
+    for first in range(0, count, _CHUNK):
+        part = twelve[first : first + _CHUNK]
+        for word in range(6):
+            words = splitmix64(int(start[0]) + (word * count + first) * _GAMMA, part.size)
+            part += (words >> _HALF) + (words & _LOW_HALF)
     if name == "a":
         # Integers add up exactly in any order, so this too is the same everywhere.
         weights = twelve.reshape(shape)
@@ -145,7 +152,7 @@ def splitmix64(start: int, count: int) -> Array:
     >>> [hex(word) for word in splitmix64(0, 2).tolist()]
     ['0xe220a8397b1dcdaf', '0x6e789e6aa1b965f4']
     """
-    word = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    word = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GAMMA)
     word += np.uint64(start % 2**64)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from attncli import __version__
 from attncli.arrays import Array, Tokens
 from attncli.cli.request import Request
@@ -98,7 +100,7 @@ class Problem:
 
     def forward(self) -> Pass:
         """Run forward, after making sure that what it needs fits into memory."""
-        self._require_memory()
+        self.require_memory()
         return self.operation.forward(
             self.inputs,
             self.operation.mask({**self.inputs, **self.masks}),
@@ -136,7 +138,8 @@ class Problem:
             **self.semantics.given(),
         }
 
-    def _require_memory(self) -> None:
+    def require_memory(self) -> None:
+        """Raise if the weights that will be there do not fit, before any of it is computed."""
         shape = self.operation.weights_shape(self.inputs)
         execution, limit = self.request.execution, self.request.reading.max_memory
         nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
@@ -205,12 +208,16 @@ def random_problem(request: Request) -> Problem:
         what = f"random {name} {describe_shape(shape, axes)}"
         limit = request.reading.max_memory
         require(8 * prod(shape), what, limit, hint="smaller --N, --T or --H")
-    seed = request.seed or 0
-    inputs = {
-        name: random_tensor(name, shape, seed=seed, dtype=request.dtype or "float64")
-        for name, shape in shapes.items()
+    seed, dtype = request.seed or 0, request.dtype or "float64"
+    unwritten = {
+        name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
     }
-    return Problem(request, operation, inputs, f"random, seed {seed}", request.semantics)
+    problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
+    problem.require_memory()  # for the results too, before anything is drawn
+    inputs = {
+        name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
+    }
+    return dataclasses.replace(problem, inputs=inputs)
 
 
 def _decides(size: str, operation: Operation) -> bool:
