@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.attention.blocks import empty
 
 Task = Callable[[], None]
 
@@ -92,11 +93,11 @@ class Scratch(threading.local):
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.buffer = np.empty(math.prod(shape), dtype)
+        self.buffer = empty((math.prod(shape),), dtype)
 
     def __call__(self, shape: tuple[int, ...]) -> Array:
         """Return a contiguous array of this shape, in the place of the one before it."""
         size = math.prod(shape)
         if size > self.buffer.size:
-            self.buffer = np.empty(size, self.buffer.dtype)
+            self.buffer = empty((size,), self.buffer.dtype)
         return self.buffer[:size].reshape(shape)

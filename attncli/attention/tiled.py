@@ -49,7 +49,7 @@ def forward(
         tile = BAND_TILE
     tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
     rows = (*operands.lead, query.shape[-2])
-    out = np.empty((*rows, value.shape[-1]), query.dtype)
+    out = blocks.empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
@@ -57,14 +57,15 @@ def forward(
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
         # The caller may write into what is returned, and backward needs it as it is.
-        out=np.empty_like(out),
+        out=blocks.empty(out.shape, out.dtype),
         tile=tile,
         moderate=np.empty(rows, bool),
     )
     if keep:  # tiles that nobody sees are not visited
-        allocate = np.zeros if operands.masking else np.empty
         count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
-        cache.kept = allocate((*operands.lead, count, rows[-1], step), query.dtype)
+        cache.kept = blocks.empty((*operands.lead, count, rows[-1], step), query.dtype)
+        if operands.masking:
+            cache.kept[...] = 0
     columns = lru_cache(threads + 1)(partial(_columns, key))
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     tasks = [
@@ -164,65 +165,65 @@ def _in_range(done: blocks.Partial) -> bool:
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     operands, threads = cache.operands, cache.threads
-    dquery, dkey, dvalue = (np.zeros(x.shape, x.dtype) for x in operands[:3])
+    gradients = blocks.together([x.shape for x in operands[:3]], dout.dtype)
     # With few pairs, several threads share the query blocks of each.
     pairs = math.prod(operands.lead)
     parts = threads if pairs < 4 * threads and pairs % threads else 1
     all_blocks = list(_blocks(0, operands.query.shape[-2], cache.tile[0]))
+    whole = [x.shape[:-2] == operands.lead for x in operands[:3]]
     shared = _Shared(
-        (dquery, dkey, dvalue),
+        gradients,
         Lock(),
-        parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
-        lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
-        tuple(Scratch((0,), dout.dtype) for _ in range(3)),
+        apart=(whole[0], parts == 1 and all(whole[1:])),
+        value_one=lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
+        scratch=tuple(Scratch((0,), dout.dtype) for _ in range(4)),
     )
+    for gradient, apart in zip(gradients, (shared.apart[0], *2 * shared.apart[1:]), strict=True):
+        if not apart or operands.masking:
+            gradient[...] = 0  # otherwise whoever comes first writes instead of adding
     tasks = [
         partial(_backward, dout, cache, shared, index, all_blocks[part::parts])
         for index in np.ndindex(operands.lead)
         for part in range(parts)
     ]
     run(tasks, threads)
+    dquery, dkey, dvalue = gradients
     return dquery, dkey, dvalue
 
 
 class _Shared(NamedTuple):
     """What the tasks of one backward calculation share."""
 
-    gradients: tuple[Array, Array, Array]
+    gradients: list[Array]
     lock: Lock
-    apart: bool  # whether no two tasks add to the same keys
+    apart: tuple[bool, bool]  # whether no two tasks add to the same queries; the same keys
     value_one: Columns
-    scratch: tuple[Scratch, ...]  # for weights, their gradients, and products
+    scratch: tuple[Scratch, ...]  # for weights, their gradients, products, and rows of dout
 
 
 def _backward(
     dout: Array, cache: Cache, shared: _Shared, index: Index, row_blocks: list[slice]
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
-    operands, out = cache.operands, cache.out
-    assert out is not None
-    assert cache.moderate is not None  # this engine keeps both
+    operands = cache.operands
+    assert cache.moderate is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
-    sum_dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
+    dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
+    own_query, own_keys = shared.apart
     dkey, dvalue = sum_dkey, sum_dvalue
-    if not shared.apart:
+    if not own_keys:
         dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
     for rows in row_blocks:
         row = (*index, rows)
-        q, do = query[rows], dout[row]
+        q = query[rows]
         moderate = bool(cache.moderate[row].all())
-        if not cache.normalised:  # cheaper done to dout than to the weights
-            total = cache.total[row][:, None]
-            do = do / np.where(total == 0, 1, total)
+        do, do_delta = _shifted(dout, cache, row, shared.scratch[3])
         again = None if cache.kept is not None else _again(cache, index, rows, moderate)
-        # The column of ones beside value subtracts delta for nothing.
-        delta = np.vecdot(do, out[row])[:, None]
-        do_delta = np.concatenate([do, -delta], axis=1)
-        dq = np.zeros_like(q)
+        dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
-        fresh = shared.apart and rows is row_blocks[0] and not operands.masking
+        fresh = own_keys and rows is row_blocks[0] and not operands.masking
         products = shared.scratch[2]
         for keys, bias, seen in _tiles(cache, index, rows):
             seen_by = None if seen is None else seen.T
@@ -231,6 +232,7 @@ def _backward(
                 again(keys, bias, seen, weights)
             _add(dvalue[keys], weights.T, do, seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
+            # The column of ones beside value subtracts delta for nothing.
             np.matmul(do_delta, value_one[keys].T, out=dscores)
             dscores *= weights
             if seen is not None:
@@ -246,13 +248,29 @@ def _backward(
             _add(dq, dscores, key[keys], seen, products, keys.start == 0)
             _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
         dq *= scale
-        with shared.lock:
-            sum_dquery[rows] += dq
+        if not own_query:
+            with shared.lock:
+                dquery[rows] += dq
     dkey *= scale
-    if not shared.apart:
+    if not own_keys:
         with shared.lock:
             sum_dkey += dkey
             sum_dvalue += dvalue
+
+
+def _shifted(dout: Array, cache: Cache, row: Index, scratch: Scratch) -> tuple[Array, Array]:
+    """Return a block of dout, and the same with one more column, of −delta."""
+    do, out = dout[row], cache.out
+    assert out is not None  # this engine keeps it
+    height, width = do.shape
+    both = scratch((2 * width + 1, height))
+    place, do_delta = both[:width].reshape(height, width), both[width:].reshape(height, width + 1)
+    if not cache.normalised:  # cheaper done to dout than to the weights
+        total = cache.total[row][:, None]
+        do = np.divide(do, np.where(total == 0, 1, total), out=place)
+    do_delta[:, :width] = do
+    np.negative(np.vecdot(do, out[row]), out=do_delta[:, width])
+    return do, do_delta
 
 
 def _add(
@@ -309,8 +327,9 @@ def _columns(x: Array, index: Index, ones: bool = False) -> Array:
     """
     x = x[pick(index, x.shape)]
     steps, size = x.shape
-    result = np.ones((size + ones, steps), x.dtype)
-    for part in _blocks(0, steps, 128):  # a square that stays in cache while it is turned
+    result = blocks.empty((size + ones, steps), x.dtype)
+    result[size:] = 1
+    for part in _blocks(0, steps, 64):  # stays in cache while it is turned
         result[:size, part] = x[part].T
     return result.T
 
