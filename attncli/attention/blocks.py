@@ -160,8 +160,21 @@ def merge(first: Partial, second: Partial) -> Partial:
 
 def finish(done: Partial, *, out: Array | None = None) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
-    total = np.where(done.total == 0, 1, done.total)
-    return np.divide(done.out, total[..., None], out=out), done.shift + log(done.total)
+    return divide(done.out, done.total, out=out), done.shift + log(done.total)
+
+
+def divide(rows: Array, total: Array, *, out: Array | None = None) -> Array:
+    """Return `rows` divided each by its total, or as it is where that is 0.
+
+    Examples
+    --------
+    >>> divide(np.ones((2, 2)), np.array([0.0, 4.0]))
+    array([[1.  , 1.  ],
+           [0.25, 0.25]])
+    """
+    if not total.all():
+        total = np.where(total == 0, 1, total)
+    return np.divide(rows, total[..., None], out=out)
 
 
 def log(total: Array) -> Array:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,8 +101,7 @@ def _forward(
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    blocks.finish(done, out=same_out[row])
-    out[row] = same_out[row]
+    out[row] = blocks.divide(done.out, done.total, out=same_out[row])
     cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
         nothing = done.total == 0
@@ -157,9 +156,16 @@ def _partial(
 
 def _in_range(done: blocks.Partial) -> bool:
     """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
-    limit = np.finfo(done.total.dtype).max ** 0.3
-    within = done.total.min() > 1 / limit and done.total.max() < limit
-    return bool(within and np.isfinite(done.out.sum()))
+    limit = _limit(done.total.dtype)
+    if not 1 / limit < np.minimum.reduce(done.total) <= np.maximum.reduce(done.total) < limit:
+        return False
+    # One infinity or NaN is enough to show here, and no large sum does harm: it is done again.
+    return math.isfinite(np.vdot(done.out, done.out))
+
+
+@lru_cache
+def _limit(dtype: np.dtype[Any]) -> Any:
+    return np.finfo(dtype).max ** 0.3
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -208,6 +214,8 @@ def _backward(
     operands = cache.operands
     assert cache.moderate is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
+    # Scaling is cheapest done to dout, but the gradient of a mask is that of the scaled scores.
+    factor, late = (1.0, scale) if operands.masking.adds else (scale, 1.0)
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
@@ -219,7 +227,7 @@ def _backward(
         row = (*index, rows)
         q = query[rows]
         moderate = bool(cache.moderate[row].all())
-        do, do_delta = _shifted(dout, cache, row, shared.scratch[3])
+        do, do_delta = _shifted(dout, cache, row, factor, shared.scratch[3])
         again = None if cache.kept is not None else _again(cache, index, rows, moderate)
         dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
@@ -247,29 +255,32 @@ def _backward(
                 )
             _add(dq, dscores, key[keys], seen, products, keys.start == 0)
             _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
-        dq *= scale
+        if late != 1:
+            dq *= late
         if not own_query:
             with shared.lock:
                 dquery[rows] += dq
-    dkey *= scale
+    if late != 1:
+        dkey *= late
     if not own_keys:
         with shared.lock:
             sum_dkey += dkey
             sum_dvalue += dvalue
 
 
-def _shifted(dout: Array, cache: Cache, row: Index, scratch: Scratch) -> tuple[Array, Array]:
-    """Return a block of dout, and the same with one more column, of −delta."""
+def _shifted(
+    dout: Array, cache: Cache, row: Index, factor: float, scratch: Scratch
+) -> tuple[Array, Array]:
+    """Return a block of dout, and `factor` times the same with one more column, of −delta."""
     do, out = dout[row], cache.out
     assert out is not None  # this engine keeps it
     height, width = do.shape
     both = scratch((2 * width + 1, height))
     place, do_delta = both[:width].reshape(height, width), both[width:].reshape(height, width + 1)
     if not cache.normalised:  # cheaper done to dout than to the weights
-        total = cache.total[row][:, None]
-        do = np.divide(do, np.where(total == 0, 1, total), out=place)
-    do_delta[:, :width] = do
-    np.negative(np.vecdot(do, out[row]), out=do_delta[:, width])
+        do = blocks.divide(do, cache.total[row], out=place)
+    np.multiply(do, factor, out=do_delta[:, :width])
+    np.multiply(np.vecdot(do, out[row]), -factor, out=do_delta[:, width])
     return do, do_delta
 
 
