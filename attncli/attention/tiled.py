@@ -28,8 +28,8 @@ Columns = Callable[[Index], Array]
 # ones leave the core's own cache.
 TILE_NBYTES, TILE_KEYS = 1 << 20, 512
 
-# Smaller ones waste less along the edges of a band.
-BAND_TILE = (256, 256)
+# Fewer queries waste less along the edges of a band.
+BAND_TILE = (256, 512)
 
 # From so many queries on, a copy of key that suits the products better has paid for itself.
 MANY_QUERIES = 1024
