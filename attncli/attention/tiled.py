@@ -68,10 +68,13 @@ def forward(
             cache.kept[...] = 0
     columns = lru_cache(threads + 1)(partial(_columns, key))
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
+    all_blocks = list(_blocks(0, rows[-1], tile[0]))
+    if operands.masking.band:  # later queries see more keys: nobody should end with the longest
+        all_blocks.reverse()
     tasks = [
         partial(_forward, cache, out, index, block, columns, scratch)
         for index in np.ndindex(operands.lead)
-        for block in _blocks(0, rows[-1], tile[0])
+        for block in all_blocks
     ]
     run(tasks, threads)
     return out, cache
@@ -188,13 +191,18 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         if not apart or operands.masking:
             gradient[...] = 0  # otherwise whoever comes first writes instead of adding
     tasks = [
-        partial(_backward, dout, cache, shared, index, all_blocks[part::parts])
+        partial(_backward, dout, cache, shared, index, _share(all_blocks, part, parts))
         for index in np.ndindex(operands.lead)
         for part in range(parts)
     ]
     run(tasks, threads)
     dquery, dkey, dvalue = gradients
     return dquery, dkey, dvalue
+
+
+def _share(blocks: list[slice], part: int, parts: int) -> list[slice]:
+    """Return one part's share, dealt to and fro: under a band, later blocks are more work."""
+    return blocks[part :: 2 * parts] + blocks[2 * parts - 1 - part :: 2 * parts]
 
 
 class _Shared(NamedTuple):
