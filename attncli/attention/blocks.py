@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
 
-LARGE = 4 << 20  # from so many bytes on NumPy asks for large pages
+LINE = 64  # bytes that the processor loads at a time
+SMALL = 1 << 14  # bytes up to which it does not matter where an array begins
 
 
 class Partial(NamedTuple):
@@ -158,8 +160,21 @@ def merge(first: Partial, second: Partial) -> Partial:
 
 def finish(done: Partial, *, out: Array | None = None) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
-    total = np.where(done.total == 0, 1, done.total)
-    return np.divide(done.out, total[..., None], out=out), done.shift + log(done.total)
+    return divide(done.out, done.total, out=out), done.shift + log(done.total)
+
+
+def divide(rows: Array, total: Array, *, out: Array | None = None) -> Array:
+    """Return `rows` divided each by its total, or as it is where that is 0.
+
+    Examples
+    --------
+    >>> divide(np.ones((2, 2)), np.array([0.0, 4.0]))
+    array([[1.  , 1.  ],
+           [0.25, 0.25]])
+    """
+    if not total.all():
+        total = np.where(total == 0, 1, total)
+    return np.divide(rows, total[..., None], out=out)
 
 
 def log(total: Array) -> Array:
@@ -216,19 +231,39 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
     return np.add.reduce(x, axis=axes, keepdims=True).reshape(shape)
 
 
-def together(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
-    """Return uninitialised arrays of these shapes; large ones lie in one piece of memory.
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an uninitialised array that begins where a line of the processor's cache does.
 
-    Together they are more often large enough for the system to give memory in large pages, and
-    getting memory page by page takes as long as computing what goes there.
+    NumPy's own begin anywhere, and then every other load of a wide register takes two lines:
+    products and exponentials on them take 3 to 8 % longer.
+
+    Examples
+    --------
+    >>> x = empty((200, 300), np.dtype(float))
+    >>> x.shape, x.ctypes.data % LINE
+    ((200, 300), 0)
+    """
+    return together([shape], dtype)[0]
+
+
+def together(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
+    """Return such arrays of these shapes, all in one piece of memory.
+
+    One large piece is more often given in large pages, and more often taken again from what was
+    freed before; getting memory page by page takes as long as computing what goes there.
 
     Examples
     --------
     >>> [x.shape for x in together([(2, 3), (5,)], np.dtype(float))]
     [(2, 3), (5,)]
     """
-    sizes = [math.prod(shape) for shape in shapes]
-    if sum(sizes) * dtype.itemsize < LARGE:
+    sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
+    if sum(sizes) <= SMALL:
         return [np.empty(shape, dtype) for shape in shapes]
-    parts = np.split(np.empty(sum(sizes), dtype), np.cumsum(sizes[:-1]))
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    starts = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
+    memory = np.empty(starts[-1] + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    return [
+        memory[first + start : first + start + size].view(dtype).reshape(shape)
+        for shape, size, start in zip(shapes, sizes, starts, strict=False)
+    ]

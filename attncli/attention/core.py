@@ -307,4 +307,7 @@ def _tiled() -> ModuleType:
 
 def _quiet(operands: Operands) -> AbstractContextManager[None]:
     """Keep NumPy from warning of infinities that are hidden and come to nothing."""
-    return np.errstate(invalid="ignore", over="ignore") if operands.masking else nullcontext()
+    return np.errstate(invalid="ignore", over="ignore") if operands.masking else _AS_IT_IS
+
+
+_AS_IT_IS = nullcontext()

@@ -6,7 +6,9 @@ as the weights of one piece fit the processor's cache.
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,10 @@ from attncli.attention.threads import run
 
 # Weights of one piece, in bytes: what stays in a core's own cache from one pass to the next.
 PIECE = 1 << 20
+
+# How far below the maximum of all scores that of a query may lie before it needs its own: the
+# difference to it is rounded, and should not be rounded more than the scores are already.
+NEAR = 16.0
 
 # Bytes of weights times the lengths of their products, from where a second thread saves more time
 # than it takes to start.
@@ -61,33 +67,49 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 
 def _forward(cache: Cache, out: Array, index: Index) -> None:
-    at = partial(_at, index)
-    query, key, value = map(at, cache.operands[:3])
+    query, key, value, weights, shift, total, out = _at(
+        index, *cache.operands[:3], cache.kept, cache.shift, cache.total, out
+    )
     masking, scale, softcap = cache.operands[3:6]
     bias, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
 
-    weights = at(cache.kept)
-    scores(query, key, scale=scale, softcap=softcap, bias=bias, seen=seen, out=weights)
-    shift = np.maximum.reduce(weights, axis=-1, out=at(cache.shift))
-    if seen is not None:
-        shift[shift == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
-    weights -= shift[..., None]
-    np.exp(weights, out=weights)
-    total = np.add.reduce(weights, axis=-1, out=at(cache.total))
+    options: dict[str, Any] = {"scale": scale, "softcap": softcap, "bias": bias, "seen": seen}
+    scores(query, key, **options, out=weights)
+    one_for_all = False
+    if seen is None:  # the maximum of all scores is found ten times as fast as one for each query
+        top = np.maximum.reduce(weights, axis=None)
+        one_for_all = top < NEAR
+    if one_for_all:
+        _exponentials(weights, top, shift, total)
+        one_for_all = np.minimum.reduce(total, axis=None) > math.exp(-NEAR)
+        if not one_for_all:  # the maximum of some query is far below it
+            scores(query, key, **options, out=weights)
+    if not one_for_all:
+        top = np.maximum.reduce(weights, axis=-1, keepdims=True)
+        if seen is not None:
+            top[top == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
+        _exponentials(weights, top, shift, total)
     weights /= (total if seen is None else np.where(total == 0, 1, total))[..., None]
-    product(weights, value, seen, out=at(out))
+    product(weights, value, seen, out=out)
+
+
+def _exponentials(scores: Array, top: Array, shift: Array, total: Array) -> None:
+    """Overwrite scores with exp(score − top), and keep what was subtracted and their sums."""
+    shift[..., None] = top
+    scores -= top
+    np.exp(scores, out=scores)
+    np.add.reduce(scores, axis=-1, out=total)
 
 
 def _backward(
     dout: Array, cache: Cache, gradients: list[Array], dbias: Array | None, index: Index
 ) -> None:
-    at = partial(_at, index)
-    query, key, value = map(at, cache.operands[:3])
-    dquery, dkey, dvalue = map(at, gradients)
+    query, key, value, dquery, dkey, dvalue, weights, dout = _at(
+        index, *cache.operands[:3], *gradients, cache.kept, dout
+    )
     masking, scale, softcap = cache.operands[3:6]
     _, seen = masking.tile(slice(0, query.shape[-2]), slice(0, key.shape[-2]), index)
     seen_by = None if seen is None else seen.swapaxes(-1, -2)
-    weights, dout = at(cache.kept), at(dout)
 
     product(weights.swapaxes(-1, -2), dout, seen_by, out=dvalue)
     dweights = dout @ value.swapaxes(-1, -2)
@@ -97,7 +119,7 @@ def _backward(
     dscores -= np.vecdot(weights, dweights)[..., None]
     dscores *= weights
     if dbias is not None:
-        at(dbias)[...] = dscores
+        _at(index, dbias)[0][...] = dscores
     if softcap is not None:
         dscores *= softcap_slope(scores(query, key, scale=scale, seen=seen), softcap)
     dscores *= scale
@@ -105,9 +127,11 @@ def _backward(
     product(dscores.swapaxes(-1, -2), query, seen_by, out=dkey)
 
 
-def _at(index: Index, x: Array | None) -> Array:
-    assert x is not None  # the direct engine keeps the weights
-    return x[pick(index, x.shape)] if index else x
+def _at(index: Index, *arrays: Array | None) -> list[Any]:
+    """Return the piece of each array that lies at `index`, on the leading axes they have."""
+    if not index:
+        return list(arrays)
+    return [x[pick(index, x.shape)] for x in arrays if x is not None]
 
 
 def _pieces(cache: Cache) -> list[Index]:

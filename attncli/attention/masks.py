@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -44,14 +45,20 @@ class Band(NamedTuple):
         below = self.high is None or last <= self.high
         if above and below:
             return None
-        offsets = np.arange(first, last + 1)
-        inside = np.ones(len(offsets), bool)
-        if self.low is not None:
-            inside &= offsets >= self.low
-        if self.high is not None:
-            inside &= offsets <= self.high
-        # The tile is constant along its diagonals, so a view of one line of it is enough.
-        return sliding_window_view(inside, keys.stop - keys.start)[::-1]
+        return _diagonals(self, first, last, keys.stop - keys.start)
+
+
+@lru_cache(16)  # the tiles along a band's edge all look the same
+def _diagonals(band: Band, first: int, last: int, width: int) -> Array:
+    """Return the tile of a band whose key − query runs from `first` to `last`."""
+    offsets = np.arange(first, last + 1)
+    inside = np.ones(len(offsets), bool)
+    if band.low is not None:
+        inside &= offsets >= band.low
+    if band.high is not None:
+        inside &= offsets <= band.high
+    # The tile is constant along its diagonals, so a view of one line of it is enough.
+    return sliding_window_view(inside, width)[::-1]
 
 
 class Masking(NamedTuple):

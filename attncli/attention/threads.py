@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.attention.blocks import empty
 
 Task = Callable[[], None]
 
@@ -92,11 +93,16 @@ class Scratch(threading.local):
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.buffer = np.empty(math.prod(shape), dtype)
+        self.buffer = empty((math.prod(shape),), dtype)
+        self.views: dict[tuple[int, ...], Array] = {}
 
     def __call__(self, shape: tuple[int, ...]) -> Array:
         """Return a contiguous array of this shape, in the place of the one before it."""
-        size = math.prod(shape)
-        if size > self.buffer.size:
-            self.buffer = np.empty(size, self.buffer.dtype)
-        return self.buffer[:size].reshape(shape)
+        view = self.views.get(shape)
+        if view is None:
+            size = math.prod(shape)
+            if size > self.buffer.size:
+                self.buffer = empty((size,), self.buffer.dtype)
+                self.views.clear()  # they would hold the smaller buffer
+            view = self.views[shape] = self.buffer[:size].reshape(shape)
+        return view

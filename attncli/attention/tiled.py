@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,8 @@ Columns = Callable[[Index], Array]
 # ones leave the core's own cache.
 TILE_NBYTES, TILE_KEYS = 1 << 20, 512
 
-# Smaller ones waste less along the edges of a band.
-BAND_TILE = (256, 256)
+# Fewer queries waste less along the edges of a band.
+BAND_TILE = (256, 512)
 
 # From so many queries on, a copy of key that suits the products better has paid for itself.
 MANY_QUERIES = 1024
@@ -49,7 +49,7 @@ def forward(
         tile = BAND_TILE
     tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
     rows = (*operands.lead, query.shape[-2])
-    out = np.empty((*rows, value.shape[-1]), query.dtype)
+    out = blocks.empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
@@ -57,20 +57,24 @@ def forward(
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
         # The caller may write into what is returned, and backward needs it as it is.
-        out=np.empty_like(out),
+        out=blocks.empty(out.shape, out.dtype),
         tile=tile,
         moderate=np.empty(rows, bool),
     )
     if keep:  # tiles that nobody sees are not visited
-        allocate = np.zeros if operands.masking else np.empty
         count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
-        cache.kept = allocate((*operands.lead, count, rows[-1], step), query.dtype)
+        cache.kept = blocks.empty((*operands.lead, count, rows[-1], step), query.dtype)
+        if operands.masking:
+            cache.kept[...] = 0
     columns = lru_cache(threads + 1)(partial(_columns, key))
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
+    all_blocks = list(_blocks(0, rows[-1], tile[0]))
+    if operands.masking.band:  # later queries see more keys: nobody should end with the longest
+        all_blocks.reverse()
     tasks = [
         partial(_forward, cache, out, index, block, columns, scratch)
         for index in np.ndindex(operands.lead)
-        for block in _blocks(0, rows[-1], tile[0])
+        for block in all_blocks
     ]
     run(tasks, threads)
     return out, cache
@@ -100,8 +104,7 @@ def _forward(
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    blocks.finish(done, out=same_out[row])
-    out[row] = same_out[row]
+    out[row] = blocks.divide(done.out, done.total, out=same_out[row])
     cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
         nothing = done.total == 0
@@ -156,73 +159,87 @@ def _partial(
 
 def _in_range(done: blocks.Partial) -> bool:
     """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
-    limit = np.finfo(done.total.dtype).max ** 0.3
-    within = done.total.min() > 1 / limit and done.total.max() < limit
-    return bool(within and np.isfinite(done.out.sum()))
+    limit = _limit(done.total.dtype)
+    if not 1 / limit < np.minimum.reduce(done.total) <= np.maximum.reduce(done.total) < limit:
+        return False
+    # One infinity or NaN is enough to show here, and no large sum does harm: it is done again.
+    return math.isfinite(np.vdot(done.out, done.out))
+
+
+@lru_cache
+def _limit(dtype: np.dtype[Any]) -> Any:
+    return np.finfo(dtype).max ** 0.3
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     operands, threads = cache.operands, cache.threads
-    dquery, dkey, dvalue = (np.zeros(x.shape, x.dtype) for x in operands[:3])
+    gradients = blocks.together([x.shape for x in operands[:3]], dout.dtype)
     # With few pairs, several threads share the query blocks of each.
     pairs = math.prod(operands.lead)
     parts = threads if pairs < 4 * threads and pairs % threads else 1
     all_blocks = list(_blocks(0, operands.query.shape[-2], cache.tile[0]))
+    whole = [x.shape[:-2] == operands.lead for x in operands[:3]]
     shared = _Shared(
-        (dquery, dkey, dvalue),
+        gradients,
         Lock(),
-        parts == 1 and operands.key.shape[:-2] == operands.value.shape[:-2] == operands.lead,
-        lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
-        tuple(Scratch((0,), dout.dtype) for _ in range(3)),
+        apart=(whole[0], parts == 1 and all(whole[1:])),
+        value_one=lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
+        scratch=tuple(Scratch((0,), dout.dtype) for _ in range(4)),
     )
+    for gradient, apart in zip(gradients, (shared.apart[0], *2 * shared.apart[1:]), strict=True):
+        if not apart or operands.masking:
+            gradient[...] = 0  # otherwise whoever comes first writes instead of adding
     tasks = [
-        partial(_backward, dout, cache, shared, index, all_blocks[part::parts])
+        partial(_backward, dout, cache, shared, index, _share(all_blocks, part, parts))
         for index in np.ndindex(operands.lead)
         for part in range(parts)
     ]
     run(tasks, threads)
+    dquery, dkey, dvalue = gradients
     return dquery, dkey, dvalue
+
+
+def _share(blocks: list[slice], part: int, parts: int) -> list[slice]:
+    """Return one part's share, dealt to and fro: under a band, later blocks are more work."""
+    return blocks[part :: 2 * parts] + blocks[2 * parts - 1 - part :: 2 * parts]
 
 
 class _Shared(NamedTuple):
     """What the tasks of one backward calculation share."""
 
-    gradients: tuple[Array, Array, Array]
+    gradients: list[Array]
     lock: Lock
-    apart: bool  # whether no two tasks add to the same keys
+    apart: tuple[bool, bool]  # whether no two tasks add to the same queries; the same keys
     value_one: Columns
-    scratch: tuple[Scratch, ...]  # for weights, their gradients, and products
+    scratch: tuple[Scratch, ...]  # for weights, their gradients, products, and rows of dout
 
 
 def _backward(
     dout: Array, cache: Cache, shared: _Shared, index: Index, row_blocks: list[slice]
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
-    operands, out = cache.operands, cache.out
-    assert out is not None
-    assert cache.moderate is not None  # this engine keeps both
+    operands = cache.operands
+    assert cache.moderate is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
+    # Scaling is cheapest done to dout, but the gradient of a mask is that of the scaled scores.
+    factor, late = (1.0, scale) if operands.masking.adds else (scale, 1.0)
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
-    sum_dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
+    dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
+    own_query, own_keys = shared.apart
     dkey, dvalue = sum_dkey, sum_dvalue
-    if not shared.apart:
+    if not own_keys:
         dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
     for rows in row_blocks:
         row = (*index, rows)
-        q, do = query[rows], dout[row]
+        q = query[rows]
         moderate = bool(cache.moderate[row].all())
-        if not cache.normalised:  # cheaper done to dout than to the weights
-            total = cache.total[row][:, None]
-            do = do / np.where(total == 0, 1, total)
+        do, do_delta = _shifted(dout, cache, row, factor, shared.scratch[3])
         again = None if cache.kept is not None else _again(cache, index, rows, moderate)
-        # The column of ones beside value subtracts delta for nothing.
-        delta = np.vecdot(do, out[row])[:, None]
-        do_delta = np.concatenate([do, -delta], axis=1)
-        dq = np.zeros_like(q)
+        dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
-        fresh = shared.apart and rows is row_blocks[0] and not operands.masking
+        fresh = own_keys and rows is row_blocks[0] and not operands.masking
         products = shared.scratch[2]
         for keys, bias, seen in _tiles(cache, index, rows):
             seen_by = None if seen is None else seen.T
@@ -231,6 +248,7 @@ def _backward(
                 again(keys, bias, seen, weights)
             _add(dvalue[keys], weights.T, do, seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
+            # The column of ones beside value subtracts delta for nothing.
             np.matmul(do_delta, value_one[keys].T, out=dscores)
             dscores *= weights
             if seen is not None:
@@ -245,14 +263,33 @@ def _backward(
                 )
             _add(dq, dscores, key[keys], seen, products, keys.start == 0)
             _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
-        dq *= scale
-        with shared.lock:
-            sum_dquery[rows] += dq
-    dkey *= scale
-    if not shared.apart:
+        if late != 1:
+            dq *= late
+        if not own_query:
+            with shared.lock:
+                dquery[rows] += dq
+    if late != 1:
+        dkey *= late
+    if not own_keys:
         with shared.lock:
             sum_dkey += dkey
             sum_dvalue += dvalue
+
+
+def _shifted(
+    dout: Array, cache: Cache, row: Index, factor: float, scratch: Scratch
+) -> tuple[Array, Array]:
+    """Return a block of dout, and `factor` times the same with one more column, of −delta."""
+    do, out = dout[row], cache.out
+    assert out is not None  # this engine keeps it
+    height, width = do.shape
+    both = scratch((2 * width + 1, height))
+    place, do_delta = both[:width].reshape(height, width), both[width:].reshape(height, width + 1)
+    if not cache.normalised:  # cheaper done to dout than to the weights
+        do = blocks.divide(do, cache.total[row], out=place)
+    np.multiply(do, factor, out=do_delta[:, :width])
+    np.multiply(np.vecdot(do, out[row]), -factor, out=do_delta[:, width])
+    return do, do_delta
 
 
 def _add(
@@ -309,8 +346,9 @@ def _columns(x: Array, index: Index, ones: bool = False) -> Array:
     """
     x = x[pick(index, x.shape)]
     steps, size = x.shape
-    result = np.ones((size + ones, steps), x.dtype)
-    for part in _blocks(0, steps, 128):  # a square that stays in cache while it is turned
+    result = blocks.empty((size + ones, steps), x.dtype)
+    result[size:] = 1
+    for part in _blocks(0, steps, 64):  # stays in cache while it is turned
         result[:size, part] = x[part].T
     return result.T
 

@@ -376,3 +376,15 @@ def test_rows_of_weights_sum_to_one_or_see_nothing(problem):
         warnings.simplefilter("ignore", AttnWarning)
         sums = attention_weights(query, key, **options).sum(-1)
     assert (np.isclose(sums, 1, rtol=0, atol=10 * TOLERANCE["float64"]) | (sums == 0)).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, -1e3])
+@pytest.mark.parametrize("far", [0.0, 5.0, 15.0, 40.0, 1e4])
+def test_queries_whose_scores_lie_far_apart_do_not_disturb_each_other(far, scale):
+    query, key, value = tensors(SHAPES["(N, T, H)"])
+    query[:, 0] *= 1e-3
+    query[:, 1] -= far * key[:, :1].mean(axis=1) / scale
+    out, _ = compute(query, key, value, scale=scale, engine="direct")
+    for row in range(query.shape[1]):
+        alone, _ = compute(query[:, row : row + 1], key, value, scale=scale, engine="direct")
+        assert_near(out[:, row : row + 1], alone)
