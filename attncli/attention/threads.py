@@ -24,8 +24,10 @@ from attncli.attention.blocks import empty
 Task = Callable[[], None]
 
 
-def run(tasks: Iterable[Task], threads: int) -> None:
+def run(tasks: Iterable[Task], threads: int, task_done: Callable[[], None] = lambda: None) -> None:
     """Run every task once, on the calling thread and up to ``threads − 1`` others.
+
+    After each, whoever ran it calls `task_done`.
 
     Each thread takes the next task as soon as it is free.  Threads live for this call alone:
     starting one costs less than a tile, and nothing is left behind for a fork to break.
@@ -46,6 +48,7 @@ def run(tasks: Iterable[Task], threads: int) -> None:
     if threads == 1 or len(queue) == 1:
         while queue:
             queue.pop()()
+            task_done()
         return
     raised: list[BaseException] = []
 
@@ -57,6 +60,7 @@ def run(tasks: Iterable[Task], threads: int) -> None:
                 return
             try:
                 task()
+                task_done()
             except BaseException as error:
                 raised.append(error)
                 queue.clear()

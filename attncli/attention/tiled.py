@@ -20,6 +20,7 @@ from attncli.attention import blocks
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick, tile_of
+from attncli.attention.progress import steps
 from attncli.attention.threads import Scratch, run
 
 Columns = Callable[[Index], Array]
@@ -76,7 +77,7 @@ def forward(
         for index in np.ndindex(operands.lead)
         for block in all_blocks
     ]
-    run(tasks, threads)
+    run(tasks, threads, steps(len(tasks)))
     return out, cache
 
 
@@ -186,6 +187,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         apart=(whole[0], parts == 1 and all(whole[1:])),
         value_one=lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
         scratch=tuple(Scratch((0,), dout.dtype) for _ in range(4)),
+        step_done=steps(pairs * len(all_blocks)),
     )
     for gradient, apart in zip(gradients, (shared.apart[0], *2 * shared.apart[1:]), strict=True):
         if not apart or operands.masking:
@@ -213,6 +215,7 @@ class _Shared(NamedTuple):
     apart: tuple[bool, bool]  # whether no two tasks add to the same queries; the same keys
     value_one: Columns
     scratch: tuple[Scratch, ...]  # for weights, their gradients, products, and rows of dout
+    step_done: Callable[[], None]
 
 
 def _backward(
@@ -268,6 +271,7 @@ def _backward(
         if not own_query:
             with shared.lock:
                 dquery[rows] += dq
+        shared.step_done()
     if late != 1:
         dkey *= late
     if not own_keys:
