@@ -28,7 +28,8 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + 10**9, taken + 10**9))
 
 rng = np.random.default_rng(seed)
 commands = [["forward"], ["backward"], ["show-weights"], ["show-weights", "--top", "2"],
-            ["forward", "--json"], ["forward", "-o", "out.npz", "--force"]]
+            ["forward", "--json"], ["forward", "-o", "out.npz", "--force"],
+            ["trace"], ["compare", "by_hand.npz"], ["check", "--convention"]]
 for number in range(rounds):
     data = bytearray(seeds[rng.integers(len(seeds))])
     for _ in range(rng.integers(1, 5)):
@@ -49,12 +50,14 @@ for number in range(rounds):
     command = commands[number % len(commands)]
     sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     sys.stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    code = run([*command[:1], "hostile.npz", *command[1:]])
+    last = command[1:] == ["--convention"]  # takes the file as its value
+    code = run([*command, "hostile.npz"] if last else [*command[:1], "hostile.npz", *command[1:]])
     sys.stderr.flush()
     err = sys.stderr.buffer.getvalue().decode()
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     after = sorted((e.name, e.stat().st_mtime_ns) for e in os.scandir(".") if e.name != "out.npz")
-    assert code in (0, 2), (number, code, err)
+    checks = command[0] in ("compare", "check")
+    assert code in ((0, 1, 2) if checks else (0, 2)), (number, code, err)
     assert "Traceback" not in err, (number, err)
     assert len(err) < 4000, (number, len(err))
     assert (code == 2) == ("error: " in err), (number, code, err)
