@@ -40,7 +40,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     for several weights where there are many, and say so. Many heads open as an overview: each of
     them small, and a sorted table of what they do. Piped, it is the numbers, every one in full.
     """
-    from attncli.cli.weight_choice import choose_weights, difference
+    from attncli.cli.weight_choice import choose_weights, difference, with_rows
     from attncli.cli.weight_report import json_weights, show_chosen
     from attncli.cli.weight_source import find_weights
 
@@ -50,7 +50,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
         check_exports(wanted, file)
     with screen.timed("reading"):
         source = find_weights(file, reading, wanted.axes)
-        chosen = choose_weights(source, wanted)
+        chosen = with_rows(source, choose_weights(source, wanted), wanted)
         if wanted.diff is not None:
             other = find_weights(wanted.diff, reading, wanted.axes)
             chosen = difference(chosen, choose_weights(other, wanted), other.label)
@@ -64,5 +64,5 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
         browse(source, chosen, wanted, screen)
     elif screen.as_json:
         screen.show_json(json_weights(source, chosen, wanted))
-    else:
+    elif not screen.quiet:
         show_chosen(source, chosen, wanted, screen)

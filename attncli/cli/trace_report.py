@@ -99,6 +99,10 @@ def publish_trace(
     if output.is_stdout:
         return
     shown = _chosen(trace, directions, only)
+    if not shown:
+        raise ParameterError(
+            f"--only {','.join(only)}: nothing of it belongs to the direction that is shown"
+        )
     if screen.as_json:
         steps = [_json(one) for one in shown]
         screen.show_json({**options, "sizes": problem.sizes, "trace": steps})

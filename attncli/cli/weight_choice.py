@@ -84,8 +84,8 @@ def _in_layers(
     for layer in layers:
         if source.layers[layer].shape[:2] != (N, heads):
             raise ShapeError(
-                f"{source.label}: layer {layers[0]} has {N} items and {heads} heads, layer {layer} "
-                f"{source.layers[layer].shape[:2]}: they cannot be combined"
+                f"{source.label}: layer {layers[0]} has (N, heads) = {(N, heads)}, "
+                f"layer {layer} {source.layers[layer].shape[:2]}: they cannot be combined"
             )
     for item in choose("item", wanted.item, N, source.label):
         every = list(choose("head", wanted.head, heads, source.label))
@@ -193,7 +193,9 @@ def choose(name: str, wanted: int | None, count: int, label: str) -> range:
         return range(count)
     if not 0 <= wanted < count:
         there = f"there are {count}, 0 to {count - 1}" if count > 1 else "there is only 0"
-        raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}")
+        axes = "--axes heads,dec,enc reads a 3-D array's first axis as heads"
+        hint = axes if name == "head" and count == 1 else None
+        raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}", hint=hint)
     return range(wanted, wanted + 1)
 
 
@@ -207,6 +209,33 @@ def tokens_of(source: WeightSource, one: Chosen, axis: str) -> list[str] | None:
         return None
     row = tokens if tokens.ndim == 1 else tokens[one.item]
     return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+
+
+def with_rows(source: WeightSource, chosen: list[Chosen], wanted: Wanted) -> list[Chosen]:
+    """Leave out the matrices that have none of the rows that ``--row`` names, saying so.
+
+    Raises
+    ------
+    ParameterError
+        If none has.
+    """
+    if not wanted.row or len(chosen) < 2:
+        return chosen
+    kept, missing = [], None
+    for one in chosen:
+        try:
+            cut_of(source, one, wanted)
+        except ParameterError as error:
+            missing = error
+        else:
+            kept.append(one)
+    if missing is not None and not kept:
+        raise missing
+    if len(kept) < len(chosen):
+        left_out = len(chosen) - len(kept)
+        message = f"{left_out} of {len(chosen)} matrices have no such row and are left out"
+        warnings.warn(message, AttnWarning, stacklevel=2)
+    return kept
 
 
 def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
@@ -271,7 +300,7 @@ def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
 
             near = difflib.get_close_matches(text, shown, n=1)
             hint = f"did you mean {near[0]}?" if near else None
-            what = "is no decoder token of the file" if tokens else f"is none of {size} steps"
+            what = "is no decoder token here" if tokens else f"is none of {size} steps"
             raise ParameterError(f"--row {text}: {what}", hint=hint)
         keep[found] = True
     return keep

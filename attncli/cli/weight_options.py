@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -125,6 +126,12 @@ def _parse_span(ctx: click.Context, param: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"{text!r} is not a range such as 3:8", ctx, param) from None
 
 
+def _not_nan(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # no range leaves NaN out
+        raise click.BadParameter("nan is no number to compare with", ctx, param)
+    return value
+
+
 _CHOICE, _PART, _SHOWN = "What to show", "Which part of it", "How to show it"
 _OVER = click.Choice(["heads", "layers"])
 
@@ -219,6 +226,7 @@ _OPTIONS = (
     option(
         "--threshold",
         type=click.FloatRange(min=0),
+        callback=_not_nan,
         metavar="X",
         group=_SHOWN,
         help="List the keys with at least this weight; drawn, smaller ones count as 0.",

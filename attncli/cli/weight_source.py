@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from attncli.arrays import Array, Tokens
 from attncli.attention import attention_weights
 from attncli.cli.problem_files import problem_in, semantics_in
-from attncli.errors import DataError, ParameterError, ShapeError
+from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
@@ -166,6 +167,8 @@ def _stored(
         whole = len(layers) == last - min(layers) + 1
         what = f"{first.name} to layer{last}" if whole else ", ".join(names.values())
     reading = f"{what} {describe_shape(shape, axes)}"
+    if len({layer.shape for layer in layers.values()}) > 1:
+        reading += " and other shapes"
     return WeightSource(file.label, reading, layers, numbered, axes, _tokens(file, first.shape))
 
 
@@ -292,4 +295,11 @@ def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tok
                     f"{file.label}: {name} is {tokens.shape}, {axis} is {size}: expected one token "
                     f"a step, {(size,)} or {(N, size)}"
                 )
+    if "tokens" in file and not found:
+        warnings.warn(
+            f"{file.label}: tokens is {file.shape('tokens')}, one a step of neither "
+            f"T_dec = {T_dec} nor T_enc = {T_enc}, and left out",
+            AttnWarning,
+            stacklevel=2,
+        )
     return found

@@ -30,6 +30,7 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, across: i
         raise FileError(
             "writing .png needs matplotlib", hint="pip install 'attncli[plot]', or export .svg"
         ) from None
+    count = max(1, count)  # of nothing, an empty picture
     small = count > _MOST_LARGE
     across = min(across, count) if small else 1
     rows = -(-count // across)

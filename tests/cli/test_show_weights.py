@@ -307,3 +307,37 @@ def test_computed_weights_respect_the_memory_limit(attn, folder):
     result = attn("show-weights", "x.npz", "--max-memory", "100KB")
     assert result.code == 2
     assert "weights (400, 400) would take 1.3 MB, there is 100.0 KB" in result.err
+
+
+def test_a_row_that_some_items_have(attn):
+    result = attn("show-weights", PARAPHRASE, "--row", "kitten", "--top", 1)
+    assert (result.code, "kitten → cat 1" in result.out) == (0, True)
+    assert result.err == "warning: 2 of 3 matrices have no such row and are left out\n"
+    nobody = attn("show-weights", PARAPHRASE, "--row", "zebra")
+    assert (nobody.code, nobody.out) == (2, "")
+
+
+def test_tokens_that_fit_no_axis_are_said(attn, folder):
+    np.savez("x.npz", weights=weights_of(4, 5), tokens=np.array(list("abcdefg")))
+    result = attn("show-weights", "x.npz")
+    assert result.code == 0
+    assert "tokens is (7,), one a step of neither T_dec = 4 nor T_enc = 5" in result.err
+
+
+def test_quiet_draws_nothing(attn, folder, monkeypatch):
+    np.save("w.npy", np.eye(3))
+    monkeypatch.setattr("attncli.cli.weight_report.draw_weights", lambda *a, **k: 1 / 0)
+    assert attn("show-weights", "w.npy", "-q").code == 0
+
+
+def test_a_picture_of_nothing(attn, folder):
+    pytest.importorskip("matplotlib", reason="PNG needs the plot extra")
+    np.save("w.npy", np.zeros((0, 3, 3)))
+    assert attn("show-weights", "w.npy", "--export", "w.png").code == 0
+
+
+def test_odd_options(attn, folder):
+    np.save("w.npy", weights_of(2, 3, 3))
+    assert attn("show-weights", "w.npy", "--threshold", "nan").code == 2
+    assert "--axes heads,dec,enc" in attn("show-weights", "w.npy", "--head", 1).err
+    assert attn("trace", SAMPLES / "by_hand.npz", "--only", "dout", "--forward").code == 2
