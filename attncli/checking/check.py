@@ -15,7 +15,7 @@ from attncli.checking.first_difference import first_difference
 from attncli.checking.loading import target_of
 from attncli.checking.observing import Observation, distance, observe, reference
 from attncli.checking.places import count_along_axes, patterns, places
-from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array
+from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array, same
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import Semantics
 from attncli.reports import CheckReport, Finding
@@ -197,7 +197,7 @@ class _Check:
     def _contract(self, case: Case, first: Observation) -> Iterator[Finding]:
         again = self._observe_plainly(case)
         other = self._observe_plainly(case)
-        deterministic = _same(again, other)
+        deterministic = same(again, other)
         yield self._finding(
             "deterministic", deterministic, "the same input gives different results"
         )
@@ -253,7 +253,7 @@ class _Check:
         layer = self.target.start(case.sizes, self.shapes)
         other = replace(case, inputs=[array[::-1] + 1 for array in case.inputs])
         _results(layer, other, first.dout)
-        return _same(_results(layer, case, first.dout), self._observe_plainly(case))
+        return same(_results(layer, case, first.dout), self._observe_plainly(case))
 
     def _two_instances(self, case: Case, first: Observation) -> bool:
         """Run one forward, another one forward on other inputs, then the first one backward."""
@@ -265,7 +265,7 @@ class _Check:
             gradients = one.backward(first.dout.copy())
         except TargetError:
             return True  # reported already
-        return _same((out, gradients), self._observe_plainly(case))
+        return same((out, gradients), self._observe_plainly(case))
 
     def _weights(self, first: Observation, name: str) -> Finding:
         assert first.layer is not None
@@ -310,15 +310,6 @@ def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
         return out, layer.backward(dout.copy())
     except TargetError:
         return (None, None)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)) and len(a) == len(b):
-        return all(_same(x, y) for x, y in zip(a, b, strict=True))
-    left, right = real_array(a), real_array(b)
-    if left is None or right is None:
-        return a is None and b is None
-    return np.array_equal(left, right, equal_nan=True)
 
 
 def _how(observed: Array, expected: Array, name: str, far: float) -> str:

@@ -232,5 +232,7 @@ def _after_colon(error: TargetError) -> str:
     text = str(error)
     for words in ("forward raises", "backward raises"):
         if words in text:
-            return text[text.index(words) :]
+            text = text[text.index(words) :]
+    if error.hint is not None and "gap" in error.hint:
+        text += f": {error.hint}"
     return text

@@ -13,7 +13,7 @@ from attncli.checking.gradcheck import gradcheck as gradcheck_ours
 from attncli.checking.jacobians import complex_columns, richardson_columns, slopes, step_for
 from attncli.checking.loading import target_of
 from attncli.checking.places import count_along_axes, patterns, places
-from attncli.checking.targets import Layer, Shapes, Target, as_gradients, kind_of, real_array
+from attncli.checking.targets import Layer, Shapes, Target, as_gradients, kind_of, real_array, same
 from attncli.errors import ParameterError, TargetError
 from attncli.reports import GradcheckReport, GradientElement, InputCheck, Method
 from attncli.tensors import axes_of, random_tensor
@@ -214,7 +214,7 @@ class _Check:
         again = dout.copy()
         fresh = self._fresh()
         plain = self._output(fresh.forward(*copies))  # without a seed: shows what is random
-        if not _same(plain, out) or not _same(self._fresh().forward(*others), plain):
+        if not same(plain, out) or not same(self._fresh().forward(*others), plain):
             self.problems.append(
                 "forward is not deterministic: the same input gives different results "
                 "(dropout left on?); gradients are checked with NumPy's random seed fixed"
@@ -222,13 +222,13 @@ class _Check:
             return
         fresh.backward(again)
         for name, before, after in zip(self.target.inputs, self.inputs, copies, strict=True):
-            if not _same(before, after):
+            if not same(before, after):
                 self.problems.append(f"the input {name} is changed in place")
-        if not _same(again, dout):
+        if not same(again, dout):
             self.problems.append("dout is changed in place")
         self._forward(self.layer, self.inputs)
         dagain = as_gradients(self.layer.backward(dout.copy()), len(gradients))
-        if any(g is not None and not _same(g, d) for g, d in zip(gradients, dagain, strict=False)):
+        if any(g is not None and not same(g, d) for g, d in zip(gradients, dagain, strict=False)):
             self.problems.append("a second forward and backward of the same instance gives others")
 
     def _computed_in(self) -> str:
@@ -412,11 +412,6 @@ class _Check:
             f"params: central differences in place, tolerance {max(tolerance, loosest):g}"
         )
         return checks
-
-
-def _same(a: Any, b: Any) -> bool:
-    a, b = real_array(a), real_array(b)
-    return a is not None and b is not None and np.array_equal(a, b, equal_nan=True)
 
 
 def _kinks(

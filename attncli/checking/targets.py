@@ -231,6 +231,25 @@ def real_array(value: Any) -> Array | None:
     return array if array.dtype.kind in "biuf" else None
 
 
+def same(a: Any, b: Any) -> bool:
+    """Say whether two results are the same numbers; NaN equals NaN.
+
+    What are no numbers (a gap, None, a text) are the same if they are of one type: that they are
+    no numbers is a fault of its own, and tells of nothing that changes between calls.
+
+    Examples
+    --------
+    >>> same(([1.0, float("nan")], ...), (np.array([1.0, np.nan]), ...)), same(1.0, 2.0)
+    (True, False)
+    """
+    left, right = real_array(a), real_array(b)
+    if left is not None and right is not None:
+        return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return left is None and right is None and type(a) is type(b)
+
+
 def kind_of(value: Any) -> str:
     """Say what somebody returned instead of an array of real numbers."""
     if value is ...:

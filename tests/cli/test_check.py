@@ -137,6 +137,30 @@ def test_the_exercise_says_that_its_gaps_are_to_be_filled_in(attn):
     assert "hint:  a gap (...) is still to be filled in" in result.err
 
 
+def test_a_gap_in_backward_is_nothing_but_a_gap(attn):
+    result = attn("check", EXERCISE / "attention.py:Softmax", "--json")
+    wrong = [f for f in result.json["targets"][0]["findings"] if f["status"] == "wrong"]
+    assert {f["detail"] for f in wrong} == {
+        "dscores is a gap (...) that is still to be filled in, expected an array"
+    }
+    assert result.json["targets"][0]["diagnoses"] == []
+    assert "no known mistake" not in attn("check", EXERCISE / "attention.py:Softmax").out
+
+
+def test_a_gap_that_is_calculated_with_is_named_too(attn, folder):
+    (folder / "mine.py").write_text(
+        "from attncli.layers import Softmax as Right\n"
+        "class Softmax(Right):\n"
+        "    def backward(self, dout):\n"
+        "        dx = ...\n"
+        "        return dx * dout\n"
+    )
+    result = attn("check", "mine.py", "--json")
+    wrong = [f for f in result.json["targets"][0]["findings"] if f["status"] == "wrong"]
+    assert all("a gap (...) is still to be filled in" in f["detail"] for f in wrong)
+    assert result.json["targets"][0]["diagnoses"] == []
+
+
 def test_the_convention_of_a_file(attn, folder):
     result = attn("check", "--convention", SAMPLES / "minilm_qkv.npz")
     assert (result.code, result.err) == (0, "")
