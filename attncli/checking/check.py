@@ -131,13 +131,16 @@ class _Check:
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
         comparable = any(o.out is not None and not o.forward_fault for o in observations)
-        look_inside = comparable and not passed
+        diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
+        # Where the mistake is known, what follows from it along the chain is no news.
+        explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
+        look_inside = comparable and not passed and not explained
         return CheckReport(
             self.target.where,
             self.layer,
             described(self.claims),
             tuple(self.findings),
-            () if passed else diagnose(self.layer, observations, failed, self.claims),
+            diagnoses,
             first_difference(self._observe, suite, self.layer) if look_inside else (),
             comparable,
             self.trace,

@@ -264,6 +264,14 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "a = self.softmax.forward(s)",
         "a = self.softmax.forward(self.softmax.forward(s))",
     ),
+    **{
+        f"{epsilon} added to the softmax's denominator": (
+            "TimeAttention",
+            "self.out = x / x.sum(axis=1, keepdims=True)",
+            f"self.out = x / (x.sum(axis=1, keepdims=True) + {epsilon})",
+        )
+        for epsilon in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
+    },
     "softmax not normalised": (
         "TimeAttention",
         "self.out = x / x.sum(axis=1, keepdims=True)",
@@ -536,6 +544,7 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "scale = 1 / np.sqrt(H)",
         "scale = 1 / np.sqrt(H)\n        query = query * scale",
     ),
+    "scale 1/√heads": ("scale = 1 / np.sqrt(H)", "scale = 1 / np.sqrt(key.shape[1])"),
     "scale after the softmax": (
         "s = s * scale",
         "",
@@ -579,6 +588,11 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "        a = self.softmax(s) * seen\n",
     ),
     "masked with 0 instead of −∞": ("s = np.where(seen, s, -np.inf)", "s = s * seen"),
+    "scores multiplied by the mask": (
+        "if mask.dtype == bool:\n                seen = seen & mask\n            else:\n"
+        "                s = s + mask",
+        "s = s * mask",
+    ),
     "masked with −1e9 instead of −∞": ("np.where(seen, s, -np.inf)", "np.where(seen, s, -1e9)"),
     "a fully masked row gives NaN": (
         "np.exp(s - np.where(np.isfinite(largest), largest, 0))",
