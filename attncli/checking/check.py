@@ -16,6 +16,7 @@ from attncli.checking.loading import target_of
 from attncli.checking.observing import Observation, distance, observe, reference
 from attncli.checking.places import count_along_axes, patterns, places
 from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array, same
+from attncli.checking.unfilled import describe_unfilled, fresh_memory
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import Semantics
 from attncli.reports import CheckReport, Finding
@@ -74,7 +75,9 @@ def check(
     chosen = layer or guess_layer(target)
     if chosen not in INPUTS:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
-    if len(target.inputs) != len(INPUTS[chosen]):
+    if len(target.inputs) == len(INPUTS[chosen]):
+        target = target.in_order(INPUTS[chosen])
+    else:
         raise TargetError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
             f"{', '.join(INPUTS[chosen])}",
@@ -97,7 +100,7 @@ def guess_layer(target: Target) -> str:
         return named
     known = tuple(target.known_as(name) for name in target.inputs)
     for layer, names in INPUTS.items():
-        if known == names:
+        if sorted(map(str, known)) == sorted(names):
             # (hs, h) is also what AttentionWeight takes, but that has it in its name.
             return "attention" if layer == "attention-weight" else layer
     if len(target.inputs) == 3 and named in (None, "attention"):
@@ -114,9 +117,26 @@ class _Check:
         self.names = INPUTS[layer]
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
+        # What memory holds that is never filled, where there is such: the same in every call.
+        self.memory: float | None = None
 
     def report(self) -> CheckReport:
         suite = self._suite()
+        self._find_unfilled(suite.ordinary())
+        with fresh_memory(self.memory):
+            return self._report(suite)
+
+    def _find_unfilled(self, case: Case) -> None:
+        def run() -> list[Any] | None:
+            seen = self._observe(case)
+            return None if seen.out is None else [seen.out, *(seen.gradients or [])]
+
+        detail = describe_unfilled(run, ["out", *(f"d{name}" for name in self.names)])
+        if detail:
+            self.memory = 0.0
+            self.findings.append(Finding("every element filled", "contract", "wrong", detail))
+
+    def _report(self, suite: Suite) -> CheckReport:
         observations = []
         for case in suite.cases():
             seen = self._observe(case)

@@ -93,7 +93,12 @@ class _Search:
     def _wrong_backward(self) -> Iterator[_Found]:
         if not self.backward_seen or self._backward_distance({}, "formulas") is not None:
             return
-        candidates = [m for m in MISTAKES if m.in_backward and not m.in_forward]
+        candidates = [
+            reading
+            for m in MISTAKES
+            if m.in_backward and not m.in_forward
+            for reading in m.readings
+        ]
         yield from self._backwards(candidates, (), {})
 
     def _backwards(
@@ -146,7 +151,12 @@ class _Search:
                 own = any(mistake.in_backward for mistake in mistakes) and how != "consistent"
                 yield mistakes, "everything", "" if own else _BACKWARD[how], max(far, near)
                 return
-        candidates = [m for m in MISTAKES if m.in_backward and not m.in_forward]
+        candidates = [
+            reading
+            for m in MISTAKES
+            if m.in_backward and not m.in_forward
+            for reading in m.readings
+        ]
         more = list(self._backwards(candidates, mistakes, steps)) if len(mistakes) == 1 else []
         if more:
             yield from more

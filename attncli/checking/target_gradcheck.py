@@ -14,6 +14,7 @@ from attncli.checking.jacobians import complex_columns, richardson_columns, slop
 from attncli.checking.loading import target_of
 from attncli.checking.places import count_along_axes, patterns, places
 from attncli.checking.targets import Layer, Shapes, Target, as_gradients, kind_of, real_array, same
+from attncli.checking.unfilled import describe_unfilled
 from attncli.errors import ParameterError, TargetError
 from attncli.reports import GradcheckReport, GradientElement, InputCheck, Method
 from attncli.tensors import axes_of, random_tensor
@@ -238,6 +239,16 @@ class _Check:
 
     def _compare_calls(self, out: Array, dout: Array, gradients: Sequence[Array | None]) -> None:
         """Call it again in several ways that must make no difference."""
+
+        def run() -> list[Any]:
+            layer = self._fresh()
+            held = np.array(self._forward(layer, self.inputs))
+            return [held, *as_gradients(layer.backward(dout.copy()), len(gradients))]
+
+        names = ["out", *(f"d{name}" for name in self.target.inputs)]
+        if unfilled := describe_unfilled(run, names):
+            self.problems.append(unfilled)
+            return
         copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
         again = dout.copy()
         fresh = self._fresh()

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,21 @@ class Target:
                 return ours[self.inputs.index(name)]
         return None
 
+    def in_order(self, names: tuple[str, ...]) -> "Target":
+        """The target with its inputs, and their gradients, in the order of these known names.
+
+        As it is where the names of its inputs do not say which is which.
+        """
+        known = [name if name in _KNOWN else _ALIASES.get(name, "") for name in self.inputs]
+        if sorted(known) != sorted(names) or known == list(names):
+            return self
+        order = tuple(known.index(name) for name in names)
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            return _Reordered(self.start_with(sizes, shapes, seed), order)
+
+        return replace(self, inputs=tuple(self.inputs[i] for i in order), start_with=start)
+
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
 
@@ -181,6 +196,26 @@ class Layer:
     def gradients(self) -> list[Array]:
         """The arrays in ``grads``."""
         return _arrays(getattr(self.instance, "grads", ()))
+
+
+class _Reordered:
+    """A layer that takes its inputs, and gives their gradients, in another order."""
+
+    def __init__(self, layer: Any, order: tuple[int, ...]) -> None:
+        self._layer, self._order = layer, order
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
+        return self._layer.forward(*theirs, **options)
+
+    def backward(self, dout: Array) -> Any:
+        result = self._layer.backward(dout)
+        if isinstance(result, (tuple, list)) and len(result) == len(self._order):
+            return tuple(result[i] for i in self._order)
+        return result
 
 
 class _Functions:

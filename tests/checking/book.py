@@ -396,6 +396,13 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "            dhs_enc += dhs\n",
         "            dhs_enc += dhs if t == 0 else 0\n",
     ),
+    "last step left out of backward": (
+        "TimeAttention",
+        "        for t in range(T):\n            layer = self.layers[t]",
+        "        for t in range(T - 1):\n            layer = self.layers[t]",
+        "dhs_dec = np.empty_like(dout)",
+        "dhs_dec = np.zeros_like(dout)",
+    ),
     "gradients of the steps averaged": ("TimeAttention", "dhs_enc += dhs", "dhs_enc += dhs / T"),
     "only the last step's gradient in dhs_dec": (
         "TimeAttention",
@@ -558,8 +565,10 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "np.arange(T_enc)[:, None], np.arange(T_dec)",
     ),
     "key and value swapped": (
-        "def forward(self, query, key, value, mask=None):",
-        "def forward(self, query, value, key, mask=None):",
+        "k = np.repeat(key,",
+        "k = np.repeat(value,",
+        "v = np.repeat(value,",
+        "v = np.repeat(key,",
     ),
     "groups tiled instead of repeated": (
         "np.repeat(key, groups, axis=1)",

@@ -171,6 +171,79 @@ def test_a_mistake_that_is_known_leaves_the_chain_out(monkeypatch):
     assert diagnosis.backward == "backward is the usual one, which does not fit this forward"
 
 
+UNFILLED = {
+    "gradient of the first step alone": (
+        "            dhs_dec[:, t, :] = dh\n\n        return dhs_enc, dhs_dec",
+        "            dhs_dec[:, t, :] = dh\n            return dhs_enc, dhs_dec",
+    ),
+    "last step left out of backward": (
+        "for t in range(T):\n            layer = self.layers[t]",
+        "for t in range(T - 1):\n            layer = self.layers[t]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFILLED)
+@pytest.mark.parametrize("allocated", ["empty_like", "zeros_like"])
+def test_steps_left_out_are_named_and_memory_not_filled_is_no_shared_state(
+    name, allocated, monkeypatch
+):
+    source = changed(BOOK, *UNFILLED[name])
+    source = source.replace("dhs_dec = np.empty_like", f"dhs_dec = np.{allocated}")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert diagnosed(report) == [(name,)]
+    wrong = [f for f in report.findings if f.status == "wrong" and f.part == "contract"]
+    if allocated == "empty_like":
+        (finding,) = wrong
+        assert finding.detail.startswith("not every element is filled: dhs_dec (")
+    else:
+        assert wrong == []
+
+
+REORDERED = """
+import numpy as np
+from attncli.layers import TimeAttention as Right
+
+
+class TimeAttention(Right):
+    def forward(self, hs_dec, hs_enc):
+        return super().forward(hs_enc, hs_dec)
+
+    def backward(self, dout):
+        return super().backward(dout)[::-1]
+
+
+class Unnamed(TimeAttention):
+    pass
+
+
+class Looking:
+    def forward(self, key, query, value):
+        s = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+        e = np.exp(s - s.max(axis=-1, keepdims=True))
+        self.cache = query, key, value, e / e.sum(axis=-1, keepdims=True)
+        return self.cache[-1] @ value
+
+    def backward(self, dout):
+        query, key, value, a = self.cache
+        da = dout @ value.swapaxes(-1, -2)
+        ds = a * (da - np.sum(a * da, axis=-1, keepdims=True)) / np.sqrt(query.shape[-1])
+        return ds.swapaxes(-1, -2) @ query, ds @ key, a.swapaxes(-1, -2) @ dout
+"""
+
+
+@pytest.mark.parametrize("name", ["TimeAttention", "Unnamed", "Looking"])
+def test_inputs_in_an_order_of_their_own_are_known_by_their_names(name, monkeypatch):
+    assert check(load(REORDERED, name, monkeypatch)).passed
+
+
+def test_gradients_have_to_be_in_the_order_of_the_inputs(monkeypatch):
+    source = REORDERED.replace("[::-1]", "")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert not report.passed
+    assert any("wrong order" in finding.detail for finding in report.findings)
+
+
 PAIRS = [
     ("scale 1/√H", "softmax backward without Σ"),
     ("mean instead of sum over T", "score path missing from dhs"),

@@ -211,6 +211,17 @@ def test_state_that_survives_a_call_is_reported():
     assert "a second forward and backward" in gradcheck(Growing).problems[0]
 
 
+def test_memory_that_is_never_filled_is_no_state_that_survives():
+    class Partly(Base):
+        def backward(self, dout):
+            dh = np.empty_like(dout)
+            dh[:-1] = super().backward(dout)[:-1]
+            return dh
+
+    (problem,) = gradcheck(Partly).problems
+    assert problem.startswith("not every element is filled: dh (only at item 2 of 3)")
+
+
 def test_a_changed_input_is_reported():
     class Greedy(Base):
         def forward(self, h):

@@ -18,6 +18,11 @@ def _heads(c: Chain) -> int:
     return int(key.shape[-3]) if key.ndim > 3 else 1
 
 
+def _squared(c: Chain) -> float:
+    scale: Any = c.scale
+    return float(scale**2)
+
+
 def _uncapped(c: Chain, scores: Array) -> Array:
     if c.claims.softcap is None:
         return scores
@@ -89,7 +94,7 @@ SCORES: tuple[Mistake, ...] = (
         _SCORES,
         "scores = {scale} · ({scale} · query · keyᵀ)",
         "Both the query and the scores are scaled, or query and key each by the whole scale.",
-        **_scaled_by(lambda c: c.scale**2),
+        **_scaled_by(_squared),
     ),
     Mistake(
         "scale after the softmax",
