@@ -480,6 +480,16 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "return dhs_enc, dhs_dec",
         "return -dhs_enc, -dhs_dec",
     ),
+    "sign of the first gradient reversed": (
+        "TimeAttention",
+        "return dhs_enc, dhs_dec",
+        "return -dhs_enc, dhs_dec",
+    ),
+    "sign of the last gradient reversed": (
+        "TimeAttention",
+        "return dhs_enc, dhs_dec",
+        "return dhs_enc, -dhs_dec",
+    ),
     "first gradient all zero": (
         "TimeAttention",
         "return dhs_enc, dhs_dec",

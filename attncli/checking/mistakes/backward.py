@@ -349,6 +349,20 @@ BACKWARD: tuple[Mistake, ...] = (
         {"gradients": _of("all", np.negative)},
     ),
     Mistake(
+        "sign of the first gradient reversed",
+        "the gradient of the first input",
+        "− the gradient of the first input",
+        "A minus too many on the way to that one; the others are right.",
+        {"gradients": _of("first", np.negative)},
+    ),
+    Mistake(
+        "sign of the last gradient reversed",
+        "the gradient of the last input",
+        "− the gradient of the last input",
+        "A minus too many on the way to that one; the others are right.",
+        {"gradients": _of("last", np.negative)},
+    ),
+    Mistake(
         "first gradient all zero",
         "the gradient of the first input",
         "0",
