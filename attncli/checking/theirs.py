@@ -42,7 +42,7 @@ def running(what: str, file: str | None) -> Iterator[None]:
             yield
     except (Exception, SystemExit) as error:
         name = type(error).__name__
-        detail = " ".join(str(error).split()) or "no message"
+        detail = " ".join(_text(error).split()) or "no message"
         raise TargetError(
             f"{what} raises {name}: {detail}", hint=_hint(error), trace=trace_of(error, file)
         ) from error
@@ -73,13 +73,20 @@ def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # their __str__ may be as wrong as anything
+        return "its message cannot be read"
+
+
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"its folder, the one above and the working directory are searched for {error.name}; "
             "PYTHONPATH adds others"
         )
-    if "ellipsis" in str(error):
+    if "ellipsis" in _text(error):
         return "a gap (...) is still to be filled in"
     if isinstance(error, SystemExit):
         return "code that should run only as a script goes under: if __name__ == '__main__':"
