@@ -124,7 +124,21 @@ class _Check:
         suite = self._suite()
         self._find_unfilled(suite.ordinary())
         with fresh_memory(self.memory):
-            return self._report(suite)
+            report = self._report(suite)
+        if not report.passed:
+            self._refuse_weights(suite.ordinary())
+        return report
+
+    def _refuse_weights(self, case: Case) -> None:
+        """Say of a layer with weights that the reference, which has none, is no measure of it."""
+        count = len(self.target.start(case.sizes, self.shapes).parameters)
+        if count:
+            arrays = "array" if count == 1 else "arrays"
+            raise TargetError(
+                f"{self.target.where}: this layer has weights of its own ({count} {arrays} in "
+                f"params), and {self.layer} has none to compare them with",
+                hint="attn gradcheck proves its gradients",
+            )
 
     def _find_unfilled(self, case: Case) -> None:
         def run() -> list[Any] | None:

@@ -69,6 +69,37 @@ def test_the_others_are_checked_if_one_cannot_be_called(attn, mine):
     assert "error: both.py:Softmax: forward raises ZeroDivisionError" in result.err
 
 
+@pytest.mark.parametrize("command", ["check", "gradcheck"])
+def test_json_lists_what_could_not_be_called(attn, mine, command):
+    broken = "class Softmax:\n  def forward(self, x): return 1 / 0\n  def backward(self, d): pass\n"
+    right = "class Attention(Right): pass\n"
+    (mine / "both.py").write_text(broken + (mine / "right.py").read_text().replace(
+        "Attention", "Attention as Right") + right)  # fmt: skip
+    result = attn(command, "both.py", "--json")
+    assert (result.code, result.json["passed"]) == (2, False)
+    first, second = result.json["targets"]
+    assert (first["passed"], first["target"]) == (False, "both.py:Softmax")
+    assert "ZeroDivisionError" in first["error"]
+    assert second["passed"] is True
+
+
+def test_a_layer_with_weights_is_sent_to_gradcheck(attn, folder):
+    (folder / "mine.py").write_text(
+        "import numpy as np\n"
+        "from attncli.layers import Attention as Right\n"
+        "class Attention(Right):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.params, self.grads = [np.ones(1)], [np.zeros(1)]\n"
+        "    def forward(self, hs, h):\n"
+        "        return super().forward(hs, 2 * h)\n"
+    )
+    result = attn("check", "mine.py")
+    assert result.code == 2
+    assert "this layer has weights of its own (1 array in params)" in result.err
+    assert "attn gradcheck proves its gradients" in result.err
+
+
 def test_ascii_terminals(attn, folder):
     result = attn("check", EXERCISE / "wrong_2.py:Attention", columns=80, encoding="ascii")
     assert result.code == 1
