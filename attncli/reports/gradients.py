@@ -110,8 +110,14 @@ class GradcheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed and there is no problem beside."""
-        return not self.problems and all(check.passed for check in self.checks)
+        """Whether there are checks, every one passed, and there is no problem beside."""
+        right = not self.problems and all(check.passed for check in self.checks)
+        return right and self.judged > 0
+
+    @property
+    def judged(self) -> int:
+        """How many elements were judged; where there are none, nothing has been shown."""
+        return sum(check.elements - check.not_differentiable for check in self.checks)
 
     @property
     def worst(self) -> InputCheck:

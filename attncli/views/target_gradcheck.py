@@ -105,7 +105,7 @@ def _verdict(report: GradcheckReport) -> Text:
             f"{elements} gradients right: worst relative error {worst}, {within}{aside}",
             "green",
         )
-    faults = []
+    faults = [] if report.judged else ["nothing could be judged"]
     if wrong:
         faults.append(f"{wrong} of {len(report.checks)} gradient tensors wrong")
     if report.problems:

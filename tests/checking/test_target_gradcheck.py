@@ -358,6 +358,73 @@ def test_a_wrong_gradient_of_a_parameter_is_found():
     assert report.checks[2].patterns == ("transposed",)
 
 
+def test_gradients_of_parameters_that_add_up_are_reported():
+    class Adding(Luong):
+        def backward(self, dout):
+            before = self.grads[0].copy()
+            result = super().backward(dout)
+            self.grads[0] += before
+            return result
+
+    (problem,) = gradcheck(Adding, shapes={"W": (4, 4)}).problems
+    assert problem.startswith("grads are not the same after a second forward and backward")
+
+
+class Heads:
+    def forward(self, query, key, value):
+        assert query.ndim == 4, "heads are missing"
+        self.value = value
+        return query + key.sum(axis=(2, 3), keepdims=True) + value.sum(axis=(2, 3), keepdims=True)
+
+    def backward(self, dout):
+        shared = np.broadcast_to(dout.sum(axis=(2, 3), keepdims=True), self.value.shape)
+        return dout, shared, shared
+
+
+def test_layers_of_query_key_and_value_that_need_heads_get_them():
+    report = gradcheck(Heads)
+    assert report.passed
+    assert report.notes == ("the code takes no arrays of three axes: 2 heads",)
+    assert report.checks[0].elements == 3 * 2 * 5 * 4
+
+    class Five(Heads):
+        def forward(self, query, key, value):
+            raise ValueError("five axes")
+
+    with pytest.raises(TargetError, match="five axes") as error:
+        gradcheck(Five)
+    assert "--input" in error.value.hint
+
+
+def test_nothing_judged_is_not_a_pass():
+    class Stepped(Base):
+        def forward(self, h):
+            self.h = h
+            return np.abs(h - SAME)
+
+        def backward(self, dout):
+            return 0.3 * dout
+
+    from attncli.tensors import random_tensor
+
+    SAME = random_tensor("h", (3, 4)).copy()
+    report = gradcheck(Stepped)
+    assert (report.judged, report.passed) == (0, False)
+
+
+def test_an_exception_that_cannot_be_written_is_reported_all_the_same():
+    class Odd(Exception):  # noqa: N818 (theirs)
+        def __str__(self):
+            raise ValueError("no")
+
+    class Raising(Base):
+        def forward(self, h):
+            raise Odd
+
+    with pytest.raises(TargetError, match="raises Odd: its message cannot be read"):
+        gradcheck(Raising)
+
+
 def test_parameters_drawn_by_the_constructor_stay_the_same():
     class Drawn(Luong):
         def __init__(self, H):
