@@ -11,7 +11,7 @@ class Element:
     ----------
     index : tuple of int
     a, b : float
-        The two values there.
+        The two values there; whole numbers beyond 2**53 are int, so as not to be rounded.
     """
 
     index: tuple[int, ...]

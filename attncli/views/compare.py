@@ -183,7 +183,7 @@ def _where(element: Element) -> str:
 def _short(a: float, b: float) -> tuple[str, str]:
     """Write two numbers to the digits in which they differ, and two more."""
     size, distance = max(abs(a), abs(b)), abs(a - b)
-    if not (0 < distance < inf and 0 < size < inf):
+    if isinstance(a, int) or isinstance(b, int) or not (0 < distance < inf and 0 < size < inf):
         return repr(a), repr(b)
     digits = min(17, 3 + max(0, round(log10(size / distance))))
     return f"{a:.{digits}g}", f"{b:.{digits}g}"

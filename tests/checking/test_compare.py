@@ -220,6 +220,12 @@ def test_what_cannot_be_compared_is_refused(a, b, options):
         compare(a, b, **options)
 
 
+def test_whole_numbers_are_compared_and_shown_exactly():
+    worst = only(compare(np.array([2**62 + 1]), np.array([2**62]))).worst_absolute
+    assert (worst.a, worst.b) == (4611686018427387905, 4611686018427387904)
+    assert isinstance(worst.a, int)
+
+
 def test_a_tensor_that_one_side_alone_has_is_a_difference():
     x = np.ones(3)
     with pytest.raises(AssertionError, match=r"^only in B: dkey$"):
