@@ -3,13 +3,13 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.theirs import running
+from attncli.checking.theirs import Printed, running
 from attncli.errors import TargetError
 from attncli.operations import OPERATIONS
 from attncli.tensors import axes_of, random_tensor
@@ -52,6 +52,8 @@ class Target:
         Its arguments with a default, and the default.
     start_with : callable
         ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
+    printed : Printed
+        Where what its calls print goes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Target:
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
     start_with: Callable[[Sizes, Shapes, int], Any]
+    printed: Printed = field(default_factory=Printed, compare=False, repr=False)
 
     @classmethod
     def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
@@ -179,12 +182,12 @@ class Layer:
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out may be anything."""
-        with running(f"{self.target.where}: forward", self.target.file):
+        with running(f"{self.target.where}: forward", self.target.file, self.target.printed):
             return self.instance.forward(*arrays, **options)
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
-        with running(f"{self.target.where}: backward", self.target.file):
+        with running(f"{self.target.where}: backward", self.target.file, self.target.printed):
             return self.instance.backward(dout)
 
     @property

@@ -100,6 +100,23 @@ def test_a_layer_with_weights_is_sent_to_gradcheck(attn, folder):
     assert "attn gradcheck proves its gradients" in result.err
 
 
+@pytest.mark.parametrize("command", ["check", "gradcheck"])
+def test_what_the_code_prints_is_shown_once(attn, folder, command):
+    (folder / "mine.py").write_text(
+        "from attncli.layers import Attention as Right\n"
+        "class Attention(Right):\n"
+        "    def forward(self, hs, h):\n"
+        "        print('shape', hs.ndim)\n"
+        "        return super().forward(hs, h)\n"
+    )
+    result = attn(command, "mine.py", "--json")
+    assert (result.code, result.json["passed"]) == (0, True)
+    assert result.err.splitlines() == [
+        "shape 3",
+        "note: the code prints; what its further calls print is not shown",
+    ]
+
+
 def test_ascii_terminals(attn, folder):
     result = attn("check", EXERCISE / "wrong_2.py:Attention", columns=80, encoding="ascii")
     assert result.code == 1
