@@ -15,7 +15,8 @@ from attncli.checking.first_difference import first_difference
 from attncli.checking.loading import target_of
 from attncli.checking.observing import Observation, distance, observe, reference
 from attncli.checking.places import count_along_axes, patterns, places
-from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array
+from attncli.checking.targets import Layer, Shapes, Target, layer_named, real_array, same
+from attncli.checking.unfilled import describe_unfilled, fresh_memory
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import Semantics
 from attncli.reports import CheckReport, Finding
@@ -74,7 +75,9 @@ def check(
     chosen = layer or guess_layer(target)
     if chosen not in INPUTS:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
-    if len(target.inputs) != len(INPUTS[chosen]):
+    if len(target.inputs) == len(INPUTS[chosen]):
+        target = target.in_order(INPUTS[chosen])
+    else:
         raise TargetError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
             f"{', '.join(INPUTS[chosen])}",
@@ -97,7 +100,7 @@ def guess_layer(target: Target) -> str:
         return named
     known = tuple(target.known_as(name) for name in target.inputs)
     for layer, names in INPUTS.items():
-        if known == names:
+        if sorted(map(str, known)) == sorted(names):
             # (hs, h) is also what AttentionWeight takes, but that has it in its name.
             return "attention" if layer == "attention-weight" else layer
     if len(target.inputs) == 3 and named in (None, "attention"):
@@ -114,9 +117,40 @@ class _Check:
         self.names = INPUTS[layer]
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
+        # What memory holds that is never filled, where there is such: the same in every call.
+        self.memory: float | None = None
 
     def report(self) -> CheckReport:
         suite = self._suite()
+        self._find_unfilled(suite.ordinary())
+        with fresh_memory(self.memory):
+            report = self._report(suite)
+        if not report.passed:
+            self._refuse_weights(suite.ordinary())
+        return report
+
+    def _refuse_weights(self, case: Case) -> None:
+        """Say of a layer with weights that the reference, which has none, is no measure of it."""
+        count = len(self.target.start(case.sizes, self.shapes).parameters)
+        if count:
+            arrays = "array" if count == 1 else "arrays"
+            raise TargetError(
+                f"{self.target.where}: this layer has weights of its own ({count} {arrays} in "
+                f"params), and {self.layer} has none to compare them with",
+                hint="attn gradcheck proves its gradients",
+            )
+
+    def _find_unfilled(self, case: Case) -> None:
+        def run() -> list[Any] | None:
+            seen = self._observe(case)
+            return None if seen.out is None else [seen.out, *(seen.gradients or [])]
+
+        detail = describe_unfilled(run, ["out", *(f"d{name}" for name in self.names)])
+        if detail:
+            self.memory = 0.0
+            self.findings.append(Finding("every element filled", "contract", "wrong", detail))
+
+    def _report(self, suite: Suite) -> CheckReport:
         observations = []
         for case in suite.cases():
             seen = self._observe(case)
@@ -131,29 +165,47 @@ class _Check:
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
         comparable = any(o.out is not None and not o.forward_fault for o in observations)
-        look_inside = comparable and not passed
+        diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
+        # Where the mistake is known, what follows from it along the chain is no news.
+        explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
+        look_inside = comparable and not passed and not explained
         return CheckReport(
             self.target.where,
             self.layer,
             described(self.claims),
             tuple(self.findings),
-            () if passed else diagnose(self.layer, observations, failed, self.claims),
+            diagnoses,
             first_difference(self._observe, suite, self.layer) if look_inside else (),
             comparable,
             self.trace,
         )
 
     def _suite(self) -> Suite:
-        """The suite, with as many axes as the target takes."""
-        if self.layer != QKV:
-            return Suite(self.layer, self.claims, self.target.options)
-        suites = [Suite(QKV, self.claims, self.target.options, axes) for axes in (4, 3, 2)]
+        """The suite, with as many axes as the target takes, and in the dtype that it takes."""
+        suites = [
+            Suite(self.layer, self.claims, self.target.options, axes, narrow=narrow)
+            for narrow in (False, True)
+            for axes in ((4, 3, 2) if self.layer == QKV else (3,))
+        ]
+        refusal, takes_float64 = "", False
         for suite in suites:
             for case in (suite.ordinary(), suite.square()):
+                if suite.narrow and takes_float64:
+                    break
                 seen = self._observe(case)
                 if seen.out is not None and not seen.forward_fault:
+                    if suite.narrow:
+                        self._tell_narrow(refusal)
                     return suite
-        return suites[1]
+                refusal = refusal or seen.forward_fault
+                takes_float64 = takes_float64 or seen.error is None
+        return next(suite for suite in suites if suite.axes == 3)
+
+    def _tell_narrow(self, refusal: str) -> None:
+        detail = (
+            f"float64 is refused ({refusal}): every case is in float32, and so is the tolerance"
+        )
+        self.findings.append(Finding("float64 inputs", "contract", "note", detail))
 
     def _observe(self, case: Case) -> Observation:
         np.random.seed(0)  # noqa: NPY002 (it is their code that uses it)
@@ -197,7 +249,7 @@ class _Check:
     def _contract(self, case: Case, first: Observation) -> Iterator[Finding]:
         again = self._observe_plainly(case)
         other = self._observe_plainly(case)
-        deterministic = _same(again, other)
+        deterministic = same(again, other)
         yield self._finding(
             "deterministic", deterministic, "the same input gives different results"
         )
@@ -229,11 +281,15 @@ class _Check:
     def _observe_plainly(self, case: Case) -> tuple[Any, ...]:
         """What forward and backward give, without a seed."""
         layer = self.target.start(case.sizes, self.shapes)
-        return _results(layer, case, reference(self.layer, case)[2])
+        return _results(layer, case, self._dout(case))
+
+    def _dout(self, case: Case) -> Array:
+        dtype = case.inputs[0].dtype
+        return reference(self.layer, case)[2].astype(dtype if dtype.kind == "f" else np.float64)
 
     def _unchanged(self, case: Case) -> Iterator[Finding]:
         inputs = [array.copy() for array in case.inputs]
-        dout = reference(self.layer, case)[2]
+        dout = self._dout(case)
         given = dout.copy()
         layer = self.target.start(case.sizes, self.shapes)
         try:
@@ -253,7 +309,7 @@ class _Check:
         layer = self.target.start(case.sizes, self.shapes)
         other = replace(case, inputs=[array[::-1] + 1 for array in case.inputs])
         _results(layer, other, first.dout)
-        return _same(_results(layer, case, first.dout), self._observe_plainly(case))
+        return same(_results(layer, case, first.dout), self._observe_plainly(case))
 
     def _two_instances(self, case: Case, first: Observation) -> bool:
         """Run one forward, another one forward on other inputs, then the first one backward."""
@@ -265,7 +321,7 @@ class _Check:
             gradients = one.backward(first.dout.copy())
         except TargetError:
             return True  # reported already
-        return _same((out, gradients), self._observe_plainly(case))
+        return same((out, gradients), self._observe_plainly(case))
 
     def _weights(self, first: Observation, name: str) -> Finding:
         assert first.layer is not None
@@ -310,15 +366,6 @@ def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
         return out, layer.backward(dout.copy())
     except TargetError:
         return (None, None)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)) and len(a) == len(b):
-        return all(_same(x, y) for x, y in zip(a, b, strict=True))
-    left, right = real_array(a), real_array(b)
-    if left is None or right is None:
-        return a is None and b is None
-    return np.array_equal(left, right, equal_nan=True)
 
 
 def _how(observed: Array, expected: Array, name: str, far: float) -> str:

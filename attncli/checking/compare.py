@@ -37,7 +37,8 @@ def compare(
     Parameters
     ----------
     a, b : array_like, or mapping of str to array_like
-        The candidate and what is expected: ``numpy.load("run.npz")`` is such a mapping.
+        The candidate and what is expected: ``numpy.load("run.npz")`` is such a mapping.  A
+        tensor that only one of them has is a difference.
     rtol, atol : float, optional
         An element passes if |a − b| ≤ atol + rtol · |b|.  Defaults: those of
         ``torch.testing.assert_close`` for the dtypes, the larger where they differ.
@@ -117,6 +118,11 @@ def assert_close(
     """
     report = compare(actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan)
     failed = [describe(tensor) for tensor in report.tensors if not tensor.passed]
+    failed += [
+        [f"only in {side}: {', '.join(names)}"]
+        for side, names in (("A", report.only_a), ("B", report.only_b))
+        if names
+    ]
     if failed:
         raise AssertionError("\n".join(line for lines in failed for line in lines))
 

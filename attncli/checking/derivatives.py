@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from attncli.arrays import Array, Floats
+from attncli.checking.jacobians import complex_columns
 
 Function = Callable[..., Array]
 
-# Small enough that its square vanishes beside 1 even in exp, large enough not to underflow.
-_COMPLEX_STEP = 1e-100
 # The step with the least error of a central difference: the cube root of the rounding unit.
 _CENTRAL_STEP = float(np.cbrt(np.finfo(np.float64).eps))
 
@@ -62,15 +61,15 @@ def complex_step(
     array([ 3., 12.])
     """
     point = inputs[which].astype(np.complex128)
-    gradient = np.empty(point.shape, np.float64)
-    for index in np.ndindex(point.shape):
-        original = point[index]
-        point[index] = original + 1j * _COMPLEX_STEP
-        out = function(*_replaced(inputs, which, point))
-        gradient[index] = np.vdot(cotangent, out.imag) / _COMPLEX_STEP
-        point[index] = original
+
+    def reduce(column: Array) -> Array:
         stepped()
-    return gradient
+        return np.asarray(np.vdot(cotangent, column))
+
+    def evaluate() -> Array:
+        return function(*_replaced(inputs, which, point))
+
+    return complex_columns(evaluate, point, reduce).reshape(point.shape)
 
 
 def central_differences(

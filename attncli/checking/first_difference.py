@@ -67,16 +67,17 @@ def first_difference(
     if plain.weights is not None:
         by_identity = "the weights that it keeps"
         weights, weights_right = plain.weights, reference(layer, plain.case)[0]["weights"]
-    out = _compare(plain.out, _expected(plain, layer)[0])
+    tolerance = plain.case.tolerance
+    out = _compare(plain.out, _expected(plain, layer)[0], tolerance)
     if out == "not visible" and plain.forward_fault:
         out = "wrong"
     dvalue = _gradient(quiet, layer, value)
     dscores = _gradient(shown, layer, query)
     dquery = _gradient(plain, layer, query)
-    scores = _scores(weights, weights_right)
+    scores = _scores(weights, weights_right, tolerance)
     links = [
         Link("scores", scores, f"the logarithm of {by_identity}"),
-        Link("weights", _compare(weights, weights_right), by_identity),
+        Link("weights", _compare(weights, weights_right, tolerance), by_identity),
         Link("out", out, "out"),
         Link("dvalue", dvalue, "the gradient of hs where h is 0"),
         Link("dweights", "right" if dscores == "right" else "not visible", "right if dscores is"),
@@ -98,19 +99,19 @@ def _weights(shown: Observation, layer: str) -> tuple[Array | None, Array]:
     return (shown.out if usable else None), right
 
 
-def _scores(weights: Array | None, right: Array) -> _State:
+def _scores(weights: Array | None, right: Array, tolerance: float) -> _State:
     """Compare scores by the logarithm of the weights, which leaves a constant in each row."""
     if weights is None or not ((weights > 0).all() and (right > 0).all()):
         return "not visible"
     ours, theirs = (np.log(x) - np.log(x).mean(axis=-1, keepdims=True) for x in (right, weights))
     # Weights that do not sum to 1 are another quantity's fault.
-    return _compare(theirs, ours)
+    return _compare(theirs, ours, tolerance)
 
 
 def _gradient(seen: Observation, layer: str, which: int) -> _State:
     if seen.gradients is None:
         return "not visible"
-    return _compare(seen.gradients[which], _expected(seen, layer)[1][which])
+    return _compare(seen.gradients[which], _expected(seen, layer)[1][which], seen.case.tolerance)
 
 
 def _key(plain: Observation, layer: str, dvalue: _State) -> _State:
@@ -121,7 +122,7 @@ def _key(plain: Observation, layer: str, dvalue: _State) -> _State:
     return "not visible"
 
 
-def _compare(observed: Array | None, expected: Array) -> _State:
+def _compare(observed: Array | None, expected: Array, tolerance: float) -> _State:
     if observed is None:
         return "not visible"
-    return "right" if distance(observed, expected) <= 1e-9 else "wrong"
+    return "right" if distance(observed, expected) <= tolerance else "wrong"

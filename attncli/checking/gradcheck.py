@@ -157,7 +157,7 @@ def compare_gradient(
             f"{derivative.shape}"
         )
     if derivative.size == 0:
-        return InputCheck(layer, engine, name, 0, 0.0, 0.0, (), 0.0, 0.0, True)
+        return InputCheck(layer, engine, name, 0, 0.0, 0.0, (), 0.0, 0.0, True, tolerance=tolerance)
     error = np.abs(backward - derivative)
     size = np.abs(derivative)
     scale = np.maximum(size, max(_SHARE_OF_LARGEST * float(size.max()), _SMALLEST_SCALE))
@@ -175,4 +175,5 @@ def compare_gradient(
         backward=float(backward[worst]),
         derivative=float(derivative[worst]),
         passed=bool(relative.max() <= tolerance),
+        tolerance=tolerance,
     )

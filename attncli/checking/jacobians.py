@@ -35,17 +35,23 @@ def complex_columns(evaluate: Evaluate, point: Array, reduce: Reduce) -> Array:
     point : complex ndarray
         The input to differentiate with respect to; changed and changed back.
     reduce : callable
-        What is kept of each column.
+        What is kept of each column; linear.
 
     Returns
     -------
     ndarray, (elements of `point`, *what `reduce` gives*)
+
+    Examples
+    --------
+    >>> x = np.array([1.0 + 0j, 2.0])
+    >>> complex_columns(lambda: x**3, x, np.sum)
+    array([ 3., 12.])
     """
     columns = []
     for index in np.ndindex(point.shape):
         original = point[index]
         point[index] = original + 1j * _COMPLEX_STEP
-        columns.append(reduce(np.imag(evaluate()) / _COMPLEX_STEP))
+        columns.append(np.asarray(reduce(np.imag(evaluate()))) / _COMPLEX_STEP)
         point[index] = original
     return np.array(columns)
 

@@ -9,13 +9,13 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.cases import Case
 from attncli.checking.chain import FORWARD, STEPS, Chain, Steps
+from attncli.checking.jacobians import complex_columns
 from attncli.checking.targets import Layer, Target, as_gradients, kind_of, real_array
 from attncli.errors import TargetError
 from attncli.tensors import random_tensor
 
 # What an observed number is measured against is at least this: below, it is rounding.
 _SMALLEST_SCALE = 1e-3
-_COMPLEX_STEP = 1e-100
 
 
 @dataclass
@@ -209,17 +209,16 @@ def _derivatives(
 ) -> list[Array]:
     """Differentiate the chain's forward by complex step."""
     moved = [array.astype(np.complex128) for array in inputs]
+
+    def evaluate() -> Array:
+        return Chain(layer, moved, case.claims, case.mask, steps).forward()["out"]
+
+    def reduce(column: Array) -> Array:
+        return np.asarray(np.vdot(dout, column) if column.shape == dout.shape else 0.0)
+
     gradients = []
     for point in moved:
-        gradient = np.zeros(point.shape)
-        for index in np.ndindex(point.shape):
-            original = point[index]
-            point[index] = original + 1j * _COMPLEX_STEP
-            out = Chain(layer, moved, case.claims, case.mask, steps).forward()["out"]
-            if out.shape == dout.shape:
-                gradient[index] = np.vdot(dout, out.imag) / _COMPLEX_STEP
-            point[index] = original
-        gradients.append(gradient)
+        gradients.append(complex_columns(evaluate, point, reduce).reshape(point.shape))
     return gradients
 
 
@@ -232,5 +231,7 @@ def _after_colon(error: TargetError) -> str:
     text = str(error)
     for words in ("forward raises", "backward raises"):
         if words in text:
-            return text[text.index(words) :]
+            text = text[text.index(words) :]
+    if error.hint is not None and "gap" in error.hint:
+        text += f": {error.hint}"
     return text

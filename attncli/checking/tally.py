@@ -182,7 +182,7 @@ class Tally:
         inside = np.unravel_index(flat, a.shape)
         last = len(corner) - 1
         index = (*corner[:last], corner[last] + int(inside[0]), *(int(i) for i in inside[1:]))
-        return Element(index, float(a[inside]), float(b[inside]))
+        return Element(index, _exactly(a[inside]), _exactly(b[inside]))
 
     def _count_wrong(self, wrong: Array, corner: Corner) -> None:
         total = int(np.count_nonzero(wrong))
@@ -240,3 +240,12 @@ def bin_values() -> Array:
     edges = (np.arange(_BINS, dtype=np.uint32) << _BIN_SHIFT).view(np.float32)
     with np.errstate(invalid="ignore"):
         return edges.astype(np.float64)
+
+
+def _exactly(value: Any) -> float:
+    """A number as Python has it; a whole one that float64 would round stays what it is."""
+    if isinstance(value, np.longdouble) and np.isfinite(value):
+        whole = int(value)
+        if whole == value and abs(whole) > 1 << 53:
+            return whole
+    return float(value)

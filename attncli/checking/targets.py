@@ -3,13 +3,13 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.theirs import running
+from attncli.checking.theirs import Printed, running
 from attncli.errors import TargetError
 from attncli.operations import OPERATIONS
 from attncli.tensors import axes_of, random_tensor
@@ -52,6 +52,8 @@ class Target:
         Its arguments with a default, and the default.
     start_with : callable
         ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
+    printed : Printed
+        Where what its calls print goes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Target:
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
     start_with: Callable[[Sizes, Shapes, int], Any]
+    printed: Printed = field(default_factory=Printed, compare=False, repr=False)
 
     @classmethod
     def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
@@ -122,6 +125,21 @@ class Target:
                 return ours[self.inputs.index(name)]
         return None
 
+    def in_order(self, names: tuple[str, ...]) -> "Target":
+        """The target with its inputs, and their gradients, in the order of these known names.
+
+        As it is where the names of its inputs do not say which is which.
+        """
+        known = [name if name in _KNOWN else _ALIASES.get(name, "") for name in self.inputs]
+        if sorted(known) != sorted(names) or known == list(names):
+            return self
+        order = tuple(known.index(name) for name in names)
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            return _Reordered(self.start_with(sizes, shapes, seed), order)
+
+        return replace(self, inputs=tuple(self.inputs[i] for i in order), start_with=start)
+
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
 
@@ -164,12 +182,12 @@ class Layer:
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out may be anything."""
-        with running(f"{self.target.where}: forward", self.target.file):
+        with running(f"{self.target.where}: forward", self.target.file, self.target.printed):
             return self.instance.forward(*arrays, **options)
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
-        with running(f"{self.target.where}: backward", self.target.file):
+        with running(f"{self.target.where}: backward", self.target.file, self.target.printed):
             return self.instance.backward(dout)
 
     @property
@@ -181,6 +199,26 @@ class Layer:
     def gradients(self) -> list[Array]:
         """The arrays in ``grads``."""
         return _arrays(getattr(self.instance, "grads", ()))
+
+
+class _Reordered:
+    """A layer that takes its inputs, and gives their gradients, in another order."""
+
+    def __init__(self, layer: Any, order: tuple[int, ...]) -> None:
+        self._layer, self._order = layer, order
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
+        return self._layer.forward(*theirs, **options)
+
+    def backward(self, dout: Array) -> Any:
+        result = self._layer.backward(dout)
+        if isinstance(result, (tuple, list)) and len(result) == len(self._order):
+            return tuple(result[i] for i in self._order)
+        return result
 
 
 class _Functions:
@@ -229,6 +267,25 @@ def real_array(value: Any) -> Array | None:
     except (ValueError, TypeError):
         return None
     return array if array.dtype.kind in "biuf" else None
+
+
+def same(a: Any, b: Any) -> bool:
+    """Say whether two results are the same numbers; NaN equals NaN.
+
+    What are no numbers (a gap, None, a text) are the same if they are of one type: that they are
+    no numbers is a fault of its own, and tells of nothing that changes between calls.
+
+    Examples
+    --------
+    >>> same(([1.0, float("nan")], ...), (np.array([1.0, np.nan]), ...)), same(1.0, 2.0)
+    (True, False)
+    """
+    left, right = real_array(a), real_array(b)
+    if left is not None and right is not None:
+        return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return left is None and right is None and type(a) is type(b)
 
 
 def kind_of(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Running somebody else's code: what it prints, warns of and raises stays theirs."""
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -12,8 +13,28 @@ import numpy as np
 from attncli.errors import TargetError
 
 
+class Printed(io.TextIOBase):
+    """What somebody's code prints: shown for the first call that prints, dropped after it."""
+
+    def __init__(self) -> None:
+        self._wrote = self._silent = False
+
+    def write(self, text: str) -> int:
+        """Pass it on to standard error, or drop it."""
+        if not self._silent:
+            sys.stderr.write(text)
+            self._wrote = True
+        return len(text)
+
+    def end_call(self) -> None:
+        """Be silent from now on, if this call printed."""
+        if self._wrote and not self._silent:
+            self._silent = True
+            sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
+
+
 @contextlib.contextmanager
-def running(what: str, file: str | None) -> Iterator[None]:
+def running(what: str, file: str | None, printed: Printed | None = None) -> Iterator[None]:
     """Run the user's code in this context.
 
     What it prints goes to standard error, since standard output carries our result.  Warnings and
@@ -25,6 +46,8 @@ def running(what: str, file: str | None) -> Iterator[None]:
         What is being done; begins the message.
     file : str or None
         Their file, whose frames (and its neighbours') the traceback keeps.
+    printed : Printed, optional
+        Where what it prints goes; default: all of it to standard error.
 
     Raises
     ------
@@ -34,7 +57,7 @@ def running(what: str, file: str | None) -> Iterator[None]:
     sys.dont_write_bytecode = True  # nothing is written beside their files
     try:
         with (
-            contextlib.redirect_stdout(sys.stderr),
+            contextlib.redirect_stdout(printed or sys.stderr),
             warnings.catch_warnings(),
             np.errstate(all="ignore"),
         ):
@@ -42,12 +65,14 @@ def running(what: str, file: str | None) -> Iterator[None]:
             yield
     except (Exception, SystemExit) as error:
         name = type(error).__name__
-        detail = " ".join(str(error).split()) or "no message"
+        detail = " ".join(_text(error).split()) or "no message"
         raise TargetError(
             f"{what} raises {name}: {detail}", hint=_hint(error), trace=trace_of(error, file)
         ) from error
     finally:
         sys.dont_write_bytecode = bytecode
+        if printed is not None:
+            printed.end_call()
 
 
 def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
@@ -73,13 +98,20 @@ def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # their __str__ may be as wrong as anything
+        return "its message cannot be read"
+
+
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"its folder, the one above and the working directory are searched for {error.name}; "
             "PYTHONPATH adds others"
         )
-    if "ellipsis" in str(error):
+    if "ellipsis" in _text(error):
         return "a gap (...) is still to be filled in"
     if isinstance(error, SystemExit):
         return "code that should run only as a script goes under: if __name__ == '__main__':"

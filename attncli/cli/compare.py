@@ -30,7 +30,11 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     help="This tensor; repeatable.",
 )
 @options.option(
-    "--ignore", multiple=True, metavar="NAME", group="What to compare", help="Not this one."
+    "--ignore",
+    multiple=True,
+    metavar="NAME",
+    group="What to compare",
+    help="Not this one, though it is in one of the files alone; repeatable.",
 )
 @options.option(
     "--map",
@@ -79,7 +83,8 @@ def compare(
 
     Tensors of the same name are compared: shapes, errors, where they are largest, what pattern
     they have, and the tolerance that would pass. Large files are read piece by piece. Exits with
-    1 if a tensor is outside the tolerance.
+    1 if a tensor is outside the tolerance, or is in one of the files alone: --only and --ignore
+    say what is to be compared.
     """
     from attncli.cli.comparing import Selected, compare_files
     from attncli.cli.report_json import headed

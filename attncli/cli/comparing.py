@@ -175,8 +175,8 @@ def _pairs(
             f"{', '.join(a.names) or 'none'}, the second {', '.join(b.names) or 'none'}",
             hint="--map A=B compares a tensor with one of another name",
         )
-    if selected.only:
-        return common, (), ()
+    if selected.only or "" in (*a.names.values(), *b.names.values()):
+        return common, (), ()  # a file of a single array says by itself what is compared
     taken = {theirs for _, theirs in common}
     return (
         common,

@@ -1,9 +1,11 @@
 """``attn check TARGET``: each of somebody's layers, one after the other."""
 
+from typing import Any
+
 from attncli.checking.check import check, guess_layer
 from attncli.checking.loading import load_targets
 from attncli.checking.targets import Target
-from attncli.cli.report_json import report_as_json
+from attncli.cli.report_json import failed_as_json, report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback
 from attncli.errors import TargetError
@@ -24,30 +26,34 @@ def check_targets(
 
     with showing_their_traceback():
         targets = load_targets(text)
-    reports, failure = [], None
+    reports, listed = [], list[Any]()
+    failure: TargetError | None = None
     with screen.timed("checking"):
         for target in targets:
             if layer is None and len(targets) > 1 and not _is_known(target):
                 screen.note(f"skipped {safe(target.where)}: no layer that attn knows")
                 continue
             try:
-                reports.append(check(target, layer=layer, shapes=shapes, **claims.given()))
+                report = check(target, layer=layer, shapes=shapes, **claims.given())
+                reports.append(report)
+                listed.append(report_as_json(report))
             except TargetError as error:  # the others are checked all the same
                 failure = failure or error
+                listed.append(failed_as_json(target.where, error))
     if not reports and failure is None:
         names = ", ".join(target.name for target in targets)
         raise TargetError(
             f"{text}: none of its layers is one that attn knows ({names})",
             hint="name one, and say what it is: file.py:Name --as LAYER",
         )
-    passed = all(report.passed for report in reports)
+    passed = failure is None and all(report.passed for report in reports)
     if screen.as_json and reports:
         screen.show_json(
             {
                 "attn": __version__,
                 "command": "check",
                 "passed": passed,
-                "targets": [report_as_json(report) for report in reports],
+                "targets": listed,
             }
         )
     elif reports:

@@ -4,7 +4,7 @@ from typing import Any
 
 from attncli.checking.loading import load_targets
 from attncli.checking.target_gradcheck import gradcheck
-from attncli.cli.report_json import report_as_json
+from attncli.cli.report_json import failed_as_json, report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import showing_their_traceback
 from attncli.errors import TargetError
@@ -23,19 +23,22 @@ def check_targets(
 
     with showing_their_traceback():
         targets = load_targets(text)
-    reports, failure = [], None
+    reports, listed = [], list[Any]()
+    failure: TargetError | None = None
     for target in targets:
         try:
             with screen.progress(f"checking {target.name}") as progress:
                 report = gradcheck(target, sizes=sizes, shapes=shapes, progress=progress, **options)
             reports.append(report)
+            listed.append(report_as_json(report))
         except TargetError as error:  # the others are checked all the same
             failure = failure or error
+            listed.append(failed_as_json(target.where, error))
     if failure is not None and not reports:
         with showing_their_traceback():
             raise failure
     described = " ".join(f"{axis}={size}" for axis, size in sizes.items())
-    passed = all(report.passed for report in reports)
+    passed = failure is None and all(report.passed for report in reports)
     if screen.as_json:
         screen.show_json(
             {
@@ -43,7 +46,7 @@ def check_targets(
                 "command": "gradcheck",
                 "passed": passed,
                 "sizes": sizes,
-                "targets": [report_as_json(report) for report in reports],
+                "targets": listed,
             }
         )
     else:

@@ -33,6 +33,11 @@ def report_as_json(value: Any) -> Any:
     return value
 
 
+def failed_as_json(where: str, error: Exception) -> dict[str, Any]:
+    """What stands in place of the report on a target that could not be made or called."""
+    return {"passed": False, "target": where, "error": str(error)}
+
+
 def headed(command: str, report: Any, **more: Any) -> dict[str, Any]:
     """Put the version and the command before a report."""
     from attncli import __version__

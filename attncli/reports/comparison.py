@@ -11,7 +11,7 @@ class Element:
     ----------
     index : tuple of int
     a, b : float
-        The two values there.
+        The two values there; whole numbers beyond 2**53 are int, so as not to be rounded.
     """
 
     index: tuple[int, ...]
@@ -157,7 +157,7 @@ class CompareReport:
     ----------
     tensors : tuple of TensorComparison
     only_a, only_b : tuple of str
-        The tensors that one side alone has; they are not compared.
+        The tensors that one side alone has: a difference, as long as nobody left them out.
     """
 
     tensors: tuple[TensorComparison, ...]
@@ -166,5 +166,6 @@ class CompareReport:
 
     @property
     def passed(self) -> bool:
-        """Whether all tensors agree."""
-        return all(tensor.passed for tensor in self.tensors)
+        """Whether all tensors agree, and none is missing on either side."""
+        alone = self.only_a or self.only_b
+        return not alone and all(tensor.passed for tensor in self.tensors)

@@ -56,6 +56,8 @@ class InputCheck:
         The largest relative error over the whole Jacobian, where it was small enough to check.
     errors : ndarray or None
         Of a check that failed, the relative error of every element.
+    tolerance : float
+        The largest relative error that passes.
     """
 
     layer: str
@@ -73,6 +75,7 @@ class InputCheck:
     not_differentiable: int = 0
     jacobian_error: float | None = None
     errors: Any = field(default=None, compare=False, repr=False)
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class GradcheckReport:
     ----------
     method : {"complex", "central"}
     tolerance : float
+        The largest relative error that passes: of the gradients' tolerances the largest.
     seed : int
     checks : tuple of InputCheck
     target : str or None
@@ -106,8 +110,14 @@ class GradcheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed and there is no problem beside."""
-        return not self.problems and all(check.passed for check in self.checks)
+        """Whether there are checks, every one passed, and there is no problem beside."""
+        right = not self.problems and all(check.passed for check in self.checks)
+        return right and self.judged > 0
+
+    @property
+    def judged(self) -> int:
+        """How many elements were judged; where there are none, nothing has been shown."""
+        return sum(check.elements - check.not_differentiable for check in self.checks)
 
     @property
     def worst(self) -> InputCheck:

@@ -102,7 +102,8 @@ def _diagnosis(diagnosis: Diagnosis, number: int, look: Look) -> Iterator[Render
 
 
 def _unexplained(report: CheckReport, look: Look) -> Iterator[RenderableType]:
-    if not report.diagnoses and report.comparable:
+    gap = any("gap (...)" in finding.detail for finding in report.findings)
+    if not report.diagnoses and report.comparable and not gap:
         yield Text("no known mistake reproduces these numbers", "yellow")
     visible = [link for link in report.chain if link.status != "not visible"]
     if report.first_difference is None or (report.diagnoses and look.width < 60):

@@ -31,7 +31,7 @@ def draw_comparison(
     for side, names in (("A", report.only_a), ("B", report.only_b)):
         if names:
             held = ", ".join(safe(name, look) for name in names)
-            parts.append(Text(f"only in {side}: {held}", "dim"))
+            parts.append(Text(f"only in {side}: {held}", "bold red"))
     return Group(*parts, _verdict(report))
 
 
@@ -154,6 +154,14 @@ def _verdict(report: CompareReport) -> Text:
     failed = sum(not tensor.passed for tensor in report.tensors)
     total = len(report.tensors)
     tensors = "tensor" if total == 1 else "tensors"
+    if report.only_a or report.only_b:
+        alone = len(report.only_a) + len(report.only_b)
+        differing = f", {failed} of them {'differs' if failed == 1 else 'differ'}" if failed else ""
+        return Text(
+            f"{total} {tensors} compared{differing}; {alone} in one file alone "
+            "(--ignore leaves them out)",
+            "bold red",
+        )
     if not failed:
         return Text(f"{total} {tensors} compared: all agree", "green")
     verb = "differs" if failed == 1 else "differ"
@@ -175,7 +183,7 @@ def _where(element: Element) -> str:
 def _short(a: float, b: float) -> tuple[str, str]:
     """Write two numbers to the digits in which they differ, and two more."""
     size, distance = max(abs(a), abs(b)), abs(a - b)
-    if not (0 < distance < inf and 0 < size < inf):
+    if isinstance(a, int) or isinstance(b, int) or not (0 < distance < inf and 0 < size < inf):
         return repr(a), repr(b)
     digits = min(17, 3 + max(0, round(log10(size / distance))))
     return f"{a:.{digits}g}", f"{b:.{digits}g}"

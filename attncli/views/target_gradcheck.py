@@ -26,7 +26,7 @@ def draw_target_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> Re
         drawn += [_table(report, look), ""]
     for check in report.checks:
         if not check.passed:
-            drawn += [*_details(check, report.tolerance, look), ""]
+            drawn += [*_details(check, look), ""]
     drawn += [Text(f"problem: {safe(problem, look)}", "bold red") for problem in report.problems]
     drawn += [Text(f"note: {safe(note, look)}", "dim") for note in report.notes]
     return Group(*drawn, _verdict(report))
@@ -44,6 +44,9 @@ def _table(report: GradcheckReport, look: Look) -> RenderableType:
     if any(check.jacobian_error is not None for check in checks):
         errors = ["" if c.jacobian_error is None else number(c.jacobian_error) for c in checks]
         columns.append(Column("Jacobian", errors, right=True))
+    if len({check.tolerance for check in checks}) > 1:
+        allowed = [f"{check.tolerance:.1e}" for check in checks]
+        columns.append(Column("tolerance", allowed, right=True))
     columns.append(
         Column(
             "verdict",
@@ -54,7 +57,8 @@ def _table(report: GradcheckReport, look: Look) -> RenderableType:
     return draw_records(columns, look)
 
 
-def _details(check: InputCheck, tolerance: float, look: Look) -> Iterator[RenderableType]:
+def _details(check: InputCheck, look: Look) -> Iterator[RenderableType]:
+    tolerance = check.tolerance
     name = _gradient_name(check, look)
     for pattern in check.patterns:
         yield Text(f"{name}: {pattern}", "bold")
@@ -92,18 +96,20 @@ def _verdict(report: GradcheckReport) -> Text:
     wrong = sum(not check.passed for check in report.checks)
     skipped = sum(check.not_differentiable for check in report.checks)
     aside = f"; {skipped} not judged: forward has no derivative there" if skipped else ""
+    several = len({check.tolerance for check in report.checks}) > 1
+    within = "each within its tolerance" if several else f"tolerance {report.tolerance:.2g}"
     if report.passed:
         elements = sum(check.elements for check in report.checks) - skipped
         worst = format_error(report.worst.relative_error)
         return Text(
-            f"{elements} gradients right: worst relative error {worst}, "
-            f"tolerance {report.tolerance:g}{aside}",
+            f"{elements} gradients right: worst relative error {worst}, {within}{aside}",
             "green",
         )
-    faults = []
+    faults = [] if report.judged else ["nothing could be judged"]
     if wrong:
         faults.append(f"{wrong} of {len(report.checks)} gradient tensors wrong")
     if report.problems:
         many = "problem" if len(report.problems) == 1 else "problems"
         faults.append(f"{len(report.problems)} {many}")
-    return Text(f"{', '.join(faults)}: tolerance {report.tolerance:g}{aside}", "bold red")
+    beyond = "each by its own tolerance" if several else within
+    return Text(f"{', '.join(faults)}: {beyond}{aside}", "bold red")

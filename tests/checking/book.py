@@ -264,6 +264,14 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "a = self.softmax.forward(s)",
         "a = self.softmax.forward(self.softmax.forward(s))",
     ),
+    **{
+        f"{epsilon} added to the softmax's denominator": (
+            "TimeAttention",
+            "self.out = x / x.sum(axis=1, keepdims=True)",
+            f"self.out = x / (x.sum(axis=1, keepdims=True) + {epsilon})",
+        )
+        for epsilon in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
+    },
     "softmax not normalised": (
         "TimeAttention",
         "self.out = x / x.sum(axis=1, keepdims=True)",
@@ -388,6 +396,13 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "            dhs_enc += dhs\n",
         "            dhs_enc += dhs if t == 0 else 0\n",
     ),
+    "last step left out of backward": (
+        "TimeAttention",
+        "        for t in range(T):\n            layer = self.layers[t]",
+        "        for t in range(T - 1):\n            layer = self.layers[t]",
+        "dhs_dec = np.empty_like(dout)",
+        "dhs_dec = np.zeros_like(dout)",
+    ),
     "gradients of the steps averaged": ("TimeAttention", "dhs_enc += dhs", "dhs_enc += dhs / T"),
     "only the last step's gradient in dhs_dec": (
         "TimeAttention",
@@ -465,6 +480,16 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "return dhs_enc, dhs_dec",
         "return -dhs_enc, -dhs_dec",
     ),
+    "sign of the first gradient reversed": (
+        "TimeAttention",
+        "return dhs_enc, dhs_dec",
+        "return -dhs_enc, dhs_dec",
+    ),
+    "sign of the last gradient reversed": (
+        "TimeAttention",
+        "return dhs_enc, dhs_dec",
+        "return dhs_enc, -dhs_dec",
+    ),
     "first gradient all zero": (
         "TimeAttention",
         "return dhs_enc, dhs_dec",
@@ -536,6 +561,7 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "scale = 1 / np.sqrt(H)",
         "scale = 1 / np.sqrt(H)\n        query = query * scale",
     ),
+    "scale 1/√heads": ("scale = 1 / np.sqrt(H)", "scale = 1 / np.sqrt(key.shape[1])"),
     "scale after the softmax": (
         "s = s * scale",
         "",
@@ -549,8 +575,10 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "np.arange(T_enc)[:, None], np.arange(T_dec)",
     ),
     "key and value swapped": (
-        "def forward(self, query, key, value, mask=None):",
-        "def forward(self, query, value, key, mask=None):",
+        "k = np.repeat(key,",
+        "k = np.repeat(value,",
+        "v = np.repeat(value,",
+        "v = np.repeat(key,",
     ),
     "groups tiled instead of repeated": (
         "np.repeat(key, groups, axis=1)",
@@ -579,6 +607,11 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "        a = self.softmax(s) * seen\n",
     ),
     "masked with 0 instead of −∞": ("s = np.where(seen, s, -np.inf)", "s = s * seen"),
+    "scores multiplied by the mask": (
+        "if mask.dtype == bool:\n                seen = seen & mask\n            else:\n"
+        "                s = s + mask",
+        "s = s * mask",
+    ),
     "masked with −1e9 instead of −∞": ("np.where(seen, s, -np.inf)", "np.where(seen, s, -1e9)"),
     "a fully masked row gives NaN": (
         "np.exp(s - np.where(np.isfinite(largest), largest, 0))",

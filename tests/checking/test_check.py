@@ -43,6 +43,35 @@ class Loops:
         return dhs_enc, dhs_dec
 
 
+class Float32Only(layers.Attention):
+    def forward(self, hs, h):
+        assert hs.dtype == h.dtype == np.float32, "need float32"
+        return super().forward(hs, h)
+
+    def backward(self, dout):
+        assert dout.dtype == np.float32
+        return super().backward(dout)
+
+
+def test_code_that_refuses_float64_is_checked_in_float32_and_told_so():
+    report = check(Float32Only, layer="attention")
+    assert report.passed
+    (note,) = [f for f in report.findings if f.name == "float64 inputs"]
+    assert note.status == "note"
+    assert "AssertionError: need float32" in note.detail
+
+
+def test_a_mistake_in_code_that_refuses_float64_is_named():
+    class Wrong(Float32Only):
+        def backward(self, dout):
+            dhs, dh = super().backward(dout)
+            return -dhs, -dh
+
+    report = check(Wrong, layer="attention")
+    assert not report.passed
+    assert report.diagnoses[0].mistakes[0].name == "sign of the gradients reversed"
+
+
 class Einsum:
     """TimeAttention without a loop."""
 

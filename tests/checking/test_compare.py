@@ -201,7 +201,7 @@ def test_shapes_that_differ_are_a_finding_not_an_error():
 
 def test_mappings_are_compared_name_by_name():
     report = compare({"a": [1.0], "b": [2.0]}, {"b": [2.0], "c": [3.0]})
-    assert (report.passed, report.only_a, report.only_b) == (True, ("a",), ("c",))
+    assert (report.passed, report.only_a, report.only_b) == (False, ("a",), ("c",))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,20 @@ def test_mappings_are_compared_name_by_name():
 def test_what_cannot_be_compared_is_refused(a, b, options):
     with pytest.raises(AttnError):
         compare(a, b, **options)
+
+
+def test_whole_numbers_are_compared_and_shown_exactly():
+    worst = only(compare(np.array([2**62 + 1]), np.array([2**62]))).worst_absolute
+    assert (worst.a, worst.b) == (4611686018427387905, 4611686018427387904)
+    assert isinstance(worst.a, int)
+
+
+def test_a_tensor_that_one_side_alone_has_is_a_difference():
+    x = np.ones(3)
+    with pytest.raises(AssertionError, match=r"^only in B: dkey$"):
+        assert_close({"out": x}, {"out": x, "dkey": x})
+    with pytest.raises(AssertionError, match=r"^only in A: dkey, dquery$"):
+        assert_close({"out": x, "dkey": x, "dquery": x}, {"out": x})
 
 
 def test_assert_close_says_all_that_is_wrong():

@@ -102,6 +102,148 @@ def test_a_right_transformers_attention_passes(monkeypatch):
     assert [f for f in report.findings if f.status == "wrong"] == []
 
 
+OPTIONAL = """
+import numpy as np
+
+
+class Attention:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, query, key, value, mask=None, causal=False, scale=None):
+        if scale is None:
+            scale = 1 / np.sqrt(query.shape[-1])
+        s = query @ key.swapaxes(-1, -2) * scale
+        if mask is not None:
+            s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
+        if causal:
+            s = np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf)
+        largest = s.max(axis=-1, keepdims=True)
+        e = np.exp(s - np.where(np.isfinite(largest), largest, 0))
+        total = e.sum(axis=-1, keepdims=True)
+        a = e / np.where(total == 0, 1, total)
+        self.cache = query, key, value, a, scale
+        return a @ value
+
+    def backward(self, dout):
+        query, key, value, a, scale = self.cache
+        da = dout @ value.swapaxes(-1, -2)
+        ds = a * (da - np.sum(a * da, axis=-1, keepdims=True)) * scale
+        return ds @ key, ds.swapaxes(-1, -2) @ query, a.swapaxes(-1, -2) @ dout
+"""
+
+# Mistakes in one branch, beside another that is right.
+BESIDE = {
+    "scale 1/H": ("scale = 1 / np.sqrt(query.shape[-1])", "scale = 1 / query.shape[-1]"),
+    "scale missing": ("scale = 1 / np.sqrt(query.shape[-1])", "scale = 1"),
+    "scale 1/√T": ("scale = 1 / np.sqrt(query.shape[-1])", "scale = 1 / np.sqrt(key.shape[-2])"),
+    "scale 1/√heads": ("scale = 1 / np.sqrt(query.shape[-1])", "scale = 1 / np.sqrt(key.shape[1])"),
+    "masked with 0 instead of −∞": ("np.where(mask, s, -np.inf)", "np.where(mask, s, 0)"),
+    "scores multiplied by the mask": (
+        "s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask",
+        "s = s * mask",
+    ),
+    "masked with −1e9 instead of −∞": ("np.where(mask, s, -np.inf)", "np.where(mask, s, -1e9)"),
+    "mask after the softmax": (
+        "np.where(mask, s, -np.inf)",
+        "s",
+        "        self.cache =",
+        "        if mask is not None and mask.dtype == bool:\n            a = a * mask\n"
+        "        self.cache =",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_mistake_in_one_branch_is_named_beside_another_that_is_right(name, monkeypatch):
+    assert check(load(OPTIONAL, "Attention", monkeypatch), layer="scaled-dot-product").passed
+    source = changed(OPTIONAL, *BESIDE[name])
+    report = check(load(source, "Attention", monkeypatch), layer="scaled-dot-product")
+    assert not report.passed
+    assert diagnosed(report)[0] == (name,)
+
+
+def test_a_mistake_that_is_known_leaves_the_chain_out(monkeypatch):
+    source = changed(BOOK, "s = np.sum(t, axis=2)", "s = np.sum(t, axis=2) / np.sqrt(H)")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert report.chain == ()
+    (diagnosis,) = report.diagnoses
+    assert diagnosis.backward == "backward is the usual one, which does not fit this forward"
+
+
+UNFILLED = {
+    "gradient of the first step alone": (
+        "            dhs_dec[:, t, :] = dh\n\n        return dhs_enc, dhs_dec",
+        "            dhs_dec[:, t, :] = dh\n            return dhs_enc, dhs_dec",
+    ),
+    "last step left out of backward": (
+        "for t in range(T):\n            layer = self.layers[t]",
+        "for t in range(T - 1):\n            layer = self.layers[t]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFILLED)
+@pytest.mark.parametrize("allocated", ["empty_like", "zeros_like"])
+def test_steps_left_out_are_named_and_memory_not_filled_is_no_shared_state(
+    name, allocated, monkeypatch
+):
+    source = changed(BOOK, *UNFILLED[name])
+    source = source.replace("dhs_dec = np.empty_like", f"dhs_dec = np.{allocated}")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert diagnosed(report) == [(name,)]
+    wrong = [f for f in report.findings if f.status == "wrong" and f.part == "contract"]
+    if allocated == "empty_like":
+        (finding,) = wrong
+        assert finding.detail.startswith("not every element is filled: dhs_dec (")
+    else:
+        assert wrong == []
+
+
+REORDERED = """
+import numpy as np
+from attncli.layers import TimeAttention as Right
+
+
+class TimeAttention(Right):
+    def forward(self, hs_dec, hs_enc):
+        return super().forward(hs_enc, hs_dec)
+
+    def backward(self, dout):
+        return super().backward(dout)[::-1]
+
+
+class Unnamed(TimeAttention):
+    pass
+
+
+class Looking:
+    def forward(self, key, query, value):
+        s = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+        e = np.exp(s - s.max(axis=-1, keepdims=True))
+        self.cache = query, key, value, e / e.sum(axis=-1, keepdims=True)
+        return self.cache[-1] @ value
+
+    def backward(self, dout):
+        query, key, value, a = self.cache
+        da = dout @ value.swapaxes(-1, -2)
+        ds = a * (da - np.sum(a * da, axis=-1, keepdims=True)) / np.sqrt(query.shape[-1])
+        return ds.swapaxes(-1, -2) @ query, ds @ key, a.swapaxes(-1, -2) @ dout
+"""
+
+
+@pytest.mark.parametrize("name", ["TimeAttention", "Unnamed", "Looking"])
+def test_inputs_in_an_order_of_their_own_are_known_by_their_names(name, monkeypatch):
+    assert check(load(REORDERED, name, monkeypatch)).passed
+
+
+def test_gradients_have_to_be_in_the_order_of_the_inputs(monkeypatch):
+    source = REORDERED.replace("[::-1]", "")
+    report = check(load(source, "TimeAttention", monkeypatch))
+    assert not report.passed
+    assert any("wrong order" in finding.detail for finding in report.findings)
+
+
 PAIRS = [
     ("scale 1/√H", "softmax backward without Σ"),
     ("mean instead of sum over T", "score path missing from dhs"),

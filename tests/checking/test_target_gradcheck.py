@@ -5,6 +5,7 @@ import pytest
 
 from attncli import layers
 from attncli.checking.target_gradcheck import gradcheck
+from attncli.checking.targets import as_gradients
 from attncli.errors import ParameterError, TargetError
 
 
@@ -103,10 +104,69 @@ def test_float32_only_code_has_float32_tolerances_and_is_told_so():
     assert "computes in float32 whatever it is given" in report.notes[0]
 
 
-def test_float32_inputs_are_judged_by_a_float64_derivative():
-    report = gradcheck(layers.TimeAttention, dtype="float32")
-    assert (report.passed, report.dtype, report.method) == (True, "float32", "complex")
-    assert 1e-9 < report.worst.relative_error < 1e-4
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("layer", ["Softmax", "WeightSum", "Attention", "TimeAttention"])
+def test_right_float32_code_passes_and_two_percent_are_wrong(layer, seed):
+    class Wrong(getattr(layers, layer)):
+        def backward(self, dout):
+            first, *others = as_gradients(super().backward(dout), 2)
+            first = np.float32(1.02) * first
+            return (first, *others) if others else first
+
+    report = gradcheck(getattr(layers, layer), dtype="float32", seed=seed)
+    assert (report.passed, report.dtype, report.method) == (True, "float32", "central")
+    assert all(check.tolerance < 0.015 for check in report.checks)
+    assert "tolerances are measured" in report.notes[-1]
+    first, *others = gradcheck(Wrong, dtype="float32", seed=seed).checks
+    assert not first.passed
+    assert all(check.passed for check in others)
+
+
+class Float32Only(layers.Attention):
+    def forward(self, hs, h):
+        assert hs.dtype == h.dtype == np.float32, "need float32"
+        return super().forward(hs, h)
+
+
+def test_code_that_refuses_float64_is_checked_in_float32_and_told_so():
+    report = gradcheck(Float32Only)
+    assert (report.passed, report.dtype) == (True, "float32")
+    assert report.notes[0].startswith("the code does not take float64")
+    assert gradcheck(Float32Only, dtype="float32").passed
+
+
+def test_code_that_is_wrong_in_any_dtype_is_reported_as_it_was_first():
+    class Broken(Base):
+        def forward(self, h):
+            raise ValueError(str(h.dtype))
+
+    with pytest.raises(TargetError, match="ValueError: float64"):
+        gradcheck(Broken)
+
+
+def test_parameters_in_float32_are_not_judged_more_mildly_than_need_be():
+    class Narrow:
+        factor = 1.0
+
+        def __init__(self):
+            self.params = [np.eye(4, dtype="f")]
+            self.grads = [np.zeros((4, 4), "f")]
+
+        def forward(self, hs):
+            self.hs = hs
+            return hs @ self.params[0]
+
+        def backward(self, dout):
+            self.grads[0][...] = self.factor * np.einsum("nth,ntk->hk", self.hs, dout)
+            return dout @ self.params[0].T
+
+    class Wrong(Narrow):
+        factor = 1.02
+
+    report = gradcheck(Narrow)
+    assert report.passed
+    assert [check.tolerance for check in report.checks] == [1e-9, 1e-3]
+    assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
 
 
 def test_kinks_are_no_errors():
@@ -149,6 +209,17 @@ def test_state_that_survives_a_call_is_reported():
             return self.total
 
     assert "a second forward and backward" in gradcheck(Growing).problems[0]
+
+
+def test_memory_that_is_never_filled_is_no_state_that_survives():
+    class Partly(Base):
+        def backward(self, dout):
+            dh = np.empty_like(dout)
+            dh[:-1] = super().backward(dout)[:-1]
+            return dh
+
+    (problem,) = gradcheck(Partly).problems
+    assert problem.startswith("not every element is filled: dh (only at item 2 of 3)")
 
 
 def test_a_changed_input_is_reported():
@@ -285,6 +356,73 @@ def test_a_wrong_gradient_of_a_parameter_is_found():
     report = gradcheck(Wrong, shapes={"W": (4, 4)})
     assert [check.passed for check in report.checks] == [True, True, False]
     assert report.checks[2].patterns == ("transposed",)
+
+
+def test_gradients_of_parameters_that_add_up_are_reported():
+    class Adding(Luong):
+        def backward(self, dout):
+            before = self.grads[0].copy()
+            result = super().backward(dout)
+            self.grads[0] += before
+            return result
+
+    (problem,) = gradcheck(Adding, shapes={"W": (4, 4)}).problems
+    assert problem.startswith("grads are not the same after a second forward and backward")
+
+
+class Heads:
+    def forward(self, query, key, value):
+        assert query.ndim == 4, "heads are missing"
+        self.value = value
+        return query + key.sum(axis=(2, 3), keepdims=True) + value.sum(axis=(2, 3), keepdims=True)
+
+    def backward(self, dout):
+        shared = np.broadcast_to(dout.sum(axis=(2, 3), keepdims=True), self.value.shape)
+        return dout, shared, shared
+
+
+def test_layers_of_query_key_and_value_that_need_heads_get_them():
+    report = gradcheck(Heads)
+    assert report.passed
+    assert report.notes == ("the code takes no arrays of three axes: 2 heads",)
+    assert report.checks[0].elements == 3 * 2 * 5 * 4
+
+    class Five(Heads):
+        def forward(self, query, key, value):
+            raise ValueError("five axes")
+
+    with pytest.raises(TargetError, match="five axes") as error:
+        gradcheck(Five)
+    assert "--input" in error.value.hint
+
+
+def test_nothing_judged_is_not_a_pass():
+    class Stepped(Base):
+        def forward(self, h):
+            self.h = h
+            return np.abs(h - SAME)
+
+        def backward(self, dout):
+            return 0.3 * dout
+
+    from attncli.tensors import random_tensor
+
+    SAME = random_tensor("h", (3, 4)).copy()
+    report = gradcheck(Stepped)
+    assert (report.judged, report.passed) == (0, False)
+
+
+def test_an_exception_that_cannot_be_written_is_reported_all_the_same():
+    class Odd(Exception):  # noqa: N818 (theirs)
+        def __str__(self):
+            raise ValueError("no")
+
+    class Raising(Base):
+        def forward(self, h):
+            raise Odd
+
+    with pytest.raises(TargetError, match="raises Odd: its message cannot be read"):
+        gradcheck(Raising)
 
 
 def test_parameters_drawn_by_the_constructor_stay_the_same():

@@ -69,6 +69,54 @@ def test_the_others_are_checked_if_one_cannot_be_called(attn, mine):
     assert "error: both.py:Softmax: forward raises ZeroDivisionError" in result.err
 
 
+@pytest.mark.parametrize("command", ["check", "gradcheck"])
+def test_json_lists_what_could_not_be_called(attn, mine, command):
+    broken = "class Softmax:\n  def forward(self, x): return 1 / 0\n  def backward(self, d): pass\n"
+    right = "class Attention(Right): pass\n"
+    (mine / "both.py").write_text(broken + (mine / "right.py").read_text().replace(
+        "Attention", "Attention as Right") + right)  # fmt: skip
+    result = attn(command, "both.py", "--json")
+    assert (result.code, result.json["passed"]) == (2, False)
+    first, second = result.json["targets"]
+    assert (first["passed"], first["target"]) == (False, "both.py:Softmax")
+    assert "ZeroDivisionError" in first["error"]
+    assert second["passed"] is True
+
+
+def test_a_layer_with_weights_is_sent_to_gradcheck(attn, folder):
+    (folder / "mine.py").write_text(
+        "import numpy as np\n"
+        "from attncli.layers import Attention as Right\n"
+        "class Attention(Right):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.params, self.grads = [np.ones(1)], [np.zeros(1)]\n"
+        "    def forward(self, hs, h):\n"
+        "        return super().forward(hs, 2 * h)\n"
+    )
+    result = attn("check", "mine.py")
+    assert result.code == 2
+    assert "this layer has weights of its own (1 array in params)" in result.err
+    assert "attn gradcheck proves its gradients" in result.err
+
+
+@pytest.mark.parametrize("command", ["check", "gradcheck"])
+def test_what_the_code_prints_is_shown_once(attn, folder, command):
+    (folder / "mine.py").write_text(
+        "from attncli.layers import Attention as Right\n"
+        "class Attention(Right):\n"
+        "    def forward(self, hs, h):\n"
+        "        print('shape', hs.ndim)\n"
+        "        return super().forward(hs, h)\n"
+    )
+    result = attn(command, "mine.py", "--json")
+    assert (result.code, result.json["passed"]) == (0, True)
+    assert result.err.splitlines() == [
+        "shape 3",
+        "note: the code prints; what its further calls print is not shown",
+    ]
+
+
 def test_ascii_terminals(attn, folder):
     result = attn("check", EXERCISE / "wrong_2.py:Attention", columns=80, encoding="ascii")
     assert result.code == 1
@@ -135,6 +183,30 @@ def test_the_exercise_says_that_its_gaps_are_to_be_filled_in(attn):
     result = attn("check", EXERCISE / "attention.py:TimeAttention")
     assert result.code == 2
     assert "hint:  a gap (...) is still to be filled in" in result.err
+
+
+def test_a_gap_in_backward_is_nothing_but_a_gap(attn):
+    result = attn("check", EXERCISE / "attention.py:Softmax", "--json")
+    wrong = [f for f in result.json["targets"][0]["findings"] if f["status"] == "wrong"]
+    assert {f["detail"] for f in wrong} == {
+        "dscores is a gap (...) that is still to be filled in, expected an array"
+    }
+    assert result.json["targets"][0]["diagnoses"] == []
+    assert "no known mistake" not in attn("check", EXERCISE / "attention.py:Softmax").out
+
+
+def test_a_gap_that_is_calculated_with_is_named_too(attn, folder):
+    (folder / "mine.py").write_text(
+        "from attncli.layers import Softmax as Right\n"
+        "class Softmax(Right):\n"
+        "    def backward(self, dout):\n"
+        "        dx = ...\n"
+        "        return dx * dout\n"
+    )
+    result = attn("check", "mine.py", "--json")
+    wrong = [f for f in result.json["targets"][0]["findings"] if f["status"] == "wrong"]
+    assert all("a gap (...) is still to be filled in" in f["detail"] for f in wrong)
+    assert result.json["targets"][0]["diagnoses"] == []
 
 
 def test_the_convention_of_a_file(attn, folder):

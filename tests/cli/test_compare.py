@@ -59,8 +59,23 @@ def test_only_ignore_and_map_choose(attn, runs):
     assert attn("compare", "b.npz", "a.npz", "--only", "out").code == 0
     np.savez("c.npz", theirs=runs["out"], extra=runs["out"])
     result = attn("compare", "a.npz", "c.npz", "--map", "out=theirs", "--json")
-    assert (result.code, result.json["only_b"]) == (0, ["extra"])
+    assert (result.code, result.json["only_b"]) == (1, ["extra"])
     assert len(result.json["tensors"]) == 1
+    assert attn("compare", "a.npz", "c.npz", "--map", "out=theirs", "--only", "out").code == 0
+
+
+def test_what_one_file_alone_holds_is_a_difference(attn, runs):
+    np.savez("less.npz", **{k: v for k, v in runs.items() if k != "weights"})
+    np.savez("more.npz", **runs, note=np.array("text is no tensor"))
+    result = attn("compare", "less.npz", "more.npz")
+    assert result.code == 1
+    assert "only in B: weights" in result.out
+    assert result.out.endswith(
+        "3 tensors compared; 1 in one file alone (--ignore leaves them out)\n"
+    )
+    assert "only in A: weights" in attn("compare", "more.npz", "less.npz").out
+    assert attn("compare", "less.npz", "more.npz", "--ignore", "weights").code == 0
+    assert attn("compare", "less.npz", "more.npz", "--only", "out").code == 0
 
 
 def test_an_npy_file_is_called_after_itself(attn, runs):

@@ -56,6 +56,20 @@ def _only_last_step(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
     return dhs_enc, kept
 
 
+def _without_steps(left_out: slice) -> Callable[..., Any]:
+    """The gradients of some decoder steps are never assigned."""
+
+    def gradients(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
+        if c.layer != "time-attention":
+            return given
+        dhs_enc, dhs_dec = given
+        kept = np.array(dhs_dec)
+        kept[:, left_out] = 0
+        return dhs_enc, kept
+
+    return gradients
+
+
 def _first_of_group(c: Chain, x: Array) -> Array:
     return x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:])[..., 0, :, :]
 
@@ -198,6 +212,20 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_enc = the first decoder step's",
         "The loop ends after one step: a return that is indented too far.",
         {"over_steps": lambda c, steps: steps[..., 0, :, :]},
+        beside={
+            "over_steps": lambda c, steps: steps[..., 0, :, :],
+            "gradients": _without_steps(slice(1, None)),
+        },
+    ),
+    Mistake(
+        "last step left out of backward",
+        _STEPS,
+        "dhs_enc = Σ over the decoder steps but the last, whose dhs_dec is not assigned",
+        "range(T − 1) in backward's loop: it ends a step too early.",
+        {
+            "over_steps": lambda c, steps: steps[..., :-1, :, :].sum(axis=-3),
+            "gradients": _without_steps(slice(-1, None)),
+        },
     ),
     Mistake(
         "gradients of the steps averaged",
@@ -319,6 +347,20 @@ BACKWARD: tuple[Mistake, ...] = (
         "− gradients",
         "The update rule subtracts; the gradient itself has no minus.",
         {"gradients": _of("all", np.negative)},
+    ),
+    Mistake(
+        "sign of the first gradient reversed",
+        "the gradient of the first input",
+        "− the gradient of the first input",
+        "A minus too many on the way to that one; the others are right.",
+        {"gradients": _of("first", np.negative)},
+    ),
+    Mistake(
+        "sign of the last gradient reversed",
+        "the gradient of the last input",
+        "− the gradient of the last input",
+        "A minus too many on the way to that one; the others are right.",
+        {"gradients": _of("last", np.negative)},
     ),
     Mistake(
         "first gradient all zero",

@@ -20,6 +20,31 @@ def _hidden_get(value: float) -> Any:
     return mask
 
 
+def _hidden_by_mask_get(value: float) -> Any:
+    """What the mask hides gets the value; what causal order hides is hidden as it should be."""
+
+    def mask(c: Chain, scores: Array) -> Any:
+        if c.mask is None or c.mask.dtype != bool:
+            return STEPS["mask"](c, scores)
+        return np.where(c("band"), np.where(c.mask, scores, value), -np.inf)
+
+    return mask
+
+
+def _band_alone(c: Chain, scores: Array) -> Any:
+    if c.mask is None or c.mask.dtype != bool:
+        return STEPS["mask"](c, scores)
+    return np.where(c("band"), scores, -np.inf)
+
+
+def _times_mask(c: Chain, weights: Array) -> Array:
+    return weights if c.mask is None or c.mask.dtype != bool else weights * c.mask
+
+
+def _scores_times_mask(c: Chain, scores: Array) -> Array:
+    return np.where(c("band"), scores if c.mask is None else scores * c.mask, -np.inf)
+
+
 def _with_mask(change: Any) -> Any:
     """Mask as the reference does, by another mask."""
 
@@ -98,6 +123,7 @@ MASKING: tuple[Mistake, ...] = (
             "mask": lambda c, scores: seen_and_biased(c, scores)[1],
             "after_softmax": lambda c, weights: weights * seen_and_biased(c, weights)[0],
         },
+        beside={"mask": _band_alone, "after_softmax": _times_mask},
     ),
     Mistake(
         "masked with 0 instead of −∞",
@@ -105,6 +131,14 @@ MASKING: tuple[Mistake, ...] = (
         "scores = 0 where hidden",
         "exp(0) = 1, so a hidden key still gets a weight: scores * mask is not a mask.",
         {"mask": _hidden_get(0.0)},
+        beside={"mask": _hidden_by_mask_get(0.0)},
+    ),
+    Mistake(
+        "scores multiplied by the mask",
+        "scores = −∞ where the mask is False, or scores + a floating mask",
+        "scores = scores · mask",
+        "exp(0) = 1, so a hidden key still gets a weight; and a floating mask is a bias.",
+        {"mask": _scores_times_mask},
     ),
     Mistake(
         "masked with −1e9 instead of −∞",
@@ -113,6 +147,7 @@ MASKING: tuple[Mistake, ...] = (
         "It makes no difference until every key of a row is hidden: then the row attends to all "
         "of them alike, where its weights should be 0.",
         {"mask": _hidden_get(-1e9)},
+        beside={"mask": _hidden_by_mask_get(-1e9)},
     ),
     Mistake(
         "a fully masked row gives NaN",

@@ -1,7 +1,7 @@
 """What a known mistake is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attncli.checking.chain import FORWARD, Step
 
@@ -21,6 +21,9 @@ class Mistake:
         What goes wrong, and often why, to somebody who made it.
     steps : mapping of str to callable
         The steps of the chain that are replaced; empty where numbers cannot tell.
+    beside : mapping of str to callable
+        The steps of the same mistake where it is made in one branch alone, beside another that is
+        right: in the default of an option, not where it is given; by a mask, not by causal order.
     symptom : str
         Of a mistake without steps: the finding of the suite that gives it away.
     """
@@ -31,6 +34,12 @@ class Mistake:
     why: str
     steps: Mapping[str, Step] = field(default_factory=dict)
     symptom: str = ""
+    beside: Mapping[str, Step] = field(default_factory=dict)
+
+    @property
+    def readings(self) -> "tuple[Mistake, ...]":
+        """The mistake made everywhere, and in one branch alone."""
+        return (self, replace(self, steps=self.beside)) if self.beside else (self,)
 
     @property
     def in_forward(self) -> bool:

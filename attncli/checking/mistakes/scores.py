@@ -1,5 +1,8 @@
 """Mistakes on the way from query and key to the scores."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from attncli.arrays import Array
@@ -7,6 +10,17 @@ from attncli.checking.chain import Chain
 from attncli.checking.mistakes.mistake import Mistake
 
 _SCORES = "scores = {scale} · query · keyᵀ"
+
+
+def _heads(c: Chain) -> int:
+    """How many heads the key has as it is given; 1 where there is no such axis."""
+    key = c.given[1]
+    return int(key.shape[-3]) if key.ndim > 3 else 1
+
+
+def _squared(c: Chain) -> float:
+    scale: Any = c.scale
+    return float(scale**2)
 
 
 def _uncapped(c: Chain, scores: Array) -> Array:
@@ -17,55 +31,70 @@ def _uncapped(c: Chain, scores: Array) -> Array:
     return bent
 
 
+def _scaled_by(factor: Callable[[Chain], Any]) -> dict[str, Any]:
+    """A wrong scale: everywhere, or as the default of an option that is used where it is given."""
+    return {
+        "steps": {"factor": factor},
+        "beside": {"factor": lambda c: factor(c) if c.claims.scale is None else c.scale},
+    }
+
+
 SCORES: tuple[Mistake, ...] = (
     Mistake(
         "scale missing",
         _SCORES,
         "scores = query · keyᵀ",
         "The scores are not scaled, so the softmax is too sharp, the more so the larger H is.",
-        {"factor": lambda c: 1.0},
+        **_scaled_by(lambda c: 1.0),
     ),
     Mistake(
         "scale 1/√H",
         _SCORES,
         "scores = query · keyᵀ / √H",
         "The scores are divided by √H as in the Transformer. The book's layers do not scale.",
-        {"factor": lambda c: c.H**-0.5},
+        **_scaled_by(lambda c: c.H**-0.5),
     ),
     Mistake(
         "scale 1/H",
         _SCORES,
         "scores = query · keyᵀ / H",
         "The scores are divided by H: np.mean over H where np.sum is meant, or a missing root.",
-        {"factor": lambda c: 1.0 / c.H},
+        **_scaled_by(lambda c: 1.0 / c.H),
     ),
     Mistake(
         "scale √H",
         _SCORES,
         "scores = query · keyᵀ · √H",
         "The scores are multiplied by √H where they should be divided by it.",
-        {"factor": lambda c: c.H**0.5},
+        **_scaled_by(lambda c: c.H**0.5),
     ),
     Mistake(
         "scale 1/√T",
         _SCORES,
         "scores = query · keyᵀ / √T_enc",
         "The scores are scaled by the number of keys: shape[1] was taken for the hidden size.",
-        {"factor": lambda c: c.T_enc**-0.5},
+        **_scaled_by(lambda c: c.T_enc**-0.5),
     ),
     Mistake(
         "scale 1/T",
         _SCORES,
         "scores = query · keyᵀ / T_enc",
         "The scores are divided by the number of keys.",
-        {"factor": lambda c: 1.0 / c.T_enc},
+        **_scaled_by(lambda c: 1.0 / c.T_enc),
+    ),
+    Mistake(
+        "scale 1/√heads",
+        _SCORES,
+        "scores = query · keyᵀ / √heads",
+        "key.shape[1] is the number of heads where there are any: key.shape[-1] is meant.",
+        **_scaled_by(lambda c: _heads(c) ** -0.5),
     ),
     Mistake(
         "scale applied twice",
         _SCORES,
         "scores = {scale} · ({scale} · query · keyᵀ)",
         "Both the query and the scores are scaled, or query and key each by the whole scale.",
-        {"factor": lambda c: c.scale**2},
+        **_scaled_by(_squared),
     ),
     Mistake(
         "scale after the softmax",

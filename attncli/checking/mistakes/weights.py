@@ -1,5 +1,7 @@
 """Mistakes on the way from the scores to the weights."""
 
+from typing import Any
+
 import numpy as np
 
 from attncli.arrays import Array
@@ -52,7 +54,26 @@ def _over_hidden(c: Chain, t: Array) -> Array:
     return np.asarray(softmax(t, axis=-1).sum(axis=-1))
 
 
+def _with_epsilon(epsilon: float) -> Any:
+    def normalised(c: Chain, scores: Array) -> Array:
+        exps = _exponentials(c, scores)
+        return np.asarray(exps / (exps.sum(axis=-1, keepdims=True) + epsilon))
+
+    return normalised
+
+
 WEIGHTS: tuple[Mistake, ...] = (
+    *(
+        Mistake(
+            f"{epsilon} added to the softmax's denominator",
+            _SOFTMAX,
+            f"weights = exp(scores) / (Σ over T_enc + {epsilon})",
+            "With the maximum subtracted the sum is at least 1: nothing has to be added to it, and "
+            "the weights no longer sum to 1.",
+            {"softmax": _with_epsilon(float(epsilon))},
+        )
+        for epsilon in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
+    ),
     Mistake(
         "softmax over the batch",
         _SOFTMAX,
