@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.style import Style
 from rich.text import Text
 
 from attncli.arrays import Array, Tokens
@@ -15,8 +16,6 @@ from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import DEFAULT_PRECISION, format_array
-from attncli.views.scales import Scale
-from attncli.views.shades import shade
 
 SMALL = 600
 """Tensors of up to so many elements are shown in full."""
@@ -123,10 +122,18 @@ def _matrices(
             else [""],
             column_labels=axis_labels(column_axis, rows.shape[-1], tokens, item, look),
             cells=texts[index].tolist(),
-            styles=shade(rows[index], look, Scale.of(rows[index])) if shaded else None,
+            styles=_shades(rows[index], look) if shaded else None,
         )
         matrices.append(matrix)
     return matrices
+
+
+def _shades(weights: Array, look: Look) -> list[list[Style]]:
+    """Shade a matrix by its own largest number."""
+    from attncli.views.scales import Scale  # not needed, and not loaded, without colours
+    from attncli.views.shades import shade
+
+    return shade(weights, look, Scale.of(weights))
 
 
 def axis_labels(
