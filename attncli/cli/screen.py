@@ -77,8 +77,19 @@ class Screen:
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""
-        if self.quiet:
-            return
+        if not self.quiet:
+            _print("\n".join(self.lines(*renderables)))
+
+    def show_at_most(self, height: int, *renderables: RenderableType, last: RenderableType) -> None:
+        """Print what fits on so many lines, saying how many more there are, and a last line."""
+        lines, end = self.lines(*renderables), self.lines(last)
+        if (more := len(lines) + len(end) - height) > 0:
+            cut = height - len(end) - 1
+            lines = [*lines[:cut], f"{more + 1} more lines: a taller window shows them"]
+        _print("\n".join([*lines, *end]))
+
+    def lines(self, *renderables: RenderableType) -> list[str]:
+        """Render to lines of text, with the codes of their colours."""
         text = io.StringIO()
         console = Console(
             file=text,
@@ -94,8 +105,7 @@ class Screen:
         )
         for renderable in renderables:
             console.print(renderable, soft_wrap=self.look.plain)
-        lines = (line.rstrip(" ") for line in text.getvalue().splitlines())
-        _print("\n".join(lines))
+        return [line.rstrip(" ") for line in text.getvalue().splitlines()]
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""

@@ -126,6 +126,7 @@ def browse(
 def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen) -> None:
     """Draw the matrix and the keys, and not a line more than there are."""
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
+    height = screen.look.height - 1  # the line that the cursor is left on
     one = browser.current
     heading = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
     arrows = "←→↑↓" if look.unicode else "<>^v"
@@ -135,7 +136,7 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
             warnings.simplefilter("always", AttnWarning)
             picture = picture_of(source, one, wanted, look)
     except AttnError as error:  # one bad head is no reason to stop
-        screen.show(heading, Text(f"{one.heading}  {error}", "red"), "", keys)
+        screen.show_at_most(height, heading, Text(f"{one.heading}  {error}", "red"), last=keys)
         return
     for warning in odd[:1]:
         text = safe(str(warning.message), look)
@@ -146,8 +147,8 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
         left_out = len(picture.rows) - rows
         drawn = draw_strongest(picture.first_rows(rows), wanted.count or 3, look, screen.precision)
         more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
-        screen.show(heading, drawn, *more, keys)
+        screen.show_at_most(height, heading, drawn, *more, last=keys)
         return
     view = view or (None if wanted.view == "list" else wanted.view)
     drawn = draw_weights(picture, look, view=view, lines=look.height)
-    screen.show(heading, drawn, keys)
+    screen.show_at_most(height, heading, drawn, last=keys)

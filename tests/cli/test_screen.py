@@ -1,0 +1,16 @@
+"""What fits on the screen."""
+
+from attncli.cli.screen import Screen
+
+
+def test_what_does_not_fit_is_cut_with_a_line_that_says_so(capsys):
+    screen = Screen(as_json=False, color="never", quiet=False, verbose=False)
+    screen.show_at_most(4, "a\nb\nc\nd\ne", last="keys")
+    assert capsys.readouterr().out.splitlines() == [
+        "a",
+        "b",
+        "3 more lines: a taller window shows them",
+        "keys",
+    ]
+    screen.show_at_most(4, "a\nb\nc", last="keys")
+    assert capsys.readouterr().out.splitlines() == ["a", "b", "c", "keys"]
