@@ -38,6 +38,15 @@ class Band(NamedTuple):
         stop = T_enc if self.high is None else min(max(rows.stop + self.high, 0), T_enc)
         return slice(start, max(start, stop))
 
+    def rows(self, rows: slice, keys: slice) -> slice:
+        """Return the smallest range of `rows` outside of which none sees any of `keys`."""
+        start, stop = rows.start, rows.stop
+        if self.high is not None:
+            start = min(max(keys.start - self.high, start), stop)
+        if self.low is not None:
+            stop = max(min(keys.stop - self.low, stop), start)
+        return slice(start, stop)
+
     def seen(self, rows: slice, keys: slice) -> Array | None:
         """Return the band as a boolean (rows, keys) tile, or None if all of the tile is in it."""
         first, last = keys.start - rows.stop + 1, keys.stop - 1 - rows.start  # offsets in the tile
@@ -88,6 +97,10 @@ class Masking(NamedTuple):
     def keys(self, rows: slice, T_enc: int) -> slice:
         """Return the range of keys that `rows` can see at all by the band."""
         return slice(0, T_enc) if self.band is None else self.band.keys(rows, T_enc)
+
+    def rows(self, rows: slice, keys: slice) -> slice:
+        """Return the range of `rows` that can see any of `keys` at all by the band."""
+        return rows if self.band is None else self.band.rows(rows, keys)
 
     def tile(
         self, rows: slice, keys: slice, index: Index = ()

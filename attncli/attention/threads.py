@@ -12,8 +12,10 @@ from __future__ import annotations
 import _thread
 import contextvars
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,8 @@ Task = Callable[[], None]
 def run(tasks: Iterable[Task], threads: int, task_done: Callable[[], None] = lambda: None) -> None:
     """Run every task once, on the calling thread and up to ``threads − 1`` others.
 
-    After each, whoever ran it calls `task_done`.
-
-    Each thread takes the next task as soon as it is free.  Threads live for this call alone:
-    starting one costs less than a tile, and nothing is left behind for a fork to break.
+    After each, whoever ran it calls `task_done`.  Each thread takes the next task as soon as it
+    is free.
 
     Raises
     ------
@@ -65,25 +65,60 @@ def run(tasks: Iterable[Task], threads: int, task_done: Callable[[], None] = lam
                 raised.append(error)
                 queue.clear()
 
-    def work_beside(context: contextvars.Context, running: _thread.LockType) -> None:
-        context.run(work)  # the caller's context holds what np.errstate was told
-        running.release()
-
-    others = []
-    for _ in range(min(threads, len(queue)) - 1):
-        running = _thread.allocate_lock()
-        running.acquire()
-        # threading.Thread would wait here until the thread runs, which takes as long as a tile.
-        _thread.start_new_thread(work_beside, (contextvars.copy_context(), running))
-        others.append(running)
+    context = contextvars.copy_context  # holds what np.errstate was told
+    helpers: list[_Helper] = []
     try:
+        for _ in range(min(threads, len(queue)) - 1):
+            helper = _idle.pop() if _idle else _Helper()
+            helper.start(partial(context().run, work))
+            helpers.append(helper)
         work()
     finally:
         queue.clear()  # an interrupt that came between two tasks stops the others as well
-        for running in others:
-            running.acquire()
+        for helper in helpers:
+            helper.wait()
+            _idle.append(helper)
     if raised:
         raise raised[0]
+
+
+class _Helper:
+    """A thread that waits to be given work.
+
+    It outlives the call that started it: a new thread often begins on the processor that its
+    maker runs on, and stays there for as long as a small calculation takes.
+    """
+
+    def __init__(self) -> None:
+        self._given, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._given.acquire()
+        self._work: Task | None = None
+        _thread.start_new_thread(self._live, ())
+
+    def start(self, work: Task) -> None:
+        """Let the thread begin with `work`, which must not raise."""
+        self._done.acquire()
+        self._work = work
+        self._given.release()
+
+    def wait(self) -> None:
+        """Return when the thread is done with what it was given."""
+        with self._done:
+            pass
+
+    def _live(self) -> None:
+        while True:
+            self._given.acquire()
+            work, self._work = self._work, None
+            assert work is not None
+            work()
+            del work  # what it refers to may be large
+            self._done.release()
+
+
+_idle: list[_Helper] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # no thread but the forking one goes along
 
 
 class Scratch(threading.local):

@@ -23,17 +23,11 @@ from attncli.attention.masks import Index, pick, tile_of
 from attncli.attention.progress import steps
 from attncli.attention.threads import Scratch, run
 
-Columns = Callable[[Index], Array]
+# Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
+TILE = (512, 512)
 
-# Bytes of weights in a tile, and its keys.  Measured: smaller tiles starve the products, larger
-# ones leave the core's own cache.
-TILE_NBYTES, TILE_KEYS = 1 << 20, 512
-
-# Fewer queries waste less along the edges of a band.
-BAND_TILE = (256, 512)
-
-# From so many queries on, a copy of key that suits the products better has paid for itself.
-MANY_QUERIES = 1024
+# Fewer keys waste less along the edges of a band.
+EDGE_KEYS = 256
 
 LOG2E = math.log2(math.e)
 
@@ -46,9 +40,7 @@ def forward(
 ) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
-    if tile is None and operands.masking.band:
-        tile = BAND_TILE
-    tile = tile or (TILE_NBYTES // (TILE_KEYS * query.itemsize), TILE_KEYS)
+    tile = tile or TILE
     rows = (*operands.lead, query.shape[-2])
     out = blocks.empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
@@ -67,13 +59,12 @@ def forward(
         cache.kept = blocks.empty((*operands.lead, count, rows[-1], step), query.dtype)
         if operands.masking:
             cache.kept[...] = 0
-    columns = lru_cache(threads + 1)(partial(_columns, key))
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     all_blocks = list(_blocks(0, rows[-1], tile[0]))
     if operands.masking.band:  # later queries see more keys: nobody should end with the longest
         all_blocks.reverse()
     tasks = [
-        partial(_forward, cache, out, index, block, columns, scratch)
+        partial(_forward, cache, out, index, block, scratch)
         for index in np.ndindex(operands.lead)
         for block in all_blocks
     ]
@@ -86,7 +77,6 @@ def _forward(
     out: Array,
     index: Index,
     rows: slice,
-    columns: Columns,
     scratch: tuple[Scratch, Scratch],
 ) -> None:
     """Compute what one block of queries of one (batch, head) pair attends to."""
@@ -94,8 +84,6 @@ def _forward(
     assert same_out is not None
     assert cache.moderate is not None  # this engine keeps both
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
-    if len(query) >= MANY_QUERIES:
-        key = columns(index)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
         done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
         moderate = done is None or _in_range(done)
@@ -127,34 +115,41 @@ def _partial(
     operands, (query, key, value) = cache.operands, pair
     unit, exp = _unit(operands, moderate)
     query = query[rows] * (operands.scale * unit)
-    done, width = None, value.shape[-1]
+    done = None
     assert cache.out is not None  # this engine keeps it
+    place = cache.out[(*index, rows)]
     whole = cache.kept is not None and not moderate
-    for keys, bias, seen in _tiles(cache, index, rows, whole):
+    for tile in _tiles(cache, index, rows, whole_rows=not moderate, whole_keys=whole):
+        keys, seen = tile.keys, tile.seen
         weights = blocks.scores(
-            query,
+            query[tile.inside],
             key[keys],
             softcap=operands.softcap,
-            bias=bias,
+            bias=tile.bias,
             seen=None if moderate else seen,
-            out=_place(cache, scratch[0], (*index, rows), keys),
+            out=_place(cache, scratch[0], (*index, tile.rows), keys),
         )
         if not moderate:
             part = blocks.partial(weights, value[keys], seen=seen)
             done = part if done is None else blocks.merge(done, part)
             if cache.kept is not None:  # all keys came at once: all tiles have one reference
-                for tile in _aligned(keys, cache.tile[1]):
-                    inside = slice(tile.start - keys.start, tile.stop - keys.start)
-                    _place(cache, scratch[0], (*index, rows), tile)[...] = weights[:, inside]
+                for some in _aligned(keys, cache.tile[1]):
+                    inside = slice(some.start - keys.start, some.stop - keys.start)
+                    _place(cache, scratch[0], (*index, rows), some)[...] = weights[:, inside]
             continue
         # The same as merge, without new arrays: the first tile's sums lie where out will be.
-        place = cache.out[(*index, rows)] if done is None else scratch[1]((len(query), width))
-        part = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+        if done is None and tile.rows == rows:
+            done = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+            continue
         if done is None:
-            done = part
-        else:
-            np.add(done.out, part.out, out=done.out)
-            np.add(done.total, part.total, out=done.total)
+            place[...] = 0
+            done = blocks.Partial(place, np.zeros(len(query), query.dtype), 0.0)
+        out, total = done.out[tile.inside], done.total[tile.inside]
+        part = blocks.partial(
+            weights, value[keys], seen=seen, shift=0.0, exp=exp, out=scratch[1](out.shape)
+        )
+        np.add(out, part.out, out=out)
+        np.add(total, part.total, out=total)
     return done
 
 
@@ -185,7 +180,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         gradients,
         Lock(),
         apart=(whole[0], parts == 1 and all(whole[1:])),
-        value_one=lru_cache(threads + 1)(partial(_columns, operands.value, ones=True)),
+        value_one=lru_cache(threads + 1)(partial(_with_ones, operands.value)),
         scratch=tuple(Scratch((0,), dout.dtype) for _ in range(4)),
         step_done=steps(pairs * len(all_blocks)),
     )
@@ -213,7 +208,7 @@ class _Shared(NamedTuple):
     gradients: list[Array]
     lock: Lock
     apart: tuple[bool, bool]  # whether no two tasks add to the same queries; the same keys
-    value_one: Columns
+    value_one: Callable[[Index], Array]
     scratch: tuple[Scratch, ...]  # for weights, their gradients, products, and rows of dout
     step_done: Callable[[], None]
 
@@ -244,28 +239,29 @@ def _backward(
         # The first queries are the first to add to their keys, if they see all of them.
         fresh = own_keys and rows is row_blocks[0] and not operands.masking
         products = shared.scratch[2]
-        for keys, bias, seen in _tiles(cache, index, rows):
+        for tile in _tiles(cache, index, rows):
+            keys, inside, seen = tile.keys, tile.inside, tile.seen
             seen_by = None if seen is None else seen.T
-            weights = _place(cache, shared.scratch[0], row, keys)
+            weights = _place(cache, shared.scratch[0], (*index, tile.rows), keys)
             if again is not None:
-                again(keys, bias, seen, weights)
-            _add(dvalue[keys], weights.T, do, seen_by, products, fresh)
+                again(tile, weights)
+            _add(dvalue[keys], weights.T, do[inside], seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
             # The column of ones beside value subtracts delta for nothing.
-            np.matmul(do_delta, value_one[keys].T, out=dscores)
+            np.matmul(do_delta[inside], value_one[keys].T, out=dscores)
             dscores *= weights
             if seen is not None:
                 np.copyto(dscores, 0, where=~seen)  # what is hidden may hold NaN
             if cache.mask_gradient is not None:
-                place = tile_of(cache.mask_gradient, rows, keys, index)
+                place = tile_of(cache.mask_gradient, tile.rows, keys, index)
                 with shared.lock:
                     place += blocks.sum_to(dscores, place.shape)
             if softcap is not None:
                 dscores *= blocks.softcap_slope(
-                    blocks.scores(q * scale, key[keys], seen=seen), softcap
+                    blocks.scores(q[inside] * scale, key[keys], seen=seen), softcap
                 )
-            _add(dq, dscores, key[keys], seen, products, keys.start == 0)
-            _add(dkey[keys], dscores.T, q, seen_by, products, fresh)
+            _add(dq[inside], dscores, key[keys], seen, products, keys.start == 0)
+            _add(dkey[keys], dscores.T, q[inside], seen_by, products, fresh)
         if late != 1:
             dq *= late
         if not own_query:
@@ -313,21 +309,27 @@ def _add(
 
 def _again(
     cache: Cache, index: Index, rows: slice, moderate: bool
-) -> Callable[[slice, Array | None, Array | None, Array], None]:
+) -> Callable[[_Tile, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
     operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
     shift = None if moderate else cache.shift[(*index, rows)][:, None]
     key = operands.key[pick(index, operands.key.shape)]
 
-    def compute(keys: slice, bias: Array | None, seen: Array | None, weights: Array) -> None:
-        hide = None if moderate else seen
-        blocks.scores(query, key[keys], softcap=operands.softcap, bias=bias, seen=hide, out=weights)
+    def compute(tile: _Tile, weights: Array) -> None:
+        blocks.scores(
+            query[tile.inside],
+            key[tile.keys],
+            softcap=operands.softcap,
+            bias=tile.bias,
+            seen=None if moderate else tile.seen,
+            out=weights,
+        )
         if shift is not None:
-            np.subtract(weights, shift, out=weights)
+            np.subtract(weights, shift[tile.inside], out=weights)
         exp(weights, out=weights)
-        if moderate and seen is not None:
-            np.copyto(weights, 0, where=~seen)
+        if moderate and tile.seen is not None:
+            np.copyto(weights, 0, where=~tile.seen)
 
     return compute
 
@@ -343,17 +345,17 @@ def _unit(operands: Operands, moderate: bool) -> tuple[float, Callable[..., Arra
     return (LOG2E, np.exp2) if plain else (1.0, np.exp)
 
 
-def _columns(x: Array, index: Index, ones: bool = False) -> Array:
-    """Return a copy of one pair's keys or values whose columns lie each in one piece.
+def _with_ones(value: Array, index: Index) -> Array:
+    """Return a copy of one pair's values with one more column, of ones.
 
-    Products with its transpose prefer it so.  With `ones`, it has one more column, of ones.
+    Its columns lie each in one piece: products with its transpose prefer it so.
     """
-    x = x[pick(index, x.shape)]
-    steps, size = x.shape
-    result = blocks.empty((size + ones, steps), x.dtype)
-    result[size:] = 1
+    value = value[pick(index, value.shape)]
+    steps, size = value.shape
+    result = blocks.empty((size + 1, steps), value.dtype)
+    result[size] = 1
     for part in _blocks(0, steps, 64):  # stays in cache while it is turned
-        result[:size, part] = x[part].T
+        result[:size, part] = value[part].T
     return result.T
 
 
@@ -369,19 +371,39 @@ def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
     return cache.kept[(*index, at, rows, slice(start, start + width))]
 
 
-def _tiles(
-    cache: Cache, index: Index, rows: slice, whole: bool = False
-) -> Iterator[tuple[slice, Array | None, Array | None]]:
-    """Yield (keys, bias, seen) of the tiles in which some query of `rows` sees some key.
+class _Tile(NamedTuple):
+    """Some queries of a block, some keys, and how the ones see the others."""
 
-    If `whole`, all keys that the rows can see are one tile.
+    rows: slice
+    inside: slice  # the same, counted from the block's first
+    keys: slice
+    bias: Array | None
+    seen: Array | None
+
+
+def _tiles(
+    cache: Cache,
+    index: Index,
+    block: slice,
+    *,
+    whole_rows: bool = False,
+    whole_keys: bool = False,
+) -> Iterator[_Tile]:
+    """Yield the tiles in which some query of `block` sees some key.
+
+    Without the rows at either end that see none of the keys, unless `whole_rows`; if
+    `whole_keys`, all keys that the block can see are one tile.
     """
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
-    reach = masking.keys(rows, T_enc)
-    for keys in _aligned(reach, T_enc if whole else cache.tile[1]):
-        bias, seen = masking.tile(rows, keys, index)
-        if seen is None or seen.any():
-            yield keys, bias, seen
+    reach = masking.keys(block, T_enc)
+    for wide in _aligned(reach, T_enc if whole_keys else cache.tile[1]):
+        at_edge = masking.band is not None and masking.band.seen(block, wide) is not None
+        for keys in _aligned(wide, EDGE_KEYS) if at_edge and not whole_keys else (wide,):
+            rows = block if whole_rows else masking.rows(block, keys)
+            bias, seen = masking.tile(rows, keys, index)
+            if seen is None or seen.any():
+                inside = slice(rows.start - block.start, rows.stop - block.start)
+                yield _Tile(rows, inside, keys, bias, seen)
 
 
 def _aligned(keys: slice, step: int) -> Iterator[slice]:

@@ -27,6 +27,11 @@ def test_a_tile_of_the_band_is_that_part_of_the_whole(low, high, T_dec, T_enc, d
     assert set(seen) <= set(range(reach.start, reach.stop))
     if len(seen):
         assert (reach.start, reach.stop) == (seen[0], seen[-1] + 1)
+    seeing = rows.start + np.flatnonzero(part.any(1))
+    those = band.rows(rows, keys)
+    assert set(seeing) <= set(range(those.start, those.stop))
+    if len(seeing):
+        assert (those.start, those.stop) == (seeing[0], seeing[-1] + 1)
 
 
 @pytest.mark.parametrize(
