@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,8 +19,9 @@ Progress = Callable[[int, int], None]
 
 # The book's loop is left out where one run would take more than some 10 s: N · T² · H.
 _BEARABLE_FOR_LOOP = 2e9
-# Seconds; shorter runs are noisy, and repeated ten times a round.
-_FAST = 0.005
+# Seconds.  A turn begins with runs that do not count: until the threads that others left spinning
+# have come to rest, and caches, clock and scheduler know the new one.  Then as many count as fit.
+_SETTLING, _COUNTED, _MOST = 0.04, 0.02, 10
 
 
 class Worker:
@@ -30,6 +32,8 @@ class Worker:
         blas = str(threads if name in (PRODUCTS, "loop") else 1)
         names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = os.environ | dict.fromkeys(names, blas) | {"OMP_NUM_THREADS": str(threads)}
+        # After 2^20 cycles without work its threads sleep; left alone, they spin for 0.1 s.
+        environment |= {"OPENBLAS_THREAD_TIMEOUT": "20"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "attncli.benchmarks.worker", name, str(threads)],
             stdin=subprocess.PIPE,
@@ -87,7 +91,7 @@ def measure(
     contenders : sequence of str
         Names from `attncli.benchmarks.contenders`.
     repeat : int
-        Rounds per cell; ten times as many where a run takes less than 5 ms.
+        Rounds per cell.  In each, everybody has a turn of one run, or of up to ten short ones.
     threads : int
         For every contender alike.
     accuracy : bool, default False
@@ -149,14 +153,21 @@ def _rounds(
 ) -> dict[tuple[str, str], list[dict[str, Any]]]:
     samples: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
     for round_ in range(repeat):
-        for run in runs:
+        first = round_ % len(runs) if runs else 0  # nobody always comes after the same one
+        for run in (*runs[first:], *runs[:first]):
             name, what = run
-            answer = workers[name].ask(run=what)
-            again = 9 if answer.get("seconds", 1.0) < _FAST else 0
-            answers = [answer, *(workers[name].ask(run=what) for _ in range(again))]
-            samples[run] += [a for a in answers if "seconds" in a]
+            samples[run] += [a for a in _turn(workers[name], what) if "seconds" in a]
         progress(cell * repeat + round_ + 1, cells * repeat)
     return samples
+
+
+def _turn(worker: Worker, what: str) -> list[dict[str, Any]]:
+    start = time.perf_counter()
+    answer = worker.ask(run=what)
+    while "seconds" in answer and time.perf_counter() - start < _SETTLING:
+        answer = worker.ask(run=what)
+    count = min(_MOST, int(_COUNTED / answer.get("seconds", _COUNTED)))
+    return [worker.ask(run=what) for _ in range(max(1, count))]
 
 
 def _median(answers: Sequence[dict[str, Any]]) -> tuple[float | None, int | None]:

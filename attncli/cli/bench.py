@@ -101,7 +101,7 @@ attn bench --scaling""",
     default=5,
     show_default=True,
     group="How",
-    help="Rounds; in each everybody runs once, in turn.",
+    help="Rounds; in each everybody has one turn.",
 )
 @options.option(
     "--threads",
