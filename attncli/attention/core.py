@@ -11,7 +11,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.attention import direct, sizes
 from attncli.attention.cache import Cache
-from attncli.attention.inputs import Operands, prepare, prepare_dout
+from attncli.attention.inputs import Operands, prepare, prepare_dout, prepare_out
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def compute(
     threads: int = 1,
     engine: str = "auto",
     tile: tuple[int, int] | None = None,
+    out: Array | None = None,
     stacklevel: int = 2,
 ) -> tuple[Array, Cache]:
     """Compute `attention` with an engine of the caller's choice.
@@ -214,12 +215,17 @@ def compute(
         ``"auto"`` goes by `attncli.attention.sizes.choose`.
     tile : (int, int), optional
         How many queries and how many keys to compute at a time.  If left out, what is fastest.
+    out : ndarray, shape (…, T_dec, H_v), optional
+        Where to put the result, block by block as it is computed: a mapped file, say.  In the
+        dtype that is computed in.  `attention_backward` reads it there instead of keeping a copy,
+        so it must not be changed before.
     stacklevel : int, optional
         Whose line a warning names; 2 is the caller's.
 
     Returns
     -------
     out : ndarray, shape (…, T_dec, H_v)
+        The one that was given, if one was.
     cache : Cache
 
     Raises
@@ -243,15 +249,18 @@ def compute(
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
     if tile is not None and min(tile) < 1:
         raise ParameterError(f"tile is {tile}, expected at least 1 query and 1 key")
+    place = None if out is None else prepare_out(out, operands)
     with _quiet(operands):
         keep = sizes.resolve(engine, operands) == "direct"
         if keep and tile is None and sizes.in_one_piece(operands):
-            out, cache = direct.forward(operands, threads)
+            result, cache = direct.forward(operands, threads, place)
         else:
-            out, cache = _tiled().forward(operands, threads, tile, keep)
+            result, cache = _tiled().forward(operands, threads, tile, keep, place)
     cache.warn_of_masked_rows(stacklevel)
-    out = out.reshape(*operands.public_lead, *out.shape[-2:])
-    return out.astype(operands.dtype, copy=False), cache
+    if out is not None:
+        return out, cache
+    result = result.reshape(*operands.public_lead, *result.shape[-2:])
+    return result.astype(operands.dtype, copy=False), cache
 
 
 def attention_weights(

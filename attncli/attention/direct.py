@@ -32,11 +32,12 @@ NEAR = 16.0
 WORTH_A_THREAD = 1 << 26
 
 
-def forward(operands: Operands, threads: int = 1) -> tuple[Array, Cache]:
+def forward(operands: Operands, threads: int = 1, out: Array | None = None) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
     rows = (*operands.lead, query.shape[-2])
-    out = np.empty((*rows, value.shape[-1]), query.dtype)
+    if out is None:
+        out = np.empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
         operands,
         engine="direct",

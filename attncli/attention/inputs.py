@@ -119,6 +119,23 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
     return _usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
 
 
+def prepare_out(out: Array, operands: Operands) -> Array:
+    """Check where a call is to put its result and return that place in the engines' shape.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If it does not have the shape of the result, or not the dtype that is computed in.
+    """
+    T_dec, H_v = operands.query.shape[-2], operands.value.shape[-1]
+    expected = (*operands.public_lead, T_dec, H_v)
+    if out.shape != expected:
+        raise ShapeError(f"out is {out.shape}, expected the shape of the result: {expected}")
+    if out.dtype != operands.query.dtype:
+        raise DtypeError(f"out is {out.dtype}, expected {operands.query.dtype}, as is computed")
+    return out.reshape(*operands.lead, T_dec, H_v)  # splits an axis at most: never a copy
+
+
 def _fit(query: Shape, key: Shape, value: Shape) -> tuple[Shape, int]:
     """Return the leading axes of the result and how many query heads share one key head."""
     for name, shape in (("query", query), ("key", key), ("value", value)):

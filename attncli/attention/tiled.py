@@ -37,20 +37,24 @@ def forward(
     threads: int = 1,
     tile: tuple[int, int] | None = None,
     keep: bool = False,
+    out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """Return (out, cache), in the shapes of the operands."""
     query, key, value = operands[:3]
     tile = tile or TILE
     rows = (*operands.lead, query.shape[-2])
-    out = blocks.empty((*rows, value.shape[-1]), query.dtype)
+    same_out = out
+    if out is None:
+        out = blocks.empty((*rows, value.shape[-1]), query.dtype)
+        # The caller may write into what is returned, and backward needs it as it is.
+        same_out = blocks.empty(out.shape, out.dtype)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
-        # The caller may write into what is returned, and backward needs it as it is.
-        out=blocks.empty(out.shape, out.dtype),
+        out=same_out,
         tile=tile,
         moderate=np.empty(rows, bool),
     )
@@ -93,7 +97,9 @@ def _forward(
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    out[row] = blocks.divide(done.out, done.total, out=same_out[row])
+    blocks.divide(done.out, done.total, out=same_out[row])
+    if out is not same_out:
+        out[row] = same_out[row]
     cache.shift[row], cache.total[row] = done.shift, done.total
     if operands.masking:
         nothing = done.total == 0
