@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from attncli.cli.keyboard import keyboard
+from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import Wanted
@@ -108,19 +108,13 @@ def browse(
     if not chosen:
         raise ParameterError(f"--browse: {source.label} holds no weights to page through")
     browser = Browser(chosen)
-    console = Console(force_terminal=True, legacy_windows=False)
-    console.set_alt_screen(True)
-    try:
-        with keyboard() as read_keys:
-            more = True
-            while more:
-                click.clear()
-                # A new one each time: the terminal may have another size by now.
-                _draw(browser, source, wanted, dataclasses.replace(screen))
-                keys = read_keys()
-                more = bool(keys) and all(browser.press(key) for key in keys)
-    finally:
-        console.set_alt_screen(False)
+    with full_screen(Console(force_terminal=True, legacy_windows=False)) as read_keys:
+        keys: list[str] | None = []
+        while keys is not None and all(browser.press(key) for key in keys):
+            click.clear()
+            # A new one each time: the terminal may have another size by now.
+            _draw(browser, source, wanted, dataclasses.replace(screen))
+            keys = read_keys()
 
 
 def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen) -> None:
