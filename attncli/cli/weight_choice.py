@@ -23,6 +23,9 @@ _SUM_TOLERANCE = 5e-3
 _COMBINE: dict[str, Callable[[Iterable[Array]], Array]] = {"mean": mean_of, "max": max_of}
 
 
+Load = Callable[[Cut], Array]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """One matrix of weights, not yet loaded.
@@ -36,12 +39,13 @@ class Chosen:
     shape : tuple of int
         (T_dec, T_enc)
     load : callable
+        ``load(cut)`` returns the part of it that is looked at.
     """
 
     names: dict[str, Any]
     item: int
     shape: tuple[int, int]
-    load: Callable[[], Array]
+    load: Load
 
     @property
     def heading(self) -> str:
@@ -103,16 +107,19 @@ def _in_layers(
 
 def _loader(
     source: WeightSource, layers: list[int], item: int, heads: list[int], how: dict[str, str]
-) -> Callable[[], Array]:
-    def of_layer(layer: int) -> Array:
-        matrices = (load_weights(source, layer, item, head) for head in heads)
+) -> Load:
+    def of_layer(layer: int, cut: Cut) -> Array:
+        matrices = (load_weights(source, layer, item, head, cut) for head in heads)
         return _COMBINE[how["heads"]](matrices) if "heads" in how else next(matrices)
 
-    def load() -> Array:
+    def load(cut: Cut) -> Array:
         if "layers" not in how:
-            return of_layer(layers[0])
-        combine = _COMBINE.get(how["layers"], rollout)
-        return combine(of_layer(layer) for layer in layers)
+            return cut.finished(of_layer(layers[0], cut))
+        if how["layers"] == "rollout":  # what flows into a row went through all the others
+            parts = (of_layer(layer, Cut.whole(source.layers[layer].shape[2:])) for layer in layers)
+            return cut.apply(rollout(parts))
+        combine = _COMBINE[how["layers"]]
+        return cut.finished(combine(of_layer(layer, cut) for layer in layers))
 
     return load
 
@@ -147,30 +154,37 @@ def _first_odd(these: Sequence[Chosen], those: Sequence[Chosen]) -> str:
     return "none at all" if odd is None else f"such as {odd.heading or 'one without a name'}"
 
 
-def _minus(ours: Callable[[], Array], theirs: Callable[[], Array]) -> Callable[[], Array]:
-    return lambda: np.subtract(ours(), theirs(), dtype=np.float64)
+def _minus(ours: Load, theirs: Load) -> Load:
+    return lambda cut: np.subtract(ours(cut), theirs(cut), dtype=np.float64)
 
 
-def load_weights(source: WeightSource, layer: int, item: int, head: int) -> Array:
-    """Load one matrix; warn of what weights never are."""
-    weights = source.layers[layer].load(item, head)
+def load_weights(source: WeightSource, layer: int, item: int, head: int, cut: Cut) -> Array:
+    """Load a part of one matrix; warn of what weights never are.
+
+    Only the rows that are shown are read and checked. So are, with ``--cols``, only these columns:
+    whether a row sums to 1 they do not tell.
+    """
+    weights = source.layers[layer].load(item, head, cut.region)
     if weights.dtype.kind != "f":
         weights = weights.astype(np.float64)
     names = [f"layer {layer}"] if source.numbered else []
     names += [f"item {item}"] if "N" in source.axes else []
     names += [f"head {head}"] if "heads" in source.axes else []
-    for problem in _oddities(weights):
+    for problem in _oddities(weights, cut):
         warnings.warn(f"{' '.join((source.label, *names))}: {problem}", AttnWarning, stacklevel=1)
-    return weights
+    return cut.of_region(weights)
 
 
-def _oddities(weights: Array) -> Iterator[str]:
+def _oddities(weights: Array, cut: Cut) -> Iterator[str]:
     if not weights.size:
         return
     least = float(weights.min())
     if least < 0:
         row, column = np.unravel_index(int(weights.argmin()), weights.shape)
-        yield f"weights are negative: the least, {least:.3g}, is at [{row}, {column}]"
+        at = [int(cut.rows[row]), int(column) + cut.first_column]
+        yield f"weights are negative: the least, {least:.3g}, is at {at}"
+    if cut.narrow:
+        return
     sums = weights.sum(axis=1, dtype=np.float64)
     off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
     off[np.isnan(off)] = np.inf
@@ -178,7 +192,8 @@ def _oddities(weights: Array) -> Iterator[str]:
     if off[worst] > _SUM_TOLERANCE:
         count = int((off > _SUM_TOLERANCE).sum())
         rows = "row does" if count == 1 else "rows do"
-        yield f"{count} {rows} not sum to 1: the worst, row {worst}, sums to {sums[worst]:.6g}"
+        place = int(cut.rows[worst])
+        yield f"{count} {rows} not sum to 1: the worst, row {place}, sums to {sums[worst]:.6g}"
 
 
 def choose(name: str, wanted: int | None, count: int, label: str) -> range:
@@ -268,7 +283,7 @@ def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
         if not keep.any() and size:
             raise ParameterError(f"nothing is left of {axis}: {size} steps, all left out")
         kept.append(np.flatnonzero(keep))
-    return Cut(kept[0], kept[1], wanted.renormalise)
+    return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
 
 
 def _within(span: Span | None, size: int, option: str) -> Array:

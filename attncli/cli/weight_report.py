@@ -40,7 +40,7 @@ _LONGEST_LABEL = 16
 def picture_of(source: WeightSource, one: Chosen, wanted: Wanted, look: Look) -> WeightMatrix:
     """Load a matrix and label the part of it that is wanted."""
     cut = cut_of(source, one, wanted)
-    weights = cut.apply(one.load())
+    weights = one.load(cut)
     if wanted.threshold is not None and not wanted.lists:
         weights = np.where(np.abs(weights) >= wanted.threshold, weights, weights.dtype.type(0))
     return WeightMatrix(
@@ -141,7 +141,7 @@ def _show_overview(
     with screen.progress("reading heads") as progress:
         for number, one in enumerate(chosen):
             cut = cut_of(source, one, wanted)
-            weights = cut.apply(one.load())
+            weights = one.load(cut)
             statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
             names = one.names if look.plain else {name: one.names[name] for name in telling}
             heads.append(Head(names, statistics))
@@ -203,7 +203,7 @@ def json_weights(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted)
 
 def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str, Any]:
     cut = cut_of(source, one, wanted)
-    weights = cut.apply(one.load())
+    weights = one.load(cut)
     matrix: dict[str, Any] = dict(one.names)
     for axis, name, kept in (
         ("T_dec", "tokens_dec", cut.rows),

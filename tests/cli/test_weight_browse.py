@@ -23,12 +23,13 @@ RIGHT, LEFT, DOWN, UP, NEXT, BACK = (f"\x1b[{end}" for end in ("C", "D", "B", "A
 
 
 def browser(layers=2, items=2, heads=3):
-    every = [
-        Chosen({"layer": layer, "item": item, "head": head}, item, (1, 1), lambda: np.ones((1, 1)))
+    names = [
+        {"layer": layer, "item": item, "head": head}
         for layer in range(layers)
         for item in range(items)
         for head in range(heads)
     ]
+    every = [Chosen(one, one["item"], (1, 1), lambda cut: np.ones((1, 1))) for one in names]
     return Browser(every)
 
 
@@ -115,7 +116,7 @@ on_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-te
 @on_posix
 def test_on_a_terminal():
     window = Window(*COMMAND)
-    assert window.until("quit").count("\n") <= 24  # no line more than there are
+    assert window.until("q quit").count("\n") <= 24  # no line more than there are
     for keys, place in (
         (RIGHT * 2, "layer 0  item 0  head 2"),
         (DOWN, "layer 1  item 0  head 2"),
@@ -123,7 +124,7 @@ def test_on_a_terminal():
         ("v", "→"),
     ):
         window.press(keys)
-        assert place in window.until("quit")
+        assert place in window.until("q quit")
     window.press("q")
     window.until(AS_BEFORE)
     assert window.ends() == 0
@@ -132,10 +133,10 @@ def test_on_a_terminal():
 @on_posix
 def test_a_key_that_comes_in_pieces():
     window = Window(*COMMAND)
-    window.until("quit")
+    window.until("q quit")
     for piece in RIGHT:
         window.press(piece)
-    assert "head 1" in window.until("quit")
+    assert "head 1" in window.until("q quit")
     window.press("\x1b")  # alone it is a key of its own
     window.until(AS_BEFORE)
     assert window.ends() == 0
@@ -144,9 +145,9 @@ def test_a_key_that_comes_in_pieces():
 @on_posix
 def test_a_resized_window_is_drawn_anew_at_once():
     window = Window(*COMMAND, columns=200)
-    assert max(map(cell_len, plain_lines(window.until("quit")))) > 100
+    assert max(map(cell_len, plain_lines(window.until("q quit")))) > 100
     window.resize(60)
-    assert 20 < max(map(cell_len, plain_lines(window.until("quit")))) <= 60
+    assert 20 < max(map(cell_len, plain_lines(window.until("q quit")))) <= 60
     window.press("q")
     window.until(AS_BEFORE)
     assert window.ends() == 0
@@ -156,16 +157,16 @@ def test_a_resized_window_is_drawn_anew_at_once():
 def test_stopped_it_gives_the_terminal_back_and_continued_it_takes_it_again():
     script = f"{shlex.join(COMMAND)}; echo; stty -a; echo stopped; read key; fg; echo over"
     window = Window("/bin/sh", "-m", "-c", script)
-    window.until("quit")
+    window.until("q quit")
     window.press("\x1a")
     shell = window.until("\nstopped")
     assert AS_BEFORE in shell
     assert re.search(r"[^-]icanon", shell)  # lines
     assert re.search(r"[^-]echo\b", shell)
     window.press("\n")
-    assert IN_FULL in window.until("quit")
+    assert IN_FULL in window.until("q quit")
     window.press(RIGHT)  # keys, not lines
-    assert "head 1" in window.until("quit")
+    assert "head 1" in window.until("q quit")
     window.press("q")
     assert AS_BEFORE in window.until("over")
     assert window.ends() == 0
@@ -174,9 +175,9 @@ def test_stopped_it_gives_the_terminal_back_and_continued_it_takes_it_again():
 @on_posix
 def test_where_no_shell_could_continue_it_nothing_stops():
     window = Window(*COMMAND)
-    window.until("quit")
+    window.until("q quit")
     window.press("\x1a")
-    assert IN_FULL in window.until("quit")
+    assert IN_FULL in window.until("q quit")
     window.press("q")
     window.until(AS_BEFORE)
     assert window.ends() == 0
@@ -186,7 +187,7 @@ def test_where_no_shell_could_continue_it_nothing_stops():
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_ended_by_a_signal_it_gives_the_terminal_back(name):
     window = Window(*COMMAND)
-    window.until("quit")
+    window.until("q quit")
     assert not window.is_as_before()
     number = getattr(signal, name)
     os.kill(window.program, number)
