@@ -15,7 +15,7 @@ from rich.text import Text
 from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen
-from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.cli.weight_report import picture_of
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnError, AttnWarning, ParameterError
@@ -139,7 +139,9 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     if view == "list" or wanted.lists:
         rows = max(1, look.height - 4)
         left_out = len(picture.rows) - rows
-        drawn = draw_strongest(picture.first_rows(rows), wanted.count or 3, look, screen.precision)
+        drawn = draw_strongest(
+            picture.first_rows(rows), wanted.top or DEFAULT_TOP, look, screen.precision
+        )
         more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
         screen.show_at_most(height, heading, drawn, *more, last=keys)
         return

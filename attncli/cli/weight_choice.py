@@ -124,7 +124,9 @@ def _loader(
     return load
 
 
-def difference(ours: Sequence[Chosen], theirs: Sequence[Chosen], label: str) -> list[Chosen]:
+def difference(
+    ours: Sequence[Chosen], theirs: Sequence[Chosen], labels: tuple[str, str]
+) -> list[Chosen]:
     """Pair the matrices of two files; each pair loads as the first minus the second.
 
     Raises
@@ -132,26 +134,42 @@ def difference(ours: Sequence[Chosen], theirs: Sequence[Chosen], label: str) -> 
     ShapeError
         If the files do not hold the same matrices.
     """
+    label, other_label = labels
     if [one.names for one in ours] != [one.names for one in theirs]:
+        axes = ", ".join(_differing_names(ours, theirs))
         raise ShapeError(
-            f"{label}: {len(theirs)} matrices, {_first_odd(theirs, ours)}; expected those of the "
-            f"other file, {len(ours)}, {_first_odd(ours, theirs)}",
+            f"{label} has {len(ours)} matrices, {other_label} {len(theirs)}: {axes}",
             hint="--layer, --item, --head, --mean and --axes hold for both files",
         )
     pairs = []
     for one, other in zip(ours, theirs, strict=True):
         if one.shape != other.shape:
             where = f" {one.heading}" if one.names else ""
-            raise ShapeError(f"{label}:{where} is {other.shape}, expected {one.shape}")
+            differ = " and ".join(
+                f"{axis} differs ({size} and {other_size})"
+                for axis, size, other_size in zip(
+                    ("T_dec", "T_enc"), one.shape, other.shape, strict=True
+                )
+                if size != other_size
+            )
+            raise ShapeError(
+                f"{label}{where} is {one.shape}, {other_label}{where} {other.shape}: {differ}"
+            )
         pairs.append(Chosen(one.names, one.item, one.shape, _minus(one.load, other.load)))
     return pairs
 
 
-def _first_odd(these: Sequence[Chosen], those: Sequence[Chosen]) -> str:
-    """Name the first matrix that the other list does not have."""
-    known = [one.names for one in those]
-    odd = next((one for one in these if one.names not in known), these[0] if these else None)
-    return "none at all" if odd is None else f"such as {odd.heading or 'one without a name'}"
+def _differing_names(ours: Sequence[Chosen], theirs: Sequence[Chosen]) -> Iterator[str]:
+    """Say of which axis the matrices of one file are not those of the other."""
+    for name, axis in (("layer", "layers"), ("item", "N"), ("head", "heads")):
+        numbers = [dict.fromkeys(one.names.get(name) for one in every) for every in (ours, theirs)]
+        if numbers[0] == numbers[1]:
+            continue
+        if len(numbers[0]) != len(numbers[1]):
+            yield f"{axis} differs ({len(numbers[0])} and {len(numbers[1])})"
+        else:
+            said = (", ".join("none" if x is None else str(x) for x in every) for every in numbers)
+            yield f"{axis} differs ({' and '.join(said)})"
 
 
 def _minus(ours: Load, theirs: Load) -> Load:
@@ -274,10 +292,13 @@ def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
             (wanted.drop_special, is_special, "--drop-special"),
             (wanted.drop_pad, is_padding, "--drop-pad"),
         ):
-            if dropped:
-                if tokens is None:
-                    raise ParameterError(f"{name}: {source.label} has no tokens for {axis}")
+            if dropped and tokens is not None:
                 keep &= [not tells(token) for token in tokens]
+            elif dropped and not any(tokens_of(source, one, other) for other in ("T_dec", "T_enc")):
+                raise ParameterError(
+                    f"{name}: {source.label} has no tokens, of {one.shape} steps",
+                    hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
+                )
         if axis == "T_enc" and wanted.drop_sink:
             keep[0] = False
         if not keep.any() and size:

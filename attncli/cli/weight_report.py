@@ -14,7 +14,7 @@ from attncli import __version__
 from attncli.arrays import Array
 from attncli.cli.screen import Screen, jsonable
 from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
-from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
@@ -96,9 +96,14 @@ def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None
         return
     if wanted.lists:
         shown, left_out = _first_rows(picture, wanted, look)
-        screen.show(
-            draw_strongest(shown, wanted.count, look, screen.precision, wanted.threshold), *left_out
-        )
+        top = wanted.top
+        keys = picture.weights.shape[1]
+        if top is None and wanted.threshold is None and not look.plain and keys > DEFAULT_TOP:
+            top = DEFAULT_TOP
+            left_out.append(
+                Text(f"the {top} strongest of {keys} keys; --top K lists K", "dim italic")
+            )
+        screen.show(draw_strongest(shown, top, look, screen.precision, wanted.threshold), *left_out)
         return
     view = "table" if wanted.full else wanted.view
     assert view != "list"
@@ -147,7 +152,8 @@ def _show_overview(
             heads.append(Head(names, statistics))
             if grid:
                 value = heads[-1].value("entropy" if sort == "file" else sort)
-                small.append(thumbnail(*_place(one, telling), weights, f"{value:.2f}"))
+                place = _place(one, telling)
+                small.append(thumbnail(*place, weights, f"{value:.2f}", wanted.pool))
             progress(number + 1, len(chosen))
     by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
@@ -158,12 +164,13 @@ def _show_overview(
         ordered = ordered[:_MOST_HEADS]
         more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
     what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
-    under = f"shades by each one's own largest weight; under it: {what}"
     picture: list[RenderableType] = []
     if not look.plain and not small:  # too many to be drawn one by one
         picture = [draw_map(heads, by or "entropy", look), ""]
     if small:
-        picture = [Overview(small, look), Text(under, "dim italic"), ""]
+        overview = Overview(small, look)
+        under = f"{overview.note}, shaded by its head's largest; under each: {what}"
+        picture = [overview, Text(look.fit(under), "dim italic"), ""]
     order = "in the order of the file" if by is None else f"sorted by {by}"
     screen.show(
         heading,
@@ -221,7 +228,7 @@ def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str,
         }
     if not wanted.lists:
         return {**matrix, "shape": list(weights.shape), "weights": jsonable(weights)}
-    order = strongest(weights, weights.shape[1] if wanted.count is None else wanted.count)
+    order = strongest(weights, wanted.top or weights.shape[1])
     values = np.take_along_axis(weights, order, axis=1)
     if wanted.threshold is None:
         return {**matrix, "strongest": order.tolist(), "weights": jsonable(values)}

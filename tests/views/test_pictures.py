@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from attncli.views.clusters import clusters
 from attncli.views.heads import Head, draw_heads
+from attncli.views.labels import shorten
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.overview import Overview, thumbnail
@@ -79,6 +81,27 @@ def test_weights_as_shaded_cells_where_no_table_fits():
         "cell = 1 weight",
         "",
     ]
+
+
+def test_a_letter_and_its_accents_stand_in_one_place():
+    words = ["cafe\u0301", "nai\u0308ve", "o"]
+    picture = WeightMatrix("", np.eye(3), ["a", "b", "c"], words)
+    look = terminal(20)
+    assert render(draw_weights(picture, look, view="cells"), look)[:5] == [
+        "        e",
+        "     e\u0301 v",
+        "    f i\u0308",
+        "   a a",
+        "  c n o",
+    ]
+    several = ["a\u0301\u0302b", "\U0001f44d\U0001f3fdc", "\U0001f1ef\U0001f1f5d", "e\ufe0ff"]
+    assert [len(clusters(text)) for text in several] == [2, 2, 2, 2]
+    downwards = WeightMatrix("", np.eye(9)[:1], ["a"], ["e\u0301a"] * 9)
+    assert render(draw_weights(downwards, terminal(20), view="cells"), look)[:2] == [
+        "  " + "e\u0301 " * 8 + "e\u0301",
+        "  " + "a " * 8 + "a",
+    ]
+    assert shorten("xe\u0301\u0302yz", 3) == "xe\u0301\u0302…"
 
 
 def test_headings_are_numbers_where_cells_are_too_narrow_for_them():
@@ -199,6 +222,19 @@ def test_colours_shade_the_cells():
     (_, _, row, *_) = render(draw_weights(PICTURE, look), look, color="truecolor")
     assert "\x1b[" in row
     assert "48;2;222;245;229" in row  # the largest weight has the last colour
+
+
+def test_a_long_list_goes_on_under_itself():
+    picture = WeightMatrix("", np.full((1, 7), 1 / 7), ["kitten"], ["日本", *"abcdef"])
+    assert render(draw_strongest(picture, 7, terminal(30)), terminal(30)) == [
+        "kitten → 日本 0.14, a 0.14,",
+        "         b 0.14, c 0.14,",
+        "         d 0.14, e 0.14,",
+        "         f 0.14",
+        "",
+    ]
+    (piped, _) = render(draw_strongest(picture, None, Look.piped()), Look.piped())
+    assert piped.count("0.142") == 7
 
 
 def test_strongest_keys_as_a_list():
