@@ -171,12 +171,13 @@ def _show_overview(
         overview = Overview(small, look)
         under = f"{overview.note}, shaded by its head's largest; under each: {what}"
         picture = [overview, Text(look.fit(under), "dim italic"), ""]
+    noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     order = "in the order of the file" if by is None else f"sorted by {by}"
     screen.show(
         heading,
         "",
         *picture,
-        Text(f"{len(chosen)} {'head' if len(chosen) == 1 else 'heads'}, {order}", "bold"),
+        Text(f"{len(chosen)} {noun if len(chosen) == 1 else noun + 's'}, {order}", "bold"),
         draw_heads(ordered, look, screen.precision),
         "",
         Text(more, "dim italic"),

@@ -108,7 +108,9 @@ class Overview:
             yield Segment.line()
             for row in self.rows:
                 strips = {name: self._strips(row, name) for name in block}
-                for line in range(self._lines()):
+                for line in range(
+                    max(0 if part is None else part.height for part in strips.values())
+                ):
                     label = row if line == 0 else ""
                     yield Segment(label.rjust(self.label_width) + " ", _LABEL)
                     for name in block:

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from rich.color import Color
 from rich.console import Console
 
 from attncli.views.clusters import clusters
@@ -77,8 +78,8 @@ def test_weights_as_shaded_cells_where_no_table_fits():
         "    t 日k",
         "cat ██░░",
         "sat   ▓▓▓▓",
-        "    0  ░▒▓█ 0.75  1",
-        "cell = 1 weight",
+        "    0  ░▒▓█ 0.75",
+        "1 cell = 1 weight",
         "",
     ]
 
@@ -110,7 +111,7 @@ def test_headings_are_numbers_where_cells_are_too_narrow_for_them():
         "           111",
         "    3456789012",
         "cat █",
-        "    0  ░▒▓█ 1.00  1",
+        "    0  ░▒▓█ 1.00",
     ]
 
 
@@ -128,8 +129,8 @@ def test_cells_wrap_into_blocks_and_lose_no_column():
         "  23456789",
         "0",
         "1",
-        "  0  ░▒▓█ 1.00  1 cell =",
-        "1 weight",
+        "  0  ░▒▓█ 1.00",
+        "  1 cell = 1 weight",
         "",
     ]
 
@@ -148,9 +149,9 @@ def test_a_heatmap_where_cells_do_not_fit():
         "40              ███",
         "                   ███",
         "                     ██",
-        "   0  ░▒▓█ 1.00  1 cell",
-        "= the maximum of 8 × 3",
-        "weights",
+        "   0  ░▒▓█ 1.00",
+        "1 cell = the maximum of",
+        "8 × 3 weights",
         "",
     ]
 
@@ -160,7 +161,7 @@ def test_half_blocks_put_two_rows_on_a_line():
     labels = [str(i) for i in range(40)]
     picture = WeightMatrix("", np.eye(40)[:, :20], labels, labels[:20])
     lines = render(draw_weights(picture, look, view="heatmap"), look)  # without its colours
-    assert len(lines) == 1 + 20 + 2 + 1
+    assert len(lines) == 1 + 20 + 3 + 1
     assert lines[1:3] == [" 0 ▀▀", "     ▀▀"]
 
 
@@ -177,6 +178,39 @@ def test_old_terminals_get_their_16_colours(shade):
         }
         assert 44 in codes | {code + 10 for code in codes}  # blue
         assert codes <= {0, 1, 2, 3, *range(30, 38), *range(40, 48), *range(90, 108)}
+
+
+@pytest.mark.parametrize("shade", ["linear", "diverging"])
+def test_256_colours_are_of_the_table_and_get_lighter(shade):
+    look = Look.terminal(80, color=True, indexed=True)
+    picture = WeightMatrix("", np.linspace(-1, 1, 80)[None], ["a"], ["x"] * 80, shade)
+    (_, row, *_) = render(draw_weights(picture, look, view="heatmap"), look, color="256")
+    used = [int(number) for number in re.findall(r"8;5;(\d+)", row)]
+    lights = [lightness(Color.from_ansi(number)) for number in used]
+    if shade == "linear":
+        assert len({*used}) == 13
+        assert lights == sorted(lights)
+    else:
+        middle = lights.index(min(lights))
+        assert lights[:middle] == sorted(lights[:middle], reverse=True)
+        assert lights[middle:] == sorted(lights[middle:])
+
+
+def test_text_on_the_16_colours_can_be_read():
+    look = Look.terminal(80, color=True, few_colors=True)
+    for shade, dark_on in (("linear", "cyan white bright_white"), ("diverging", "cyan yellow")):
+        styles = shade_styles(look, Scale.of(WEIGHTS, shade))
+        for style in styles:
+            expected = "black" if style.bgcolor.name in dark_on.split() else "bright_white"
+            assert style.color.name == expected
+
+
+def test_heads_on_a_narrow_terminal_say_which_they_are():
+    head = Head({"layer": 3, "head": 5}, head_statistics(np.eye(2)))
+    assert render(draw_heads([head], terminal(40)), terminal(40))[:2] == [
+        "layer 3  head 5",
+        "  entropy      0.00",
+    ]
 
 
 def test_an_overview_of_heads():
