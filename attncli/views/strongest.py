@@ -92,8 +92,9 @@ def strongest(weights: Array, count: int) -> Array:
     array([[1, 2],
            [0, 2]])
     """
-    if weights.size and weights.min() < 0:
+    if (weights < 0).any():
         weights = np.abs(weights)
+    weights = np.where(np.isnan(weights), -np.inf, weights)  # after all numbers
     if 4 * count < weights.shape[1]:
         # Far fewer than there are: only candidates at or above the last place are sorted.
         least = np.partition(weights, weights.shape[1] - count, axis=1)[:, -count]

@@ -315,7 +315,9 @@ def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):
     )
 
 
-@pytest.mark.parametrize("options", [["--json"], ["--view", "heatmap"], ["--sort", "max"]])
+@pytest.mark.parametrize(
+    "options", [["--json"], ["--view", "heatmap"], ["--sort", "max"], ["--top", 3], ["--top", 20]]
+)
 @pytest.mark.parametrize("shade", ["linear", "log", "row"])
 def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
     weights = weights_of(30, 30)
