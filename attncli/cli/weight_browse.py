@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from attncli.cli.keyboard import full_screen
@@ -122,9 +122,10 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
     height = screen.look.height - 1  # the line that the cursor is left on
     one = browser.current
-    heading = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    name = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    heading = Group(name)  # a console joins bare texts into one that wraps
     arrows = "←→↑↓" if look.unicode else "<>^v"
-    keys = Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis")
+    keys = Group(Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis"))
     try:
         with warnings.catch_warnings(record=True) as odd:  # a line of its own, not one a key
             warnings.simplefilter("always", AttnWarning)
@@ -134,7 +135,7 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
         return
     for warning in odd[:1]:
         text = safe(str(warning.message), look)
-        heading.append(f"\n{text}", "not bold yellow")
+        name.append(f"\n{text}", "not bold yellow")
     view = _VIEWS[browser.view]
     if view == "list" or wanted.lists:
         rows = max(1, look.height - 4)

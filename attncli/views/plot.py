@@ -14,7 +14,9 @@ from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
 
-_MOST_LABELLED, _MOST_CELLS = 40, 1024
+_MOST_LABELLED = 40
+# No more cells than pixels: matplotlib would leave out or blend what it has no pixel for.
+_MOST_CELLS, _MOST_SMALL_CELLS = 720, 128
 _MOST_LARGE = 12
 
 
@@ -40,10 +42,11 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
     figure = Figure(figsize=size, layout="constrained", dpi=144)
     figure.suptitle(title, parse_math=False, fontsize=10)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
     how: Pool = "max"
     for panel, picture in zip(panels, pictures, strict=False):
-        down, across = (factor(size, _MOST_CELLS) for size in picture.weights.shape)
+        down, across = (factor(size, most) for size in picture.weights.shape)
         image, scale = _panel(panel, picture, down, across, small)
         if small:
             factors.add((down, across))
@@ -86,7 +89,13 @@ def _panel(
     low, top = (0.0, 1.0) if kind in ("row", "log") else (scale.bottom, scale.top)
     extent = (-0.5, picture.weights.shape[1] - 0.5, picture.weights.shape[0] - 0.5, -0.5)
     image = panel.imshow(
-        values, cmap=ListedColormap(colors), vmin=low, vmax=top, extent=extent, aspect="auto"
+        values,
+        cmap=ListedColormap(colors),
+        vmin=low,
+        vmax=top,
+        extent=extent,
+        aspect="auto",
+        interpolation="nearest",
     )
     title = (
         shortened(picture.heading) if small else "\n".join(filter(None, (picture.heading, note)))

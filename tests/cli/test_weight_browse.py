@@ -154,6 +154,19 @@ def test_a_resized_window_is_drawn_anew_at_once():
 
 
 @on_posix
+def test_a_long_name_and_the_keys_take_one_line_each(tmp_path):
+    file = tmp_path / f"{'long' * 20}.npz"
+    file.write_bytes(HEADS.read_bytes())
+    window = Window(*COMMAND[:-2], str(file), "--browse", columns=30)
+    lines = plain_lines(window.until("v vie"))
+    assert "long" not in lines[1]
+    assert len(lines[-1]) <= 30
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
 def test_stopped_it_gives_the_terminal_back_and_continued_it_takes_it_again():
     script = f"{shlex.join(COMMAND)}; echo; stty -a; echo stopped; read key; fg; echo over"
     window = Window("/bin/sh", "-m", "-c", script)

@@ -142,10 +142,9 @@ def test_a_png_says_what_a_cell_stands_for(attn, folder, monkeypatch):
     np.save("small.npy", np.full((13, 2, 2), 1 / 2))
     for file in ("large", "many", "small"):
         attn("show-weights", f"{file}.npy", "-q", "--export", f"{file}.png")
-    note = "1 cell = the maximum of 1 × 2 weights"
     large, many, small = said
-    assert large.count(note) == 2  # in the title of each
-    assert many.count(note) == 1  # under all of them
+    assert large.count("1 cell = the maximum of 1 × 3 weights") == 2  # in the title of each
+    assert many.count("1 cell = the maximum of 1 × 16 weights") == 1  # under all of them
     assert "1 cell" not in small
 
 
