@@ -141,6 +141,7 @@ def _show_overview(
     grid = not look.plain and len(chosen) <= _MOST_IN_GRID
     sort = wanted.sort or "entropy"
     telling = several(chosen)
+    noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     heads: list[Head] = []
     small: list[Thumbnail] = []
     with screen.progress("reading heads") as progress:
@@ -162,16 +163,15 @@ def _show_overview(
     if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
         left = len(ordered) - _MOST_HEADS
         ordered = ordered[:_MOST_HEADS]
-        more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
+        more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
     what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
     picture: list[RenderableType] = []
     if not look.plain and not small:  # too many to be drawn one by one
         picture = [draw_map(heads, by or "entropy", look), ""]
     if small:
         overview = Overview(small, look)
-        under = f"{overview.note}, shaded by its head's largest; under each: {what}"
+        under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
         picture = [overview, Text(look.fit(under), "dim italic"), ""]
-    noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     order = "in the order of the file" if by is None else f"sorted by {by}"
     screen.show(
         heading,

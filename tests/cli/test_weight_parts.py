@@ -229,7 +229,10 @@ def test_sorting_heads(attn, layers):
         ["0", "0", "0"],
         ["0", "0", "1"],
     ]
-    assert "on previous" in attn("show-weights", DATES, "--sort", "max", columns=80).out
+    items = attn("show-weights", DATES, "--sort", "max", columns=80).out
+    assert "on previous" in items
+    assert "4 items, sorted by max" in items
+    assert "shaded by its item's largest" in items
 
 
 @pytest.mark.parametrize(
