@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -323,11 +324,17 @@ def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
     """Where a row has one of the tokens, as the file has it or as it is shown; or its number."""
     keep = np.zeros(size, bool)
     shown = readable(tokens) if tokens is not None else []
+    # An accent may be a character of its own, or one with its letter: they look alike.
+    names = [
+        {unicodedata.normalize("NFC", x) for x in pair}
+        for pair in zip(tokens or [], shown, strict=True)
+    ]
     for text in wanted:
+        wanted_name = unicodedata.normalize("NFC", text)
         found = [
             place
             for place in range(size)
-            if (tokens[place] == text or shown[place] == text if tokens else str(place) == text)
+            if (wanted_name in names[place] if tokens else str(place) == text)
         ]
         if not found and text.isdecimal() and int(text) < size:
             found = [int(text)]

@@ -93,6 +93,12 @@ def test_rows_columns_and_tokens(attn):
     assert only(attn, PARAPHRASE, "--item", 0, "--rows", "3")[0]["rows"] == [3]
 
 
+def test_a_row_is_found_however_its_accent_is_written(attn, folder):
+    np.savez("w.npz", weights=weights_of(2, 3), tokens_dec=np.array(["cafe\u0301", "\u00e9"]))
+    for text, row in (("caf\u00e9", 0), ("cafe\u0301", 0), ("e\u0301", 1)):
+        assert only(attn, "w.npz", "--row", text)[0]["rows"] == [row]
+
+
 def test_dropping_special_padding_and_sink(attn):
     whole, weights = only(attn, PARAPHRASE, "--item", 0)
     special = [token.startswith("[") for token in whole["tokens_enc"]]
