@@ -1,39 +1,147 @@
-"""Keys as they are pressed, without waiting for the end of a line."""
+"""A terminal for a while: keys as they are pressed, and word of what else happens to it."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
 
 # A key, or what a terminal sends for one; held keys come several in one read.
 _KEY = re.compile(r"\x1b\[[\d;]*[~A-Za-z]|\x1bO.|.", re.DOTALL)
+_UNFINISHED = re.compile(r"\x1b(\[[\d;]*|O)?$")
+_REST_WITHIN = 0.05  # seconds; slow lines bring the bytes of a key one by one
+
+# Windows sends two characters for each of these, of which the first says nothing.
+_WINDOWS_KEYS = {
+    "H": "\x1b[A", "P": "\x1b[B", "M": "\x1b[C", "K": "\x1b[D", "I": "\x1b[5~", "Q": "\x1b[6~",
+}  # fmt: skip
+
+ReadKeys = Callable[[], list[str] | None]
 
 
 @contextlib.contextmanager
-def keyboard() -> Iterator[Callable[[], list[str]]]:
-    """Give a function that waits for keys and returns them; none at the end of input.
+def full_screen(console: Console) -> Iterator[ReadKeys]:
+    """Take the whole screen, and give a function that waits for keys.
 
-    The terminal neither echoes them nor waits for a line as long as this lasts.
+    It returns the keys that were pressed; none where the picture is to be drawn anew, the window
+    having another size or the program having been stopped and continued; None at the end of input.
+    Keys are neither echoed nor is a line waited for. However this ends, and as long as it is
+    stopped, the terminal is as it was before. On Windows a resized window is seen at the next key.
     """
-    try:
-        import termios
-        import tty
-    except ImportError:  # Windows
-        import click
-
-        yield lambda: split_keys(click.getchar())
+    if importlib.util.find_spec("termios") is None:  # Windows
+        console.set_alt_screen(True)
+        try:
+            yield _windows_keys
+        finally:
+            console.set_alt_screen(False)
         return
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    # For all of it, not key by key: one pressed while something is drawn is not lost.
-    tty.setcbreak(descriptor)
-    try:
-        yield lambda: split_keys(os.read(descriptor, 64).decode("utf-8", "replace"))
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+    terminal = _Terminal(console)
+    with terminal.hearing_signals():
+        try:
+            terminal.enter()
+            yield terminal.read
+        finally:
+            terminal.leave()
+
+
+class _Terminal:
+    """The terminal of a POSIX system."""
+
+    def __init__(self, console: Console) -> None:
+        import termios
+
+        self.console = console
+        self.descriptor = sys.stdin.fileno()
+        self.before = termios.tcgetattr(self.descriptor)
+
+    def enter(self) -> None:
+        import tty
+
+        # For all of it, not key by key: one pressed while something is drawn is not lost.
+        tty.setcbreak(self.descriptor)
+        self.console.set_alt_screen(True)
+
+    def leave(self) -> None:
+        import termios
+
+        # A terminal that is gone, which is why SIGHUP came, has nothing to be restored.
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self.before)
+            self.console.set_alt_screen(False)
+
+    @contextlib.contextmanager
+    def hearing_signals(self) -> Iterator[None]:
+        """Let signals end the waiting for keys; what they ask for is done there, not between."""
+        self.signals, written = os.pipe()
+        os.set_blocking(written, False)
+        numbers = [signal.SIGWINCH, signal.SIGCONT]
+        if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+            numbers.append(signal.SIGTSTP)
+        wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        handlers = [signal.signal(number, _noted) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            os.close(self.signals)
+            os.close(written)
+
+    def read(self) -> list[str] | None:
+        ready, _, _ = select.select([self.descriptor, self.signals], [], [])
+        if self.signals in ready:
+            numbers = os.read(self.signals, 4096)
+            if signal.SIGTSTP in numbers:
+                self._stop()
+            elif signal.SIGCONT in numbers:  # after a SIGSTOP, which nobody hears
+                self._go_on()
+            return []
+        text = os.read(self.descriptor, 64)
+        while (
+            _UNFINISHED.search(text.decode("utf-8", "replace"))
+            and select.select([self.descriptor], [], [], _REST_WITHIN)[0]
+        ):
+            text += os.read(self.descriptor, 64)
+        return split_keys(text.decode("utf-8", "replace")) or None
+
+    def _stop(self) -> None:
+        self.leave()
+        numbers = (signal.SIGTSTP, signal.SIGCONT)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # until continued; at once where no shell would do so
+        for number in numbers:
+            signal.signal(number, _noted)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        # Continued by `bg` the terminal is another's.
+        while os.tcgetpgrp(self.descriptor) != os.getpgrp():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        self.enter()
+
+
+def _noted(number: int, frame: Any) -> None:
+    """Do nothing: that the signal came stands in the pipe."""
+
+
+def _windows_keys() -> list[str] | None:
+    msvcrt = importlib.import_module("msvcrt")
+    key: str = msvcrt.getwch()
+    if key in ("\x00", "\xe0"):
+        key = _WINDOWS_KEYS.get(msvcrt.getwch(), "")
+    if key == "\x03":
+        raise KeyboardInterrupt
+    return [key]
 
 
 def split_keys(text: str) -> list[str]:

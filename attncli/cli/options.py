@@ -413,19 +413,23 @@ def _output(output: str | None, force: bool) -> Output:
     return Output(output, force)
 
 
-output_options = _bundle(
-    "output",
-    _output,
-    [
-        option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            group="Output",
-            help="Write a run file: inputs, options and results (.npz, .npy, .safetensors, or -).",
-        ),
-        option("--force", is_flag=True, group="Output", help="Replace an existing file."),
-    ],
+def _output_options(help_text: str) -> Callable[[F], F]:
+    return _bundle(
+        "output",
+        _output,
+        [
+            option("-o", "--output", metavar="FILE", group="Output", help=help_text),
+            option("--force", is_flag=True, group="Output", help="Replace an existing file."),
+        ],
+    )
+
+
+output_options = _output_options(
+    "Write a run file: inputs, options and results (.npz, .npy, .safetensors, or -)."
+)
+trace_output_options = _output_options(
+    "Write a trace file: every intermediate in full by its name, whatever is shown "
+    "(.npz, .safetensors, or -)."
 )
 
 

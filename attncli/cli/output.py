@@ -47,7 +47,7 @@ class Output:
             if screen.as_json:
                 raise ParameterError("-o - and --json would both write to standard output")
             if sys.stdout.isatty():
-                raise FileError("standard output is a terminal, and a run file is binary")
+                raise FileError("standard output is a terminal, and what -o writes is binary")
             return
         from attncli.files.formats import check_target
 
@@ -61,8 +61,9 @@ class Output:
         screen: Screen,
         *,
         main: str | None = None,
+        what: str = "the run",
     ) -> None:
-        """Write the run file, if there is to be one.
+        """Write the run file or trace file, if there is to be one.
 
         Parameters
         ----------
@@ -73,6 +74,8 @@ class Output:
             Where to say that it was written.
         main : str, optional
             The tensor that goes into a file that holds but one; without it, such a file is refused.
+        what : str, default "the run"
+            What is written, for the note.
 
         Raises
         ------
@@ -87,7 +90,6 @@ class Output:
         if self.is_stdout:
             save_to_stream(sys.stdout.buffer, arrays)
             return
-        what = "the run"
         if self.path.lower().endswith(".npy"):
             if main is None:
                 raise FileError(

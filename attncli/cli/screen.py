@@ -51,7 +51,7 @@ class Screen:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         color = self._color_system is not None
         if not _is_terminal():
-            return Look.piped(color=color, encoding=encoding)
+            return Look.piped(color=color, encoding=encoding, indexed=self._color_system == "256")
         import shutil
 
         size = shutil.get_terminal_size()
@@ -61,6 +61,7 @@ class Screen:
             encoding=encoding,
             height=size.lines,
             few_colors=self._color_system == "standard",
+            indexed=self._color_system == "256",
         )
 
     @cached_property

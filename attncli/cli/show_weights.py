@@ -32,7 +32,8 @@ cat run.npz | attn show-weights -""",
 def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
     """Show the attention weights in FILE: rows are decoder steps, columns encoder steps.
 
-    FILE is a run file; or holds weights, layer0, layer1, … as transformer libraries dump them; or
+    For seeing in a terminal what a model looks at: one head, or many at a glance. FILE is a run
+    file; or holds weights, layer0, layer1, … as transformer libraries dump them; or
     hs_enc and hs_dec, or query and key, from which the weights are computed.
 
     The richest picture that fits the terminal is drawn: a table of digits and shades; one shaded
@@ -50,10 +51,12 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
         check_exports(wanted, file)
     with screen.timed("reading"):
         source = find_weights(file, reading, wanted.axes)
-        chosen = with_rows(source, choose_weights(source, wanted), wanted)
+        chosen = choose_weights(source, wanted)
         if wanted.diff is not None:
             other = find_weights(wanted.diff, reading, wanted.axes)
-            chosen = difference(chosen, choose_weights(other, wanted), other.label)
+            labels = (source.label, other.label)
+            chosen = difference(chosen, choose_weights(other, wanted), labels)
+        chosen = with_rows(source, chosen, wanted)
     if wanted.export:
         from attncli.cli.weight_export import export
 

@@ -45,7 +45,7 @@ attn trace --T 3 --H 2 --causal --step 1 -o trace.npz""",
     help="These intermediates alone, as scores,weights.",
 )
 @options.calculation_options
-@options.output_options
+@options.trace_output_options
 @options.full_option
 @options.screen_options
 def trace(
@@ -62,10 +62,13 @@ def trace(
 ) -> None:
     """Show every intermediate of one decoder step, in the order it is computed.
 
-    Forward, then backward: the name as in the mathematics, the formula, what it means, its shape,
-    the numbers, and what they were made of. Small ones are worked out like an example in a
-    textbook, large ones summed up. FILE is as for attn forward; without it the tensors are random.
-    -o writes a file of all the arrays by their names, which attn compare understands.
+    For reading attention line by line, and for finding the line where your own code first differs:
+    forward, then backward, each with its name as in the mathematics, the formula, what it means,
+    its shape, the numbers, and what they were made of. Small ones are worked out like an example
+    in a textbook, large ones summed up.
+
+    FILE is as for attn forward; without it the tensors are random. attn compare holds the file
+    that -o writes against one of yours with arrays of the same names.
     """
     from attncli.cli.calculation import pose, warn_of_idle_seed
     from attncli.cli.trace_report import publish_trace, trace_problem

@@ -17,7 +17,7 @@ from attncli.errors import AttnWarning, ParameterError
 from attncli.operations.tracing import Intermediate, Place, StepTrace
 from attncli.tensors import random_tensor
 from attncli.views.labels import safe
-from attncli.views.trace import draw_trace
+from attncli.views.trace import can_be_worked, draw_trace
 
 
 def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:
@@ -95,7 +95,13 @@ def publish_trace(
                 f"--only {name}: no such intermediate; there is {', '.join(known)}"
             )
     options = {**problem.options("trace"), **vars(place)}
-    output.write(options, {one.name: one.array for one in trace}, {}, screen)
+    tokens = {
+        axis: texts if texts.ndim == 1 else texts[place.item]
+        for axis, texts in problem.axis_tokens.items()
+    }
+    arrays = {one.name: one.array for one in trace}
+    labels = {"tokens_enc": tokens["T_enc"]} if "T_enc" in tokens else {}  # it is of one step
+    output.write(options, arrays, labels, screen, what="the trace")
     if output.is_stdout:
         return
     shown = _chosen(trace, directions, only)
@@ -107,11 +113,14 @@ def publish_trace(
         steps = [_json(one) for one in shown]
         screen.show_json({**options, "sizes": problem.sizes, "trace": steps})
         return
-    tokens = {
-        axis: texts if texts.ndim == 1 else texts[place.item]
-        for axis, texts in problem.axis_tokens.items()
-    }
-    drawn = draw_trace(shown, screen.look, tokens=tokens, precision=screen.precision, full=full)
+    drawn = draw_trace(
+        shown,
+        screen.look,
+        tokens=tokens,
+        precision=screen.precision,
+        full=full,
+        worked=can_be_worked(trace),
+    )
     screen.show(_headline(problem, place, tokens, screen), "", drawn)
 
 

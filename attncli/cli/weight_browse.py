@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
-from attncli.cli.keyboard import keyboard
+from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen
-from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.cli.weight_report import picture_of
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnError, AttnWarning, ParameterError
@@ -108,19 +108,13 @@ def browse(
     if not chosen:
         raise ParameterError(f"--browse: {source.label} holds no weights to page through")
     browser = Browser(chosen)
-    console = Console(force_terminal=True, legacy_windows=False)
-    console.set_alt_screen(True)
-    try:
-        with keyboard() as read_keys:
-            more = True
-            while more:
-                click.clear()
-                # A new one each time: the terminal may have another size by now.
-                _draw(browser, source, wanted, dataclasses.replace(screen))
-                keys = read_keys()
-                more = bool(keys) and all(browser.press(key) for key in keys)
-    finally:
-        console.set_alt_screen(False)
+    with full_screen(Console(force_terminal=True, legacy_windows=False)) as read_keys:
+        keys: list[str] | None = []
+        while keys is not None and all(browser.press(key) for key in keys):
+            click.clear()
+            # A new one each time: the terminal may have another size by now.
+            _draw(browser, source, wanted, dataclasses.replace(screen))
+            keys = read_keys()
 
 
 def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen) -> None:
@@ -128,9 +122,10 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
     height = screen.look.height - 1  # the line that the cursor is left on
     one = browser.current
-    heading = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    name = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    heading = Group(name)  # a console joins bare texts into one that wraps
     arrows = "←→↑↓" if look.unicode else "<>^v"
-    keys = Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis")
+    keys = Group(Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis"))
     try:
         with warnings.catch_warnings(record=True) as odd:  # a line of its own, not one a key
             warnings.simplefilter("always", AttnWarning)
@@ -140,12 +135,14 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
         return
     for warning in odd[:1]:
         text = safe(str(warning.message), look)
-        heading.append(f"\n{text}", "not bold yellow")
+        name.append(f"\n{text}", "not bold yellow")
     view = _VIEWS[browser.view]
     if view == "list" or wanted.lists:
         rows = max(1, look.height - 4)
         left_out = len(picture.rows) - rows
-        drawn = draw_strongest(picture.first_rows(rows), wanted.count or 3, look, screen.precision)
+        drawn = draw_strongest(
+            picture.first_rows(rows), wanted.top or DEFAULT_TOP, look, screen.precision
+        )
         more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
         screen.show_at_most(height, heading, drawn, *more, last=keys)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _SUM_TOLERANCE = 5e-3
 _COMBINE: dict[str, Callable[[Iterable[Array]], Array]] = {"mean": mean_of, "max": max_of}
 
 
+Load = Callable[[Cut], Array]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """One matrix of weights, not yet loaded.
@@ -36,12 +40,13 @@ class Chosen:
     shape : tuple of int
         (T_dec, T_enc)
     load : callable
+        ``load(cut)`` returns the part of it that is looked at.
     """
 
     names: dict[str, Any]
     item: int
     shape: tuple[int, int]
-    load: Callable[[], Array]
+    load: Load
 
     @property
     def heading(self) -> str:
@@ -103,21 +108,26 @@ def _in_layers(
 
 def _loader(
     source: WeightSource, layers: list[int], item: int, heads: list[int], how: dict[str, str]
-) -> Callable[[], Array]:
-    def of_layer(layer: int) -> Array:
-        matrices = (load_weights(source, layer, item, head) for head in heads)
+) -> Load:
+    def of_layer(layer: int, cut: Cut) -> Array:
+        matrices = (load_weights(source, layer, item, head, cut) for head in heads)
         return _COMBINE[how["heads"]](matrices) if "heads" in how else next(matrices)
 
-    def load() -> Array:
+    def load(cut: Cut) -> Array:
         if "layers" not in how:
-            return of_layer(layers[0])
-        combine = _COMBINE.get(how["layers"], rollout)
-        return combine(of_layer(layer) for layer in layers)
+            return cut.finished(of_layer(layers[0], cut))
+        if how["layers"] == "rollout":  # what flows into a row went through all the others
+            parts = (of_layer(layer, Cut.whole(source.layers[layer].shape[2:])) for layer in layers)
+            return cut.apply(rollout(parts))
+        combine = _COMBINE[how["layers"]]
+        return cut.finished(combine(of_layer(layer, cut) for layer in layers))
 
     return load
 
 
-def difference(ours: Sequence[Chosen], theirs: Sequence[Chosen], label: str) -> list[Chosen]:
+def difference(
+    ours: Sequence[Chosen], theirs: Sequence[Chosen], labels: tuple[str, str]
+) -> list[Chosen]:
     """Pair the matrices of two files; each pair loads as the first minus the second.
 
     Raises
@@ -125,52 +135,75 @@ def difference(ours: Sequence[Chosen], theirs: Sequence[Chosen], label: str) -> 
     ShapeError
         If the files do not hold the same matrices.
     """
+    label, other_label = labels
     if [one.names for one in ours] != [one.names for one in theirs]:
+        axes = ", ".join(_differing_names(ours, theirs))
         raise ShapeError(
-            f"{label}: {len(theirs)} matrices, {_first_odd(theirs, ours)}; expected those of the "
-            f"other file, {len(ours)}, {_first_odd(ours, theirs)}",
+            f"{label} has {len(ours)} matrices, {other_label} {len(theirs)}: {axes}",
             hint="--layer, --item, --head, --mean and --axes hold for both files",
         )
     pairs = []
     for one, other in zip(ours, theirs, strict=True):
         if one.shape != other.shape:
             where = f" {one.heading}" if one.names else ""
-            raise ShapeError(f"{label}:{where} is {other.shape}, expected {one.shape}")
+            differ = " and ".join(
+                f"{axis} differs ({size} and {other_size})"
+                for axis, size, other_size in zip(
+                    ("T_dec", "T_enc"), one.shape, other.shape, strict=True
+                )
+                if size != other_size
+            )
+            raise ShapeError(
+                f"{label}{where} is {one.shape}, {other_label}{where} {other.shape}: {differ}"
+            )
         pairs.append(Chosen(one.names, one.item, one.shape, _minus(one.load, other.load)))
     return pairs
 
 
-def _first_odd(these: Sequence[Chosen], those: Sequence[Chosen]) -> str:
-    """Name the first matrix that the other list does not have."""
-    known = [one.names for one in those]
-    odd = next((one for one in these if one.names not in known), these[0] if these else None)
-    return "none at all" if odd is None else f"such as {odd.heading or 'one without a name'}"
+def _differing_names(ours: Sequence[Chosen], theirs: Sequence[Chosen]) -> Iterator[str]:
+    """Say of which axis the matrices of one file are not those of the other."""
+    for name, axis in (("layer", "layers"), ("item", "N"), ("head", "heads")):
+        numbers = [dict.fromkeys(one.names.get(name) for one in every) for every in (ours, theirs)]
+        if numbers[0] == numbers[1]:
+            continue
+        if len(numbers[0]) != len(numbers[1]):
+            yield f"{axis} differs ({len(numbers[0])} and {len(numbers[1])})"
+        else:
+            said = (", ".join("none" if x is None else str(x) for x in every) for every in numbers)
+            yield f"{axis} differs ({' and '.join(said)})"
 
 
-def _minus(ours: Callable[[], Array], theirs: Callable[[], Array]) -> Callable[[], Array]:
-    return lambda: np.subtract(ours(), theirs(), dtype=np.float64)
+def _minus(ours: Load, theirs: Load) -> Load:
+    return lambda cut: np.subtract(ours(cut), theirs(cut), dtype=np.float64)
 
 
-def load_weights(source: WeightSource, layer: int, item: int, head: int) -> Array:
-    """Load one matrix; warn of what weights never are."""
-    weights = source.layers[layer].load(item, head)
+def load_weights(source: WeightSource, layer: int, item: int, head: int, cut: Cut) -> Array:
+    """Load a part of one matrix; warn of what weights never are.
+
+    Only the rows that are shown are read and checked. So are, with ``--cols``, only these columns:
+    whether a row sums to 1 they do not tell.
+    """
+    weights = source.layers[layer].load(item, head, cut.region)
     if weights.dtype.kind != "f":
         weights = weights.astype(np.float64)
     names = [f"layer {layer}"] if source.numbered else []
     names += [f"item {item}"] if "N" in source.axes else []
     names += [f"head {head}"] if "heads" in source.axes else []
-    for problem in _oddities(weights):
+    for problem in _oddities(weights, cut):
         warnings.warn(f"{' '.join((source.label, *names))}: {problem}", AttnWarning, stacklevel=1)
-    return weights
+    return cut.of_region(weights)
 
 
-def _oddities(weights: Array) -> Iterator[str]:
+def _oddities(weights: Array, cut: Cut) -> Iterator[str]:
     if not weights.size:
         return
     least = float(weights.min())
     if least < 0:
         row, column = np.unravel_index(int(weights.argmin()), weights.shape)
-        yield f"weights are negative: the least, {least:.3g}, is at [{row}, {column}]"
+        at = [int(cut.rows[row]), int(column) + cut.first_column]
+        yield f"weights are negative: the least, {least:.3g}, is at {at}"
+    if cut.narrow:
+        return
     sums = weights.sum(axis=1, dtype=np.float64)
     off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
     off[np.isnan(off)] = np.inf
@@ -178,7 +211,8 @@ def _oddities(weights: Array) -> Iterator[str]:
     if off[worst] > _SUM_TOLERANCE:
         count = int((off > _SUM_TOLERANCE).sum())
         rows = "row does" if count == 1 else "rows do"
-        yield f"{count} {rows} not sum to 1: the worst, row {worst}, sums to {sums[worst]:.6g}"
+        place = int(cut.rows[worst])
+        yield f"{count} {rows} not sum to 1: the worst, row {place}, sums to {sums[worst]:.6g}"
 
 
 def choose(name: str, wanted: int | None, count: int, label: str) -> range:
@@ -259,16 +293,19 @@ def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
             (wanted.drop_special, is_special, "--drop-special"),
             (wanted.drop_pad, is_padding, "--drop-pad"),
         ):
-            if dropped:
-                if tokens is None:
-                    raise ParameterError(f"{name}: {source.label} has no tokens for {axis}")
+            if dropped and tokens is not None:
                 keep &= [not tells(token) for token in tokens]
+            elif dropped and not any(tokens_of(source, one, other) for other in ("T_dec", "T_enc")):
+                raise ParameterError(
+                    f"{name}: {source.label} has no tokens, of {one.shape} steps",
+                    hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
+                )
         if axis == "T_enc" and wanted.drop_sink:
             keep[0] = False
         if not keep.any() and size:
             raise ParameterError(f"nothing is left of {axis}: {size} steps, all left out")
         kept.append(np.flatnonzero(keep))
-    return Cut(kept[0], kept[1], wanted.renormalise)
+    return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
 
 
 def _within(span: Span | None, size: int, option: str) -> Array:
@@ -287,11 +324,17 @@ def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
     """Where a row has one of the tokens, as the file has it or as it is shown; or its number."""
     keep = np.zeros(size, bool)
     shown = readable(tokens) if tokens is not None else []
+    # An accent may be a character of its own, or one with its letter: they look alike.
+    names = [
+        {unicodedata.normalize("NFC", x) for x in pair}
+        for pair in zip(tokens or [], shown, strict=True)
+    ]
     for text in wanted:
+        wanted_name = unicodedata.normalize("NFC", text)
         found = [
             place
             for place in range(size)
-            if (tokens[place] == text or shown[place] == text if tokens else str(place) == text)
+            if (wanted_name in names[place] if tokens else str(place) == text)
         ]
         if not found and text.isdecimal() and int(text) < size:
             found = [int(text)]

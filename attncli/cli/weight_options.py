@@ -16,7 +16,8 @@ from attncli.errors import ParameterError
 F = TypeVar("F", bound=Callable[..., Any])
 Span = tuple[int | None, int | None]
 
-_DEFAULT_TOP = 3
+DEFAULT_TOP = 3
+"""How many keys a row has in a list on a terminal, where nothing says how many."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,6 @@ class Wanted:
         """Whether lists are asked for instead of pictures."""
         given = self.top is not None or self.threshold is not None
         return self.view == "list" or (self.view is None and given)
-
-    @property
-    def count(self) -> int | None:
-        """How many keys a list has; None where a threshold decides alone."""
-        return _DEFAULT_TOP if self.top is None and self.threshold is None else self.top
 
 
 _AXES = {
@@ -178,14 +174,15 @@ _OPTIONS = (
         metavar="A:B",
         callback=_parse_span,
         group=_PART,
-        help="Decoder steps A to B − 1; either may be left out or negative.",
+        help="Decoder steps A to B − 1; either may be left out or negative. Of a file that can be "
+        "mapped into memory only these are read.",
     ),
     option(
         "--cols",
         metavar="A:B",
         callback=_parse_span,
         group=_PART,
-        help="Encoder steps A to B − 1.",
+        help="Encoder steps A to B − 1, alone: whether rows sum to 1 is then not looked at.",
     ),
     option(
         "--row",
@@ -194,7 +191,12 @@ _OPTIONS = (
         group=_PART,
         help="The decoder steps of this token, or of this number; repeatable.",
     ),
-    option("--drop-special", is_flag=True, group=_PART, help="Leave out [CLS], <s> and the like."),
+    option(
+        "--drop-special",
+        is_flag=True,
+        group=_PART,
+        help="Leave out [CLS], <s> and the like, wherever there are tokens.",
+    ),
     option("--drop-pad", is_flag=True, group=_PART, help="Leave out padding."),
     option(
         "--drop-sink",
@@ -214,7 +216,8 @@ _OPTIONS = (
         type=click.Choice(["table", "cells", "heatmap", "list"]),
         group=_SHOWN,
         help="table: digits; cells: a shade for each weight under its token; heatmap: all on one "
-        "screen; list: the strongest.  [default: the first of these that fits]",
+        "screen; list: the strongest of every row, piped all that are not 0.  [default: the first "
+        "of these that fits]",
     ),
     option(
         "--top",
@@ -275,7 +278,8 @@ _OPTIONS = (
         multiple=True,
         group="Output",
         help="Write what is chosen as .svg, .html (a page to explore), .csv, .md, .json or .png "
-        "(with the plot extra); repeatable.",
+        "(with the plot extra); repeatable. In .csv an apostrophe stands before a label "
+        "that a spreadsheet would compute.",
     ),
     option("--force", is_flag=True, group="Output", help="Replace existing files."),
 )

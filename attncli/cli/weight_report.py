@@ -14,7 +14,7 @@ from attncli import __version__
 from attncli.arrays import Array
 from attncli.cli.screen import Screen, jsonable
 from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
-from attncli.cli.weight_options import Wanted
+from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
@@ -40,7 +40,7 @@ _LONGEST_LABEL = 16
 def picture_of(source: WeightSource, one: Chosen, wanted: Wanted, look: Look) -> WeightMatrix:
     """Load a matrix and label the part of it that is wanted."""
     cut = cut_of(source, one, wanted)
-    weights = cut.apply(one.load())
+    weights = one.load(cut)
     if wanted.threshold is not None and not wanted.lists:
         weights = np.where(np.abs(weights) >= wanted.threshold, weights, weights.dtype.type(0))
     return WeightMatrix(
@@ -96,9 +96,14 @@ def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None
         return
     if wanted.lists:
         shown, left_out = _first_rows(picture, wanted, look)
-        screen.show(
-            draw_strongest(shown, wanted.count, look, screen.precision, wanted.threshold), *left_out
-        )
+        top = wanted.top
+        keys = picture.weights.shape[1]
+        if top is None and wanted.threshold is None and not look.plain and keys > DEFAULT_TOP:
+            top = DEFAULT_TOP
+            left_out.append(
+                Text(f"the {top} strongest of {keys} keys; --top K lists K", "dim italic")
+            )
+        screen.show(draw_strongest(shown, top, look, screen.precision, wanted.threshold), *left_out)
         return
     view = "table" if wanted.full else wanted.view
     assert view != "list"
@@ -136,18 +141,20 @@ def _show_overview(
     grid = not look.plain and len(chosen) <= _MOST_IN_GRID
     sort = wanted.sort or "entropy"
     telling = several(chosen)
+    noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     heads: list[Head] = []
     small: list[Thumbnail] = []
     with screen.progress("reading heads") as progress:
         for number, one in enumerate(chosen):
             cut = cut_of(source, one, wanted)
-            weights = cut.apply(one.load())
+            weights = one.load(cut)
             statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
             names = one.names if look.plain else {name: one.names[name] for name in telling}
             heads.append(Head(names, statistics))
             if grid:
                 value = heads[-1].value("entropy" if sort == "file" else sort)
-                small.append(thumbnail(*_place(one, telling), weights, f"{value:.2f}"))
+                place = _place(one, telling)
+                small.append(thumbnail(*place, weights, f"{value:.2f}", wanted.pool))
             progress(number + 1, len(chosen))
     by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
@@ -156,20 +163,21 @@ def _show_overview(
     if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
         left = len(ordered) - _MOST_HEADS
         ordered = ordered[:_MOST_HEADS]
-        more = f"{left} more heads not shown: --sort {sort} --full lists all; {more}"
+        more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
     what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
-    under = f"shades by each one's own largest weight; under it: {what}"
     picture: list[RenderableType] = []
     if not look.plain and not small:  # too many to be drawn one by one
         picture = [draw_map(heads, by or "entropy", look), ""]
     if small:
-        picture = [Overview(small, look), Text(under, "dim italic"), ""]
+        overview = Overview(small, look)
+        under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
+        picture = [overview, Text(look.fit(under), "dim italic"), ""]
     order = "in the order of the file" if by is None else f"sorted by {by}"
     screen.show(
         heading,
         "",
         *picture,
-        Text(f"{len(chosen)} {'head' if len(chosen) == 1 else 'heads'}, {order}", "bold"),
+        Text(f"{len(chosen)} {noun if len(chosen) == 1 else noun + 's'}, {order}", "bold"),
         draw_heads(ordered, look, screen.precision),
         "",
         Text(more, "dim italic"),
@@ -203,7 +211,7 @@ def json_weights(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted)
 
 def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str, Any]:
     cut = cut_of(source, one, wanted)
-    weights = cut.apply(one.load())
+    weights = one.load(cut)
     matrix: dict[str, Any] = dict(one.names)
     for axis, name, kept in (
         ("T_dec", "tokens_dec", cut.rows),
@@ -221,7 +229,7 @@ def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str,
         }
     if not wanted.lists:
         return {**matrix, "shape": list(weights.shape), "weights": jsonable(weights)}
-    order = strongest(weights, weights.shape[1] if wanted.count is None else wanted.count)
+    order = strongest(weights, wanted.top or weights.shape[1])
     values = np.take_along_axis(weights, order, axis=1)
     if wanted.threshold is None:
         return {**matrix, "strongest": order.tolist(), "weights": jsonable(values)}

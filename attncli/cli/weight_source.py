@@ -23,6 +23,9 @@ _FOUR = ("N", "heads", "T_dec", "T_enc")
 _TOKENS = {"T_dec": ("tokens_dec", "tokens"), "T_enc": ("tokens_enc", "tokens")}
 
 
+Region = tuple[slice | Array, slice]
+
+
 @dataclass(frozen=True)
 class Layer:
     """The weights of one layer.
@@ -34,12 +37,13 @@ class Layer:
     shape : tuple of int
         (N, heads, T_dec, T_enc); N and heads are 1 where the file has no such axis.
     load : callable
-        ``load(item, head)`` returns the (T_dec, T_enc) weights.
+        ``load(item, head, region)`` returns the (T_dec, T_enc) weights, or what an index of rows
+        and one of columns leaves of them; nothing else is read of a file that is mapped.
     """
 
     name: str
     shape: tuple[int, int, int, int]
-    load: Callable[[int, int], Array]
+    load: Callable[[int, int, Region], Array]
 
 
 @dataclass(frozen=True)
@@ -200,13 +204,15 @@ def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 
 def _loader(
     file: TensorFile, name: str, axes: tuple[str, ...], layer: int = 0
-) -> Callable[[int, int], Array]:
+) -> Callable[[int, int, Region], Array]:
     steps = [axis for axis in axes if axis in ("T_dec", "T_enc")]
 
-    def load(item: int, head: int) -> Array:
-        at = {"layers": layer, "N": item, "heads": head}
-        index: list[Any] = [at.get(axis, slice(None)) for axis in axes]
-        while index and index[-1] == slice(None):
+    def load(item: int, head: int, region: Region) -> Array:
+        rows, columns = region
+        at = {"layers": layer, "N": item, "heads": head, "T_dec": rows, "T_enc": columns}
+        index: list[Any] = [at[axis] for axis in axes]
+        whole = [(slice(None), slice(0, size)) for size in file.shape(name)]
+        while index and isinstance(index[-1], slice) and index[-1] in whole[len(index) - 1]:
             index.pop()  # messages say where something is, in short
         matrix = np.atleast_2d(file.numbers(name, tuple(index)))
         return matrix.T if steps == ["T_enc", "T_dec"] else matrix
@@ -220,9 +226,9 @@ def _computed_from_states(file: TensorFile) -> WeightSource:
     axes = ("N", "T_dec", "T_enc")
     N, T_dec, T_enc = (problem.sizes[axis] for axis in axes)
 
-    def load(item: int, head: int) -> Array:
+    def load(item: int, head: int, region: Region) -> Array:
         weights: Array = problem.item(item).forward().results["weights"][0]
-        return weights
+        return weights[region]
 
     layer = Layer("weights", (N, 1, T_dec, T_enc), load)
     how = f"weights {describe_shape((N, T_dec, T_enc), axes)} computed from hs_enc and hs_dec"
@@ -263,14 +269,16 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         padding = fitting_mask("dec_mask", masks, sizes)
     semantics = semantics_in(file)
 
-    def load(item: int, head: int) -> Array:
+    def load(item: int, head: int, region: Region) -> Array:
         require(8 * T_dec * T_enc, f"weights {(T_dec, T_enc)}", file.reading.max_memory)
         part = file.numbers("query", (item, head)[: len(query) - 2])
         keys = file.numbers("key", (item, head * key_heads // heads)[: len(key) - 2])
         weights = attention_weights(
             part, keys, mask=None if mask is None else mask[item, head], **semantics.given()
         )
-        return weights if padding is None else np.where(padding[item][:, None], weights, 0)
+        if padding is not None:
+            weights = np.where(padding[item][:, None], weights, 0)
+        return weights[region]
 
     how = f"weights {describe_shape(own, axes)} computed from query and key"
     return WeightSource(

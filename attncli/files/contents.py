@@ -18,6 +18,9 @@ from attncli.files.formats import list_entries
 from attncli.files.reading import Reading
 from attncli.files.source import cannot_be_read, open_source
 
+Index = int | slice | Array
+"""One position along an axis, a slice, or an array of positions."""
+
 _SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
 _OPTIONS = "options"
 
@@ -50,12 +53,13 @@ class TensorFile:
         return self.entries[name].shape
 
     def numbers(
-        self, name: str, index: tuple[int, ...] = (), *, known_as: str | None = None
+        self, name: str, index: tuple[Index, ...] = (), *, known_as: str | None = None
     ) -> Array:
         """Load an array of booleans, integers or floats, or the part of it at an index.
 
-        Only that part is read where the file can be mapped, and only that part is checked. Where
-        the file's name for it is not ours, `known_as` is ours, for messages.
+        Only that part is read where the file can be mapped, and only that part is checked. An
+        index takes along every axis one position, a slice, or an array of positions. Where the
+        file's name for it is not ours, `known_as` is ours, for messages.
 
         Raises
         ------
@@ -66,11 +70,11 @@ class TensorFile:
         FileError, MemoryLimitError
             If it cannot be loaded.
         """
-        raw = self._load(name)[index]
+        raw = _part(self._load(name), index)
         name = known_as or name or "the array"
         array = to_numbers(raw, name, self.label, as_bfloat16=self.reading.as_bfloat16)
         if not self.reading.allow_nonfinite:
-            where = f"{name}{list(index)}" if index else name
+            where = f"{name}[{', '.join(map(_written, index))}]" if index else name
             require_finite(array, where, self.label, minus_inf=name == "mask")
         return array
 
@@ -157,6 +161,25 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
             raise FileError(f"{source.label}: {ours} is there twice, also under another name")
         known[ours] = entry
     return TensorFile(source.label, known, reading)
+
+
+def _part(array: Array, index: tuple[Index, ...]) -> Array:
+    """Take a part along every axis by itself; of a mapped array nothing else is read."""
+    part = array[tuple(slice(None) if isinstance(one, np.ndarray) else one for one in index)]
+    axes = [one for one in index if not isinstance(one, int)]
+    for axis, one in enumerate(axes):
+        if isinstance(one, np.ndarray):
+            part = part[(slice(None),) * axis + (one,)]
+    return part
+
+
+def _written(index: Index) -> str:
+    """Write an index as in Python, a long one in short."""
+    if isinstance(index, slice):
+        return ":".join("" if end is None else str(end) for end in (index.start, index.stop))
+    if isinstance(index, np.ndarray):
+        return np.array2string(index, separator=", ", threshold=6, edgeitems=2)
+    return str(index)
 
 
 def run_arrays(

@@ -107,8 +107,9 @@ def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
         name: str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)
         for name, array in texts.items()
     }
+    # Not ascontiguousarray: it gives a single number an axis.
     tensors = {
-        name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in texts
+        name: np.asarray(array, order="C") for name, array in arrays.items() if name not in texts
     }
     try:
         stream.write(save(tensors, metadata))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
+from attncli.views.clusters import clusters
 from attncli.views.look import Look
 
 STYLE = "bold"
@@ -32,14 +33,15 @@ def narrow_headings(
         Columns of the terminal: a cell, and before the first one.
     look : Look
     """
-    short = [x if len(x) <= _LINES else x[: _LINES - 1] + look.ellipsis for x in labels]
-    words = any(len(label) > 2 and not label.isdecimal() for label in short)
+    # A letter with its accents stands in one place: labels are lists of such letters from here.
+    short = [_short(clusters(label), look) for label in labels]
+    words = any(len(label) > 2 and not "".join(label).isdecimal() for label in short)
     if cell == 2 and words and indent + _slanted_width(short) <= look.width:
         return _slanted(short, indent)
-    if any(cell_len(character) > cell for label in short for character in label):
-        short = [str(first + place) for place in range(len(short))]
+    if any(cell_len(letter) > cell for label in short for letter in label):
+        short = [list(str(first + place)) for place in range(len(short))]
     height = max(map(len, short), default=0)
-    padded = [label.rjust(height) for label in short]
+    padded = [[" "] * (height - len(label)) + label for label in short]
     return [
         Text(
             " " * indent
@@ -50,17 +52,21 @@ def narrow_headings(
     ]
 
 
-def _slanted_width(labels: Sequence[str]) -> int:
+def _short(letters: list[str], look: Look) -> list[str]:
+    return letters if len(letters) <= _LINES else [*letters[: _LINES - 1], look.ellipsis]
+
+
+def _slanted_width(labels: Sequence[list[str]]) -> int:
     """How far the last characters reach to the right."""
     return max(2 * place + _reach(label) for place, label in enumerate(labels))
 
 
-def _reach(label: str) -> int:
-    """The columns from a label's first character to the end of its last, one line up for each."""
-    return len(label) - 1 + cell_len(label[-1:])
+def _reach(label: list[str]) -> int:
+    """The columns from a label's first letter to the end of its last, one line up for each."""
+    return len(label) - 1 + cell_len("".join(label[-1:]))
 
 
-def _slanted(labels: Sequence[str], indent: int) -> list[Text]:
+def _slanted(labels: Sequence[list[str]], indent: int) -> list[Text]:
     height = max(map(len, labels))
     lines = []
     for up in range(height - 1, -1, -1):

@@ -12,7 +12,7 @@ from attncli.views.heatmap import draw_cells
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.picture import WeightMatrix
-from attncli.views.records import Column, draw_records
+from attncli.views.records import Column, draw_records, fits
 from attncli.views.statistics import Statistics
 
 # What one can sort by: the heading in the table, and whether the largest come first.
@@ -58,6 +58,7 @@ def draw_heads(heads: Sequence[Head], look: Look, precision: int | None = None) 
         Column(name, [str(head.names[name]) for head in heads], right=True)
         for name in heads[0].names
     ]
+    whole = ["  ".join(f"{name} {number}" for name, number in one.names.items()) for one in heads]
     digits = 2 if precision is None and not look.plain else precision
     numbers = [
         Column(
@@ -67,7 +68,8 @@ def draw_heads(heads: Sequence[Head], look: Look, precision: int | None = None) 
         )
         for sort, (heading, _) in SORTS.items()
     ]
-    return draw_records([*names, *numbers], look)
+    columns = [*names, *numbers]
+    return draw_records(columns if fits(columns, look) else [Column("", whole), *numbers], look)
 
 
 def draw_map(heads: Sequence[Head], by: str, look: Look) -> RenderableType:

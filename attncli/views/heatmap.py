@@ -38,7 +38,8 @@ def draw_cells(
     for first in range(0, T_enc, per_block):
         last = min(first + per_block, T_enc)
         if T_enc > per_block:
-            parts.append(Text(f"columns {first} to {last - 1} of {T_enc}", "dim"))
+            ends = picture.column_number(first), picture.column_number(last - 1)
+            parts.append(Text(f"columns {ends[0]} to {ends[1]} of {T_enc}", "dim"))
         headings = picture.columns[first:last]
         number = picture.column_number(first)
         parts += narrow_headings(headings, number, cell, label_width + 1, look)

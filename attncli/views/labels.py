@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
+from attncli.views.clusters import clusters, is_mark
 from attncli.views.look import Look
 
 # Control and format characters (bidi overrides, zero-width ones), surrogates, private and
 # unassigned characters, line and paragraph separators.
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_COMBINING = frozenset({"Mn", "Me", "Mc"})
 
 
 def safe(text: str, look: Look | None = None) -> str:
@@ -41,7 +41,7 @@ def safe(text: str, look: Look | None = None) -> str:
         return space * len(text)
     text = space * before + inner + space * (len(text) - before - len(inner))
     escaped = "".join(map(_escape, text))
-    if unicodedata.category(escaped[0]) in _COMBINING:
+    if is_mark(escaped[0]):
         escaped = "\u25cc" + escaped  # or it would join what stands before it
     return escaped.encode(look.encoding, "backslashreplace").decode(look.encoding)
 
@@ -56,7 +56,13 @@ def shorten(text: str, width: int, look: Look | None = None) -> str:
     """
     if cell_len(text) <= width:
         return text
-    return set_cell_size(text, width - 1).rstrip() + (look or Look()).ellipsis
+    kept, left = "", width - 1
+    for letter in clusters(text):
+        left -= cell_len(letter)
+        if left < 0:
+            break
+        kept += letter
+    return kept.rstrip() + (look or Look()).ellipsis
 
 
 def _escape(character: str) -> str:

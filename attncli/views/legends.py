@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from rich.cells import cell_len
 from rich.text import Text
 
 from attncli.views.look import Look
@@ -25,7 +26,11 @@ def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight
     else:
         line.append(ramp(look, diverging=diverging))
     line.append(f" {top}" + (" log" if scale.kind == "log" else ""), "dim")
-    return line.append(f"  {note}" if note else "", "dim italic")
+    if note and line.cell_len + 2 + cell_len(note) > look.width:
+        line.append("\n" + " " * (indent if indent + cell_len(note) <= look.width else 0))
+    elif note:
+        line.append("  ")
+    return line.append(note, "dim italic")
 
 
 def number(value: float) -> str:

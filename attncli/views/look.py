@@ -35,6 +35,8 @@ class Look:
         Lines of the terminal.
     few_colors : bool
         No more than the 16 of old terminals.
+    indexed : bool
+        No more than the 256 of a fixed table.
     """
 
     width: int = 80
@@ -44,6 +46,7 @@ class Look:
     encoding: str = "utf-8"
     height: int = 24
     few_colors: bool = False
+    indexed: bool = False
 
     @classmethod
     def terminal(
@@ -54,6 +57,7 @@ class Look:
         encoding: str = "utf-8",
         height: int = 24,
         few_colors: bool = False,
+        indexed: bool = False,
     ) -> Look:
         """Make the look of a terminal; a width of 0 is unknown and taken as 80.
 
@@ -64,12 +68,13 @@ class Look:
         """
         width = max(_NARROWEST, width) if width > 0 else 80
         unicode = _encodes("░▒▓█▀→…−", encoding)
-        return cls(width, color, unicode, False, encoding, max(1, height), few_colors)
+        return cls(width, color, unicode, False, encoding, max(1, height), few_colors, indexed)
 
     @classmethod
-    def piped(cls, *, color: bool = False, encoding: str = "utf-8") -> Look:
+    def piped(cls, *, color: bool = False, encoding: str = "utf-8", indexed: bool = False) -> Look:
         """Make the look of a pipe or a file."""
-        return cls(UNLIMITED, color, _encodes("░▒▓█▀→…−", encoding), True, encoding)
+        unicode = _encodes("░▒▓█▀→…−", encoding)
+        return cls(UNLIMITED, color, unicode, True, encoding, indexed=indexed)
 
     @property
     def arrow(self) -> str:

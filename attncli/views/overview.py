@@ -11,7 +11,7 @@ from rich.style import Style
 
 from attncli.arrays import Array
 from attncli.views.look import Look
-from attncli.views.pooling import factor, pool
+from attncli.views.pooling import Pool, factor, pool, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
 
@@ -32,21 +32,28 @@ class Thumbnail:
         Pooled to at most `FINEST` rows and columns.
     number : str
         What stands under it.
+    by : (int, int)
+        How many weights, down and across, became one.
+    pool : {"max", "mean"}
+        How.
     """
 
     row: str
     column: str
     weights: Array
     number: str
+    by: tuple[int, int]
+    pool: Pool
 
 
 FINEST = 2 * _WIDEST
 
 
-def thumbnail(row: str, column: str, weights: Array, number: str) -> Thumbnail:
+def thumbnail(row: str, column: str, weights: Array, number: str, how: Pool = "max") -> Thumbnail:
     """Make a head small; what it was made of need not be kept."""
     down, across = (factor(size, FINEST) for size in weights.shape)
-    return Thumbnail(row, column, pool(weights, down, across).copy(), number)
+    small = pool(weights, down, across, how).copy()
+    return Thumbnail(row, column, small, number, (down, across), how)
 
 
 class Overview:
@@ -67,6 +74,21 @@ class Overview:
         self.cell = min(_WIDEST, max(_NARROWEST, room // len(self.columns) - 1))
         self.per_block = max(1, (room + 1) // (self.cell + 1))
         self.half = look.color and look.unicode
+        self.tall = self._lines() * (2 if self.half else 1)
+
+    @property
+    def note(self) -> str:
+        """Say what a cell stands for."""
+        every = self.at.values()
+        factors = set()
+        for one in every:
+            down, across = self._factors(one)
+            factors.add((one.by[0] * down, one.by[1] * across))
+        return stated(factors, next(iter(every)).pool) or "1 cell = 1 weight"
+
+    def _factors(self, one: Thumbnail) -> tuple[int, int]:
+        T_dec, T_enc = one.weights.shape
+        return factor(T_dec, self.tall), factor(T_enc, self.cell)
 
     def _lines(self) -> int:
         """The lines of one heatmap: as tall as it is wide, a cell being twice as high."""
@@ -86,7 +108,9 @@ class Overview:
             yield Segment.line()
             for row in self.rows:
                 strips = {name: self._strips(row, name) for name in block}
-                for line in range(self._lines()):
+                for line in range(
+                    max(0 if part is None else part.height for part in strips.values())
+                ):
                     label = row if line == 0 else ""
                     yield Segment(label.rjust(self.label_width) + " ", _LABEL)
                     for name in block:
@@ -107,8 +131,6 @@ class Overview:
         one = self.at.get((row, column))
         if one is None:
             return None
-        tall = self._lines() * (2 if self.half else 1)
-        T_dec, T_enc = one.weights.shape
-        small = pool(one.weights, factor(T_dec, tall), factor(T_enc, self.cell))
+        small = pool(one.weights, *self._factors(one), one.pool)
         scale = Scale.of(small)
         return Strips(scale.shares(small), self.look, scale, half=self.half)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.views.look import Look
-from attncli.views.pooling import Pool, pool
+from attncli.views.pooling import Pool, pool, stated
 from attncli.views.scales import Scale, Shade
 
 WEIGHT_PRECISION = 2
@@ -58,9 +58,7 @@ class WeightMatrix:
         if down == across == 1:
             return self.weights, self.scale, ""
         weights = pool(self.weights, down, across, self.pool)
-        kind = "maximum" if self.pool == "max" else "mean"
-        note = f"1 cell = the {kind} of {down} × {across} weights"
-        return weights, Scale.of(weights, self.shade), note
+        return weights, Scale.of(weights, self.shade), stated([(down, across)], self.pool)
 
     def first_rows(self, count: int) -> WeightMatrix:
         """Return its first rows alone."""

@@ -9,15 +9,19 @@ from typing import Any
 
 from attncli.errors import FileError
 from attncli.views.labels import shorten
+from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import factor
+from attncli.views.pooling import Pool, factor, stated
+from attncli.views.scales import Scale
 
-_MOST_LABELLED, _MOST_CELLS = 40, 1024
+_MOST_LABELLED = 40
+# No more cells than pixels: matplotlib would leave out or blend what it has no pixel for.
+_MOST_CELLS, _MOST_SMALL_CELLS = 720, 128
 _MOST_LARGE = 12
 
 
-def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, across: int = 1) -> bytes:
-    """Draw the matrices, many of them small, `across` in a row.
+def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: int = 1) -> bytes:
+    """Draw the matrices, many of them small, so many columns of them.
 
     Raises
     ------
@@ -32,16 +36,25 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, across: i
         ) from None
     count = max(1, count)  # of nothing, an empty picture
     small = count > _MOST_LARGE
-    across = min(across, count) if small else 1
-    rows = -(-count // across)
-    size = (1.1 * across + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
+    columns = min(columns, count) if small else 1
+    rows = -(-count // columns)
+    size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
     figure = Figure(figsize=size, layout="constrained", dpi=144)
     figure.suptitle(title, parse_math=False, fontsize=10)
-    panels = figure.subplots(rows, across, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    most = _MOST_SMALL_CELLS if small else _MOST_CELLS
+    factors: set[tuple[int, int]] = set()
+    how: Pool = "max"
     for panel, picture in zip(panels, pictures, strict=False):
-        image = _panel(panel, picture, small)
-        if not small:
-            figure.colorbar(image, ax=panel)
+        down, across = (factor(size, most) for size in picture.weights.shape)
+        image, scale = _panel(panel, picture, down, across, small)
+        if small:
+            factors.add((down, across))
+            how = picture.pool
+        else:
+            _legend(figure.colorbar(image, ax=panel), scale)
+    if note := stated(factors, how):
+        figure.supxlabel(note, fontsize=8)
     for panel in panels[count:]:
         panel.set_axis_off()
     file = io.BytesIO()
@@ -51,13 +64,22 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, across: i
     return file.getvalue()
 
 
-def _panel(panel: Any, picture: WeightMatrix, small: bool) -> Any:
+def _legend(bar: Any, scale: Scale) -> None:
+    """Name the ends of a scale whose shades are not by the weight itself."""
+    if scale.kind == "log":
+        bar.set_ticks([0, 1], labels=[number(scale.bottom), f"{number(scale.top)} log"])
+    elif scale.kind == "row":
+        bar.set_ticks([0, 1], labels=["0", "the row's\nlargest"])
+
+
+def _panel(
+    panel: Any, picture: WeightMatrix, down: int, across: int, small: bool
+) -> tuple[Any, Scale]:
     from matplotlib.colors import ListedColormap
 
     from attncli.views.shades import LEVELS, gradient
 
-    down, across = (factor(size, _MOST_CELLS) for size in picture.weights.shape)
-    weights, scale, _ = picture.pooled(down, across)
+    weights, scale, note = picture.pooled(down, across)
     weights = weights.astype(float)
     colors = [
         [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
@@ -67,9 +89,17 @@ def _panel(panel: Any, picture: WeightMatrix, small: bool) -> Any:
     low, top = (0.0, 1.0) if kind in ("row", "log") else (scale.bottom, scale.top)
     extent = (-0.5, picture.weights.shape[1] - 0.5, picture.weights.shape[0] - 0.5, -0.5)
     image = panel.imshow(
-        values, cmap=ListedColormap(colors), vmin=low, vmax=top, extent=extent, aspect="auto"
+        values,
+        cmap=ListedColormap(colors),
+        vmin=low,
+        vmax=top,
+        extent=extent,
+        aspect="auto",
+        interpolation="nearest",
     )
-    title = shortened(picture.heading) if small else picture.heading
+    title = (
+        shortened(picture.heading) if small else "\n".join(filter(None, (picture.heading, note)))
+    )
     panel.set_title(title, fontsize=6 if small else 9, parse_math=False)
     if small:
         panel.set_xticks([])
@@ -81,4 +111,4 @@ def _panel(panel: Any, picture: WeightMatrix, small: bool) -> Any:
         ):
             names = [shorten(text, 16) for text in texts]
             axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
-    return image
+    return image, scale

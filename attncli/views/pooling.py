@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -57,3 +58,20 @@ def factor(size: int, room: int) -> int:
     (3, 4, 1)
     """
     return max(1, -(-size // max(1, room)))
+
+
+def stated(factors: Collection[tuple[int, int]], how: Pool) -> str:
+    """Say what a cell stands for, of one picture or of several; nothing where it is one weight.
+
+    Examples
+    --------
+    >>> stated([(3, 2)], "max"), stated([(3, 2), (1, 1)], "mean"), stated([(1, 1)], "max")
+    ('1 cell = the maximum of 3 × 2 weights', '1 cell = the mean of up to 3 × 2 weights', '')
+    """
+    down = max((down for down, _ in factors), default=1)
+    across = max((across for _, across in factors), default=1)
+    if down == across == 1:
+        return ""
+    kind = "maximum" if how == "max" else "mean"
+    up_to = "up to " if len(set(factors)) > 1 else ""
+    return f"1 cell = the {kind} of {up_to}{down} × {across} weights"

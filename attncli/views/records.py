@@ -47,10 +47,15 @@ class Column:
         return Text(self.texts[record], self.styles[record] if self.styles else "")
 
 
+def fits(columns: Sequence[Column], look: Look) -> bool:
+    """Tell whether records fit as a table."""
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1) <= look.width
+
+
 def draw_records(columns: Sequence[Column], look: Look) -> RenderableType:
     """Draw records, the first column being what they are called by."""
     records = range(len(columns[0].texts))
-    if sum(column.width for column in columns) + _GAP * (len(columns) - 1) > look.width:
+    if not fits(columns, look):
         return Group(*(_block(columns, record, look) for record in records))
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style=HEADING_STYLE)
     for number, column in enumerate(columns):

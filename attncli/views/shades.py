@@ -26,6 +26,11 @@ ICEFIRE = (0xBDE7DB, 0x5DAFC4, 0x4472C4, 0x3B3B6F, 0x1F1E1E, 0x6B2337, 0xC4304A,
 _FEW = ("black", "blue", "cyan", "white", "bright_white")
 _FEW_DIVERGING = ("cyan", "blue", "black", "red", "yellow")
 
+# Of the table of 256 those nearest to the scales in which lightness still rises step by step: the
+# nearest ones to every single colour would be purple and grey in between.
+_INDEXED = (16, 17, 18, 19, 24, 25, 31, 37, 43, 79, 115, 158, 194)
+_INDEXED_DIVERGING = (195, 117, 75, 32, 25, 18, 17, 233, 52, 88, 124, 160, 202, 215, 223)
+
 _BLOCKS, _BLOCKS_DIVERGING = " ░▒▓█", "≣≡=- ░▒▓█"
 _ASCII, _ASCII_DIVERGING = " .:-=+*#%@", "NM=- +o*@"
 
@@ -55,6 +60,8 @@ def steps_of(look: Look, scale: Scale) -> int:
         return len(ramp(look, diverging=diverging))
     if look.few_colors:
         return len(_FEW_DIVERGING if diverging else _FEW)
+    if look.indexed:
+        return len(_INDEXED_DIVERGING if diverging else _INDEXED)
     return LEVELS
 
 
@@ -63,6 +70,10 @@ def colors(look: Look, scale: Scale) -> list[Color]:
     diverging = scale.kind == "diverging"
     if look.few_colors:
         return [Color.parse(name) for name in (_FEW_DIVERGING if diverging else _FEW)]
+    if look.indexed:
+        return [
+            Color.from_ansi(number) for number in (_INDEXED_DIVERGING if diverging else _INDEXED)
+        ]
     return [Color.from_triplet(ColorTriplet(*rgb)) for rgb in gradient(LEVELS, diverging=diverging)]
 
 
@@ -91,10 +102,12 @@ def shade(values: Array, look: Look, scale: Scale) -> list[list[Style]]:
 def shade_styles(look: Look, scale: Scale) -> list[Style]:
     """Give the style of every level: a background, and a foreground that can be read."""
     dark, light = Color.parse("#101010"), Color.parse("#e8e8e8")
+    middle = 120
     if look.few_colors:
         dark, light = Color.parse("black"), Color.parse("bright_white")
+        middle = 60  # cyan and yellow are brighter on most terminals than in the table
     return [
-        Style.from_color(dark if lightness(color) > 120 else light, color)
+        Style.from_color(dark if lightness(color) > middle else light, color)
         for color in colors(look, scale)
     ]
 

@@ -19,7 +19,8 @@ def write_csv(
 ) -> Iterator[str]:
     """Write a line for each weight: layer, item and head, both steps and their labels, weight.
 
-    In full precision unless asked otherwise.
+    In full precision unless asked otherwise. A label that a spreadsheet would take for a formula
+    has an apostrophe before it.
     """
     for count, (names, picture) in enumerate(pictures):
         text = io.StringIO()
@@ -27,10 +28,11 @@ def write_csv(
         if count == 0:
             sheet.writerow([*names, "dec", "dec_label", "enc", "enc_label", "weight"])
         columns = [
-            (picture.column_number(place), label) for place, label in enumerate(picture.columns)
+            (picture.column_number(place), _no_formula(label))
+            for place, label in enumerate(picture.columns)
         ]
         for row, label in enumerate(picture.rows):
-            first = [*names.values(), picture.row_number(row), label]
+            first = [*names.values(), picture.row_number(row), _no_formula(label)]
             numbers = format_array(picture.weights[row], precision)
             sheet.writerows(
                 [*first, *column, number] for column, number in zip(columns, numbers, strict=True)
@@ -65,6 +67,14 @@ def write_markdown(
         for row, label in enumerate(picture.rows):
             yield _line(f"**{plain(label)}**", format_array(picture.weights[row], digits))
         yield "\n"
+
+
+def _no_formula(label: str) -> str:
+    """Put an apostrophe before what spreadsheets would compute, as OWASP advises; they hide it.
+
+    A token may be anything, `=HYPERLINK(…)` too; and `-ing` would be an error there.
+    """
+    return f"'{label}" if label.startswith(("=", "+", "-", "@")) else label
 
 
 def plain(text: str) -> str:

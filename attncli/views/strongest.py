@@ -29,7 +29,7 @@ def draw_strongest(
     ----------
     picture : WeightMatrix
     count : int or None
-        At most so many a row.
+        At most so many a row; without it and a threshold, all that are not 0.
     look : Look
     precision : int, optional
         Digits behind the point.
@@ -53,7 +53,9 @@ def _lines(
     order = strongest(weights, weights.shape[1] if count is None else count)
     values = np.take_along_axis(weights, order, axis=1)
     texts = np.reshape(np.array(format_array(values, digits), dtype=object), values.shape)
-    kept = np.full(values.shape, True) if threshold is None else np.abs(values) >= threshold
+    kept = values != 0 if count is None else np.full(values.shape, True)
+    if threshold is not None:
+        kept = np.abs(values) >= threshold
     for row, label in enumerate(picture.rows):
         line = Text(" " * (label_width - cell_len(label)))
         line.append(label, LABEL_STYLE).append(f" {look.arrow} ", "dim")
@@ -63,9 +65,18 @@ def _lines(
         places = np.flatnonzero(kept[row]).tolist()
         if not places:
             line.append(f"nothing from {threshold:g}", "dim italic")
+        used = line.cell_len
         for place in places:
-            line.append(", " if place else "").append(picture.columns[order[row, place]])
-            line.append(f" {texts[row, place]}", "bold" if not place else "dim")
+            piece = f"{picture.columns[order[row, place]]} {texts[row, place]}"
+            used += 2 + cell_len(piece)
+            if place and used > look.width:  # a line that goes on begins under what it goes on with
+                indent = min(label_width + 3, look.width // 3)
+                line.append(",\n" + " " * indent)
+                used = indent + cell_len(piece) + 2
+            elif place:
+                line.append(", ")
+            label, _, text = piece.rpartition(" ")
+            line.append(label).append(f" {text}", "bold" if not place else "dim")
         yield line
     yield ""
 
@@ -81,8 +92,9 @@ def strongest(weights: Array, count: int) -> Array:
     array([[1, 2],
            [0, 2]])
     """
-    if weights.size and weights.min() < 0:
+    if (weights < 0).any():
         weights = np.abs(weights)
+    weights = np.where(np.isnan(weights), -np.inf, weights)  # after all numbers
     if 4 * count < weights.shape[1]:
         # Far fewer than there are: only candidates at or above the last place are sorted.
         least = np.partition(weights, weights.shape[1] - count, axis=1)[:, -count]

@@ -12,7 +12,7 @@ from attncli.arrays import Array
 from attncli.views.labels import shorten
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import factor
+from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
 from attncli.views.shades import LEVELS, gradient, levels
 
@@ -72,13 +72,18 @@ def draw_svg(
     drawing.text(_MARGIN, _MARGIN + _FONT, title, "t")
     drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, reading, "s")
     top = _MARGIN + 4.0 * _FONT
+    factors: set[tuple[int, int]] = set()
+    how: Pool = "max"
     for place, picture in enumerate(pictures):
         if count > _MOST_LARGE:
             x = _MARGIN + place % across * (_SMALL + 12)
             y = top + place // across * (_SMALL + 2.4 * _FONT)
-            _small(drawing, picture, x, y)
+            factors.add(_small(drawing, picture, x, y))
+            how = picture.pool
         else:
             top = _large(drawing, picture, top) + 2.0 * _FONT
+    if note := stated(factors, how):
+        drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -90,7 +95,8 @@ def draw_svg(
     )
 
 
-def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> None:
+def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> tuple[int, int]:
+    """Draw one of many; return how many weights, down and across, a cell stands for."""
     drawing.text(x, y + _FONT, shortened(picture.heading), "s")
     rows, columns = picture.weights.shape
     down, across = factor(rows, _SMALL // 2), factor(columns, _SMALL // 2)
@@ -98,6 +104,7 @@ def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> None
     cell = _SMALL / max(small.shape)
     drawing.parts += _cells(small, scale, x, y + 1.5 * _FONT, cell, cell)
     drawing.reach(x + _SMALL, y + 1.5 * _FONT + _SMALL)
+    return down, across
 
 
 def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:

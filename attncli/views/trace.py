@@ -31,6 +31,7 @@ def draw_trace(
     tokens: Mapping[str, Tokens] | None = None,
     precision: int | None = None,
     full: bool = False,
+    worked: bool = True,
 ) -> RenderableType:
     """Draw every intermediate: formula, meaning, shape, what made it, its numbers.
 
@@ -44,18 +45,22 @@ def draw_trace(
         Digits behind the point.
     full : bool, default False
         Show every number however many there are.
+    worked : bool, default True
+        Work the small ones out in numbers; see `can_be_worked`.
     """
     parts: list[RenderableType] = []
     direction = ""
-    longest = max((one.array.size for one in trace if one.axes == ("T_enc",)), default=0)
-    width = max((one.array.size for one in trace if one.axes == ("H",)), default=0)
-    worked = max(longest, width) <= _TERMS
     for number, one in enumerate(trace, start=1):
         if one.direction != direction:
             direction = one.direction
             parts += [Text(direction.capitalize(), "bold underline"), ""]
         parts += _intermediate(number, one, look, tokens, precision, full, worked)
     return Group(*parts)
+
+
+def can_be_worked(trace: Sequence[Intermediate]) -> bool:
+    """Tell of a whole trace whether its sums are short: they run along its axes."""
+    return all(size <= _TERMS for one in trace for size in one.array.shape)
 
 
 def _intermediate(

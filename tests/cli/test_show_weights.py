@@ -227,6 +227,76 @@ def test_only_the_chosen_head_is_read(attn, folder):
     assert result.code == 0
 
 
+def test_only_the_rows_that_are_shown_are_read_and_checked(attn, folder):
+    weights = weights_of(3, 7, 11)
+    weights[1, 2, 5], weights[1, 4] = np.nan, weights[1, 4] * 2
+    np.save("w.npy", weights)
+    for rows in ("0:2", "5:", "-1:"):
+        result = attn("show-weights", "w.npy", "--item", 1, "--rows", rows)
+        assert (result.code, result.err) == (0, "")
+    assert attn("show-weights", "w.npy", "--item", 1, "--row", "0", "--row", "6").err == ""
+    bad = attn("show-weights", "w.npy", "--item", 1, "--rows", "1:4").err
+    assert "the array[1, 1:4] holds 1 non-finite value, the first (nan) at [1, 5]" in bad
+    bad = attn("show-weights", "w.npy", "--item", 1, "--row", "0", "--row", "2").err
+    assert "the array[1, [0, 2]] holds 1 non-finite value, the first (nan) at [1, 5]" in bad
+    odd = attn("show-weights", "w.npy", "--item", 1, "--rows", "3:5").err
+    assert "1 row does not sum to 1: the worst, row 4, sums to 2" in odd
+
+
+def test_with_cols_only_these_are_read_and_row_sums_are_not_judged(attn, folder):
+    weights = weights_of(7, 11)
+    weights[2, 5], weights[4, 8] = np.nan, -0.25
+    np.save("w.npy", weights)
+    result = attn("show-weights", "w.npy", "--cols", "0:5")
+    assert (result.code, result.err) == (0, "")
+    assert (
+        "the array[0:7, 4:6] holds 1 non-finite"
+        in attn("show-weights", "w.npy", "--cols", "4:6").err
+    )
+    negative = attn("show-weights", "w.npy", "--rows", "3:", "--cols", "7:10").err
+    assert negative == ("warning: w.npy: weights are negative: the least, -0.25, is at [4, 8]\n")
+
+
+@pytest.mark.parametrize(
+    "axes", ["heads,dec,enc", "heads,enc,dec", "enc,heads,dec", "dec,enc,heads"]
+)
+@pytest.mark.parametrize(
+    ("options", "rows", "columns"),
+    [
+        (["--rows", "1:3"], [1, 2], slice(None)),
+        (["--row", "0", "--row", "4", "--cols", "2:"], [0, 4], slice(2, None)),
+        (["--drop-sink", "--rows=-2:", "--renormalise"], [3, 4], slice(1, None)),
+    ],
+)
+def test_a_part_is_the_part_of_the_whole(attn, folder, axes, options, rows, columns):
+    weights = weights_of(3, 5, 7)  # heads, dec, enc
+    order = [["heads", "dec", "enc"].index(name) for name in axes.split(",")]
+    np.save("w.npy", weights.transpose(order))
+    parts = weights[:, rows][:, :, columns]
+    if "--renormalise" in options:
+        parts = parts / parts.sum(axis=-1, keepdims=True)
+    how = ["--axes", axes, *options, "--json"]
+    for chosen, expected in (
+        ([], parts),
+        (["--head", 1], parts[1:2]),
+        (["--max", "heads"], weights[:, rows][:, :, columns].max(axis=0)[None]),
+    ):
+        if chosen == ["--max", "heads"] and "--renormalise" in options:
+            expected = expected / expected.sum(axis=-1, keepdims=True)
+        shown = attn("show-weights", "w.npy", *how, *chosen).json["matrices"]
+        np.testing.assert_allclose([one["weights"] for one in shown], expected, rtol=1e-12)
+
+
+def test_a_difference_of_what_is_left_is_renormalised_before(attn, folder):
+    ours, theirs = weights_of(2, 3, 5)
+    np.save("a.npy", ours)
+    np.save("b.npy", theirs)
+    options = ("--diff", "b.npy", "--drop-sink", "--renormalise", "--json")
+    (matrix,) = attn("show-weights", "a.npy", *options).json["matrices"]
+    one, other = (x[:, 1:] / x[:, 1:].sum(axis=1, keepdims=True) for x in (ours, theirs))
+    np.testing.assert_allclose(matrix["weights"], one - other, atol=1e-12)
+
+
 def test_masks_of_every_kind_hide_keys_of_queries(attn, folder):
     rng = np.random.default_rng(0)
     query, key = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 7, 5))

@@ -113,6 +113,42 @@ def test_a_trace_file_holds_every_array_by_name(attn, folder):
     assert "0.25  0.75  1.00" in shown.out
 
 
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_trace_file_reads_back_with_its_tokens_and_single_numbers(attn, folder, ending):
+    if ending == "safetensors":
+        pytest.importorskip("safetensors", reason="the safetensors extra is not installed")
+    file = f"trace.{ending}"
+    result = attn("trace", PARAPHRASE, "--step", 2, "--only", "out", "-o", file)
+    assert result.err.splitlines()[-1] == f"wrote the trace to {file}"
+    traced = attn("trace", PARAPHRASE, "--step", 2, "--json").json["trace"]
+    assert attn("compare", file, file).code == 0
+    (matrix,) = attn("show-weights", file, "--json").json["matrices"]
+    assert matrix["weights"] == [next(one["data"] for one in traced if one["name"] == "weights")]
+    assert len(matrix["tokens_enc"]) == len(matrix["weights"][0])
+    attn("trace", PARAPHRASE, "--step", 2, "-q", "-o", "other.npz")
+    assert attn("compare", file, "other.npz").code == 0  # shapes of () are still ()
+
+
+def test_what_o_writes_is_said(attn, folder):
+    text = " ".join(attn("trace", "--help").out.split())
+    assert "-o, --output FILE Write a trace file: every intermediate in full" in text
+    assert "run file" not in text.split("Output:")[1]
+    assert "-o - and --json would both" in attn("trace", BY_HAND, "-o", "-", "--json").err
+    assert "an .npy file holds one array" in attn("trace", BY_HAND, "-o", "x.npy").err
+
+
+@pytest.mark.parametrize("name", ["scores", "weights", "out", "dvalue", "dweights", "dquery"])
+@pytest.mark.parametrize("sizes", [(2, 2, 50), (2, 50, 2), (50, 2, 2)])
+def test_no_wall_of_terms_whatever_is_shown(attn, folder, name, sizes):
+    T, H, H_v = sizes
+    ones = {"query": np.ones((1, 2, H)), "key": np.ones((1, T, H)), "value": np.ones((1, T, H_v))}
+    np.savez("wide.npz", **ones)
+    result = attn("trace", "wide.npz", "--only", name)
+    assert result.code == 0
+    assert f"{name}[0" not in result.out
+    assert result.out.count(" · ") < 8  # in the headline and the formula
+
+
 def test_large_ones_are_summed_up_and_fit(attn):
     from rich.cells import cell_len
 

@@ -1,12 +1,20 @@
 """``attn show-weights --browse``: paging with the keys."""
 
+import io
 import os
+import re
+import shlex
+import signal
 import sys
+import types
 
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from rich.cells import cell_len
+from rich.console import Console
 
+from attncli.cli.keyboard import full_screen
 from attncli.cli.weight_browse import Browser
 from attncli.cli.weight_choice import Chosen
 
@@ -15,12 +23,13 @@ RIGHT, LEFT, DOWN, UP, NEXT, BACK = (f"\x1b[{end}" for end in ("C", "D", "B", "A
 
 
 def browser(layers=2, items=2, heads=3):
-    every = [
-        Chosen({"layer": layer, "item": item, "head": head}, item, (1, 1), lambda: np.ones((1, 1)))
+    names = [
+        {"layer": layer, "item": item, "head": head}
         for layer in range(layers)
         for item in range(items)
         for head in range(heads)
     ]
+    every = [Chosen(one, one["item"], (1, 1), lambda cut: np.ones((1, 1))) for one in names]
     return Browser(every)
 
 
@@ -55,39 +64,181 @@ def test_quitting():
     assert not any(browser().press(key) for key in ("q", "\x1b", "\x04"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_on_a_terminal(tmp_path):
-    import pty
-    import select
-    import termios
+class Window:
+    """A terminal window with a program in it."""
 
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-        command = [sys.executable, "-m", "attncli", "show-weights", str(HEADS), "--browse"]
-        os.execv(sys.executable, command)
-    termios.tcsetwinsize(terminal, (24, 80))
+    def __init__(self, *command, columns=80):
+        import pty
+        import termios
 
-    def until(text):
+        self.program, self.descriptor = pty.fork()
+        if self.program == 0:
+            sizes = ("COLUMNS", "LINES")  # would hide that of the window
+            kept = {name: text for name, text in os.environ.items() if name not in sizes}
+            os.execve(command[0], command, {**kept, "TERM": "xterm-256color"})
+        self.resize(columns)
+        self.before = termios.tcgetattr(self.descriptor)
+
+    def resize(self, columns):
+        import termios
+
+        termios.tcsetwinsize(self.descriptor, (24, columns))
+
+    def press(self, keys):
+        os.write(self.descriptor, keys.encode())
+
+    def until(self, text):
+        """Return what is written up to a text, and all that comes with it."""
+        import select
+
         seen = b""
         while text.encode() not in seen:
-            assert select.select([terminal], [], [], 30)[0], seen.decode()
-            seen += os.read(terminal, 65536)
+            assert select.select([self.descriptor], [], [], 30)[0], seen.decode()
+            seen += os.read(self.descriptor, 65536)
         return seen.decode()
 
-    assert until("quit").count("\n") <= 24  # no line more than there are
+    def is_as_before(self):
+        import termios
+
+        return termios.tcgetattr(self.descriptor) == self.before
+
+    def ends(self):
+        code = os.waitstatus_to_exitcode(os.waitpid(self.program, 0)[1])
+        os.close(self.descriptor)
+        return code
+
+
+COMMAND = (sys.executable, "-m", "attncli", "show-weights", str(HEADS), "--browse")
+IN_FULL, AS_BEFORE = "\x1b[?1049h", "\x1b[?1049l"  # the screen of our own, and the one before
+on_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+
+
+@on_posix
+def test_on_a_terminal():
+    window = Window(*COMMAND)
+    assert window.until("q quit").count("\n") <= 24  # no line more than there are
     for keys, place in (
         (RIGHT * 2, "layer 0  item 0  head 2"),
         (DOWN, "layer 1  item 0  head 2"),
         ("v", "layer 1"),
         ("v", "→"),
     ):
-        os.write(terminal, keys.encode())
-        assert place in until("quit")
-    os.write(terminal, b"q")
-    until("\x1b[?1049l")  # the screen as it was before
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    os.close(terminal)
+        window.press(keys)
+        assert place in window.until("q quit")
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
+def test_a_key_that_comes_in_pieces():
+    window = Window(*COMMAND)
+    window.until("q quit")
+    for piece in RIGHT:
+        window.press(piece)
+    assert "head 1" in window.until("q quit")
+    window.press("\x1b")  # alone it is a key of its own
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
+def test_a_resized_window_is_drawn_anew_at_once():
+    window = Window(*COMMAND, columns=200)
+    assert max(map(cell_len, plain_lines(window.until("q quit")))) > 100
+    window.resize(60)
+    assert 20 < max(map(cell_len, plain_lines(window.until("q quit")))) <= 60
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
+def test_a_long_name_and_the_keys_take_one_line_each(tmp_path):
+    file = tmp_path / f"{'long' * 20}.npz"
+    file.write_bytes(HEADS.read_bytes())
+    window = Window(*COMMAND[:-2], str(file), "--browse", columns=30)
+    lines = plain_lines(window.until("v vie"))
+    assert "long" not in lines[1]
+    assert len(lines[-1]) <= 30
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
+def test_stopped_it_gives_the_terminal_back_and_continued_it_takes_it_again():
+    script = f"{shlex.join(COMMAND)}; echo; stty -a; echo stopped; read key; fg; echo over"
+    window = Window("/bin/sh", "-m", "-c", script)
+    window.until("q quit")
+    window.press("\x1a")
+    shell = window.until("\nstopped")
+    assert AS_BEFORE in shell
+    assert re.search(r"[^-]icanon", shell)  # lines
+    assert re.search(r"[^-]echo\b", shell)
+    window.press("\n")
+    assert IN_FULL in window.until("q quit")
+    window.press(RIGHT)  # keys, not lines
+    assert "head 1" in window.until("q quit")
+    window.press("q")
+    assert AS_BEFORE in window.until("over")
+    assert window.ends() == 0
+
+
+@on_posix
+def test_where_no_shell_could_continue_it_nothing_stops():
+    window = Window(*COMMAND)
+    window.until("q quit")
+    window.press("\x1a")
+    assert IN_FULL in window.until("q quit")
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+
+
+@on_posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_ended_by_a_signal_it_gives_the_terminal_back(name):
+    window = Window(*COMMAND)
+    window.until("q quit")
+    assert not window.is_as_before()
+    number = getattr(signal, name)
+    os.kill(window.program, number)
+    window.until(AS_BEFORE)
+    assert window.is_as_before()
+    assert window.ends() == 128 + number
+
+
+@on_posix
+def test_a_bug_gives_the_terminal_back():
+    script = """if True:
+        import sys
+        from attncli.cli import weight_browse
+        from attncli.cli.main import run
+        weight_browse._draw = lambda *a: 1 / 0
+        sys.exit(run(sys.argv[1:]))"""
+    window = Window(sys.executable, "-c", script, *COMMAND[3:])
+    assert AS_BEFORE in window.until("this is a bug")
+    assert window.is_as_before()
+    assert window.ends() == 70
+
+
+def plain_lines(text):
+    return re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text).splitlines()
+
+
+def test_keys_on_windows(monkeypatch):
+    typed = iter(["\xe0", "M", "\x00", "Q", "\xe0", "?", "q", "\x03"])
+    windows = types.SimpleNamespace(getwch=lambda: next(typed))
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    screen = io.StringIO()
+    with full_screen(Console(file=screen, force_terminal=True)) as read_keys:
+        assert [read_keys() for _ in range(4)] == [[RIGHT], [NEXT], [""], ["q"]]
+        with pytest.raises(KeyboardInterrupt):
+            read_keys()
+    assert screen.getvalue().startswith(IN_FULL)
+    assert screen.getvalue().endswith(AS_BEFORE)
 
 
 def test_without_a_terminal_there_is_nothing_to_browse(attn):

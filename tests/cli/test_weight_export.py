@@ -98,7 +98,18 @@ def test_csv_reads_back_to_the_last_digit(attn, nasty, folder):
         lines = list(csv.DictReader(file))
     assert [float(line["weight"]) for line in lines] == nasty.ravel().tolist()
     assert lines[0]["dec_label"] == NASTY[0]
+    assert lines[NASTY.index("=1+1")]["enc_label"] == "'=1+1"
     assert {line["item"] for line in lines} == {"0", "1"}
+
+
+@pytest.mark.parametrize("label", ["=cmd|' /C calc'!A0", "+1", "-ing", "@SUM(1)", "\t=1", "\r=1"])
+def test_no_label_in_csv_is_a_formula(attn, folder, label):
+    np.savez("w.npz", weights=np.eye(2), tokens=np.array([label, "a=b"]))
+    attn("show-weights", "w.npz", "-q", "--export", "x.csv")
+    with open("x.csv", newline="", encoding="utf-8") as file:
+        labels = {line["dec_label"] for line in csv.DictReader(file)}
+    assert not any(text.startswith(("=", "+", "-", "@", "\t", "\r")) for text in labels)
+    assert "a=b" in labels  # what is harmless is as it was
 
 
 def test_markdown_has_a_cell_for_each_weight_whatever_the_tokens(attn, nasty, folder):
@@ -120,6 +131,27 @@ def test_png_with_the_extra(attn, nasty, folder):
     result = attn("show-weights", "nasty.npz", "-q", "--export", "x.png")
     assert (result.code, result.err) == (0, "")
     assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_png_says_what_a_cell_stands_for(attn, folder, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure", reason="the plot extra is not installed")
+    said = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, *a, **k: said.append(texts_of(self)))
+    np.save("large.npy", np.full((2, 1, 2000), 1 / 2000))
+    np.save("many.npy", np.full((13, 1, 2000), 1 / 2000))
+    np.save("small.npy", np.full((13, 2, 2), 1 / 2))
+    for file in ("large", "many", "small"):
+        attn("show-weights", f"{file}.npy", "-q", "--export", f"{file}.png")
+    large, many, small = said
+    assert large.count("1 cell = the maximum of 1 × 3 weights") == 2  # in the title of each
+    assert many.count("1 cell = the maximum of 1 × 16 weights") == 1  # under all of them
+    assert "1 cell" not in small
+
+
+def texts_of(figure):
+    from matplotlib.text import Text
+
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_png_without_the_extra_says_which(attn, folder, monkeypatch):

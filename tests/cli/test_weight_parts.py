@@ -93,6 +93,12 @@ def test_rows_columns_and_tokens(attn):
     assert only(attn, PARAPHRASE, "--item", 0, "--rows", "3")[0]["rows"] == [3]
 
 
+def test_a_row_is_found_however_its_accent_is_written(attn, folder):
+    np.savez("w.npz", weights=weights_of(2, 3), tokens_dec=np.array(["cafe\u0301", "\u00e9"]))
+    for text, row in (("caf\u00e9", 0), ("cafe\u0301", 0), ("e\u0301", 1)):
+        assert only(attn, "w.npz", "--row", text)[0]["rows"] == [row]
+
+
 def test_dropping_special_padding_and_sink(attn):
     whole, weights = only(attn, PARAPHRASE, "--item", 0)
     special = [token.startswith("[") for token in whole["tokens_enc"]]
@@ -106,6 +112,25 @@ def test_dropping_special_padding_and_sink(attn):
     matrix, part = only(attn, PARAPHRASE, "--item", 0, "--drop-sink", "--renormalise", "--drop-pad")
     assert matrix["columns"] == [*range(1, 12)]
     np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-6)
+
+
+def test_dropping_where_one_axis_has_tokens(attn, folder):
+    tokens, weights = np.array(["[CLS]", "a", "b", "[SEP]", "[PAD]"]), weights_of(4, 5)
+    np.savez("enc.npz", weights=weights, tokens_enc=tokens)
+    np.savez("dec.npz", weights=weights.T, tokens_dec=tokens)
+    np.savez("self.npz", weights=weights_of(5, 5), tokens=tokens)
+    for file, rows, columns in (
+        ("enc.npz", [0, 1, 2, 3], [1, 2]),
+        ("dec.npz", [1, 2], [0, 1, 2, 3]),
+        ("self.npz", [1, 2], [1, 2]),
+    ):
+        matrix, _ = only(attn, file, "--drop-special")
+        assert (matrix["rows"], matrix["columns"]) == (rows, columns)
+
+
+def test_a_row_that_some_items_have_in_a_difference(attn):
+    result = attn("show-weights", PARAPHRASE, "--diff", PARAPHRASE, "--row", "kitten", "--json")
+    assert (result.code, len(result.json["matrices"])) == (0, 1)
 
 
 def test_the_difference_of_two_files(attn, folder):
@@ -138,6 +163,21 @@ def test_thresholds(attn, folder):
     (matrix,) = attn("show-weights", "w.npz", "--threshold", 0.3, "--json").json["matrices"]
     assert matrix["strongest"] == [[0, 1], [0, 1]]
     assert attn("show-weights", "w.npz", "--view", "list", columns=80).out.count(",") >= 4
+
+
+def test_a_list_leaves_nothing_out_when_piped_and_says_so_on_a_terminal(attn, folder):
+    weights = np.array([[0.4, 0.3, 0.0, 0.2, 0.1], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    np.savez("w.npz", weights=weights, tokens_enc=list("abcde"))
+    piped = attn("show-weights", "w.npz", "--view", "list").out.splitlines()
+    assert piped[2:4] == ["0 → a 0.4, b 0.3, d 0.2, e 0.1", "1 → e 1.0"]
+    shown = attn("show-weights", "w.npz", "--view", "list", columns=80).out.splitlines()
+    assert shown[2] == "0 → a 0.40, b 0.30, d 0.20"
+    assert shown[-1] == "the 3 strongest of 5 keys; --top K lists K"
+    asked = attn("show-weights", "w.npz", "--view", "list", "--top", 2, columns=80).out
+    assert "strongest of" not in asked
+    matrix, values = only(attn, "w.npz", "--view", "list")
+    assert matrix["strongest"] == [[0, 1, 3, 4, 2], [4, 0, 1, 2, 3]]
+    np.testing.assert_array_equal(values, -np.sort(-weights))
 
 
 @pytest.mark.parametrize("view", ["table", "cells", "heatmap", "list"])
@@ -195,7 +235,10 @@ def test_sorting_heads(attn, layers):
         ["0", "0", "0"],
         ["0", "0", "1"],
     ]
-    assert "on previous" in attn("show-weights", DATES, "--sort", "max", columns=80).out
+    items = attn("show-weights", DATES, "--sort", "max", columns=80).out
+    assert "on previous" in items
+    assert "4 items, sorted by max" in items
+    assert "shaded by its item's largest" in items
 
 
 @pytest.mark.parametrize(
@@ -219,9 +262,24 @@ def test_sorting_heads(attn, layers):
         ([HEADS, "--rows", "20:30"], "--rows 20:30 leaves nothing: there are 15, 0 to 14"),
         ([HEADS, "--row", "animl"], "--row animl: is no decoder token here"),
         (["w.npy", "--row", "9"], "--row 9: is none of 5 steps"),
-        (["w.npy", "--drop-pad"], "--drop-pad: w.npy has no tokens for T_dec"),
-        ([HEADS, "--diff", DATES], "matrices, "),
-        (["w.npy", "--diff", "v.npy"], "v.npy: is (5, 6), expected (5, 7)"),
+        (["w.npy", "--drop-pad"], "--drop-pad: w.npy has no tokens, of (5, 7) steps"),
+        (
+            [HEADS, "--diff", DATES],
+            f"{HEADS} has 72 matrices, {DATES} 4: layers differs (6 and 1), N differs (1 and 4)",
+        ),
+        (
+            ["w.npy", "--diff", "v.npy"],
+            "w.npy is (5, 7), v.npy (5, 6): T_enc differs (7 and 6)",
+        ),
+        (
+            ["two.npy", "--diff", "three.npy"],
+            "two.npy item 0 is (5, 7), three.npy item 0 (3, 6): "
+            "T_dec differs (5 and 3) and T_enc differs (7 and 6)",
+        ),
+        (
+            ["odd.npz", "--diff", "even.npz"],
+            "odd.npz has 2 matrices, even.npz 2: layers differs (1, 3 and 0, 2)",
+        ),
         (["deep.npy"], "(1, 2, 2, 5, 7), expected (T_dec, T_enc), (N, T_dec, T_enc) or"),
         (["pads.npz", "--drop-pad"], "nothing is left of T_dec: 5 steps, all left out"),
         (["twos.npz", "--mean", "layers"], "layer 0 has (N, heads) = (1, 2), layer 1 (1, 3)"),
@@ -231,6 +289,11 @@ def test_sorting_heads(attn, layers):
 def test_bad_input(attn, folder, arguments, message):
     np.save("w.npy", weights_of(5, 7))
     np.save("v.npy", weights_of(5, 6))
+    np.save("two.npy", weights_of(2, 5, 7))
+    np.save("three.npy", weights_of(2, 3, 6))
+    for name, first in (("odd", 1), ("even", 0)):
+        layers = {f"layer{layer}": weights_of(1, 1, 3, 3) for layer in (first, first + 2)}
+        np.savez(f"{name}.npz", **layers)
     np.save("deep.npy", weights_of(1, 2, 2, 5, 7))
     np.savez("pads.npz", weights=weights_of(5, 5), tokens=np.array(["[PAD]"] * 5))
     np.savez("twos.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 3, 5, 5))
@@ -261,7 +324,9 @@ def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):
     )
 
 
-@pytest.mark.parametrize("options", [["--json"], ["--view", "heatmap"], ["--sort", "max"]])
+@pytest.mark.parametrize(
+    "options", [["--json"], ["--view", "heatmap"], ["--sort", "max"], ["--top", 3], ["--top", 20]]
+)
 @pytest.mark.parametrize("shade", ["linear", "log", "row"])
 def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
     weights = weights_of(30, 30)
@@ -280,3 +345,18 @@ def test_the_mean_of_a_block_in_every_picture(attn, folder):
     np.save("w.npy", np.eye(500))
     attn("show-weights", "w.npy", "--pool", "mean", "-q", "--export", "x.svg")
     assert "the mean of 3 × 3 weights" in (folder / "x.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("how", ["max", "mean"])
+def test_small_pictures_say_what_a_cell_stands_for(attn, folder, how):
+    np.save("w.npy", np.broadcast_to(np.eye(100), (14, 100, 100)))
+    options = ["--axes", "heads,dec,enc", "--pool", how, "--export", "x.svg"]
+    out = attn("show-weights", "w.npy", *options, columns=80).out
+    word = {"max": "maximum", "mean": "mean"}[how]
+    # 80 columns have room for cells of 5 by 3; on the way there, 4 by 4 weights are pooled to 25.
+    assert f"1 cell = the {word} of 36 × 20 weights" in " ".join(out.split())
+    small = (folder / "x.svg").read_text(encoding="utf-8")
+    assert f"1 cell = the {word} of 3 × 3 weights" in small
+    np.save("v.npy", np.broadcast_to(np.eye(3), (14, 3, 3)))
+    tiny = attn("show-weights", "v.npy", *options[:-2], columns=80).out
+    assert "1 cell = 1 weight, shaded by" in tiny

@@ -5,9 +5,12 @@ import re
 
 import numpy as np
 import pytest
+from rich.color import Color
 from rich.console import Console
 
+from attncli.views.clusters import clusters
 from attncli.views.heads import Head, draw_heads
+from attncli.views.labels import shorten
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.overview import Overview, thumbnail
@@ -75,10 +78,31 @@ def test_weights_as_shaded_cells_where_no_table_fits():
         "    t 日k",
         "cat ██░░",
         "sat   ▓▓▓▓",
-        "    0  ░▒▓█ 0.75  1",
-        "cell = 1 weight",
+        "    0  ░▒▓█ 0.75",
+        "1 cell = 1 weight",
         "",
     ]
+
+
+def test_a_letter_and_its_accents_stand_in_one_place():
+    words = ["cafe\u0301", "nai\u0308ve", "o"]
+    picture = WeightMatrix("", np.eye(3), ["a", "b", "c"], words)
+    look = terminal(20)
+    assert render(draw_weights(picture, look, view="cells"), look)[:5] == [
+        "        e",
+        "     e\u0301 v",
+        "    f i\u0308",
+        "   a a",
+        "  c n o",
+    ]
+    several = ["a\u0301\u0302b", "\U0001f44d\U0001f3fdc", "\U0001f1ef\U0001f1f5d", "e\ufe0ff"]
+    assert [len(clusters(text)) for text in several] == [2, 2, 2, 2]
+    downwards = WeightMatrix("", np.eye(9)[:1], ["a"], ["e\u0301a"] * 9)
+    assert render(draw_weights(downwards, terminal(20), view="cells"), look)[:2] == [
+        "  " + "e\u0301 " * 8 + "e\u0301",
+        "  " + "a " * 8 + "a",
+    ]
+    assert shorten("xe\u0301\u0302yz", 3) == "xe\u0301\u0302…"
 
 
 def test_headings_are_numbers_where_cells_are_too_narrow_for_them():
@@ -87,7 +111,7 @@ def test_headings_are_numbers_where_cells_are_too_narrow_for_them():
         "           111",
         "    3456789012",
         "cat █",
-        "    0  ░▒▓█ 1.00  1",
+        "    0  ░▒▓█ 1.00",
     ]
 
 
@@ -105,8 +129,8 @@ def test_cells_wrap_into_blocks_and_lose_no_column():
         "  23456789",
         "0",
         "1",
-        "  0  ░▒▓█ 1.00  1 cell =",
-        "1 weight",
+        "  0  ░▒▓█ 1.00",
+        "  1 cell = 1 weight",
         "",
     ]
 
@@ -125,9 +149,9 @@ def test_a_heatmap_where_cells_do_not_fit():
         "40              ███",
         "                   ███",
         "                     ██",
-        "   0  ░▒▓█ 1.00  1 cell",
-        "= the maximum of 8 × 3",
-        "weights",
+        "   0  ░▒▓█ 1.00",
+        "1 cell = the maximum of",
+        "8 × 3 weights",
         "",
     ]
 
@@ -137,7 +161,7 @@ def test_half_blocks_put_two_rows_on_a_line():
     labels = [str(i) for i in range(40)]
     picture = WeightMatrix("", np.eye(40)[:, :20], labels, labels[:20])
     lines = render(draw_weights(picture, look, view="heatmap"), look)  # without its colours
-    assert len(lines) == 1 + 20 + 2 + 1
+    assert len(lines) == 1 + 20 + 3 + 1
     assert lines[1:3] == [" 0 ▀▀", "     ▀▀"]
 
 
@@ -154,6 +178,39 @@ def test_old_terminals_get_their_16_colours(shade):
         }
         assert 44 in codes | {code + 10 for code in codes}  # blue
         assert codes <= {0, 1, 2, 3, *range(30, 38), *range(40, 48), *range(90, 108)}
+
+
+@pytest.mark.parametrize("shade", ["linear", "diverging"])
+def test_256_colours_are_of_the_table_and_get_lighter(shade):
+    look = Look.terminal(80, color=True, indexed=True)
+    picture = WeightMatrix("", np.linspace(-1, 1, 80)[None], ["a"], ["x"] * 80, shade)
+    (_, row, *_) = render(draw_weights(picture, look, view="heatmap"), look, color="256")
+    used = [int(number) for number in re.findall(r"8;5;(\d+)", row)]
+    lights = [lightness(Color.from_ansi(number)) for number in used]
+    if shade == "linear":
+        assert len({*used}) == 13
+        assert lights == sorted(lights)
+    else:
+        middle = lights.index(min(lights))
+        assert lights[:middle] == sorted(lights[:middle], reverse=True)
+        assert lights[middle:] == sorted(lights[middle:])
+
+
+def test_text_on_the_16_colours_can_be_read():
+    look = Look.terminal(80, color=True, few_colors=True)
+    for shade, dark_on in (("linear", "cyan white bright_white"), ("diverging", "cyan yellow")):
+        styles = shade_styles(look, Scale.of(WEIGHTS, shade))
+        for style in styles:
+            expected = "black" if style.bgcolor.name in dark_on.split() else "bright_white"
+            assert style.color.name == expected
+
+
+def test_heads_on_a_narrow_terminal_say_which_they_are():
+    head = Head({"layer": 3, "head": 5}, head_statistics(np.eye(2)))
+    assert render(draw_heads([head], terminal(40)), terminal(40))[:2] == [
+        "layer 3  head 5",
+        "  entropy      0.00",
+    ]
 
 
 def test_an_overview_of_heads():
@@ -199,6 +256,19 @@ def test_colours_shade_the_cells():
     (_, _, row, *_) = render(draw_weights(PICTURE, look), look, color="truecolor")
     assert "\x1b[" in row
     assert "48;2;222;245;229" in row  # the largest weight has the last colour
+
+
+def test_a_long_list_goes_on_under_itself():
+    picture = WeightMatrix("", np.full((1, 7), 1 / 7), ["kitten"], ["日本", *"abcdef"])
+    assert render(draw_strongest(picture, 7, terminal(30)), terminal(30)) == [
+        "kitten → 日本 0.14, a 0.14,",
+        "         b 0.14, c 0.14,",
+        "         d 0.14, e 0.14,",
+        "         f 0.14",
+        "",
+    ]
+    (piped, _) = render(draw_strongest(picture, None, Look.piped()), Look.piped())
+    assert piped.count("0.142") == 7
 
 
 def test_strongest_keys_as_a_list():

@@ -151,6 +151,14 @@ def test_few_strongest_keys_are_those_of_a_full_sort(T_enc, count, seed):
     np.testing.assert_array_equal(strongest(weights, count), expected)
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_what_is_no_number_comes_after_all_numbers(count):
+    weights = np.array([[0.5, np.nan, -0.75, 0.0, 0.25, np.nan, 0, 0, 0], [np.nan] * 9])
+    order = strongest(weights, count)
+    assert order[0].tolist() == [2, 0, 4, 3, 6, 7, 8, 1, 5][:count]
+    assert order[1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8][:count]
+
+
 @pytest.mark.parametrize(
     ("tokens", "shown"),
     [
