@@ -147,7 +147,7 @@ def gradcheck(
 
 def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
     from attncli import __version__
-    from attncli.cli.screen import jsonable_number
+    from attncli.cli.json_text import jsonable_number
 
     return {
         "attn": __version__,
