@@ -136,10 +136,8 @@ class _Block:
                 )
             )
         else:
-            # The space behind belongs to a shaded cell, so that its text stands in the middle.
-            behind = " " * (matrix.gap // 2) if matrix.styles is not None else ""
             for cell, shade in zip(cells, styles, strict=True):
-                yield Segment(_right(cell + behind, self.width), shade)
+                yield Segment(_right(cell, self.width), shade)
         if matrix.aside:
             yield Segment(_right(matrix.aside[number], self.aside_width), Style.parse("dim"))
         yield Segment.line()
