@@ -107,7 +107,7 @@ def _bound(array: Array) -> Array:
     for zeros in range(4):
         smallest = 10.0 ** (-1 - zeros)
         bound[(size >= smallest) & (size < 10 * smallest)] = digits + 3 + zeros  # -0.00ddd
-    bound[(size >= 1) & (size < 1e9)] = max(digits + 2, 12)  # -123456789.0
+    bound[(size >= 1) & (size < 1e4)] = digits + 2  # -1234.ddd
     bound[(size < 1e-99) | (size >= 1e100)] = max(digits + 7, 19)
     bound[size == 0] = 4
     return bound - ~np.signbit(array)
