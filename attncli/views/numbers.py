@@ -102,12 +102,13 @@ def _bound(array: Array) -> Array:
     below.
     """
     digits = _DIGITS.get(array.dtype.itemsize, _NO_BOUND)
-    size = np.abs(array.astype(np.float64, copy=False))
+    with np.errstate(invalid="ignore"):  # some bits of NaN
+        size = np.abs(array.astype(np.float64, copy=False))
     bound = np.full(array.shape, max(digits + 6, 19), np.int8)  # -d.ddde-05, -1234567890123456.0
     for zeros in range(4):
         smallest = 10.0 ** (-1 - zeros)
         bound[(size >= smallest) & (size < 10 * smallest)] = digits + 3 + zeros  # -0.00ddd
-    bound[(size >= 1) & (size < 1e4)] = digits + 2  # -1234.ddd
+    bound[(size >= 1) & (size < 100)] = digits + 2  # -12.ddd
     bound[(size < 1e-99) | (size >= 1e100)] = max(digits + 7, 19)
     bound[size == 0] = 4
     return bound - ~np.signbit(array)
