@@ -124,13 +124,18 @@ def measure(
     return BenchReport(threads, repeat, tuple(measurements), failures)
 
 
+def takes_part(name: str, cell: Cell) -> bool:
+    """Tell whether a contender can be measured on a cell, within bearable time."""
+    if name in ("loop", PRODUCTS) and cell.causal:
+        return False
+    return name != "loop" or cell.N * cell.T**2 * cell.H <= _BEARABLE_FOR_LOOP
+
+
 def _ready(workers: dict[str, Worker], cell: Cell, failures: dict[str, str]) -> dict[str, bool]:
     """Make every contender ready, and run it once to warm it; tell which have a backward."""
     ready = {}
     for name, worker in workers.items():
-        if name in ("loop", PRODUCTS) and cell.causal:
-            continue
-        if name == "loop" and cell.N * cell.T**2 * cell.H > _BEARABLE_FOR_LOOP:
+        if not takes_part(name, cell):
             continue
         answer = worker.ask(cell=cell._asdict())
         if "failed" not in answer:

@@ -131,6 +131,9 @@ def evaluate(
     if "dout" not in inputs:
         return results
 
+    if inputs["dout"].shape != results["out"].shape:
+        found, expected = inputs["dout"].shape, results["out"].shape
+        raise DataError(f"dout is {found}, expected the shape of the result, {expected}")
     dout = cut(inputs["dout"].astype(dtype))
     dweights = cut(dout @ value.swapaxes(-1, -2))
     shared = cut((weights * dweights).sum(axis=-1, keepdims=True))

@@ -109,6 +109,7 @@ attn bench --scaling""",
     group="How",
     help="For everybody alike.  [default: one a core]",
 )
+@options.max_memory_option
 @options.report_options
 def bench(
     shapes: tuple[tuple[int, int, int], ...],
@@ -120,6 +121,7 @@ def bench(
     accuracy: bool,
     repeat: int,
     threads: int | None,
+    max_memory: int | None,
     screen: Screen,
 ) -> None:
     """Measure implementations of attention side by side, forward and with backward.
@@ -129,7 +131,9 @@ def bench(
     nothing between them. Memory is the peak beside the inputs.
     """
     from attncli.benchmarks.contenders import PRODUCTS, is_installed
-    from attncli.benchmarks.measure import measure
+    from attncli.benchmarks.measure import measure, takes_part
+    from attncli.benchmarks.needs import needed
+    from attncli.memory import require
     from attncli.reports import Cell
     from attncli.views.bench import draw_bench, draw_scaling
 
@@ -154,6 +158,14 @@ def bench(
         missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
         present = [peer for peer in peers or _PEERS if peer not in missing]
         contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
+    for cell in cells:
+        measured = [name for name in contenders if takes_part(name, cell)]
+        require(
+            needed(cell, measured, accuracy=accuracy) if measured else 0,
+            f"measuring {', '.join(measured)} at N={cell.N} T={cell.T} H={cell.H} in {cell.dtype}",
+            max_memory,
+            hint="smaller --shapes, or --engines and --peers that keep no T × T weights, need less",
+        )
     with screen.progress("measuring") as progress:
         report = measure(
             cells,

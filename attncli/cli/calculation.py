@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.text import Text
 
 from attncli.arrays import Array
+from attncli.cli.json_text import jsonable_number
 from attncli.cli.output import Output
 from attncli.cli.problem import Problem, random_problem
 from attncli.cli.request import Request
-from attncli.cli.screen import Screen, jsonable, jsonable_number
+from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
 from attncli.operations import Pass
 from attncli.views.labels import safe
@@ -149,7 +149,7 @@ def _as_json(
             "shape": list(array.shape),
             "axes": list(axes) if axes else None,
             "dtype": str(array.dtype),
-            "data": jsonable(np.asarray(array)),
+            "data": array,
         }
     tokens = {name: texts.tolist() for name, texts in problem.tokens.items()}
     result = {

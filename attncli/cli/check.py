@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import parse_inputs
+from attncli.cli.targets import parse_inputs, require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ attn check --convention dumped.npz""",
     "softcap that lead from query, key and value in FILE to its output.",
 )
 @options.rename_option
+@options.max_memory_option
 @options.screen_options
 @click.pass_context
 def check(
@@ -57,6 +58,7 @@ def check(
     shapes: dict[str, tuple[int, ...]],
     convention: str | None,
     rename: dict[str, str],
+    max_memory: int | None,
     screen: "Screen",
 ) -> None:
     """Check a layer of your own against the reference, forward and backward.
@@ -71,8 +73,9 @@ def check(
     if convention is not None:
         from attncli.cli.convention import show_convention
 
-        ctx.exit(0 if show_convention(convention, rename, semantics, screen) else 1)
+        ctx.exit(0 if show_convention(convention, rename, max_memory, semantics, screen) else 1)
     assert target is not None
+    require_memory(shapes, max_memory)
     from attncli.cli.own_check import check_targets
 
     ctx.exit(0 if check_targets(target, layer, semantics, shapes, screen) else 1)

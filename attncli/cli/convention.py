@@ -11,9 +11,11 @@ from attncli.views.convention import draw_convention
 _WANTED = ("query", "key", "value", "output", "out", "mask", "enc_mask")
 
 
-def show_convention(name: str, rename: dict[str, str], claims: Semantics, screen: Screen) -> bool:
+def show_convention(
+    name: str, rename: dict[str, str], max_memory: int | None, claims: Semantics, screen: Screen
+) -> bool:
     """Search, show, and say whether one was found."""
-    file = open_tensors(name, Reading(rename=rename))
+    file = open_tensors(name, Reading(max_memory, rename=rename))
     tensors = {entry: file.numbers(entry) for entry in _WANTED if entry in file}
     with screen.timed("searching"):
         report = find_convention(tensors, claims)

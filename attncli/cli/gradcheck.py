@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import parse_inputs
+from attncli.cli.targets import parse_inputs, require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @options.size_options
 @options.seed_option
+@options.max_memory_option
 @options.report_options
 @click.pass_context
 def gradcheck(
@@ -85,6 +86,7 @@ def gradcheck(
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
     seed: int | None,
+    max_memory: int | None,
     screen: Screen,
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
@@ -108,25 +110,21 @@ def gradcheck(
         "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
         "H": sizes.get("H", 4),
     }
+    largest = {
+        " ".join(axes): tuple(full[axis] for axis in axes)
+        for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H"))
+    }
+    require_memory({**largest, **shapes}, max_memory)
     if target is not None:
         from attncli.cli.own_gradcheck import check_targets
 
         how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
         ctx.exit(0 if check_targets(target, full, shapes, screen, how) else 1)
 
-    from math import prod
-
     from attncli.checking.gradcheck import gradcheck as check
-    from attncli.memory import require
     from attncli.operations import OPERATIONS
-    from attncli.tensors import describe_shape
     from attncli.views.gradcheck import draw_gradcheck
 
-    for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H")):
-        shape = tuple(full[axis] for axis in axes)
-        # The largest there is, held by every engine's forward and in complex numbers.
-        what = f"a tensor {describe_shape(shape, axes)}"
-        require(100 * prod(shape), what, None, hint="a gradient is checked as well on small sizes")
     with screen.timed("checking"), screen.progress("checking") as progress:
         report = check(
             [OPERATIONS[layer]] if layer else None,
@@ -147,7 +145,7 @@ def gradcheck(
 
 def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
     from attncli import __version__
-    from attncli.cli.screen import jsonable_number
+    from attncli.cli.json_text import jsonable_number
 
     return {
         "attn": __version__,

@@ -356,6 +356,14 @@ rename_option = option(
     help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
 )
 
+max_memory_option = option(
+    "--max-memory",
+    type=Size(),
+    metavar="SIZE",
+    group="Memory",
+    help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
+)
+
 reading_options = _bundle(
     "reading",
     _reading,

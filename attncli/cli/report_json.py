@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from attncli.cli.screen import jsonable, jsonable_number
+from attncli.cli.json_text import jsonable, jsonable_number
 
 
 def report_as_json(value: Any) -> Any:

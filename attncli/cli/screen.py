@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import click
-import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import COLOR_SYSTEMS, Console, RenderableType
+from rich.segment import Segment
 
-from attncli.arrays import Array
+from attncli.cli.json_text import json_pieces
 from attncli.cli.streams import say, silence_stdout
 from attncli.errors import FileError
 from attncli.views.look import Look
+
+_PRINTED_AT_ONCE = 1 << 16  # characters
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Screen:
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""
         if not self.quiet:
-            _print("\n".join(self.lines(*renderables)))
+            _print(f"{line}\n" for line in self._lines(*renderables))
 
     def show_at_most(self, height: int, *renderables: RenderableType, last: RenderableType) -> None:
         """Print what fits on so many lines, saying how many more there are, and a last line."""
@@ -87,32 +90,51 @@ class Screen:
         if (more := len(lines) + len(end) - height) > 0:
             cut = height - len(end) - 1
             lines = [*lines[:cut], f"{more + 1} more lines: a taller window shows them"]
-        _print("\n".join([*lines, *end]))
+        _print(f"{line}\n" for line in [*lines, *end])
 
     def lines(self, *renderables: RenderableType) -> list[str]:
         """Render to lines of text, with the codes of their colours."""
-        text = io.StringIO()
+        return list(self._lines(*renderables))
+
+    def _lines(self, *renderables: RenderableType) -> Iterator[str]:
+        """Render line by line: a large table is never there as a whole."""
+        colors: Any = self._color_system
         console = Console(
-            file=text,
+            file=io.StringIO(),
             width=self.look.width,
-            force_terminal=self._color_system is not None,
-            color_system=self._color_system,  # type: ignore[arg-type]
-            no_color=self._color_system is None,
+            force_terminal=colors is not None,
+            color_system=colors,
+            no_color=colors is None,
             markup=False,
             highlight=False,
             emoji=False,
             legacy_windows=False,
             _environ={},
         )
-        for renderable in renderables:
-            console.print(renderable, soft_wrap=self.look.plain)
-        return [line.rstrip(" ") for line in text.getvalue().splitlines()]
+        options = console.options
+        if self.look.plain:
+            options = options.update(no_wrap=True, overflow="ignore")
+        segments = (
+            segment for renderable in renderables for segment in console.render(renderable, options)
+        )
+        # Nothing piped is cut at any width.
+        split = (
+            Segment.split_lines(segments)
+            if self.look.plain
+            else Segment.split_and_crop_lines(
+                segments, self.look.width, pad=False, include_new_lines=False
+            )
+        )
+        for line in split:
+            texts = (
+                style.render(text, color_system=COLOR_SYSTEMS.get(colors)) if style else text
+                for text, style, _ in line
+            )
+            yield "".join(texts).rstrip(" ")
 
     def show_json(self, value: dict[str, Any]) -> None:
-        """Print one JSON object; ``allow_nan=False`` holds that no bare NaN ever leaves."""
-        import json
-
-        _print(json.dumps(value, allow_nan=False))
+        """Print one JSON object; arrays in it become text piece by piece."""
+        _print(itertools.chain(json_pieces(value), ["\n"]))
 
     def note(self, message: str) -> None:
         """Say something beside the result, unless quiet."""
@@ -186,10 +208,12 @@ class ProgressBar:
         self.bar.start()
 
 
-def _print(text: str) -> None:
+def _print(pieces: Iterable[str]) -> None:
     """Print a result; if its reader has gone, the rest of the command still runs, unheard."""
     try:
-        click.echo(text, color=True)  # the text is as it should be: click would strip colours
+        for text in _gathered(pieces):
+            # The text is as it should be: click would strip colours.
+            click.echo(text, color=True, nl=False)
     except BrokenPipeError:
         silence_stdout()
     except OSError as error:
@@ -198,38 +222,16 @@ def _print(text: str) -> None:
         raise FileError(f"standard output: cannot be written: {reason}") from None
 
 
-def jsonable(array: Array) -> Any:
-    """Turn an array into nested lists whose numbers read back exactly.
-
-    JSON has no NaN or infinity: they are written as the strings "NaN", "Infinity", "-Infinity"; so
-    are the digits of long doubles, which no reader's floats could take.
-
-    Examples
-    --------
-    >>> jsonable(np.array([[0.1, 2.0]])), jsonable(np.array([np.nan, -np.inf]))
-    ([[0.1, 2.0]], ['NaN', '-Infinity'])
-    """
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        return array.astype(np.str_).tolist()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        values = array.astype(np.float64).astype(object)
-        values[np.isnan(array)] = "NaN"
-        values[array == np.inf] = "Infinity"
-        values[array == -np.inf] = "-Infinity"
-        return values.tolist()
-    return array.tolist()
-
-
-def jsonable_number(value: float) -> float | str:
-    """Turn one number into what `jsonable` makes of it.
-
-    Examples
-    --------
-    >>> jsonable_number(0.5), jsonable_number(float("inf"))
-    (0.5, 'Infinity')
-    """
-    converted: float | str = jsonable(np.asarray(value, np.float64))
-    return converted
+def _gathered(pieces: Iterable[str]) -> Iterator[str]:
+    """Put pieces together to some that are worth a call of the system each."""
+    gathered, length = list[str](), 0
+    for piece in pieces:
+        gathered.append(piece)
+        length += len(piece)
+        if length >= _PRINTED_AT_ONCE:
+            yield "".join(gathered)
+            gathered, length = [], 0
+    yield "".join(gathered)
 
 
 def _is_terminal() -> bool:

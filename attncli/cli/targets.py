@@ -1,11 +1,13 @@
 """What the commands on somebody's own code share."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import prod
 
 import click
 
 from attncli.errors import TargetError
+from attncli.memory import require
 
 
 def parse_inputs(
@@ -23,6 +25,19 @@ def parse_inputs(
             raise click.BadParameter(f"{pair!r} is not NAME=2,3,4", ctx, param)
         shapes[name] = shape
     return shapes
+
+
+def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
+    """Raise if arrays of these shapes are too large to be checked.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    for name, shape in shapes.items():
+        # Held several times by forward and backward, ours and theirs, and in complex numbers.
+        hint = "a gradient is checked as well on small sizes"
+        require(100 * prod(shape), f"checking {name} {shape}", max_memory, hint=hint)
 
 
 @contextlib.contextmanager

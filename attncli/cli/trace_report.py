@@ -12,7 +12,7 @@ from rich.text import Text
 from attncli.arrays import Array
 from attncli.cli.output import Output
 from attncli.cli.problem import Problem
-from attncli.cli.screen import Screen, jsonable
+from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning, ParameterError
 from attncli.operations.tracing import Intermediate, Place, StepTrace
 from attncli.tensors import random_tensor
@@ -110,7 +110,7 @@ def publish_trace(
             f"--only {','.join(only)}: nothing of it belongs to the direction that is shown"
         )
     if screen.as_json:
-        steps = [_json(one) for one in shown]
+        steps = (_json(one) for one in shown)
         screen.show_json({**options, "sizes": problem.sizes, "trace": steps})
         return
     drawn = draw_trace(
@@ -163,5 +163,5 @@ def _json(one: Intermediate) -> dict[str, Any]:
         "shape": list(one.array.shape),
         "axes": list(one.axes),
         "dtype": str(one.array.dtype),
-        "data": jsonable(one.array),
+        "data": one.array,
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 import click
 
+from attncli.cli.json_text import json_pieces
 from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import Wanted
@@ -77,7 +78,7 @@ def _parts(
 
     across = _across(chosen)
     if ending == ".json":
-        return [json.dumps(json_weights(source, chosen, wanted), allow_nan=False), "\n"]
+        return itertools.chain(json_pieces(json_weights(source, chosen, wanted)), ["\n"])
     if ending == ".svg":
         from attncli.views.svg import draw_svg
 

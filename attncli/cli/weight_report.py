@@ -12,7 +12,7 @@ from rich.text import Text
 
 from attncli import __version__
 from attncli.arrays import Array
-from attncli.cli.screen import Screen, jsonable
+from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen, cut_of, tokens_of
 from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.cli.weight_source import WeightSource
@@ -197,7 +197,7 @@ def _place(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
 
 
 def json_weights(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted) -> dict[str, Any]:
-    """Give the matrices as the JSON object that ``--json`` prints."""
+    """Give the matrices as the JSON object that ``--json`` prints, each when it is its turn."""
     result = {
         "attn": __version__,
         "command": "show-weights",
@@ -206,7 +206,7 @@ def json_weights(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted)
     }
     if wanted.diff is not None:
         result["minus"] = wanted.diff
-    return {**result, "matrices": [_json_matrix(source, one, wanted) for one in chosen]}
+    return {**result, "matrices": (_json_matrix(source, one, wanted) for one in chosen)}
 
 
 def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str, Any]:
@@ -225,17 +225,17 @@ def _json_matrix(source: WeightSource, one: Chosen, wanted: Wanted) -> dict[str,
     if wanted.diff is None:
         statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
         matrix["statistics"] = {
-            name: jsonable(np.asarray(value)) for name, value in statistics._asdict().items()
+            name: np.asarray(value) for name, value in statistics._asdict().items()
         }
     if not wanted.lists:
-        return {**matrix, "shape": list(weights.shape), "weights": jsonable(weights)}
+        return {**matrix, "shape": list(weights.shape), "weights": weights}
     order = strongest(weights, wanted.top or weights.shape[1])
     values = np.take_along_axis(weights, order, axis=1)
     if wanted.threshold is None:
-        return {**matrix, "strongest": order.tolist(), "weights": jsonable(values)}
+        return {**matrix, "strongest": order, "weights": values}
     kept = np.abs(values) >= wanted.threshold
     return {
         **matrix,
-        "strongest": [row[some].tolist() for row, some in zip(order, kept, strict=True)],
-        "weights": [jsonable(row[some]) for row, some in zip(values, kept, strict=True)],
+        "strongest": (row[some] for row, some in zip(order, kept, strict=True)),
+        "weights": (row[some] for row, some in zip(values, kept, strict=True)),
     }

@@ -91,10 +91,8 @@ class TensorFile:
             return np.strings.decode(array, "utf-8", "backslashreplace")
         if array.dtype.kind not in "Uiu":
             raise DtypeError(f"{self.label}: {name} is {array.dtype}, expected text or token ids")
-        if array.dtype.kind == "U" and array.dtype.itemsize:
-            codes = np.ascontiguousarray(array).view(array.dtype.str[0] + "u4")
-            if codes.max(initial=0) > sys.maxunicode:
-                raise DataError(f"{self.label}: {name} holds what is no Unicode character")
+        if array.dtype.kind == "U" and not _is_unicode(array):
+            raise DataError(f"{self.label}: {name} holds what is no Unicode character")
         return array.astype(np.str_)
 
     @property
@@ -110,7 +108,8 @@ class TensorFile:
             return {}
         array = self._load(_OPTIONS)
         try:
-            options = json.loads(str(array)) if array.dtype.kind == "U" else None
+            text = array.dtype.kind == "U" and _is_unicode(array)
+            options = json.loads(str(array)) if text else None
         except (ValueError, RecursionError):
             options = None
         if not isinstance(options, dict):
@@ -126,6 +125,14 @@ class TensorFile:
             except OSError as error:
                 raise cannot_be_read(self.label, error) from None
         return self._last[name]
+
+
+def _is_unicode(text: Array) -> bool:
+    """Tell whether all that text from a file holds are characters; Python fails on others."""
+    if text.dtype.itemsize == 0:
+        return True
+    codes = np.ascontiguousarray(text).view(text.dtype.str[0] + "u4")
+    return int(codes.max(initial=0)) <= sys.maxunicode
 
 
 def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
 from attncli.views.labels import shorten
+from attncli.views.lazy import OneByOne
 from attncli.views.look import Look
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 LABEL_STYLE = "cyan"
 HEADING_STYLE = "bold"
@@ -39,6 +38,8 @@ class Matrix:
         A last column, set apart; its heading first.
     gap : int
         Columns of the screen between two columns of texts.
+    longest_cell : int or None
+        The columns that the widest cell takes, where that is known: else all are looked at.
     """
 
     corner: str
@@ -48,89 +49,99 @@ class Matrix:
     styles: Sequence[Sequence[Style]] | None = None
     aside: Sequence[str] = field(default=())
     gap: int = 2
+    longest_cell: int | None = None
 
     def longest_label(self) -> int:
         """Return the columns that the longest row label takes."""
         return max(map(cell_len, (self.corner, *self.row_labels)), default=0)
 
+    @cached_property
     def column_width(self) -> int:
-        """Return the columns that the widest cell or heading takes."""
-        texts = (text for row in self.cells for text in row)
-        return max(max(map(len, texts), default=0), *map(cell_len, self.column_labels), 0)
+        """The columns that the widest cell or heading takes."""
+        longest = self.longest_cell
+        if longest is None:
+            longest = max((len(text) for row in self.cells for text in row), default=0)
+        return max(longest, *map(cell_len, self.column_labels), 0)
 
     def width(self) -> int:
         """Return the columns that the whole matrix takes beside each other."""
         aside = max(map(cell_len, self.aside), default=0)
-        columns = len(self.column_labels) * (self.column_width() + self.gap)
+        columns = len(self.column_labels) * (self.column_width + self.gap)
         return self.longest_label() + columns + (aside + self.gap if self.aside else 0)
 
     def draw(self, look: Look) -> RenderableType:
         """Draw as one table, as several blocks of columns, or, where none fits, as a list."""
-        if look.plain and not look.color:
-            return Text(self._plain())
-        label_width = self.longest_label()
-        room = look.width - label_width
+        total = len(self.column_labels)
+        room = look.width - self.longest_label()
         if self.aside:
             room -= max(map(cell_len, self.aside)) + self.gap
-        per_block = room // (self.column_width() + self.gap)
-        total = len(self.column_labels)
-        if per_block >= total:
-            return self._table(0, total)
+        per_block = room // (self.column_width + self.gap)
+        if look.plain or per_block >= total:
+            return _Block(self, 0, total)
         if per_block < 1:
-            return self._list(look)
+            return OneByOne(lambda: self._list(look))
         blocks = range(0, total, per_block)
-        tables = [self._table(first, min(first + per_block, total)) for first in blocks]
-        return Group(*(part for table in tables for part in (table, "")))
+        tables = [_Block(self, first, min(first + per_block, total)) for first in blocks]
+        return OneByOne(lambda: (part for table in tables for part in (table, "")))
 
-    def _plain(self) -> str:
-        """Align the texts without the help of a rich table, which takes 100 times as long."""
-        widths = [self.longest_label(), *[self.column_width() + self.gap] * len(self.column_labels)]
-        lines = [[self.corner, *self.column_labels]]
-        lines += [[label, *row] for label, row in zip(self.row_labels, self.cells, strict=True)]
-        if self.aside:
-            widths.append(max(map(len, self.aside)) + self.gap)
-            lines = [[*line, text] for line, text in zip(lines, self.aside, strict=True)]
-        return "\n".join("".join(map(_right, line, widths)) for line in lines)
-
-    def _table(self, first: int, last: int) -> Table:
-        from rich.table import Table  # not needed, and not loaded, when piped
-
-        table = Table(box=None, padding=0, pad_edge=False, header_style="")
-        corner = Text(self.corner, "dim")
-        table.add_column(corner, justify="right", no_wrap=True, style=LABEL_STYLE)
-        width = self.column_width() + self.gap
-        for label in self.column_labels[first:last]:
-            heading = Text(self._centred(label) if self.styles else label, HEADING_STYLE)
-            table.add_column(heading, justify="right", min_width=width, no_wrap=True)
-        if self.aside:
-            width = max(map(cell_len, self.aside)) + self.gap
-            heading = Text(self.aside[0], "dim")
-            table.add_column(heading, justify="right", min_width=width, no_wrap=True, style="dim")
+    def _list(self, look: Look) -> Iterator[RenderableType]:
         for row, label in enumerate(self.row_labels):
-            cells = [self._cell(row, column) for column in range(first, last)]
-            table.add_row(Text(label), *cells, *self.aside[row + 1 : row + 2])
-        return table
-
-    def _cell(self, row: int, column: int) -> Text:
-        text = self.cells[row][column]
-        # The space behind belongs to a shaded cell, so that its text stands in the middle.
-        return Text(self._centred(text), self.styles[row][column]) if self.styles else Text(text)
-
-    def _centred(self, text: str) -> str:
-        return text + " " * (self.gap // 2)
-
-    def _list(self, look: Look) -> Group:
-        lines = []
-        for row, label in enumerate(self.row_labels):
-            lines.append(Text(shorten(f"{self.corner} {label}", look.width, look), LABEL_STYLE))
-            for column, heading in enumerate(self.column_labels):
-                text = f"{heading} {self.cells[row][column]}"
-                lines.append(Text(shorten(f"  {text}", look.width, look)))
+            yield Text(shorten(f"{self.corner} {label}", look.width, look), LABEL_STYLE)
+            for heading, cell in zip(self.column_labels, self.cells[row], strict=True):
+                yield Text(shorten(f"  {heading} {cell}", look.width, look))
             if self.aside:
-                lines.append(Text(f"  {self.aside[0]} {self.aside[row + 1]}", "dim"))
-        return Group(*lines)
+                yield Text(f"  {self.aside[0]} {self.aside[row + 1]}", "dim")
+
+
+class _Block:
+    """The columns of a matrix from `first` to `last`, printed row by row.
+
+    A rich table would hold every cell at a time, and takes 100 times as long.
+    """
+
+    def __init__(self, matrix: Matrix, first: int, last: int) -> None:
+        self.matrix, self.columns = matrix, slice(first, last)
+        self.label_width = matrix.longest_label()
+        self.width = matrix.column_width + matrix.gap
+        self.aside_width = max(map(cell_len, matrix.aside), default=0) + matrix.gap
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the segments of the headings, then of every row."""
+        matrix, label, dim = self.matrix, Style.parse(LABEL_STYLE), Style.parse("dim")
+        headings = matrix.column_labels[self.columns]
+        bold = [Style.parse(HEADING_STYLE)] * len(headings)
+        yield from self._line(matrix.corner, dim, headings, bold, 0)
+        for row, name in enumerate(matrix.row_labels):
+            styles = None if matrix.styles is None else matrix.styles[row][self.columns]
+            yield from self._line(name, label, matrix.cells[row][self.columns], styles, row + 1)
+
+    def _line(
+        self,
+        label: str,
+        style: Style,
+        cells: Sequence[str],
+        styles: Sequence[Style] | None,
+        number: int,
+    ) -> Iterator[Segment]:
+        matrix = self.matrix
+        yield Segment(_right(label, self.label_width), style)
+        if styles is None:
+            plain = all(map(str.isascii, cells))  # most are numbers, and need no measuring
+            yield Segment(
+                "".join(
+                    [
+                        cell.rjust(self.width) if plain else _right(cell, self.width)
+                        for cell in cells
+                    ]
+                )
+            )
+        else:
+            for cell, shade in zip(cells, styles, strict=True):
+                yield Segment(_right(cell, self.width), shade)
+        if matrix.aside:
+            yield Segment(_right(matrix.aside[number], self.aside_width), Style.parse("dim"))
+        yield Segment.line()
 
 
 def _right(text: str, width: int) -> str:
-    """Align at the right; most texts are numbers, and need no measuring."""
-    return text.rjust(width) if text.isascii() else " " * (width - cell_len(text)) + text
+    return " " * (width - cell_len(text)) + text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from rich.color import Color
@@ -10,6 +11,7 @@ from rich.color_triplet import ColorTriplet
 from rich.style import Style
 
 from attncli.arrays import Array
+from attncli.views.lazy import Rows
 from attncli.views.look import Look
 from attncli.views.scales import Scale
 
@@ -92,11 +94,15 @@ def gradient(steps: int, *, diverging: bool = False) -> tuple[tuple[int, int, in
     return tuple(map(tuple, np.stack(channels, axis=1).round().astype(int).tolist()))
 
 
-def shade(values: Array, look: Look, scale: Scale) -> list[list[Style]]:
-    """Give every number of a matrix the style of its shade."""
+def shade(values: Array, look: Look, scale: Scale) -> Sequence[list[Style]]:
+    """Give every number of a matrix the style of its shade, row by row."""
     palette = shade_styles(look, scale)
-    steps = levels(scale.shares(values), len(palette))
-    return [[palette[level] for level in row] for row in steps.tolist()]
+
+    def styles(row: int) -> list[Style]:
+        steps = levels(scale.shares(values[row : row + 1]), len(palette))
+        return [palette[level] for level in steps[0].tolist()]
+
+    return Rows(len(values), styles)
 
 
 def shade_styles(look: Look, scale: Scale) -> list[Style]:

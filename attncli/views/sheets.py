@@ -22,9 +22,9 @@ def write_csv(
     In full precision unless asked otherwise. A label that a spreadsheet would take for a formula
     has an apostrophe before it.
     """
+    text = io.StringIO()
+    sheet = csv.writer(text, lineterminator="\n")
     for count, (names, picture) in enumerate(pictures):
-        text = io.StringIO()
-        sheet = csv.writer(text, lineterminator="\n")
         if count == 0:
             sheet.writerow([*names, "dec", "dec_label", "enc", "enc_label", "weight"])
         columns = [
@@ -37,7 +37,10 @@ def write_csv(
             sheet.writerows(
                 [*first, *column, number] for column, number in zip(columns, numbers, strict=True)
             )
-        yield text.getvalue()
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()  # the headings, where there is no row
 
 
 def write_markdown(

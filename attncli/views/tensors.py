@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -13,9 +14,10 @@ from rich.text import Text
 from attncli.arrays import Array, Tokens
 from attncli.tensors import describe_shape
 from attncli.views.labels import safe, shorten
+from attncli.views.lazy import OneByOne, Rows
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
-from attncli.views.numbers import DEFAULT_PRECISION, format_array
+from attncli.views.numbers import DEFAULT_PRECISION, Notation, format_array
 
 SMALL = 600
 """Tensors of up to so many elements are shown in full."""
@@ -89,7 +91,8 @@ def draw_numbers(
         return Group(Text("  empty", "dim"), "")
     if full or array.size <= small:
         shaded = name in _WEIGHTS and look.color
-        return _arranged(_matrices(array, axes, look, tokens or {}, precision, shaded), look)
+        draw = functools.partial(_matrices, array, axes, look, tokens or {}, precision, shaded)
+        return _arranged(draw, look)
     more = ", attn show-weights draws them" if name in _WEIGHTS else ""
     return Group(_summary(array, precision), _corner(array, precision, look, more), "")
 
@@ -101,34 +104,37 @@ def _matrices(
     tokens: Mapping[str, Tokens],
     precision: int | None,
     shaded: bool,
-) -> list[Matrix]:
+) -> Iterator[Matrix]:
     """Make one matrix for every combination of the leading indices."""
     rows = array.reshape((1,) * (2 - array.ndim) + array.shape) if array.ndim < 2 else array
     leading = rows.shape[:-2]
-    texts = np.array(format_array(array, precision), dtype=object).reshape(rows.shape)
+    notation = Notation(array, precision)
     names = axes if axes is not None and len(axes) == array.ndim else ("",) * array.ndim
     lead_names, (row_axis, column_axis) = names[:-2], ("", "", *names)[-2:]
-    matrices = []
     for index in np.ndindex(leading):
         item = index[0] if index else None
         where = " ".join(
             f"{_INDEX_NAMES.get(axis, axis or 'axis')} {i}"
             for axis, i in zip(lead_names, index, strict=True)
         )
-        matrix = Matrix(
+        part = rows[index]
+        yield Matrix(
             corner=where or row_axis,
             row_labels=axis_labels(row_axis, rows.shape[-2], tokens, item, look)
             if array.ndim > 1
             else [""],
             column_labels=axis_labels(column_axis, rows.shape[-1], tokens, item, look),
-            cells=texts[index].tolist(),
-            styles=_shades(rows[index], look) if shaded else None,
+            cells=_texts(part, notation),
+            styles=_shades(part, look) if shaded else None,
+            longest_cell=notation.longest(part),
         )
-        matrices.append(matrix)
-    return matrices
 
 
-def _shades(weights: Array, look: Look) -> list[list[Style]]:
+def _texts(matrix: Array, notation: Notation) -> Rows[list[str]]:
+    return Rows(len(matrix), lambda row: notation.write(matrix[row]))
+
+
+def _shades(weights: Array, look: Look) -> Sequence[list[Style]]:
     """Shade a matrix by its own largest number."""
     from attncli.views.scales import Scale  # not needed, and not loaded, without colours
     from attncli.views.shades import shade
@@ -152,16 +158,16 @@ def axis_labels(
     return [shorten(safe(token, look), longest, look) for token in row.tolist()]
 
 
-def _arranged(matrices: Sequence[Matrix], look: Look) -> RenderableType:
+def _arranged(matrices: Callable[[], Iterator[Matrix]], look: Look) -> RenderableType:
     """Put matrices beside each other where two fit, else below each other."""
-    widest = max(matrix.width() for matrix in matrices)
-    if look.plain or 2 * widest + _BESIDE > look.width:
-        return Group(*(part for matrix in matrices for part in (matrix.draw(look), "")))
+    if look.plain or 2 * max(matrix.width() for matrix in matrices()) + _BESIDE > look.width:
+        return OneByOne(lambda: (part for matrix in matrices() for part in (matrix.draw(look), "")))
     from rich.columns import Columns  # not needed, and not loaded, when piped
     from rich.padding import Padding
 
     # Every picture is as wide as the widest, so that columns line up and nothing is cut.
-    pictures = [Padding(matrix.draw(look), (0, 0, 1, 0)) for matrix in matrices]
+    widest = max(matrix.width() for matrix in matrices())
+    pictures = [Padding(matrix.draw(look), (0, 0, 1, 0)) for matrix in matrices()]
     return Columns(pictures, padding=(0, _BESIDE), width=widest)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from attncli.arrays import Tokens
 from attncli.operations.tracing import Intermediate
 from attncli.tensors import describe_shape
+from attncli.views.lazy import Indented
 from attncli.views.look import Look
 from attncli.views.numbers import DEFAULT_PRECISION, format_array
 from attncli.views.tensors import draw_numbers
@@ -75,9 +75,9 @@ def _intermediate(
     line = Text(f"{number:>2}  ", "dim").append(one.name, "bold not dim cyan")
     line.append(f" = {look.fit(one.formula)}", "bold not dim")
     shape = describe_shape(one.array.shape, one.axes) if one.axes else "one number"
-    about = _indented(Text(look.fit(one.meaning)))
+    about = Indented(Text(look.fit(one.meaning)), _INDENT)
     made_of = f"  from {', '.join(one.made_of)}" if one.made_of else ""
-    source = _indented(Text(f"{shape}  {one.array.dtype}{made_of}", "dim"))
+    source = Indented(Text(f"{shape}  {one.array.dtype}{made_of}", "dim"), _INDENT)
     parts: list[RenderableType] = [line, about, source]
     if not one.axes:
         (text,) = format_array(np.atleast_1d(one.array), _digits(precision, look))
@@ -93,7 +93,7 @@ def _intermediate(
             full=full,
             small=_SMALL,
         )
-        parts.append(_indented(drawn))
+        parts.append(Indented(drawn, _INDENT))
     if worked and one.work is not None and one.array.size <= _WORKED:
         parts += _worked(one, look, precision)
     if not one.axes or (worked and one.work is not None and one.array.size <= _WORKED):
@@ -120,13 +120,8 @@ def _worked(one: Intermediate, look: Look, precision: int | None) -> list[Render
     for index in np.ndindex(one.array.shape):
         at = f"[{', '.join(map(str, index))}]" if index else ""
         text = f"{one.name}{at} = {one.work(index, term)} = {write(float(one.array[index]))}"
-        lines.append(_indented(Text(look.fit(text), "italic")))
+        lines.append(Indented(Text(look.fit(text), "italic"), _INDENT))
     return lines
-
-
-def _indented(renderable: RenderableType) -> Padding:
-    """Move to the right, the lines that it wraps into included."""
-    return Padding(renderable, (0, 0, 0, _INDENT), expand=False)
 
 
 def _digits(precision: int | None, look: Look) -> int | None:

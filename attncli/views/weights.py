@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 
 from attncli.views.heatmap import draw_cells, draw_heatmap, label_width_of
 from attncli.views.labels import shorten
+from attncli.views.lazy import Rows
 from attncli.views.legends import legend
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
-from attncli.views.numbers import format_array
+from attncli.views.numbers import Notation, format_array
 from attncli.views.picture import WeightMatrix, weight_digits
 from attncli.views.shades import shade
 
@@ -74,14 +75,16 @@ def _matrix(picture: WeightMatrix, look: Look, precision: int | None) -> tuple[M
     """Make the roomiest table of digits that fits, else the tightest; and say if it fits."""
     weights = picture.weights
     digits = weight_digits(precision, look)
-    texts = np.array(format_array(weights, digits), dtype=object).reshape(weights.shape).tolist()
+    notation = Notation(weights, digits)
+    texts = Rows(len(weights), lambda row: notation.write(weights[row]))
+    longest_text = notation.longest(weights)
     aside: tuple[str, ...] = ()
     if picture.shade != "diverging":  # the sum of a row of differences says nothing
         aside = ("sum", *format_array(weights.sum(axis=1, dtype=np.float64), digits))
     styles = shade(weights, look, picture.scale) if look.color else None
     for longest, gap in ((10**6, 2),) if look.plain else _FITS:
         columns = [shorten(column, longest, look) for column in picture.columns]
-        matrix = Matrix("", picture.rows, columns, texts, styles, aside, gap)
+        matrix = Matrix("", picture.rows, columns, texts, styles, aside, gap, longest_text)
         if matrix.width() <= look.width:
             return matrix, True
     return matrix, False
