@@ -61,4 +61,12 @@ def array_from_bytes(data: bytes | memoryview, header: Header) -> Array:
 
 def write(stream: BinaryIO, array: Array) -> None:
     """Write one array as .npy."""
-    np.lib.format.write_array(stream, array, allow_pickle=False)
+    # To a file NumPy would write by itself, and not say why it could not.
+    np.lib.format.write_array(OneGo(stream), array, allow_pickle=False)
+
+
+class OneGo:
+    """A stream that takes bytes, one after the other, and nothing else."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write, self.flush = stream.write, stream.flush

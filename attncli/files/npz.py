@@ -16,7 +16,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
-from attncli.files.npy import array_from_bytes, map_array
+from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, foreign, read_npy_header
 from attncli.files.source import Source
 from attncli.memory import require
@@ -133,20 +133,13 @@ def _damaged(where: str, error: Exception) -> FileError:
 def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     """Write arrays as an uncompressed .npz: its members can be mapped."""
     # A device says that it can seek, and cannot: whatever is no file of ours is written in one go.
-    target: Any = stream if stream.seekable() and _is_file(stream) else _OneGo(stream)
+    target: Any = stream if stream.seekable() and _is_file(stream) else OneGo(stream)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, so that bytes do not vary
             member.external_attr = 0o644 << 16
             with archive.open(member, "w", force_zip64=True) as handle:
                 np.lib.format.write_array(handle, np.asanyarray(array), allow_pickle=False)
-
-
-class _OneGo:
-    """A stream without a position, so that zipfile keeps count itself."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.write, self.flush = stream.write, stream.flush
 
 
 def _is_file(stream: BinaryIO) -> bool:
