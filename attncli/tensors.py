@@ -125,19 +125,20 @@ def random_tensor(
     start = splitmix64(int(splitmix64(seed, 1)[0]) ^ crc32(name.encode()), 1)
     # The halves of six words are twelve uniform integers below 2³²; a chunk at a time, so that
     # drawing takes little more memory than the tensor.
-    twelve = np.zeros(count, np.uint64)
+    drawn = np.empty(count, np.uint64 if name == "a" else dtype)
     for first in range(0, count, _CHUNK):
-        part = twelve[first : first + _CHUNK]
+        twelve = np.zeros(min(_CHUNK, count - first), np.uint64)
         for word in range(6):
-            words = splitmix64(int(start[0]) + (word * count + first) * _GAMMA, part.size)
-            part += (words >> _HALF) + (words & _LOW_HALF)
-    if name == "a":
-        # Integers add up exactly in any order, so this too is the same everywhere.
-        weights = twelve.reshape(shape)
-        values: Array = weights / weights.sum(axis=-1, keepdims=True)
-        return values.astype(dtype, copy=False)
-    values = (twelve.astype(np.float64) + 6.0) / 2.0**32 - 6.0
-    return values.reshape(shape).astype(dtype, copy=False)
+            words = splitmix64(int(start[0]) + (word * count + first) * _GAMMA, twelve.size)
+            twelve += (words >> _HALF) + (words & _LOW_HALF)
+        part = drawn[first : first + _CHUNK]
+        part[:] = twelve if name == "a" else (twelve.astype(np.float64) + 6.0) / 2.0**32 - 6.0
+    if name != "a":
+        return drawn.reshape(shape)
+    # Integers add up exactly in any order, so this too is the same everywhere.
+    weights = drawn.reshape(shape)
+    values: Array = weights / weights.sum(axis=-1, keepdims=True)
+    return values.astype(dtype, copy=False)
 
 
 def splitmix64(start: int, count: int) -> Array:

@@ -114,6 +114,9 @@ class Problem:
         result = forward.results[self.operation.result]
         if self.dout is not None:
             return self.dout
+        axes = self.operation.axes("dout", result.ndim)
+        what = f"random dout {describe_shape(result.shape, axes)}"
+        require(result.nbytes, what, self.request.reading.max_memory)
         return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
 
     def describe_lost_weights(self) -> str:
@@ -138,23 +141,29 @@ class Problem:
             **self.semantics.given(),
         }
 
-    def require_memory(self) -> None:
-        """Raise if the weights that will be there do not fit, before any of it is computed."""
+    def require_memory(self, *, beside: int = 0) -> None:
+        """Raise if the weights that will be there do not fit, before any of it is computed.
+
+        Nor if they do not fit `beside` so many bytes that are still to be drawn.
+        """
         shape = self.operation.weights_shape(self.inputs)
         execution, limit = self.request.execution, self.request.reading.max_memory
         nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
         what = f"weights {describe_shape(shape)}"
+        if beside and nbytes:
+            what += f" beside the {readable(beside)} of the inputs"
         if execution.engine == "reference" or not hasattr(self.operation, "to_core"):
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
             copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
-            require(copies * nbytes, what, limit)
+            require(copies * nbytes + beside, what, limit)
         elif execution.engine == "direct":
-            require(nbytes, what, limit, hint="--no-weights computes without ever having them")
+            hint = "--no-weights computes without ever having them"
+            require(nbytes + beside, what, limit, hint=hint)
         elif execution.engine == "auto" and self.request.is_random:
             # What is drawn can be drawn smaller; so many scores would take days.
             hint = "--no-weights computes without ever having them, at length"
-            require(nbytes, what, limit, hint=hint)
+            require(nbytes + beside, what, limit, hint=hint)
 
 
 def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
@@ -203,17 +212,21 @@ def random_problem(request: Request) -> Problem:
             message = f"{option} has no effect: {operation.name} has no such size"
             warnings.warn(message, AttnWarning, stacklevel=2)
     shapes = operation.shapes(full)
-    for name, shape in shapes.items():
-        axes = operation.axes(name, len(shape))
-        what = f"random {name} {describe_shape(shape, axes)}"
-        limit = request.reading.max_memory
-        require(8 * prod(shape), what, limit, hint="smaller --N, --T or --H")
     seed, dtype = request.seed or 0, request.dtype or "float64"
+    names = (
+        f"{name} {describe_shape(shape, operation.axes(name, len(shape)))}"
+        for name, shape in shapes.items()
+    )
+    drawn = sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
+    require(
+        drawn, f"random {', '.join(names)}", request.reading.max_memory,
+        hint="smaller --N, --T or --H",
+    )  # fmt: skip
     unwritten = {
         name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
     }
     problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
-    problem.require_memory()  # for the results too, before anything is drawn
+    problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
     inputs = {
         name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
     }

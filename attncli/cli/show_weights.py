@@ -42,7 +42,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     them small, and a sorted table of what they do. Piped, it is the numbers, every one in full.
     """
     from attncli.cli.weight_choice import choose_weights, difference, with_rows
-    from attncli.cli.weight_report import json_weights, show_chosen
+    from attncli.cli.weight_report import json_weights, load_all, show_chosen
     from attncli.cli.weight_source import find_weights
 
     if wanted.export:
@@ -66,6 +66,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
 
         browse(source, chosen, wanted, screen)
     elif screen.as_json:
+        load_all(source, chosen, wanted)
         screen.show_json(json_weights(source, chosen, wanted))
     elif not screen.quiet:
         show_chosen(source, chosen, wanted, screen)

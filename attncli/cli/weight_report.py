@@ -64,6 +64,14 @@ def labels(tokens: list[str] | None, positions: Array, wanted: Wanted, look: Loo
     return [shorten(safe(shown[place], look), longest, look) for place in positions.tolist()]
 
 
+def load_all(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted) -> None:
+    """Load each of several matrices and forget it: what cannot be is said before any is printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
+        for one in chosen[1:]:
+            one.load(cut_of(source, one, wanted))
+
+
 def show_chosen(
     source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted, screen: Screen
 ) -> None:
@@ -82,6 +90,8 @@ def show_chosen(
     if wanted.sort is not None or (len(chosen) > _MOST_PICTURES and not drawn):
         _show_overview(source, chosen, wanted, screen, heading)
         return
+    if look.plain:
+        load_all(source, chosen, wanted)
     for number, one in enumerate(chosen):
         picture = picture_of(source, one, wanted, look)  # what cannot be loaded shows nothing
         if number == 0:

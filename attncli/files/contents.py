@@ -17,6 +17,7 @@ from attncli.files.entries import Entry
 from attncli.files.formats import list_entries
 from attncli.files.reading import Reading
 from attncli.files.source import cannot_be_read, open_source
+from attncli.memory import require
 
 Index = int | slice | Array
 """One position along an axis, a slice, or an array of positions."""
@@ -72,7 +73,10 @@ class TensorFile:
         """
         raw = _part(self._load(name), index)
         name = known_as or name or "the array"
-        array = to_numbers(raw, name, self.label, as_bfloat16=self.reading.as_bfloat16)
+        array = to_numbers(
+            raw, name, self.label,
+            as_bfloat16=self.reading.as_bfloat16, max_memory=self.reading.max_memory,
+        )  # fmt: skip
         if not self.reading.allow_nonfinite:
             where = f"{name}[{', '.join(map(_written, index))}]" if index else name
             require_finite(array, where, self.label, minus_inf=name == "mask")
@@ -87,6 +91,7 @@ class TensorFile:
             If it holds neither text nor integers.
         """
         array = self._load(name)
+        require(array.nbytes, f"{self.label}: {name}", self.reading.max_memory)
         if array.dtype.kind == "S":
             return np.strings.decode(array, "utf-8", "backslashreplace")
         if array.dtype.kind not in "Uiu":

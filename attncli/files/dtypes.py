@@ -6,11 +6,19 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import DataError, DtypeError
+from attncli.memory import require
 
 _CHECKED_AT_ONCE = 1 << 20  # elements: a mapped array is never read whole
 
 
-def to_numbers(array: Array, name: str, where: str, *, as_bfloat16: bool = False) -> Array:
+def to_numbers(
+    array: Array,
+    name: str,
+    where: str,
+    *,
+    as_bfloat16: bool = False,
+    max_memory: int | None = None,
+) -> Array:
     """Return booleans, integers or floats in native byte order.
 
     Parameters
@@ -21,17 +29,25 @@ def to_numbers(array: Array, name: str, where: str, *, as_bfloat16: bool = False
         The array's and the file's name, for messages.
     as_bfloat16 : bool, default False
         Read two-byte raw elements as bfloat16 (widened to float32, which is exact).
+    max_memory : int, optional
+        The most bytes to take where they have to be copied; default: what there is.
 
     Raises
     ------
     DtypeError
         If the elements are no real numbers.
+    MemoryLimitError
+        If a copy is needed and does not fit.
     """
     dtype = array.dtype
     if dtype.kind in "biuf":
-        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+        if dtype.isnative:
+            return array
+        require(array.nbytes, f"{where}: {name} in this machine's byte order", max_memory)
+        return array.astype(dtype.newbyteorder("="))
     if dtype == np.dtype("V2"):
         if as_bfloat16:
+            require(2 * array.nbytes, f"{where}: {name} as float32", max_memory)
             return widen_bfloat16(array)
         raise DtypeError(
             f"{where}: {name} is raw two-byte elements (V2)",
@@ -64,17 +80,23 @@ def require_finite(array: Array, name: str, where: str, *, minus_inf: bool = Fal
     """
     if array.dtype.kind != "f":
         return
-    count, first = 0, -1
-    flat = array.reshape(-1)  # a view of every contiguous array, mapped ones included
+    count, first = 0, array.size
+    # A view of every contiguous array, mapped ones included: walked through as it lies there.
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    flat = array.reshape(-1, order="F" if fortran else "C")
     for start in range(0, flat.size, _CHECKED_AT_ONCE):
         part = flat[start : start + _CHECKED_AT_ONCE]
         good = np.isfinite(part)
         if minus_inf:
             good |= part == -np.inf
         if not good.all():
-            if first < 0:
-                first = start + int(np.argmin(good))
-            count += int(good.size - np.count_nonzero(good))
+            places = np.flatnonzero(~good)
+            count += places.size
+            if fortran:  # what comes first is meant as the axes are read
+                places = np.ravel_multi_index(
+                    np.unravel_index(start + places, array.shape, order="F"), array.shape
+                ) - start  # fmt: skip
+            first = min(first, start + int(places.min()))
     if count:
         index = tuple(int(i) for i in np.unravel_index(first, array.shape))
         value = array[index]

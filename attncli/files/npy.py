@@ -14,6 +14,8 @@ from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source
 from attncli.memory import require
 
+_WRITTEN_AT_ONCE = 1 << 24  # bytes
+
 
 def list_entries(source: Source) -> dict[str, Entry]:
     """Describe the one array of the file, under the empty name."""
@@ -63,6 +65,15 @@ def write(stream: BinaryIO, array: Array) -> None:
     """Write one array as .npy."""
     # To a file NumPy would write by itself, and not say why it could not.
     np.lib.format.write_array(OneGo(stream), array, allow_pickle=False)
+
+
+def write_data(stream: BinaryIO, array: Array) -> None:
+    """Write the bytes of an array in the order of its axes, some at a time."""
+    at_once = max(1, _WRITTEN_AT_ONCE // max(1, array.itemsize))
+    for part in np.nditer(
+        array, ["external_loop", "buffered", "zerosize_ok"], order="C", buffersize=at_once
+    ):
+        stream.write(np.asarray(part).tobytes())
 
 
 class OneGo:

@@ -1,4 +1,4 @@
-"""The .safetensors format, through the library of that name (the ``safetensors`` extra).
+"""The .safetensors format, read through the library of that name (the ``safetensors`` extra).
 
 The library validates the file; the arrays are then mapped where they lie.  Text (tokens, options)
 is no tensor there, so it is kept as JSON in the file's metadata.
@@ -16,9 +16,10 @@ from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files.dtypes import widen_bfloat16
 from attncli.files.entries import Entry
-from attncli.files.npy import map_array
+from attncli.files.npy import map_array, write_data
 from attncli.files.preflight import Header
 from attncli.files.source import Source
+from attncli.memory import require
 
 _DTYPES = {
     "BOOL": "?",
@@ -82,7 +83,10 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
         else:
             data = source.data[header.offset : header.offset + header.nbytes]
             array = np.frombuffer(data, header.dtype).reshape(shape)
-        return widen_bfloat16(array) if code == "BF16" else array
+        if code != "BF16":
+            return array
+        require(2 * array.nbytes, f"{source.label}: {name} as float32", max_memory)
+        return widen_bfloat16(array)
 
     if code == "BF16":
         return Entry(shape, np.dtype(np.float32), load, stored_as="bfloat16")
@@ -98,23 +102,35 @@ def _text_entry(text: str) -> Entry:
 
 
 def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
-    """Write arrays as .safetensors; arrays of strings go to the metadata."""
-    library = _library(".safetensors")
-    from safetensors.numpy import save
+    """Write arrays as .safetensors; arrays of strings go to the metadata.
 
+    The library would hold a copy of everything.
+    """
+    codes = {np.dtype(kind): code for code, kind in _DTYPES.items() if code != "BF16"}
     texts = {name: array for name, array in arrays.items() if array.dtype.kind == "U"}
-    metadata = {
-        name: str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)
-        for name, array in texts.items()
+    # The largest elements first: so every array lies at a multiple of its elements' size.
+    tensors = sorted(
+        (item for item in arrays.items() if item[0] not in texts),
+        key=lambda item: -item[1].dtype.itemsize,
+    )
+    fields: dict[str, Any] = {
+        "__metadata__": {
+            name: str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)
+            for name, array in texts.items()
+        }
     }
-    # Not ascontiguousarray: it gives a single number an axis.
-    tensors = {
-        name: np.asarray(array, order="C") for name, array in arrays.items() if name not in texts
-    }
-    try:
-        stream.write(save(tensors, metadata))
-    except library.SafetensorError as error:
-        raise FileError(f"cannot be written as .safetensors: {error}") from None
+    end = 0
+    for name, array in tensors:
+        code = codes.get(array.dtype.newbyteorder("<"))
+        if code is None:
+            raise FileError(f"{name} is {array.dtype}, which .safetensors files do not know")
+        begin, end = end, end + array.nbytes
+        fields[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [begin, end]}
+    header = json.dumps(fields, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    stream.write(len(header).to_bytes(8, "little") + header)
+    for _, array in tensors:
+        write_data(stream, array.astype(array.dtype.newbyteorder("<"), copy=False))
 
 
 def _library(label: str) -> Any:

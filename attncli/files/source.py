@@ -97,12 +97,12 @@ def cannot_be_read(label: str, error: Exception) -> FileError:
 
 def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source:
     limit = available_memory() if max_memory is None else max_memory
-    data = bytearray()
+    data = BytesIO()  # gives its bytes away without a copy
     while chunk := stream.read(_CHUNK):
-        data += chunk
-        if limit is not None and len(data) > limit:
+        data.write(chunk)
+        if limit is not None and data.tell() > limit:
             raise FileError(
                 f"{label}: more than the {readable(limit)} of memory there is",
                 hint="save it as a file: files are mapped, not read whole",
             )
-    return Source(label, bytes(data))
+    return Source(label, data.getvalue())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import SAMPLES
 
 
 @pytest.fixture
@@ -171,3 +172,13 @@ def test_a_large_mapped_file_is_walked_through(attn, folder):
     np.save("b.npy", x)
     result = attn("compare", "b.npy", "a.npy", "--json")
     assert result.json["tensors"][0]["worst_absolute"]["index"] == [4_999_999]
+
+
+def test_a_dout_of_another_shape_has_no_budget(attn, folder):
+    attn("backward", SAMPLES / "by_hand.npz", "-o", "run.npz", "-q")
+    with np.load("run.npz") as run:
+        np.savez("inputs.npz", **{**run, "dout": run["dout"][:, :1]})
+    result = attn("compare", "run.npz", "run.npz", "--budget", "inputs.npz")
+    assert (result.code, result.out) == (2, "")
+    message = "inputs.npz: dout is (1, 1, 2), expected the shape of the result, (1, 2, 2)"
+    assert result.err == f"error: {message}\n"

@@ -372,19 +372,24 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["--engine", "tiled", "--weights"], "--engine tiled and --weights contradict each other"),
         (
             ["--N", "1", "--T", "9000", "--weights", "--max-memory", "100MB"],
-            "weights (1, 9000, 9000) would take",
+            "weights (1, 9000, 9000) beside the 576.0 KB of the inputs would take",
         ),
         (["--max-memory", "lots"], "'lots' is not a size such as 500MB or 2GiB"),
         (["--rename", "hs_enc"], "'hs_enc' is not OURS=THEIRS"),
         (["--rename", "a=b", "--rename", "a=c"], "a is renamed twice"),
-        (["--T", "10000000"], "weights (3, 10000000, 10000000) would take"),
+        (
+            ["--T", "10000000"],
+            "weights (3, 10000000, 10000000) beside the 1.9 GB of the inputs would take 2.4 PB",
+        ),
         (
             ["--H", "10000000000000"],
-            "random hs_enc (3, 5, 10000000000000) = (N, T_enc, H) would take 1.",
+            "random hs_enc (3, 5, 10000000000000) = (N, T_enc, H), "
+            "hs_dec (3, 5, 10000000000000) = (N, T_dec, H) would take 2.4 PB",
         ),
         (
             ["--max-memory", "100", "--N", "2"],
-            "random hs_enc (2, 5, 4) = (N, T_enc, H) would take 320 B",
+            "random hs_enc (2, 5, 4) = (N, T_enc, H), hs_dec (2, 5, 4) = (N, T_dec, H) "
+            "would take 640 B, there is 100 B",
         ),
         (["x.npz", "--N", "3"], "--N 3 contradicts x.npz: N is 2"),
         (["x.npz", "--T", "7"], "--T 7 contradicts x.npz: T_dec is 3"),

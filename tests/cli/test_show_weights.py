@@ -411,3 +411,18 @@ def test_odd_options(attn, folder):
     assert attn("show-weights", "w.npy", "--threshold", "nan").code == 2
     assert "--axes heads,dec,enc" in attn("show-weights", "w.npy", "--head", 1).err
     assert attn("trace", SAMPLES / "by_hand.npz", "--only", "dout", "--forward").code == 2
+
+
+@pytest.mark.parametrize("how", [["--json"], ["--full"], ["--top", "1"]])
+def test_a_later_head_that_cannot_be_read_leaves_no_half_of_a_result(attn, folder, how):
+    weights = np.full((3, 2, 4), 0.25)
+    weights[2, 1, 3] = np.nan
+    np.save("w.npy", weights)
+    result = attn("show-weights", "w.npy", *how)
+    assert (result.code, result.out) == (2, "")
+    assert "w.npy: the array[2] holds 1 non-finite value, the first (nan) at [1, 3]" in result.err
+
+
+def test_every_oddity_is_said_once(attn, folder):
+    np.save("w.npy", np.full((3, 2, 4), 0.5))
+    assert attn("show-weights", "w.npy", "--json").err.count("do not sum to 1") == 3

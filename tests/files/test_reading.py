@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -163,6 +164,72 @@ def test_nonfinite_values_are_counted_and_placed(folder):
         open_tensors("x.npz").numbers("x")
     assert open_tensors("x.npz", Reading(allow_nonfinite=True)).numbers("x").shape == (3, 5)
     assert open_tensors("x.npz").numbers("mask")[1] == -np.inf
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_nonfinite_values_are_found_in_any_memory_order_without_a_copy(folder, order):
+    array = np.zeros((3000, 2000), order=order)
+    array[7, 1], array[2000, 0], array[7, 1999] = np.nan, np.inf, -np.inf
+    np.save("x.npy", array)
+    file = open_tensors("x.npy")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"3 non-finite values, the first .nan. at \[7, 1\]"):
+        file.numbers("")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 4
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "safetensors"])
+def test_writing_takes_no_copy_of_what_is_written(folder, ending):
+    array = np.zeros((3000, 4000))
+    tracemalloc.start()
+    save(f"x.{ending}", {"x": array})
+    save(f"y.{ending}", {"x": array.T})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 2
+
+
+def test_standard_input_is_held_once(folder):
+    code = """
+import tracemalloc
+from attncli.files.source import open_source
+tracemalloc.start()
+source = open_source("-")
+print(source.size, tracemalloc.get_traced_memory()[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=bytes(30_000_000), capture_output=True, check=True
+    )
+    size, peak = map(int, done.stdout.split())
+    assert (size, peak < 1.5 * size) == (30_000_000, True)
+
+
+@pytest.mark.parametrize("dtype", [">f8", "V2"])
+def test_what_has_to_be_copied_is_asked_for(folder, dtype):
+    np.save("x.npy", np.zeros((1000, 8), dtype))
+    with pytest.raises(MemoryLimitError, match=r"x\.npy: the array (in this machine's|as float32)"):
+        open_tensors("x.npy", Reading(max_memory=10_000, as_bfloat16=True)).numbers("")
+    written = ml_dtypes.bfloat16 if dtype == "V2" else "f8"
+    (folder / "x.safetensors").write_bytes(
+        safetensors.numpy.save({"x": np.zeros((1000, 8), written)})
+    )
+    file = open_tensors("x.safetensors", Reading(max_memory=10_000))
+    if dtype == "V2":
+        with pytest.raises(MemoryLimitError, match=r"x\.safetensors: x as float32 would take 32"):
+            file.numbers("x")
+    else:
+        assert file.numbers("x").shape == (1000, 8)  # mapped
+
+
+@pytest.mark.parametrize("name", ["options", "tokens"])
+def test_text_that_is_no_unicode(folder, name):
+    text = npy_with_header(header("<U2", "()"), struct.pack("<II", 0x7B, 0x7FFFFFFF))
+    put(folder, "x.npz", npz(**{name: text}))
+    file = open_tensors("x.npz")
+    with pytest.raises(DataError, match=r"^x\.npz: (options is not|tokens holds what is no)"):
+        _ = file.options if name == "options" else file.tokens(name)
 
 
 # What is refused

@@ -1,0 +1,112 @@
+"""What would not fit is said before any of it is there, and what is drawn never is as a whole.
+
+BAD_INPUTS rows 23 and 24, and the last section: memory stays within the limit.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+# Runs a command in a process that may take so many bytes more than NumPy and rich have taken.
+LIMITED = """
+import resource, sys
+import numpy as np
+import attncli.cli.weight_report, attncli.cli.calculation, attncli.cli.problem_files
+import attncli.checking.check, attncli.checking.gradcheck, attncli.benchmarks.measure
+from attncli.cli.main import run
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limit = taken + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(run(sys.argv[2:]))
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+
+
+def limited(nbytes, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, str(nbytes), *map(str, arguments)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+THEIRS, DUMPED = SAMPLES / "exercise" / "attention.py", SAMPLES / "minilm_qkv.npz"
+REFUSED = {
+    "bench shapes": (
+        ["bench", "--shapes", "1,200000,64", "--engines", "direct", "--dtype", "float32"],
+        "measuring direct, products at N=1 T=200000 H=64 in float32 would take 640.8 GB, there is",
+        "smaller --shapes",
+    ),
+    "bench shapes within a limit": (
+        ["bench", "--shapes", "1,512,64", "--engines", "direct", "--max-memory", "1MB"],
+        "measuring direct, products at N=1 T=512 H=64 in float32 would take",
+        "smaller --shapes",
+    ),
+    "bench scaling": (
+        ["bench", "--scaling", "--shapes", "1000,1024,64"],
+        "measuring core at N=1000 T=",
+        "smaller --shapes",
+    ),
+    "gradcheck": (
+        ["gradcheck", "--T", "100000"],
+        "checking N T_dec T_enc (3, 100000, 100000) would take 3.0 TB, there is",
+        "a gradient is checked as well on small sizes",
+    ),
+    "gradcheck of a target": (
+        ["gradcheck", THEIRS, "--T", "100000"],
+        "checking N T_dec T_enc (3, 100000, 100000) would take 3.0 TB, there is",
+        "a gradient is checked as well on small sizes",
+    ),
+    "check of a target": (
+        ["check", f"{THEIRS}:TimeAttention", "--input", "W=100000,100000"],
+        "checking W (100000, 100000) would take 1.0 TB, there is",
+        "a gradient is checked as well on small sizes",
+    ),
+    "check of a convention": (
+        ["check", "--convention", DUMPED, "--max-memory", "1KB"],
+        f"{DUMPED}: query.npy would take 23.0 KB, there is 1.0 KB",
+        None,
+    ),
+    "weights": (
+        ["forward", "--T", "10000"],
+        "weights (3, 10000, 10000) beside the 1.9 MB of the inputs would take 2.4 GB",
+        "--no-weights",
+    ),
+    "random tensors that fit one by one": (
+        ["backward", "--N", "10", "--T", "100", "--H", "100", "--max-memory", "1MB"],
+        "random hs_enc (10, 100, 100) = (N, T_enc, H), hs_dec (10, 100, 100) = (N, T_dec, H) "
+        "would take 1.6 MB, there is 1.0 MB",
+        "smaller --N, --T or --H",
+    ),
+    "random tensors and weights that fit one by one": (
+        ["trace", "--N", "1", "--T", "300", "--H", "100", "--max-memory", "1MB"],
+        "weights (1, 300, 300) beside the 480.0 KB of the inputs would take 1.2 MB",
+        "--no-weights",
+    ),
+}
+
+
+@linux
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_does_not_fit_is_said_and_never_allocated(kind):
+    arguments, message, hint = REFUSED[kind]
+    done = limited(60_000_000, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    error, *hints = done.stderr.splitlines()
+    assert error.startswith(f"error: {message}")
+    assert ", there is " in error
+    assert [line.startswith(f"hint:  {hint}") for line in hints] == ([True] if hint else [])
+
+
+@linux
+@pytest.mark.parametrize("option", ["--full", "--json"])
+def test_a_large_head_is_drawn_within_little_memory(folder, option):
+    """Made in one piece, the text alone takes 50 MB, and twice that on its way."""
+    weights = np.random.default_rng(0).random((1500, 1500))
+    np.save("head.npy", weights / weights.sum(axis=-1, keepdims=True))
+    done = limited(100_000_000, "show-weights", "head.npy", option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) > 20_000_000
