@@ -104,7 +104,11 @@ def compare_files(
                 **tolerances,
             )  # fmt: skip
             if budgets is not None and report.problem is None:
-                report = replace(report, budget=budgets.judge(ours, left, right, dtypes[0]))
+                try:
+                    budget = budgets.judge(ours, left, right, dtypes[0])
+                except DataError as error:
+                    raise DataError(f"{inputs}: {error}", hint=error.hint) from None
+                report = replace(report, budget=budget)
             compared.append(report)
     if budgets is not None and not any(tensor.budget for tensor in compared):
         raise DataError(

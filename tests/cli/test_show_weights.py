@@ -415,7 +415,7 @@ def test_odd_options(attn, folder):
 
 @pytest.mark.parametrize("how", [["--json"], ["--full"], ["--top", "1"]])
 def test_a_later_head_that_cannot_be_read_leaves_no_half_of_a_result(attn, folder, how):
-    weights = np.full((3, 2, 4), 0.25)
+    weights = np.full((3, 200, 100), 0.01)  # more text than is printed at a time
     weights[2, 1, 3] = np.nan
     np.save("w.npy", weights)
     result = attn("show-weights", "w.npy", *how)
