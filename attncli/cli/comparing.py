@@ -9,7 +9,7 @@ from attncli.arrays import Array
 from attncli.checking.budget import Budgets
 from attncli.checking.claims import described
 from attncli.checking.compare import compare_tensors
-from attncli.cli.problem_files import semantics_in
+from attncli.cli.problem_files import in_file, semantics_in
 from attncli.cli.screen import Screen
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
@@ -205,7 +205,8 @@ def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, A
         )
     names = (*operation.inputs, "mask", "enc_mask", "dout")
     held = {entry: file.numbers(entry) for entry in names if entry in file}
-    mask = operation.mask(held)
+    with in_file(file.label):
+        mask = operation.mask(held)
     masks = {} if mask is None else {"mask": mask}
     return {**held, **masks}, Semantics(**{**semantics_in(file).given(), **claims.given()})
 

@@ -3,6 +3,7 @@
 from attncli.checking.convention import find_convention
 from attncli.cli.report_json import headed
 from attncli.cli.screen import Screen
+from attncli.errors import DataError, ShapeError
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
 from attncli.operations import Semantics
@@ -18,7 +19,10 @@ def show_convention(
     file = open_tensors(name, Reading(max_memory, rename=rename))
     tensors = {entry: file.numbers(entry) for entry in _WANTED if entry in file}
     with screen.timed("searching"):
-        report = find_convention(tensors, claims)
+        try:
+            report = find_convention(tensors, claims)
+        except (DataError, ShapeError) as error:
+            raise type(error)(f"{file.label}: {error}", hint=error.hint) from None
     if screen.as_json:
         screen.show_json(headed("check", report, file=name))
     else:

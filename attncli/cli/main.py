@@ -39,6 +39,9 @@ USAGE_OR_INPUT = 2
 BUG = 70  # EX_SOFTWARE
 INTERRUPTED = 128 + signal.SIGINT
 
+_said = set[str]()
+"""The warnings that this run has shown."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
@@ -117,6 +120,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     prepare_streams()
+    _said.clear()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", AttnWarning)
@@ -176,7 +180,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, AttnWarning):
-        say(str(message), "warning: ", "yellow")
+        if str(message) not in _said:  # what is read once for each output is as odd each time
+            _said.add(str(message))
+            say(str(message), "warning: ", "yellow")
     else:
         say(warnings.formatwarning(message, category, filename, lineno, line).strip())
 

@@ -14,7 +14,7 @@ import numpy as np
 from attncli import __version__
 from attncli.arrays import Array, Tokens
 from attncli.cli.request import Request
-from attncli.errors import AttnWarning, ParameterError
+from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
 from attncli.tensors import default_axes, describe_shape, random_tensor
@@ -113,11 +113,21 @@ class Problem:
         """Return dout: the file's, or a random one of the shape of the result."""
         result = forward.results[self.operation.result]
         if self.dout is not None:
+            self.require_dout_of(result.shape)
             return self.dout
         axes = self.operation.axes("dout", result.ndim)
         what = f"random dout {describe_shape(result.shape, axes)}"
         require(result.nbytes, what, self.request.reading.max_memory)
         return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
+
+    def require_dout_of(self, shape: tuple[int, ...]) -> None:
+        """Raise unless the dout that there is has the shape of the result."""
+        if self.dout is not None and self.dout.shape != shape:
+            axes = self.operation.axes("dout", len(shape))
+            raise ShapeError(
+                f"{self.origin}: dout is {self.dout.shape}, expected the shape of the result, "
+                f"{describe_shape(shape, axes)}"
+            )
 
     def describe_lost_weights(self) -> str:
         """Say that the weights were too many to be kept."""

@@ -40,7 +40,7 @@ def read_problem(request: Request) -> Problem:
             option = f"--{name.replace('_', '-')}"
             raise ParameterError(f"{option} {path}: {request.file} holds {name} too")
         held[name] = _single(name, path, single)
-    origin = whole.label if whole is not None else ", ".join(request.parts.values())
+    origin = ", ".join([*([whole.label] if whole is not None else []), *request.parts.values()])
     options = whole.options if whole is not None else {}
     problem = _assemble(held, options, request, origin)
     idle = [name for name in request.parts if name in problem.unused]
@@ -164,6 +164,8 @@ def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
     stored = {name: options[name] for name in Semantics.__dataclass_fields__ if name in options}
     try:
         return Semantics(**stored)
+    except ParameterError as error:
+        raise DataError(f"{origin}: its options: {error}") from None
     except TypeError:
         raise DataError(f"{origin}: its options hold what no run writes: {stored}") from None
 
@@ -188,6 +190,15 @@ def _tokens(
             shared = held["tokens"][0].tokens("tokens")
             if shared.shape in ((sizes[axis],), (sizes.get("N"), sizes[axis])):
                 tokens[name] = shared
+    if "tokens" in held and not tokens and (axes := [x for x in ("T_dec", "T_enc") if x in sizes]):
+        source = held["tokens"][0]
+        steps = " nor ".join(f"{axis} = {sizes[axis]}" for axis in axes)
+        warnings.warn(
+            f"{source.label}: tokens is {source.shape('tokens')}, one a step of neither {steps}, "
+            "and left out",
+            AttnWarning,
+            stacklevel=2,
+        )
     return tokens
 
 

@@ -42,7 +42,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     them small, and a sorted table of what they do. Piped, it is the numbers, every one in full.
     """
     from attncli.cli.weight_choice import choose_weights, difference, with_rows
-    from attncli.cli.weight_report import json_weights, load_all, show_chosen
+    from attncli.cli.weight_report import json_weights, load_all, show_chosen, warn_of_nothing
     from attncli.cli.weight_source import find_weights
 
     if wanted.export:
@@ -57,6 +57,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
             labels = (source.label, other.label)
             chosen = difference(chosen, choose_weights(other, wanted), labels)
         chosen = with_rows(source, chosen, wanted)
+    warn_of_nothing(source)
     if wanted.export:
         from attncli.cli.weight_export import export
 

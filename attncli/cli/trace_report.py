@@ -39,7 +39,13 @@ def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:
     ):
         count = sizes.get(axis, 1)
         if not 0 <= number < count:
-            there = f"there are {count}, 0 to {count - 1}" if count > 1 else "there is only 0"
+            there = (
+                f"there are {count}, 0 to {count - 1}"
+                if count > 1
+                else "there is only 0"
+                if count
+                else "there is none"
+            )
             raise ParameterError(f"--{name} {number}: {problem.origin} has no such {name}; {there}")
     step = StepTrace(
         problem.operation,
@@ -62,11 +68,7 @@ def _dout(problem: Problem, step: StepTrace) -> Array:
         return random_tensor(
             "dout", shape, seed=problem.seed, dtype=dtype if dtype.kind == "f" else "float64"
         )
-    if problem.dout.shape != shape:
-        raise ParameterError(
-            f"{problem.origin}: dout is {problem.dout.shape}, expected the shape of the result, "
-            f"{shape}"
-        )
+    problem.require_dout_of(shape)
     return problem.dout
 
 

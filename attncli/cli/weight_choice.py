@@ -226,7 +226,13 @@ def choose(name: str, wanted: int | None, count: int, label: str) -> range:
     if wanted is None:
         return range(count)
     if not 0 <= wanted < count:
-        there = f"there are {count}, 0 to {count - 1}" if count > 1 else "there is only 0"
+        there = (
+            f"there are {count}, 0 to {count - 1}"
+            if count > 1
+            else "there is only 0"
+            if count
+            else "there is none"
+        )
         axes = "--axes heads,dec,enc reads a 3-D array's first axis as heads"
         hint = axes if name == "head" and count == 1 else None
         raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}", hint=hint)

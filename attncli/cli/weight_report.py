@@ -64,6 +64,14 @@ def labels(tokens: list[str] | None, positions: Array, wanted: Wanted, look: Loo
     return [shorten(safe(shown[place], look), longest, look) for place in positions.tolist()]
 
 
+def warn_of_nothing(source: WeightSource) -> None:
+    """Say why there is nothing to see, where a size is 0."""
+    for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
+        if size == 0:
+            warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=2)
+            return
+
+
 def load_all(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted) -> None:
     """Load each of several matrices and forget it: what cannot be is said before any is printed."""
     with warnings.catch_warnings():
@@ -81,11 +89,9 @@ def show_chosen(
     if wanted.diff is not None:
         heading.append(f" {look.minus} {safe(wanted.diff, look)}")
     heading.append(f"  {source.reading}", "not bold dim")
-    for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
-        if size == 0:
-            screen.show(heading)
-            warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=1)
-            return
+    if 0 in source.shape:
+        screen.show(heading)
+        return
     drawn = wanted.full or wanted.lists or wanted.view is not None
     if wanted.sort is not None or (len(chosen) > _MOST_PICTURES and not drawn):
         _show_overview(source, chosen, wanted, screen, heading)

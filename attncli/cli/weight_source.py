@@ -225,8 +225,12 @@ def _computed_from_states(file: TensorFile) -> WeightSource:
     problem = problem_in(file)
     axes = ("N", "T_dec", "T_enc")
     N, T_dec, T_enc = (problem.sizes[axis] for axis in axes)
+    if problem.sizes["H"] == 0:
+        raise ShapeError(f"{file.label}: hs_enc and hs_dec have H = 0: no weights follow")
 
     def load(item: int, head: int, region: Region) -> Array:
+        if T_dec == 0:
+            return np.zeros((T_dec, T_enc))[region]
         weights: Array = problem.item(item).forward().results["weights"][0]
         return weights[region]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import sys
 from dataclasses import dataclass
+from itertools import repeat
 from math import prod
+from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +26,16 @@ _FOREIGN = (
     (b"\x80", "a pickle"),
     (b"\x89HDF", "an HDF5 file"),
 )
+# Text has no beginning to be told by.
+_TEXT = {".csv": "a CSV file", ".tsv": "a TSV file", ".json": "a JSON file"}
 _CONVERSIONS = {
+    "a CSV file": (
+        "convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE, delimiter=','))",
+    ),
+    "a TSV file": ("convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE))",),
+    "a JSON file": (
+        "convert it: import json, numpy; numpy.save('out.npy', json.load(open(FILE)))",
+    ),
     "a pickle": (
         "convert it where you trust it: import numpy, torch; t = torch.load(FILE)",
         "numpy.savez('out.npz', **{name: tensor.numpy() for name, tensor in t.items()})",
@@ -91,6 +103,11 @@ def read_npy_header(stream: BinaryIO, size: int, where: str) -> Header:
         raise FileError(f"{where}: truncated in its header")
 
     header = _parse_header(text, "utf-8" if version[0] == 3 else "latin-1", offset, where)
+    # What takes no bytes may still be of a shape that no array can have.
+    if prod(map(max, header.shape, repeat(1))) * max(1, header.dtype.itemsize) > sys.maxsize or (
+        header.dtype.itemsize == 0 and prod(header.shape) > size
+    ):
+        raise FileError(f"{where}: damaged: declares {header.dtype} {header.shape}")
     if header.nbytes > size - offset:
         raise FileError(
             f"{where}: truncated or damaged: declares {header.dtype} {header.shape}, "
@@ -129,14 +146,16 @@ def _parse_header(text: bytes, encoding: str, offset: int, where: str) -> Header
 
 
 def refuse_foreign(beginning: bytes, label: str) -> None:
-    """Raise, with the way to convert it, if a file begins like a format that is not read."""
+    """Raise, with the way to convert it, if a file begins or ends like a format not read."""
     for magic, kind in _FOREIGN:
         if beginning.startswith(magic):
             raise foreign(label, kind)
+    if beginning and (kind := _TEXT.get(PurePath(label).suffix.lower(), "")):
+        raise foreign(label, kind)
 
 
 def foreign(label: str, kind: str) -> FileError:
-    """Make the error for a format that is not read, with the two lines that convert it."""
+    """Make the error for a format that is not read, with the lines that convert it."""
     return FileError(
         f"{label}: is {kind}, expected .npz, .npy or .safetensors",
         hint="\n".join(_CONVERSIONS[kind]),
