@@ -22,6 +22,7 @@ from attncli.cli.streams import say, silence_stdout
 from attncli.errors import FileError
 from attncli.views.look import Look
 
+_WIDEST = 2000  # columns; what claims to be wider is filled no further
 _PRINTED_AT_ONCE = 1 << 16  # characters
 
 
@@ -59,7 +60,7 @@ class Screen:
 
         size = shutil.get_terminal_size()
         return Look.terminal(
-            size.columns,
+            min(size.columns, _WIDEST),
             color=color,
             encoding=encoding,
             height=size.lines,

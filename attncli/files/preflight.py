@@ -103,16 +103,16 @@ def read_npy_header(stream: BinaryIO, size: int, where: str) -> Header:
         raise FileError(f"{where}: truncated in its header")
 
     header = _parse_header(text, "utf-8" if version[0] == 3 else "latin-1", offset, where)
-    # What takes no bytes may still be of a shape that no array can have.
-    if prod(map(max, header.shape, repeat(1))) * max(1, header.dtype.itemsize) > sys.maxsize or (
-        header.dtype.itemsize == 0 and prod(header.shape) > size
-    ):
-        raise FileError(f"{where}: damaged: declares {header.dtype} {header.shape}")
     if header.nbytes > size - offset:
         raise FileError(
             f"{where}: truncated or damaged: declares {header.dtype} {header.shape}, "
             f"{header.nbytes} bytes, and holds {max(0, size - offset)}"
         )
+    # What takes no bytes may still be of a shape that no array can have.
+    if prod(map(max, header.shape, repeat(1))) * max(1, header.dtype.itemsize) > sys.maxsize or (
+        header.dtype.itemsize == 0 and prod(header.shape) > size
+    ):
+        raise FileError(f"{where}: damaged: declares {header.dtype} {header.shape}")
     return header
 
 
