@@ -84,5 +84,6 @@ def test_dout_of_another_shape(attn, folder, states):
     result = attn("backward", "x.npz")
     assert result.code == 2
     assert result.err == (
-        "error: x.npz: dout is (2, 3, 4), expected the shape of the result, (2, 3, 5) = (N, T_dec, H)\n"
+        "error: x.npz: dout is (2, 3, 4), expected the shape of the result, "
+        "(2, 3, 5) = (N, T_dec, H)\n"
     )
