@@ -161,17 +161,19 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         entries = list_entries(source)
     except OSError as error:
         raise cannot_be_read(source.label, error) from None
-    names = {theirs: _SHORT_NAMES.get(ours, ours) for ours, theirs in reading.rename.items()}
+    names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
+    for ours, theirs in reading.rename.items():
+        names.setdefault(theirs, []).append(_SHORT_NAMES.get(ours, ours))
     for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
             raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
     known: dict[str, Entry] = {}
     for theirs, entry in entries.items():
-        ours = names.get(theirs) or _SHORT_NAMES.get(theirs, theirs)
-        if ours in known:
-            raise FileError(f"{source.label}: {ours} is there twice, also under another name")
-        known[ours] = entry
+        for ours in names.get(theirs) or [_SHORT_NAMES.get(theirs, theirs)]:
+            if ours in known:
+                raise FileError(f"{source.label}: {ours} is there twice, also under another name")
+            known[ours] = entry
     return TensorFile(source.label, known, reading)
 
 

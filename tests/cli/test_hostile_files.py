@@ -24,7 +24,9 @@ np.savez_compressed("packed.npz", weights=np.full((2, 3, 3), 1 / 3), tokens=np.a
 run(["backward", "by_hand.npz", "-o", "back.safetensors", "-q"])
 run(["trace", "by_hand.npz", "-o", "trace.npz", "-q"])
 np.save("states.npy", np.asfortranarray(np.full((1, 2, 2), 0.5, ">f4")))
-names = ["run.npz", "run.safetensors", "weights.npy", "packed.npz", "by_hand.npz",
+np.savez("states.npz", hs_enc=np.ones((1, 2, 2)), hs_dec=np.ones((1, 2, 2)))
+np.savez("layers.npz", **{f"layer{n}": np.full((1, 2, 3, 3), 1 / 3, "f4") for n in range(2)})
+names = ["layers.npz", "run.npz", "run.safetensors", "weights.npy", "packed.npz", "by_hand.npz",
          "back.safetensors", "trace.npz", "states.npy"]
 seeds = [open(name, "rb").read() for name in names]
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -39,15 +41,17 @@ def state():
 rng = np.random.default_rng(seed)
 commands = [text.split() for text in (
     "forward @", "backward @", "show-weights @", "show-weights @ --top 2", "forward @ --json",
-    "forward @ -o out.npz --force", "trace @", "compare @ by_hand.npz", "check --convention @",
+    "forward @ -o out.npz --force", "trace @", "compare @ by_hand.npz",
+        "check --convention @ --rename query=hs_dec --rename key=hs_enc --rename value=hs_enc",
+
     "backward @ -o out.safetensors --force", "trace @ --json", "trace @ --backward --step 1",
     "compare run.npz @", "compare @ @", "compare @ run.safetensors --json",
     "compare run.npz run.safetensors --budget @", "compare @ trace.npz --map out=out",
     "forward @ --rename query=hs_dec --rename key=hs_enc --rename value=hs_enc",
-    "backward @ --rename scores=weights --layer softmax", "show-weights @ --rename weights=out",
-    "backward @ --layer attention --rename hs=hs_enc", "forward @ --layer time-attention --causal",
+    "backward @ --rename scores=weights --layer softmax", "show-weights @ --rename weights=dout",
+    "backward @ --layer softmax --rename scores=dout", "forward @ --layer time-attention --causal",
     "forward --hs-enc @ --hs-dec states.npy", "backward --hs-enc states.npy --hs-dec @",
-    "backward by_hand.npz --dout @", "forward by_hand.npz --mask @", "trace by_hand.npz --dout @",
+    "backward states.npz --dout @", "forward states.npz --mask @", "trace states.npz --dout @",
     "show-weights @ --json", "show-weights @ --diff weights.npy", "show-weights @ --rollout",
     "show-weights @ --as bfloat16 --allow-nonfinite --full",
     "show-weights @ -q --force --export out.csv --export out.svg --export out.html",

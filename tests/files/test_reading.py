@@ -465,3 +465,10 @@ def test_samples_are_read():
         file = open_tensors(str(sample))
         for name in file:
             (file.tokens if name.startswith("tokens") else file.numbers)(name)
+
+
+def test_one_array_under_two_names(folder, attn):
+    np.savez("x.npz", states=np.ones((2, 3)), q=np.ones((2, 3)))
+    file = open_tensors("x.npz", Reading(rename={"key": "states", "v": "states"}))
+    assert list(file) == ["key", "value", "query"]
+    assert attn("forward", "x.npz", "--rename", "k=states", "--rename", "v=states").code == 0
