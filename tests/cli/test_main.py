@@ -140,11 +140,29 @@ def test_closed_pipe_leaves_the_output_file_whole(folder):
         assert run["weights"].shape == (4, 10, 29)
 
 
-def test_full_standard_output_is_an_error():
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["forward"],
+        ["forward", "--json"],
+        ["forward", "-o", "-"],
+        ["backward"],
+        ["gradcheck", "--layer", "softmax"],
+        ["show-weights", str(SAMPLES / "dates.npz")],
+        ["show-weights", str(SAMPLES / "dates.npz"), "--json"],
+        ["trace"],
+        ["check", "--convention", str(SAMPLES / "minilm_qkv.npz")],
+        ["compare", str(SAMPLES / "dates.npz"), str(SAMPLES / "dates.npz")],
+        ["bench", "--shapes", "2,5,3", "--repeat", "1", "--engines", "core"],
+        ["--help"],
+        ["--version"],
+    ],
+)
+def test_full_standard_output_is_an_error(arguments):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([*ATTN, "gradcheck"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*ATTN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: standard output: cannot be written: no space left on device\n"
 
@@ -172,8 +190,11 @@ def test_signals_leave_nothing_half_written(folder, number, code):
     "environment",
     [
         {"COLUMNS": "0"},
+        {"COLUMNS": "1"},
         {"COLUMNS": "20"},
+        {"COLUMNS": "99999999999"},
         {"TERM": "dumb"},
+        {"TERM": None},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "latin-1"},
         {"HOME": None},

@@ -1,6 +1,7 @@
 """Writing: the old file or the new one, never half of one."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -91,6 +92,33 @@ def test_file_that_appears_meanwhile_is_not_replaced(folder):
         race()
     assert file.read_bytes() == b"theirs"
     assert os.listdir(folder) == ["file"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_folder_that_goes_away_meanwhile(folder, force):
+    (folder / "data").mkdir()
+
+    def lose():
+        with replacing("data/file", force=force) as stream:
+            stream.write(b"ours")
+            shutil.rmtree("data")
+
+    with pytest.raises(FileError, match="data/file: cannot be written: no such file or directory"):
+        lose()
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_file_that_becomes_a_folder_meanwhile(folder, force):
+    def turn():
+        with replacing("file", force=force) as stream:
+            stream.write(b"ours")
+            os.mkdir("file")
+
+    with pytest.raises(FileError, match=r"^file: (cannot be written: is a|exists already)"):
+        turn()
+    assert os.listdir(folder) == ["file"]
+    assert os.listdir("file") == []
 
 
 def test_full_disk_leaves_the_old_file(folder):

@@ -116,3 +116,23 @@ for _ in range(250):
     assert [process.returncode for process in writers] == [0] * 4
     assert len(seen) > 1
     assert os.listdir(folder) == ["run.npz"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="no mapped files that can fail so")
+def test_an_input_cut_short_while_it_is_read_loses_nothing(folder):
+    """The system ends whoever reads on; there is no error to be caught."""
+    save("in.npy", {"a": np.full(1_000_000, 1.0)})
+    save("run.npz", {"a": np.full(10, 1.0)})
+    before = (folder / "run.npz").read_bytes()
+    reader = """
+import os
+from attncli.files.atomic import replacing
+from attncli.files.contents import open_tensors
+array = open_tensors("in.npy").numbers("")
+os.truncate("in.npy", 4096)
+with replacing("run.npz", force=True) as stream:
+    stream.write(array.tobytes())
+"""
+    done = subprocess.run([sys.executable, "-c", reader], capture_output=True)
+    assert done.returncode == -signal.SIGBUS
+    assert (folder / "run.npz").read_bytes() == before
