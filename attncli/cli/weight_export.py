@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -15,7 +16,7 @@ from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import Wanted
 from attncli.cli.weight_report import json_weights, picture_of, several
 from attncli.cli.weight_source import WeightSource
-from attncli.errors import FileError
+from attncli.errors import FileError, ParameterError
 from attncli.files.atomic import check_output, replacing
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -32,7 +33,10 @@ def check_exports(wanted: Wanted, file: str) -> None:
     FileError
     """
     inputs = [file] if wanted.diff is None else [file, wanted.diff]
-    for path in wanted.export:
+    targets = [os.path.realpath(path) for path in wanted.export]
+    for path, target in zip(wanted.export, targets, strict=True):
+        if targets.count(target) > 1:
+            raise ParameterError(f"--export {path}: the same file is named twice")
         ending = PurePath(path).suffix.lower()
         if ending not in ENDINGS:
             found = f"the ending {ending}" if ending else "no ending"

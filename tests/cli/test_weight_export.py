@@ -258,3 +258,12 @@ def test_the_picture_of_the_readme_is_what_the_tool_draws(attn, folder):
         for path in (folder / "x.svg", kept)
     )
     assert ours[1:] == theirs[1:]  # the last digit of a weight may differ between machines
+
+
+@pytest.mark.parametrize("other", ["x.csv", "./x.csv", "link.csv"])
+def test_one_file_is_not_written_twice(attn, folder, other):
+    (folder / "link.csv").symlink_to("x.csv")
+    result = attn("show-weights", PARAPHRASE, "--export", "x.csv", "--export", other, "--force")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "error: --export x.csv: the same file is named twice\n"
+    assert not (folder / "x.csv").exists()
