@@ -75,7 +75,7 @@ def save(path: str, arrays: Mapping[str, Array], *, force: bool = False) -> None
         elif ending == ".npz":
             npz.write(stream, arrays)
         else:
-            safetensors.write(stream, arrays)
+            safetensors.write(stream, arrays, path)
 
 
 def save_to_stream(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:

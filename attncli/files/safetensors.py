@@ -101,7 +101,7 @@ def _text_entry(text: str) -> Entry:
     return Entry(array.shape, array.dtype, lambda max_memory: array)
 
 
-def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
+def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
     """Write arrays as .safetensors; arrays of strings go to the metadata.
 
     The library would hold a copy of everything.
@@ -123,7 +123,8 @@ def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
     for name, array in tensors:
         code = codes.get(array.dtype.newbyteorder("<"))
         if code is None:
-            raise FileError(f"{name} is {array.dtype}, which .safetensors files do not know")
+            found = f"{name} is {array.dtype}"
+            raise FileError(f"{label}: {found}, which .safetensors files do not know")
         begin, end = end, end + array.nbytes
         fields[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [begin, end]}
     header = json.dumps(fields, ensure_ascii=False).encode()

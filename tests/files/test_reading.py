@@ -472,3 +472,27 @@ def test_one_array_under_two_names(folder, attn):
     file = open_tensors("x.npz", Reading(rename={"key": "states", "v": "states"}))
     assert list(file) == ["key", "value", "query"]
     assert attn("forward", "x.npz", "--rename", "k=states", "--rename", "v=states").code == 0
+
+
+@pytest.mark.skipif(np.longdouble(0).itemsize == 8, reason="long doubles are doubles here")
+def test_safetensors_knows_no_long_doubles(folder):
+    with pytest.raises(FileError, match=r"^x\.safetensors: out is \w+, which .* do not know"):
+        save("x.safetensors", {"out": np.zeros(2, np.longdouble)})
+    assert list(folder.iterdir()) == []
+
+
+def test_the_library_reads_what_is_written_without_it(folder):
+    arrays = {
+        "odd": np.array([True, False, True]),
+        "single": np.array(2.5, np.float32),
+        "large": np.arange(6.0).reshape(2, 3).T,
+        "big": np.arange(3, dtype=">i4"),
+        "none": np.zeros((0, 3)),
+        "tokens": np.array(["a", "é"]),
+    }
+    save("x.safetensors", arrays)
+    read = safetensors.numpy.load_file("x.safetensors")
+    for name in read:
+        np.testing.assert_array_equal(read[name], arrays[name])
+    assert set(read) == set(arrays) - {"tokens"}
+    assert open_tensors("x.safetensors").tokens("tokens").tolist() == ["a", "é"]
