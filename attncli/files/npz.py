@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import warnings
@@ -18,7 +19,7 @@ from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, foreign, read_npy_header
-from attncli.files.source import Source
+from attncli.files.source import Source, cannot_be_read
 from attncli.memory import require
 
 # Larger arrays are mapped where they lie in the archive; smaller ones are read, so that their
@@ -126,6 +127,8 @@ def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where:
 
 
 def _damaged(where: str, error: Exception) -> FileError:
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return cannot_be_read(where, error)  # the system's trouble, not the archive's
     reason = str(error).rstrip(".") or type(error).__name__
     return FileError(f"{where}: damaged or truncated archive ({reason})")
 

@@ -496,3 +496,14 @@ def test_the_library_reads_what_is_written_without_it(folder):
         np.testing.assert_array_equal(read[name], arrays[name])
     assert set(read) == set(arrays) - {"tokens"}
     assert open_tensors("x.safetensors").tokens("tokens").tolist() == ["a", "é"]
+
+
+def test_trouble_of_the_system_is_no_damage(folder, monkeypatch):
+    np.savez("x.npz", x=np.ones(2))
+
+    def fail(stream):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    with pytest.raises(FileError, match=r"^x\.npz: too many open files$"):
+        open_tensors("x.npz")
