@@ -61,6 +61,7 @@ def publish(
     *,
     more: Mapping[str, Array] | None = None,
     full: bool = False,
+    written: bool = False,
 ) -> None:
     """Write the run file, and show the tensors or print them as JSON.
 
@@ -77,12 +78,15 @@ def publish(
         What came beside; then this alone is shown, and a file that holds but one tensor refused.
     full : bool, default False
         Show every number.
+    written : bool, default False
+        The file is there already: the result was computed into it.
     """
     results = done.results
     given = {} if problem.dout is None else {"dout": problem.dout}
     tensors = {**problem.inputs, **problem.masks, **given, **results, **(more or {})}
     main = done.operation.result if more is None else None
-    output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
+    if not written:
+        output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
     if output.is_stdout:
         return
     agreements = _agreements(problem, results)

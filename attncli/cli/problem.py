@@ -98,15 +98,30 @@ class Problem:
         """The tokens by the axis they label."""
         return {TOKEN_AXES[name]: texts for name, texts in self.tokens.items()}
 
-    def forward(self) -> Pass:
-        """Run forward, after making sure that what it needs fits into memory."""
+    def describe_result(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape and the dtype that the result will have."""
+        return self.operation.describe_result(self.inputs)
+
+    def forward(self, out: Array | None = None) -> Pass:
+        """Run forward, after making sure that what it needs fits into memory.
+
+        If `out` is given, it holds the result afterwards, whichever engine computed it.
+        """
         self.require_memory()
+        done = self._run(out)
+        if out is not None:
+            result = done.results[self.operation.result]
+            if not np.may_share_memory(result, out):
+                out[...] = result
+        return done
+
+    def _run(self, out: Array | None) -> Pass:
         return self.operation.forward(
             self.inputs,
             self.operation.mask({**self.inputs, **self.masks}),
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
-            execution=self.request.execution,
+            execution=dataclasses.replace(self.request.execution, out=out),
         )
 
     def gradient_in(self, forward: Pass) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attncli.arrays import Array
+from attncli.arrays import Array, parts
 from attncli.errors import DataError, DtypeError
 
 _CHECKED_AT_ONCE = 1 << 20  # elements: a mapped array is never read whole
@@ -65,15 +65,13 @@ def require_finite(array: Array, name: str, where: str, *, minus_inf: bool = Fal
     if array.dtype.kind != "f":
         return
     count, first = 0, -1
-    flat = array.reshape(-1)  # a view of every contiguous array, mapped ones included
-    for start in range(0, flat.size, _CHECKED_AT_ONCE):
-        part = flat[start : start + _CHECKED_AT_ONCE]
+    for number, part in enumerate(parts(array, _CHECKED_AT_ONCE)):
         good = np.isfinite(part)
         if minus_inf:
             good |= part == -np.inf
         if not good.all():
             if first < 0:
-                first = start + int(np.argmin(good))
+                first = number * _CHECKED_AT_ONCE + int(np.argmin(good))
             count += int(good.size - np.count_nonzero(good))
     if count:
         index = tuple(int(i) for i in np.unravel_index(first, array.shape))
