@@ -47,7 +47,9 @@ def warn_of_idle_seed(problem: Problem, *, drawn: bool) -> None:
 
 def describe_engine(problem: Problem, done: Pass, screen: Screen) -> None:
     """Say who computed, if asked for, and that weights were not kept."""
-    screen.detail(f"engine: {done.engine}, threads: {problem.request.execution.threads}")
+    chosen = problem.request.execution.engine == "auto" and done.engine in ("direct", "tiled")
+    why = f" ({problem.describe_choice()})" if chosen else ""
+    screen.detail(f"engine: {done.engine}{why}, threads: {problem.request.execution.threads}")
     if done.engine == "tiled" and problem.request.execution.engine == "auto":
         screen.note(problem.describe_lost_weights())
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from attncli import __version__
 from attncli.arrays import Array, Tokens
+from attncli.attention.sizes import DIRECT_LIMIT
 from attncli.cli.request import Request
 from attncli.errors import AttnWarning, ParameterError
 from attncli.memory import readable, require
@@ -131,12 +132,19 @@ class Problem:
             return self.dout
         return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
 
+    def describe_choice(self) -> str:
+        """Say by which rule the engine was chosen."""
+        return f"weights take {self._weights_size()}, kept up to {readable(DIRECT_LIMIT)}"
+
     def describe_lost_weights(self) -> str:
         """Say that the weights were too many to be kept."""
+        shape, size = self.operation.weights_shape(self.inputs), self._weights_size()
+        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+
+    def _weights_size(self) -> str:
         shape = self.operation.weights_shape(self.inputs)
         itemsize = max(x.dtype.itemsize for x in self.inputs.values())
-        size = readable(prod(shape) * itemsize)
-        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+        return readable(prod(shape) * itemsize)
 
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""

@@ -603,3 +603,11 @@ def test_no_digit_is_lost_at_any_width(attn, columns, size):
     for number in np.ravel(weights["data"]):
         assert f"{number:.4f}" in result.out
     assert max(map(len, result.out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("T", "engine", "size"), [(5, "direct", "600 B"), (1500, "tiled", "54.0 MB")]
+)
+def test_verbose_says_which_engine_was_chosen_and_why(attn, T, engine, size):
+    err = attn("forward", "--T", T, "-v").err
+    assert f"engine: {engine} (weights take {size}, kept up to 16.8 MB), threads: " in err
