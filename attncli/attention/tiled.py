@@ -26,9 +26,6 @@ from attncli.attention.threads import Scratch, run
 # Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
 TILE = (512, 512)
 
-# Fewer keys waste less along the edges of a band.
-EDGE_KEYS = 256
-
 LOG2E = math.log2(math.e)
 
 
@@ -402,9 +399,11 @@ def _tiles(
     """
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
     reach = masking.keys(block, T_enc)
-    for wide in _aligned(reach, T_enc if whole_keys else cache.tile[1]):
+    width = T_enc if whole_keys else cache.tile[1]
+    for wide in _aligned(reach, width):
         at_edge = masking.band is not None and masking.band.seen(block, wide) is not None
-        for keys in _aligned(wide, EDGE_KEYS) if at_edge and not whole_keys else (wide,):
+        halve = at_edge and not whole_keys  # half as wide, less is computed for nothing
+        for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
             rows = block if whole_rows else masking.rows(block, keys)
             bias, seen = masking.tile(rows, keys, index)
             if seen is None or seen.any():
