@@ -35,7 +35,7 @@ class NamedMistake:
     Attributes
     ----------
     name, meant, computed, why : str
-        As `attncli.checking.mistakes.Mistake`.
+        As `attncli.checking.diagnosing.mistakes.Mistake`.
     """
 
     name: str

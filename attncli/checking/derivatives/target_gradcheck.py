@@ -1,0 +1,606 @@
+"""Check the gradients of somebody's own layer against derivatives of its own forward."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.comparing.places import count_along_axes, patterns, places
+from attncli.checking.derivatives.gradcheck import compare_gradient
+from attncli.checking.derivatives.gradcheck import gradcheck as gradcheck_ours
+from attncli.checking.derivatives.jacobians import (
+    complex_columns,
+    richardson_columns,
+    slopes,
+    step_for,
+)
+from attncli.checking.theirs.loading import target_of
+from attncli.checking.theirs.targets import (
+    Layer,
+    Shapes,
+    Target,
+    as_gradients,
+    kind_of,
+    real_array,
+    same,
+)
+from attncli.checking.theirs.unfilled import describe_unfilled
+from attncli.errors import ParameterError, TargetError
+from attncli.reports import GradcheckReport, GradientElement, InputCheck, Method
+from attncli.tensors import axes_of, random_tensor
+
+SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
+"""All different, so that a swapped axis shows."""
+
+_TOLERANCES = {"complex": 1e-9, "central": 1e-6}
+# In float32, what passes is measured: so many times as much as the derivatives at two steps are
+# apart in nine elements of ten, but no less than what sums of float32 numbers lose in backward.
+_NOISE_FACTOR = 4.0
+_NOISE_SHARE = 0.9
+_FLOAT32_LEAST = 1e-3
+# Of single elements of the Jacobian, where nothing averages out.
+_JACOBIAN_LEAST = 1e-2
+_SHOWN = 5
+_HEADS = 2
+_ENGINE = "own"  # theirs, beside the names of ours
+# Of a larger result, the Jacobian is not checked row by row: backward runs once for each.
+_JACOBIAN_ROWS = 128
+_JACOBIAN_ELEMENTS = 1 << 20
+# How far complex step and central differences may be apart to say the same.
+_AGREEMENT = 1e-5
+# Left and right slope differ by at least this share of the largest gradient at a kink.
+_KINK = 1e-3
+_KINKS_SOUGHT = 300
+
+
+def gradcheck(
+    thing: Any = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    shapes: Shapes | None = None,
+    method: Literal["auto", "complex", "central"] = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+    dtype: str = "float64",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> GradcheckReport:
+    """Check the backward pass of a layer against derivatives of its forward.
+
+    Parameters
+    ----------
+    thing : class, instance, pair of functions, or str, optional
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.  Default: the layers
+        of this package and the engines of its core.
+    sizes : mapping of str to int, optional
+        N, T_dec, T_enc and H.
+    shapes : mapping of str to tuple of int, optional
+        The shapes of inputs, or of arrays for the constructor, whose names do not say them.
+    method : {"auto", "complex", "central"}
+        Auto: complex step where the code survives it, else central differences.
+    tolerance : float, optional
+        The largest relative error that passes.
+    seed : int, default 0
+    dtype : {"float64", "float32"}
+        Of the inputs.
+    progress : callable, optional
+        Called with the number of input elements that are done and that there are.
+
+    Returns
+    -------
+    GradcheckReport
+
+    Raises
+    ------
+    TargetError
+        If it cannot be loaded or called.
+    """
+    if thing is None:
+        return gradcheck_ours(
+            sizes={**SIZES, **(sizes or {})},
+            method="complex" if method == "auto" else method,
+            tolerance=tolerance,
+            seed=seed,
+            progress=progress,
+        )
+    target = target_of(thing)
+    sizes = {**SIZES, **(sizes or {})}
+    given = dict(shapes or {})
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        try:
+            return _Check(target, sizes, given, seed, dtype, progress).report(method, tolerance)
+        except TargetError as refused:
+            heads = _with_heads(target, sizes)
+            if not heads or heads.keys() & given.keys():
+                raise
+            try:
+                check = _Check(target, sizes, {**given, **heads}, seed, dtype, progress)
+                check.notes.append(f"the code takes no arrays of three axes: {_HEADS} heads")
+                return check.report(method, tolerance)
+            except TargetError:
+                if refused.hint is None:
+                    refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
+                raise refused from None
+
+
+def _with_heads(target: Target, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes with an axis for heads, for a layer of query, key and value; else empty."""
+    known = [target.known_as(name) for name in target.inputs]
+    if sorted(map(str, known)) != ["key", "query", "value"]:
+        return {}
+    shapes = target.shapes(sizes)
+    return {name: (shape[0], _HEADS, *shape[1:]) for name, shape in shapes.items()}
+
+
+class _Check:
+    """One target, its inputs, and the instance that everything is evaluated on."""
+
+    def __init__(
+        self,
+        target: Target,
+        sizes: Mapping[str, int],
+        given: Shapes,
+        seed: int,
+        dtype: str,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self.target, self.sizes, self.given, self.seed = target, sizes, given, seed
+        self.shapes = target.shapes(sizes, given)
+        self.dtype = dtype
+        self.inputs = target.draw(self.shapes, seed, dtype)
+        self.layer = self._start()
+        self.parameters = [parameter.copy() for parameter in self.layer.parameters]
+        elements = sum(array.size for array in (*self.inputs, *self.parameters))
+        done = count(1)
+
+        def stepped() -> None:
+            progress(next(done), elements)
+
+        self.stepped = stepped
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.measured = False  # whether tolerances follow the noise in float32
+
+    def report(self, method: str, tolerance: float | None) -> GradcheckReport:
+        if tolerance is not None and not tolerance > 0:
+            raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
+        out = self._output(self._first_forward())
+        dout = random_tensor("dout", out.shape, seed=self.seed, dtype=out.dtype)
+        gradients = self._gradients(self.layer.backward(dout.copy()))
+        parameter_gradients = [gradient.copy() for gradient in self.layer.gradients]
+        self._compare_calls(out, dout, gradients, parameter_gradients)
+
+        computed = self._computed_in()
+        chosen = self._choose(method, computed)
+        self.measured = tolerance is None and computed == "float32"
+        if tolerance is None:
+            tolerance = _FLOAT32_LEAST if self.measured else _TOLERANCES[chosen]
+        rows = self._backward_rows(out) if out.size <= _JACOBIAN_ROWS else None
+        checks = []
+        for which, name in enumerate(self.target.inputs):
+            gradient = gradients[which] if which < len(gradients) else None
+            if gradient is None or not self._fits(f"d{name}", gradient, self.shapes[name]):
+                continue
+            columns, again = self._columns(which, chosen, computed, dout, whole=rows is not None)
+            row = rows[which] if rows is not None else None
+            evaluate, point = self._real(which, computed)
+            checks.append(
+                self._judge(name, gradient, columns, again, dout, tolerance, row, evaluate, point)
+            )
+        if self.measured:
+            self._note_tolerances(checks)
+        checks += self._check_parameters(parameter_gradients, dout, tolerance, computed)
+        return GradcheckReport(
+            cast(Method, chosen),
+            max([tolerance, *(check.tolerance for check in checks)]),
+            self.seed,
+            tuple(checks),
+            target=self.target.where,
+            dtype=computed,
+            problems=tuple(self.problems),
+            notes=tuple(self.notes),
+        )
+
+    # What the target gives.
+
+    def _start(self) -> Layer:
+        return self.target.start(self.sizes, self.given, self.seed)
+
+    def _fresh(self) -> Layer:
+        """Another instance, with the first one's parameters: a constructor may draw them."""
+        layer = self._start()
+        for theirs, ours in zip(layer.parameters, self.parameters, strict=False):
+            if theirs.shape == ours.shape:
+                theirs[...] = ours
+        return layer
+
+    def _first_forward(self) -> Any:
+        """Run forward; where it refuses float64, everything goes on in float32."""
+        try:
+            return self._forward(self.layer, self.inputs)
+        except TargetError as refused:
+            if self.dtype != "float64":
+                raise
+            narrow = [array.astype(np.float32) for array in self.inputs]
+            self.layer = self._fresh()
+            try:
+                result = self._forward(self.layer, narrow)
+            except TargetError:
+                raise refused from None
+            self.dtype, self.inputs = "float32", narrow
+            self.notes.append(
+                "the code does not take float64: inputs are float32, and derivatives are "
+                "differences of float32 numbers"
+            )
+            return result
+
+    def _forward(self, layer: Layer, inputs: Sequence[Array]) -> Any:
+        # A seed, so that what is random in it (dropout) stays the same from call to call.
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002 (it is their code that uses it)
+        return layer.forward(*(array.copy() for array in inputs))  # it may change them
+
+    def _output(self, result: Any) -> Array:
+        out = real_array(result)
+        if out is None:
+            raise TargetError(
+                f"{self.target.where}: forward returns {kind_of(result)}, expected one array",
+                hint="is there a return?" if result is None else None,
+            )
+        # A copy: backward may use the same memory.
+        return out.astype(np.float64) if out.dtype.kind in "biu" else np.array(out)
+
+    def _gradients(self, result: Any) -> list[Array | None]:
+        number = len(self.target.inputs)
+        given = as_gradients(result, number)
+        names = ", ".join(f"d{name}" for name in self.target.inputs)
+        if result is None:
+            self.problems.append(f"backward returns None, expected {names}")
+            return [None] * number
+        if len(given) != number:
+            what = "one array" if len(given) == 1 else f"{len(given)} arrays"
+            self.problems.append(f"backward returns {what}, expected {number}: {names}")
+        arrays = [real_array(gradient) for gradient in given[:number]]
+        for name, value, array in zip(self.target.inputs, given, arrays, strict=False):
+            if array is None:
+                self.problems.append(f"d{name} is {kind_of(value)}, expected an array")
+        return [None if array is None else np.array(array) for array in arrays]
+
+    def _fits(self, name: str, gradient: Array, shape: tuple[int, ...]) -> bool:
+        if gradient.shape == shape:
+            return True
+        self.problems.append(f"{name} is {gradient.shape}, expected {shape} as the input is")
+        return False
+
+    def _compare_calls(
+        self,
+        out: Array,
+        dout: Array,
+        gradients: Sequence[Array | None],
+        parameter_gradients: Sequence[Array],
+    ) -> None:
+        """Call it again in several ways that must make no difference."""
+
+        def run() -> list[Any]:
+            layer = self._fresh()
+            held = np.array(self._forward(layer, self.inputs))
+            return [held, *as_gradients(layer.backward(dout.copy()), len(gradients))]
+
+        names = ["out", *(f"d{name}" for name in self.target.inputs)]
+        if unfilled := describe_unfilled(run, names):
+            self.problems.append(unfilled)
+            return
+        copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
+        again = dout.copy()
+        fresh = self._fresh()
+        plain = self._output(fresh.forward(*copies))  # without a seed: shows what is random
+        if not same(plain, out) or not same(self._fresh().forward(*others), plain):
+            self.problems.append(
+                "forward is not deterministic: the same input gives different results "
+                "(dropout left on?); gradients are checked with NumPy's random seed fixed"
+            )
+            return
+        fresh.backward(again)
+        for name, before, after in zip(self.target.inputs, self.inputs, copies, strict=True):
+            if not same(before, after):
+                self.problems.append(f"the input {name} is changed in place")
+        if not same(again, dout):
+            self.problems.append("dout is changed in place")
+        self._forward(self.layer, self.inputs)
+        dagain = as_gradients(self.layer.backward(dout.copy()), len(gradients))
+        if any(g is not None and not same(g, d) for g, d in zip(gradients, dagain, strict=False)):
+            self.problems.append("a second forward and backward of the same instance gives others")
+        elif not same(list(parameter_gradients), self.layer.gradients):
+            self.problems.append(
+                "grads are not the same after a second forward and backward: are they added to "
+                "(+=)? self.grads[0][...] = dW begins anew"
+            )
+
+    def _computed_in(self) -> str:
+        """The widest dtype that the target computes in, of those that it may be called with."""
+        if self.dtype == "float32":
+            return "float32"
+        wide = [array.astype(np.float64) for array in self.inputs]
+        out = real_array(self._forward(self._fresh(), wide))
+        if out is not None and out.dtype.kind == "f" and out.dtype.itemsize < 8:
+            self.notes.append(
+                f"the code computes in {out.dtype} whatever it is given: derivatives are "
+                "differences of float32 numbers"
+            )
+            return "float32"
+        return "float64"
+
+    # Derivatives.
+
+    def _choose(self, method: str, computed: str) -> str:
+        if computed == "float32" or method == "central":
+            return "central"
+        reason = self._fails_complex()
+        if reason is None:
+            return "complex"
+        if method == "complex":
+            raise ParameterError(
+                f"{self.target.where}: the complex step cannot be used: {reason}",
+                hint="--method central",
+            )
+        self.notes.append(f"central differences, since {reason}")
+        return "central"
+
+    def _fails_complex(self) -> str | None:
+        """Say why the complex step cannot be trusted here, or None where it can."""
+        rng = np.random.RandomState(self.seed % 2**32)
+        directions = [rng.standard_normal(array.shape) for array in self.inputs]
+        wide = [array.astype(np.float64) for array in self.inputs]
+        try:
+            moved = [x + 1e-100j * d for x, d in zip(wide, directions, strict=True)]
+            result = np.asarray(self._forward(self._fresh(), moved))
+        except TargetError:
+            return "the code does not take complex numbers"
+        if result.dtype.kind != "c":
+            return "the code drops imaginary parts"
+        step = 1e-5
+        above, below = (
+            np.asarray(
+                self._forward(
+                    self._fresh(),
+                    [x + sign * step * d for x, d in zip(wide, directions, strict=True)],
+                ),
+                np.float64,
+            )
+            for sign in (1, -1)
+        )
+        central, exact = (above - below) / (2 * step), result.imag / 1e-100
+        size = max(float(np.abs(central).max(initial=0)), 1e-8)
+        if float(np.abs(central - exact).max(initial=0)) > _AGREEMENT * size:
+            return "complex step and central differences disagree"
+        return None
+
+    def _real(self, which: int, computed: str) -> tuple[Callable[[], Array], Array]:
+        """A way to evaluate forward, and the array in it that may be moved."""
+        inputs = [array.astype(computed) for array in self.inputs]
+        layer = self._fresh()
+        return lambda: self._forward(layer, inputs), inputs[which]
+
+    def _columns(
+        self, which: int, method: str, computed: str, dout: Array, *, whole: bool
+    ) -> tuple[Array, Array | None]:
+        """The Jacobian (input elements, out elements), or its product with dout.
+
+        Where noise is to be measured, also by another step.
+        """
+        whole = whole and dout.size * self.inputs[which].size <= _JACOBIAN_ELEMENTS
+        cotangent = dout.astype(np.float64).ravel()
+
+        def keep(column: Array) -> Array:
+            self.stepped()
+            flat = np.asarray(column, np.float64).ravel()
+            return flat if whole else np.asarray(cotangent @ flat)
+
+        if method == "complex":
+            inputs = [array.astype(np.complex128) for array in self.inputs]
+            layer = self._fresh()
+            return complex_columns(lambda: self._forward(layer, inputs), inputs[which], keep), None
+        evaluate, point = self._real(which, computed)
+        return self._by_differences(evaluate, point, keep, np.dtype(computed))
+
+    def _by_differences(
+        self,
+        evaluate: Callable[[], Array],
+        point: Array,
+        keep: Callable[[Array], Array],
+        dtype: np.dtype[Any],
+    ) -> tuple[Array, Array | None]:
+        """Differences; in float32 at half the step as well, which tells how noisy they are."""
+        step = step_for(dtype)
+        columns = richardson_columns(evaluate, point, keep, step)
+        if dtype.itemsize >= 8:
+            return columns, None
+        return columns, richardson_columns(evaluate, point, keep, step / 2)
+
+    def _backward_rows(self, out: Array) -> list[Array | None]:
+        """What backward makes of each unit vector, for every input: (out elements, elements)."""
+        number = len(self.target.inputs)
+        rows: list[list[Array]] = [[] for _ in range(number)]
+        layer = self._fresh()
+        for index in np.ndindex(out.shape):
+            unit = np.zeros_like(out)
+            unit[index] = 1
+            self._forward(layer, [array.copy() for array in self.inputs])
+            result = as_gradients(layer.backward(unit), number)
+            for row, gradient in zip(rows, result, strict=False):
+                array = real_array(gradient)
+                if array is not None:
+                    row.append(np.array(array, np.float64).ravel())
+        return [
+            np.array(row) if len(row) == out.size and len({x.size for x in row}) == 1 else None
+            for row in rows
+        ]
+
+    # Verdicts.
+
+    def _judge(
+        self,
+        name: str,
+        gradient: Array,
+        columns: Array,
+        again: Array | None,
+        dout: Array,
+        tolerance: float,
+        rows: Array | None,
+        evaluate: Callable[[], Array],
+        point: Array,
+    ) -> InputCheck:
+        shape = gradient.shape
+        gradient = np.asarray(gradient, np.float64)
+        whole = columns.ndim == 2
+        derivative = columns @ dout.astype(np.float64).ravel() if whole else columns
+        derivative = derivative.reshape(shape)
+        unsteady = np.zeros(shape, bool)
+        coarse = tolerance
+        if again is not None:
+            other = again @ dout.astype(np.float64).ravel() if whole else again
+            if self.measured:
+                coarse = max(_JACOBIAN_LEAST, _noise(columns, again))
+                tolerance = max(tolerance, _noise(derivative, other.reshape(shape)))
+            # Where the two steps disagree by more, a kink lies within the step.
+            apart = _relative(derivative, other.reshape(shape))
+            unsteady = (apart > tolerance) & (_relative(gradient, derivative) <= 2 * apart)
+        check = compare_gradient(self.target.name, name, gradient, derivative, tolerance, _ENGINE)
+        jacobian_error, kinks = None, np.zeros(shape, bool)
+        if not check.passed:
+            kinks = unsteady | _kinks(evaluate, point, gradient, derivative, dout, tolerance)
+            if kinks.any():
+                mended = np.where(kinks, derivative, gradient)
+                check = compare_gradient(
+                    self.target.name, name, mended, derivative, tolerance, _ENGINE
+                )
+        if whole and rows is not None and rows.shape == columns.T.shape:
+            keep = ~kinks.ravel()
+            found = compare_gradient("", "", rows[:, keep], columns.T[:, keep], coarse)
+            jacobian_error = found.relative_error
+            if check.passed and not found.passed:
+                self.problems.append(
+                    f"d{name} is right for a random dout but not for single elements of it: "
+                    "is backward linear in dout?"
+                )
+        check = replace(check, not_differentiable=int(kinks.sum()), jacobian_error=jacobian_error)
+        if check.passed:
+            return check
+        judged = np.where(kinks, derivative, gradient)
+        return _explained(check, judged, derivative, tolerance, self.target.known_as(name) or name)
+
+    def _check_parameters(
+        self, gradients: Sequence[Array], dout: Array, tolerance: float, computed: str
+    ) -> list[InputCheck]:
+        """Check ``grads`` against derivatives with respect to ``params``, in place."""
+        if not self.parameters:
+            return []
+        if len(gradients) != len(self.parameters):
+            self.problems.append(
+                f"grads holds {len(gradients)} arrays and params {len(self.parameters)}"
+            )
+            return []
+        layer = self._fresh()
+        inputs = [array.astype(computed) for array in self.inputs]
+        cotangent = dout.astype(np.float64).ravel()
+        checks = []
+        for number, (point, gradient) in enumerate(zip(layer.parameters, gradients, strict=True)):
+            name = f"params[{number}]"
+            if not self._fits(f"grads[{number}]", gradient, point.shape):
+                continue
+
+            def evaluate() -> Array:
+                return cast(Array, self._forward(layer, inputs))
+
+            dtype = np.dtype(computed) if point.dtype.itemsize == 8 else point.dtype
+
+            def keep(column: Array) -> Array:
+                self.stepped()
+                return np.asarray(cotangent @ np.asarray(column).ravel())
+
+            self.measured = self.measured or dtype.itemsize < 8
+            columns, again = self._by_differences(evaluate, point, keep, dtype)
+            least = _FLOAT32_LEAST if dtype.itemsize < 8 else _TOLERANCES["central"]
+            near = max(tolerance, least)
+            checks.append(
+                self._judge(name, gradient, columns, again, dout, near, None, evaluate, point)
+            )
+        found = ", ".join(
+            f"{check.tolerance:.2g} for {check.input.replace('params', 'grads')}"
+            for check in checks
+        )
+        self.notes.append(f"params: central differences in place, tolerance {found}")
+        return checks
+
+    def _note_tolerances(self, checks: Sequence[InputCheck]) -> None:
+        found = ", ".join(f"{check.tolerance:.2g} for d{check.input}" for check in checks)
+        if found:
+            self.notes.append(f"tolerances are measured by the noise in float32: {found}")
+
+
+def _relative(a: Array, b: Array) -> Array:
+    """The errors of `a`, by the measure of `compare_gradient`."""
+    size = np.abs(b)
+    apart = np.abs(a - b) / np.maximum(size, max(0.01 * float(size.max(initial=0)), 0.01))
+    apart[np.isnan(apart)] = np.inf
+    return np.asarray(apart)
+
+
+def _noise(first: Array, second: Array) -> float:
+    """How far off derivatives may be that are differences of rounded numbers.
+
+    Not by the largest: a kink within the step makes a few elements differ by as much as it likes.
+    """
+    apart = _relative(second, first)
+    apart = apart[apart > 0]  # what an input has no influence on says nothing
+    return _NOISE_FACTOR * float(np.quantile(apart, _NOISE_SHARE)) if apart.size else 0.0
+
+
+def _kinks(
+    evaluate: Callable[[], Array],
+    point: Array,
+    gradient: Array,
+    derivative: Array,
+    dout: Array,
+    tolerance: float,
+) -> Array:
+    """Find the wrong elements at which forward has a kink: other slopes to the left and right.
+
+    A smooth function's slopes come together as the step shrinks; at a kink they do not.
+    """
+    kinks = np.zeros(gradient.shape, bool)
+    size = max(float(np.abs(derivative).max(initial=0)), 1e-3)
+    wrong = np.argwhere(~(np.abs(gradient - derivative) <= tolerance * size * 0.01))
+    step = float(np.finfo(point.dtype).eps) ** (1 / 3)
+    cotangent = dout.astype(np.float64)
+    for index in map(tuple, wrong[:_KINKS_SOUGHT].tolist()):
+        h = step * max(1.0, abs(float(point[index])))
+        gaps = []
+        for width in (h, h / 8):
+            left, right = slopes(evaluate, point, index, width, cotangent)
+            gaps.append(abs(right - left))
+        kinks[index] = gaps[0] > _KINK * size and gaps[1] > 0.5 * gaps[0]
+    return kinks
+
+
+def _explained(
+    check: InputCheck, gradient: Array, derivative: Array, tolerance: float, known: str
+) -> InputCheck:
+    """Add where and how a gradient is wrong."""
+    largest = float(np.abs(derivative).max(initial=0))
+    scale = np.maximum(np.abs(derivative), max(0.01 * largest, 1e-3))
+    errors = np.abs(gradient - derivative) / scale
+    errors[np.isnan(errors)] = np.inf
+    order = np.argsort(-errors, axis=None, kind="stable")[:_SHOWN]
+    worst = []
+    for flat in order.tolist():
+        index = tuple(int(i) for i in np.unravel_index(flat, errors.shape))
+        if errors[index] > tolerance:
+            values = float(gradient[index]), float(derivative[index])
+            worst.append(GradientElement(index, *values, float(errors[index])))
+    wrong = errors > tolerance
+    found = patterns(gradient, derivative)
+    if not wrong.all():
+        found += places(count_along_axes(wrong), axes_of(known, gradient.ndim))
+    return replace(check, worst_elements=tuple(worst), patterns=found, errors=errors)
