@@ -74,7 +74,8 @@ class Chain:
         self.groups = 1
         if self.query is not None and self.query.ndim > 3:
             self.groups = self.query.shape[-3] // self.key.shape[-3]
-            self.key, self.value = self("groups", self.key), self("groups", self.value)
+            self.key = self("key_groups", self.key)
+            self.value = self("value_groups", self.value)
         self.scale = claims.scale
         if self.scale is None:
             self.scale = self.query.shape[-1] ** -0.5 if layer == QKV else 1.0
@@ -209,7 +210,8 @@ def _over_groups(c: Chain, x: Array) -> Array:
 STEPS: Steps = {
     # forward
     "operands": lambda c, query, key, value: (query, key, value),
-    "groups": lambda c, x: x.repeat(c.groups, axis=-3),
+    "key_groups": lambda c, key: key.repeat(c.groups, axis=-3),
+    "value_groups": lambda c, value: value.repeat(c.groups, axis=-3),
     "repeat_query": lambda c, query: np.repeat(query[..., :, None, :], c.T_enc, axis=-2),
     "product": lambda c, key, hr: key * hr,
     "sum_h": lambda c, t: t.sum(axis=-1),

@@ -31,6 +31,10 @@ def _uncapped(c: Chain, scores: Array) -> Array:
     return bent
 
 
+def _tiled(c: Chain, x: Array) -> Array:
+    return np.concatenate([x] * c.groups, axis=-3)
+
+
 def _scaled_by(factor: Callable[[Chain], Any]) -> dict[str, Any]:
     """A wrong scale: everywhere, or as the default of an option that is used where it is given."""
     return {
@@ -171,7 +175,23 @@ SCORES: tuple[Mistake, ...] = (
         "key head i serves the query heads i, i + key heads, …",
         "np.tile(key, g) along the heads where np.repeat is meant: every query head but the "
         "first and last meets another key head.",
-        {"groups": lambda c, x: np.concatenate([x] * c.groups, axis=-3)},
+        {"key_groups": _tiled, "value_groups": _tiled},
+    ),
+    Mistake(
+        "only the heads of key tiled",
+        "key head i serves the query heads i·g … i·g+g−1",
+        "key head i serves the query heads i, i + key heads, …",
+        "np.tile(key, g) along the heads where np.repeat is meant, as it is done for value: a "
+        "query head takes its weights from one head and its values from another.",
+        {"key_groups": _tiled},
+    ),
+    Mistake(
+        "only the heads of value tiled",
+        "value head i serves the query heads i·g … i·g+g−1",
+        "value head i serves the query heads i, i + value heads, …",
+        "np.tile(value, g) along the heads where np.repeat is meant, as it is done for key: a "
+        "query head takes its weights from one head and its values from another.",
+        {"value_groups": _tiled},
     ),
     Mistake(
         "softcap missing",
