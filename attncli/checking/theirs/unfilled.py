@@ -1,7 +1,9 @@
 """Memory that is allocated and never filled: np.empty holds whatever was there before."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,6 @@ def fresh_memory(value: float | None) -> Iterator[None]:
     if value is None:
         yield
         return
-    kept = {name: getattr(np, name) for name in ("empty", "empty_like")}
 
     def filling(make: Callable[..., Any]) -> Callable[..., Any]:
         def made(*arguments: Any, **options: Any) -> Any:
@@ -35,13 +36,27 @@ def fresh_memory(value: float | None) -> Iterator[None]:
 
         return made
 
+    makers: tuple[Callable[..., Any], ...] = (np.empty, np.empty_like)
+    fillers = [filling(make) for make in makers]
+    held = [(*place, which) for which, make in enumerate(makers) for place in _places_of(make)]
     try:
-        for name, make in kept.items():
-            setattr(np, name, filling(make))
+        for names, name, which in held:
+            names[name] = fillers[which]
         yield
     finally:
-        for name, make in kept.items():
-            setattr(np, name, make)
+        for names, name, which in held:
+            names[name] = makers[which]
+
+
+def _places_of(make: Any) -> list[tuple[dict[str, Any], str]]:
+    """Every module's names for a function of NumPy's: ``from numpy import empty`` makes another."""
+    return [
+        (vars(module), name)
+        for place, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and not place.startswith("numpy.")
+        for name, value in list(vars(module).items())
+        if value is make
+    ]
 
 
 def describe_unfilled(run: Callable[[], Sequence[Any] | None], names: Sequence[str]) -> str:
