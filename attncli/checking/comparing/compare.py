@@ -1,7 +1,7 @@
 """How far two tensors are apart, where, and at what tolerance they would agree."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -9,14 +9,14 @@ from attncli.arrays import Array
 from attncli.checking.comparing.places import patterns, places
 from attncli.checking.comparing.tally import Tally, bin_values, tiles
 from attncli.checking.comparing.tolerances import TOLERANCES, default_tolerances
-from attncli.errors import DtypeError, ParameterError
+from attncli.errors import DtypeError, ParameterError, ShapeError
 from attncli.reports import CompareReport, TensorComparison
 from attncli.tensors import axes_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-Tensors: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
+Tensors: TypeAlias = "ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]"
 
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 # Patterns such as a transposition are looked for in tensors up to this size.
@@ -32,13 +32,14 @@ def compare(
     atol: float | None = None,
     equal_nan: bool = False,
 ) -> CompareReport:
-    """Compare two tensors, or two mappings of tensors name by name.
+    """Compare two tensors, two mappings of tensors name by name, or two sequences of arrays.
 
     Parameters
     ----------
-    a, b : array_like, or mapping of str to array_like
-        The candidate and what is expected: ``numpy.load("run.npz")`` is such a mapping.  A
-        tensor that only one of them has is a difference.
+    a, b : array_like, mapping of str to array_like, or sequence of ndarray
+        The candidate and what is expected: ``numpy.load("run.npz")`` is such a mapping, and what
+        backward returns such a sequence, compared one by one.  A tensor that only one of them has
+        is a difference.
     rtol, atol : float, optional
         An element passes if |a − b| ≤ atol + rtol · |b|.  Defaults: those of
         ``torch.testing.assert_close`` for the dtypes, the larger where they differ.
@@ -56,6 +57,8 @@ def compare(
         If a tensor does not hold real numbers.
     ParameterError
         If a tolerance is negative, or the two have no name in common.
+    ShapeError
+        If a sequence is no tensor, since its parts are of unequal lengths.
 
     Examples
     --------
@@ -65,7 +68,7 @@ def compare(
     >>> compare([1.0, 2.0], [1.0, 2.1], atol=0.2).passed
     True
     """
-    ours, theirs = _named(a, b), _named(b, a)
+    ours, theirs = _by_name(a, b)
     common = [name for name in ours if name in theirs]
     if not common:
         raise ParameterError(
@@ -76,8 +79,8 @@ def compare(
         tuple(
             compare_tensors(
                 name,
-                np.asarray(ours[name]),
-                np.asarray(theirs[name]),
+                _array(name, ours[name]),
+                _array(name, theirs[name]),
                 rtol=rtol,
                 atol=atol,
                 equal_nan=equal_nan,
@@ -107,6 +110,7 @@ def assert_close(
     Examples
     --------
     >>> assert_close([1.0, 2.0], [1.0, 2.0 + 1e-9])
+    >>> assert_close((np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(3)))
     >>> try:
     ...     assert_close([1.0, 2.0], [1.0, 2.5])
     ... except AssertionError as error:
@@ -303,12 +307,38 @@ def _rounded_up(value: float) -> float:
     return float(f"{np.ceil(value / step * (1 - 1e-12)) * step:.3g}")
 
 
-def _named(tensors: Tensors, other: Tensors) -> "dict[str, ArrayLike]":
-    if isinstance(tensors, Mapping):
-        return dict(tensors)
-    if isinstance(other, Mapping):
-        raise ParameterError("one is a mapping of tensors and the other a tensor")
-    return {"array": tensors}
+def _by_name(a: Tensors, b: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bring both sides to the same form: tensors by their names."""
+    named = [isinstance(side, Mapping) for side in (a, b)]
+    if all(named):
+        return dict(cast(Any, a)), dict(cast(Any, b))
+    if any(named):
+        raise ParameterError("one is a mapping of tensors and the other is none")
+    # A list of arrays beside one array is that array in parts.
+    if _holds_arrays(a) and _holds_arrays(b):
+        return _numbered(a), _numbered(b)
+    return {"array": a}, {"array": b}
+
+
+def _holds_arrays(tensors: Any) -> bool:
+    """Whether these are several arrays, and not the numbers of one."""
+    return isinstance(tensors, (tuple, list)) and any(
+        isinstance(one, np.ndarray) and one.ndim for one in tensors
+    )
+
+
+def _numbered(arrays: Any) -> dict[str, Any]:
+    return {f"[{number}]": array for number, array in enumerate(arrays)}
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(
+            f"{name} is a sequence of unequal lengths, expected one tensor",
+            hint="where both sides are sequences of arrays, or dicts, they are compared one by one",
+        ) from None
 
 
 def _name(dtype: np.dtype[Any]) -> str:

@@ -10,7 +10,7 @@ from attncli.checking.comparing.budget import Budgets, evaluate
 from attncli.checking.comparing.compare import assert_close, compare, compare_tensors
 from attncli.checking.comparing.places import patterns
 from attncli.checking.comparing.tally import tiles
-from attncli.errors import AttnError, MemoryLimitError
+from attncli.errors import AttnError, MemoryLimitError, ShapeError
 from attncli.operations import Semantics
 
 
@@ -199,6 +199,29 @@ def test_shapes_that_differ_are_a_finding_not_an_error():
     report = compare(np.ones((2, 3)), np.ones((3, 2)))
     assert not report.passed
     assert only(report).problem == "shapes differ: (2, 3) and (3, 2)"
+
+
+def test_sequences_of_arrays_are_compared_one_by_one():
+    dhs, dh = np.ones((3, 7, 4)), np.ones((3, 4))
+    assert_close((dhs, dh), [dhs, dh])
+    with pytest.raises(AssertionError, match=r"^\[1\]: 12 of 12 elements outside"):
+        assert_close((dhs, dh), (dhs, dh + 1))
+    with pytest.raises(AssertionError, match=r"only in A: \[1\]"):
+        assert_close((dhs, dh), (dhs,))
+
+
+def test_a_list_of_arrays_beside_one_array_is_that_array_in_parts():
+    assert_close([np.zeros(3), np.ones(3)], np.array([[0.0] * 3, [1.0] * 3]))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([[1, 2], [3]], [[1, 2], [3]]), ((np.zeros(3), np.zeros(2)), np.zeros((2, 3)))],
+)
+def test_a_sequence_that_is_no_tensor_is_refused_with_a_hint(a, b):
+    with pytest.raises(ShapeError, match="array is a sequence of unequal lengths") as error:
+        assert_close(a, b)
+    assert "compared one by one" in error.value.hint
 
 
 def test_mappings_are_compared_name_by_name():
