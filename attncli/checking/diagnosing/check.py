@@ -117,6 +117,7 @@ class _Check:
         self.names = INPUTS[layer]
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
+        self.differs = False  # whether numbers are wrong, and not only calls
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
 
@@ -164,11 +165,12 @@ class _Check:
             self.findings += self._contract(ordinary.case, ordinary)
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
-        comparable = any(o.out is not None and not o.forward_fault for o in observations)
+        usable = [o for o in observations if o.out is not None and not o.forward_fault]
+        silent = usable and all(o.gradients is None for o in usable)
         diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
         # Where the mistake is known, what follows from it along the chain is no news.
         explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
-        look_inside = comparable and not passed and not explained
+        look_inside = self.differs and not passed and not explained
         return CheckReport(
             self.target.where,
             self.layer,
@@ -176,7 +178,8 @@ class _Check:
             tuple(self.findings),
             diagnoses,
             first_difference(self._observe, suite, self.layer) if look_inside else (),
-            comparable,
+            self.differs,
+            usable[0].backward_fault if silent else "",
             self.trace,
         )
 
@@ -228,7 +231,7 @@ class _Check:
         if far <= case.tolerance:
             self._add(case, "forward", "ok", "")
         else:
-            self._add(case, "forward", "wrong", _how(seen.out, expected["out"], "out", far))
+            self._add_difference(case, "forward", _how(seen.out, expected["out"], "out", far))
         if seen.gradients is None:
             self._add(case, "backward", "wrong", seen.backward_fault)
             return
@@ -237,7 +240,14 @@ class _Check:
             far = distance(observed, gradient)
             if not far <= case.tolerance:
                 wrong.append(_how(observed, gradient, f"d{name}", far))
-        self._add(case, "backward", "wrong" if wrong else "ok", "; ".join(wrong))
+        if wrong:
+            self._add_difference(case, "backward", "; ".join(wrong))
+        else:
+            self._add(case, "backward", "ok", "")
+
+    def _add_difference(self, case: Case, part: Any, detail: str) -> None:
+        self.differs = self.differs or not case.lenient
+        self._add(case, part, "wrong", detail)
 
     def _add(self, case: Case, part: Any, status: Any, detail: str) -> None:
         if status == "wrong" and case.lenient:
