@@ -27,7 +27,7 @@ _CORE = (Execution("direct"), Execution("tiled", tile=(2, 3)))
 
 # An element is measured against its own size, but never against less than this share of the
 # tensor's largest, nor less than this number: what is left there is rounding, not gradient.
-_SHARE_OF_LARGEST = 0.01
+SHARE_OF_LARGEST = 0.01
 _SMALLEST_SCALE = 0.01
 
 
@@ -137,8 +137,11 @@ def compare_gradient(
     derivative: Array,
     tolerance: float,
     engine: str = "reference",
+    share: float = SHARE_OF_LARGEST,
 ) -> InputCheck:
     """Compare the gradient that a backward pass gave with the derivative of its forward.
+
+    An element's error is relative to its size, but to no less than a `share` of the largest.
 
     Raises
     ------
@@ -159,10 +162,7 @@ def compare_gradient(
     if derivative.size == 0:
         return InputCheck(layer, engine, name, 0, 0.0, 0.0, (), 0.0, 0.0, True, tolerance=tolerance)
     error = np.abs(backward - derivative)
-    size = np.abs(derivative)
-    scale = np.maximum(size, max(_SHARE_OF_LARGEST * float(size.max()), _SMALLEST_SCALE))
-    relative = error / scale
-    relative[np.isnan(relative)] = np.inf  # NaN is as wrong as can be, and must not compare false
+    relative = relative_errors(backward, derivative, share)
     worst = np.unravel_index(int(relative.argmax()), relative.shape)
     return InputCheck(
         layer=layer,
@@ -177,3 +177,18 @@ def compare_gradient(
         passed=bool(relative.max() <= tolerance),
         tolerance=tolerance,
     )
+
+
+def relative_errors(backward: Array, derivative: Array, share: float = SHARE_OF_LARGEST) -> Array:
+    """Give the relative error of every element, as `compare_gradient` measures it.
+
+    Examples
+    --------
+    >>> relative_errors(np.array([1.0, np.nan]), np.array([2.0, 0.0]))
+    array([0.5, inf])
+    """
+    size = np.abs(derivative)
+    least = max(share * float(size.max(initial=0)), _SMALLEST_SCALE)
+    relative = np.abs(backward - derivative) / np.maximum(size, least)
+    relative[np.isnan(relative)] = np.inf  # NaN is as wrong as can be, and must not compare false
+    return np.asarray(relative)

@@ -1,7 +1,6 @@
 """Derivatives of all of a result at once: one column of the Jacobian for each input element."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,17 +11,6 @@ Reduce = Callable[[Array], Array]
 
 # Small enough that its square vanishes beside 1 even in exp, large enough not to underflow.
 _COMPLEX_STEP = 1e-100
-
-
-def step_for(dtype: Any) -> float:
-    """Give the step at which truncation and rounding of `richardson` are about equal.
-
-    Examples
-    --------
-    >>> round(step_for(np.dtype("f8")), 5), round(step_for(np.dtype("f4")), 3)
-    (0.00074, 0.041)
-    """
-    return float(np.finfo(dtype).eps ** 0.2)
 
 
 def complex_columns(evaluate: Evaluate, point: Array, reduce: Reduce) -> Array:
@@ -71,7 +59,8 @@ def richardson_columns(evaluate: Evaluate, point: Array, reduce: Reduce, step: f
     reduce : callable
         What is kept of each column.
     step : float
-        As `step_for` gives; multiplied by |x| where that is above 1.
+        As `attncli.checking.derivatives.precision.step_for` gives; multiplied by |x| where that
+        is above 1.
 
     Examples
     --------

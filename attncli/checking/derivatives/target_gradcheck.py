@@ -8,15 +8,17 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.comparing.places import count_along_axes, patterns, places
-from attncli.checking.derivatives.gradcheck import compare_gradient
+from attncli.checking.derivatives.gradcheck import (
+    compare_gradient,
+    relative_errors,
+)
 from attncli.checking.derivatives.gradcheck import gradcheck as gradcheck_ours
 from attncli.checking.derivatives.jacobians import (
     complex_columns,
     richardson_columns,
-    slopes,
-    step_for,
 )
+from attncli.checking.derivatives.judging import Moved, explained, find_kinks, noise, share_for
+from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of, step_for
 from attncli.checking.theirs.loading import target_of
 from attncli.checking.theirs.targets import (
     Layer,
@@ -29,21 +31,17 @@ from attncli.checking.theirs.targets import (
 )
 from attncli.checking.theirs.unfilled import describe_unfilled
 from attncli.errors import ParameterError, TargetError
-from attncli.reports import GradcheckReport, GradientElement, InputCheck, Method
-from attncli.tensors import axes_of, random_tensor
+from attncli.reports import GradcheckReport, InputCheck, Method
+from attncli.tensors import random_tensor
 
 SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
 """All different, so that a swapped axis shows."""
 
 _TOLERANCES = {"complex": 1e-9, "central": 1e-6}
-# In float32, what passes is measured: so many times as much as the derivatives at two steps are
-# apart in nine elements of ten, but no less than what sums of float32 numbers lose in backward.
-_NOISE_FACTOR = 4.0
-_NOISE_SHARE = 0.9
+# Where what passes is measured, it is no less than what sums of float32 numbers lose in backward.
 _FLOAT32_LEAST = 1e-3
 # Of single elements of the Jacobian, where nothing averages out.
 _JACOBIAN_LEAST = 1e-2
-_SHOWN = 5
 _HEADS = 2
 _ENGINE = "own"  # theirs, beside the names of ours
 # Of a larger result, the Jacobian is not checked row by row: backward runs once for each.
@@ -51,9 +49,6 @@ _JACOBIAN_ROWS = 128
 _JACOBIAN_ELEMENTS = 1 << 20
 # How far complex step and central differences may be apart to say the same.
 _AGREEMENT = 1e-5
-# Left and right slope differ by at least this share of the largest gradient at a kink.
-_KINK = 1e-3
-_KINKS_SOUGHT = 300
 
 
 def gradcheck(
@@ -174,7 +169,7 @@ class _Check:
 
         computed = self._computed_in()
         chosen = self._choose(method, computed)
-        self.measured = tolerance is None and computed == "float32"
+        self.measured = tolerance is None and computed != "float64"
         if tolerance is None:
             tolerance = _FLOAT32_LEAST if self.measured else _TOLERANCES[chosen]
         rows = self._backward_rows(out) if out.size <= _JACOBIAN_ROWS else None
@@ -185,12 +180,10 @@ class _Check:
                 continue
             columns, again = self._columns(which, chosen, computed, dout, whole=rows is not None)
             row = rows[which] if rows is not None else None
-            evaluate, point = self._real(which, computed)
-            checks.append(
-                self._judge(name, gradient, columns, again, dout, tolerance, row, evaluate, point)
-            )
+            moved = self._real(which, computed)
+            checks.append(self._judge(name, gradient, columns, again, dout, tolerance, row, moved))
         if self.measured:
-            self._note_tolerances(checks)
+            self._note_tolerances(checks, computed)
         checks += self._check_parameters(parameter_gradients, dout, tolerance, computed)
         return GradcheckReport(
             cast(Method, chosen),
@@ -318,23 +311,25 @@ class _Check:
             )
 
     def _computed_in(self) -> str:
-        """The widest dtype that the target computes in, of those that it may be called with."""
-        if self.dtype == "float32":
-            return "float32"
-        wide = [array.astype(np.float64) for array in self.inputs]
-        out = real_array(self._forward(self._fresh(), wide))
-        if out is not None and out.dtype.kind == "f" and out.dtype.itemsize < 8:
-            self.notes.append(
-                f"the code computes in {out.dtype} whatever it is given: derivatives are "
-                "differences of float32 numbers"
+        """The precision that the target computes in, with inputs as precise as it takes."""
+        found = precision_of(self._output(self._forward(self._fresh(), self.inputs)))
+        computed = coarser(found, self.dtype)
+        if computed != self.dtype:
+            relative = (
+                ", errors relative to each gradient's largest element"
+                if share_for(computed) == 1
+                else ""
             )
-            return "float32"
-        return "float64"
+            self.notes.append(
+                f"the code computes in {computed} whatever it is given: derivatives are "
+                f"differences of {computed} numbers{relative}"
+            )
+        return computed
 
     # Derivatives.
 
     def _choose(self, method: str, computed: str) -> str:
-        if computed == "float32" or method == "central":
+        if computed != "float64" or method == "central":
             return "central"
         reason = self._fails_complex()
         if reason is None:
@@ -376,11 +371,15 @@ class _Check:
             return "complex step and central differences disagree"
         return None
 
-    def _real(self, which: int, computed: str) -> tuple[Callable[[], Array], Array]:
-        """A way to evaluate forward, and the array in it that may be moved."""
-        inputs = [array.astype(computed) for array in self.inputs]
+    def _real(self, which: int, computed: str) -> Moved:
+        inputs = self._moving(computed)
         layer = self._fresh()
-        return lambda: self._forward(layer, inputs), inputs[which]
+        return Moved(lambda: self._forward(layer, inputs), inputs[which], computed)
+
+    def _moving(self, computed: str) -> list[Array]:
+        """Inputs to move: what is computed more coarsely than float32 need not round them too."""
+        dtype = "float64" if computed == "float64" else "float32"
+        return [array.astype(dtype) for array in self.inputs]
 
     def _columns(
         self, which: int, method: str, computed: str, dout: Array, *, whole: bool
@@ -401,22 +400,17 @@ class _Check:
             inputs = [array.astype(np.complex128) for array in self.inputs]
             layer = self._fresh()
             return complex_columns(lambda: self._forward(layer, inputs), inputs[which], keep), None
-        evaluate, point = self._real(which, computed)
-        return self._by_differences(evaluate, point, keep, np.dtype(computed))
+        return self._by_differences(self._real(which, computed), keep)
 
     def _by_differences(
-        self,
-        evaluate: Callable[[], Array],
-        point: Array,
-        keep: Callable[[Array], Array],
-        dtype: np.dtype[Any],
+        self, moved: Moved, keep: Callable[[Array], Array]
     ) -> tuple[Array, Array | None]:
-        """Differences; in float32 at half the step as well, which tells how noisy they are."""
-        step = step_for(dtype)
-        columns = richardson_columns(evaluate, point, keep, step)
-        if dtype.itemsize >= 8:
+        """Differences; below float64 at half the step as well, which tells how noisy they are."""
+        step = step_for(moved.precision)
+        columns = richardson_columns(moved.evaluate, moved.point, keep, step)
+        if moved.precision == "float64":
             return columns, None
-        return columns, richardson_columns(evaluate, point, keep, step / 2)
+        return columns, richardson_columns(moved.evaluate, moved.point, keep, step / 2)
 
     def _backward_rows(self, out: Array) -> list[Array | None]:
         """What backward makes of each unit vector, for every input: (out elements, elements)."""
@@ -448,8 +442,7 @@ class _Check:
         dout: Array,
         tolerance: float,
         rows: Array | None,
-        evaluate: Callable[[], Array],
-        point: Array,
+        moved: Moved,
     ) -> InputCheck:
         shape = gradient.shape
         gradient = np.asarray(gradient, np.float64)
@@ -458,26 +451,31 @@ class _Check:
         derivative = derivative.reshape(shape)
         unsteady = np.zeros(shape, bool)
         coarse = tolerance
+        share = share_for(moved.precision)
         if again is not None:
             other = again @ dout.astype(np.float64).ravel() if whole else again
             if self.measured:
-                coarse = max(_JACOBIAN_LEAST, _noise(columns, again))
-                tolerance = max(tolerance, _noise(derivative, other.reshape(shape)))
+                coarse = max(_JACOBIAN_LEAST, noise(columns, again, share))
+                tolerance = max(tolerance, noise(derivative, other.reshape(shape), share))
             # Where the two steps disagree by more, a kink lies within the step.
-            apart = _relative(derivative, other.reshape(shape))
-            unsteady = (apart > tolerance) & (_relative(gradient, derivative) <= 2 * apart)
-        check = compare_gradient(self.target.name, name, gradient, derivative, tolerance, _ENGINE)
+            apart = relative_errors(derivative, other.reshape(shape), share)
+            off = relative_errors(gradient, derivative, share)
+            unsteady = (apart > tolerance) & (off <= 2 * apart)
+
+        def compared(gradient: Array) -> InputCheck:
+            return compare_gradient(
+                self.target.name, name, gradient, derivative, tolerance, _ENGINE, share
+            )
+
+        check = compared(gradient)
         jacobian_error, kinks = None, np.zeros(shape, bool)
         if not check.passed:
-            kinks = unsteady | _kinks(evaluate, point, gradient, derivative, dout, tolerance)
+            kinks = unsteady | find_kinks(moved, gradient, derivative, dout, tolerance, share)
             if kinks.any():
-                mended = np.where(kinks, derivative, gradient)
-                check = compare_gradient(
-                    self.target.name, name, mended, derivative, tolerance, _ENGINE
-                )
+                check = compared(np.where(kinks, derivative, gradient))
         if whole and rows is not None and rows.shape == columns.T.shape:
             keep = ~kinks.ravel()
-            found = compare_gradient("", "", rows[:, keep], columns.T[:, keep], coarse)
+            found = compare_gradient("", "", rows[:, keep], columns.T[:, keep], coarse, share=share)
             jacobian_error = found.relative_error
             if check.passed and not found.passed:
                 self.problems.append(
@@ -488,7 +486,9 @@ class _Check:
         if check.passed:
             return check
         judged = np.where(kinks, derivative, gradient)
-        return _explained(check, judged, derivative, tolerance, self.target.known_as(name) or name)
+        return explained(
+            check, judged, derivative, tolerance, self.target.known_as(name) or name, share
+        )
 
     def _check_parameters(
         self, gradients: Sequence[Array], dout: Array, tolerance: float, computed: str
@@ -502,30 +502,31 @@ class _Check:
             )
             return []
         layer = self._fresh()
-        inputs = [array.astype(computed) for array in self.inputs]
+        inputs = self._moving(computed)
         cotangent = dout.astype(np.float64).ravel()
         checks = []
         for number, (point, gradient) in enumerate(zip(layer.parameters, gradients, strict=True)):
             name = f"params[{number}]"
+            if point.dtype.name not in EPSILON:
+                self.notes.append(f"{name} holds {point.dtype}: it has no gradient to check")
+                continue
             if not self._fits(f"grads[{number}]", gradient, point.shape):
                 continue
-
-            def evaluate() -> Array:
-                return cast(Array, self._forward(layer, inputs))
-
-            dtype = np.dtype(computed) if point.dtype.itemsize == 8 else point.dtype
 
             def keep(column: Array) -> Array:
                 self.stepped()
                 return np.asarray(cotangent @ np.asarray(column).ravel())
 
-            self.measured = self.measured or dtype.itemsize < 8
-            columns, again = self._by_differences(evaluate, point, keep, dtype)
-            least = _FLOAT32_LEAST if dtype.itemsize < 8 else _TOLERANCES["central"]
-            near = max(tolerance, least)
-            checks.append(
-                self._judge(name, gradient, columns, again, dout, near, None, evaluate, point)
+            moved = Moved(
+                lambda: cast(Array, self._forward(layer, inputs)),
+                point,
+                coarser(computed, point.dtype.name),
             )
+            narrow = moved.precision != "float64"
+            self.measured = self.measured or narrow
+            columns, again = self._by_differences(moved, keep)
+            near = max(tolerance, _FLOAT32_LEAST if narrow else _TOLERANCES["central"])
+            checks.append(self._judge(name, gradient, columns, again, dout, near, None, moved))
         found = ", ".join(
             f"{check.tolerance:.2g} for {check.input.replace('params', 'grads')}"
             for check in checks
@@ -533,74 +534,7 @@ class _Check:
         self.notes.append(f"params: central differences in place, tolerance {found}")
         return checks
 
-    def _note_tolerances(self, checks: Sequence[InputCheck]) -> None:
+    def _note_tolerances(self, checks: Sequence[InputCheck], computed: str) -> None:
         found = ", ".join(f"{check.tolerance:.2g} for d{check.input}" for check in checks)
         if found:
-            self.notes.append(f"tolerances are measured by the noise in float32: {found}")
-
-
-def _relative(a: Array, b: Array) -> Array:
-    """The errors of `a`, by the measure of `compare_gradient`."""
-    size = np.abs(b)
-    apart = np.abs(a - b) / np.maximum(size, max(0.01 * float(size.max(initial=0)), 0.01))
-    apart[np.isnan(apart)] = np.inf
-    return np.asarray(apart)
-
-
-def _noise(first: Array, second: Array) -> float:
-    """How far off derivatives may be that are differences of rounded numbers.
-
-    Not by the largest: a kink within the step makes a few elements differ by as much as it likes.
-    """
-    apart = _relative(second, first)
-    apart = apart[apart > 0]  # what an input has no influence on says nothing
-    return _NOISE_FACTOR * float(np.quantile(apart, _NOISE_SHARE)) if apart.size else 0.0
-
-
-def _kinks(
-    evaluate: Callable[[], Array],
-    point: Array,
-    gradient: Array,
-    derivative: Array,
-    dout: Array,
-    tolerance: float,
-) -> Array:
-    """Find the wrong elements at which forward has a kink: other slopes to the left and right.
-
-    A smooth function's slopes come together as the step shrinks; at a kink they do not.
-    """
-    kinks = np.zeros(gradient.shape, bool)
-    size = max(float(np.abs(derivative).max(initial=0)), 1e-3)
-    wrong = np.argwhere(~(np.abs(gradient - derivative) <= tolerance * size * 0.01))
-    step = float(np.finfo(point.dtype).eps) ** (1 / 3)
-    cotangent = dout.astype(np.float64)
-    for index in map(tuple, wrong[:_KINKS_SOUGHT].tolist()):
-        h = step * max(1.0, abs(float(point[index])))
-        gaps = []
-        for width in (h, h / 8):
-            left, right = slopes(evaluate, point, index, width, cotangent)
-            gaps.append(abs(right - left))
-        kinks[index] = gaps[0] > _KINK * size and gaps[1] > 0.5 * gaps[0]
-    return kinks
-
-
-def _explained(
-    check: InputCheck, gradient: Array, derivative: Array, tolerance: float, known: str
-) -> InputCheck:
-    """Add where and how a gradient is wrong."""
-    largest = float(np.abs(derivative).max(initial=0))
-    scale = np.maximum(np.abs(derivative), max(0.01 * largest, 1e-3))
-    errors = np.abs(gradient - derivative) / scale
-    errors[np.isnan(errors)] = np.inf
-    order = np.argsort(-errors, axis=None, kind="stable")[:_SHOWN]
-    worst = []
-    for flat in order.tolist():
-        index = tuple(int(i) for i in np.unravel_index(flat, errors.shape))
-        if errors[index] > tolerance:
-            values = float(gradient[index]), float(derivative[index])
-            worst.append(GradientElement(index, *values, float(errors[index])))
-    wrong = errors > tolerance
-    found = patterns(gradient, derivative)
-    if not wrong.all():
-        found += places(count_along_axes(wrong), axes_of(known, gradient.ndim))
-    return replace(check, worst_elements=tuple(worst), patterns=found, errors=errors)
+            self.notes.append(f"tolerances are measured by the noise in {computed}: {found}")

@@ -266,6 +266,8 @@ def real_array(value: Any) -> Array | None:
         array = np.asarray(value)
     except (ValueError, TypeError):
         return None
+    if array.dtype.name == "bfloat16":  # of ml_dtypes; NumPy has none
+        array = array.astype(np.float32)
     return array if array.dtype.kind in "biuf" else None
 
 

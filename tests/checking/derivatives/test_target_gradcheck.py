@@ -1,5 +1,6 @@
 """Checking the gradients of somebody's own layer."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -102,6 +103,55 @@ def test_float32_only_code_has_float32_tolerances_and_is_told_so():
     report = gradcheck(Narrow)
     assert (report.passed, report.dtype) == (True, "float32")
     assert "computes in float32 whatever it is given" in report.notes[0]
+
+
+def in_bfloat16(x):
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32)
+
+
+ROUNDED = {
+    "float16": lambda x: np.asarray(x.real, np.float16),
+    "float16 inside": lambda x: np.asarray(x.real, np.float16).astype(np.float32),
+    "bfloat16 inside": lambda x: in_bfloat16(x.real),
+    "bfloat16": lambda x: in_bfloat16(x.real).astype(ml_dtypes.bfloat16),
+    "float32 inside": lambda x: np.asarray(x.real, np.float32).astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rounded", ROUNDED)
+def test_what_precision_the_code_computes_in_is_told_by_its_numbers(rounded, seed):
+    class Rounding(layers.Attention):
+        sign = 1
+
+        def forward(self, hs, h):
+            wide = [np.asarray(ROUNDED[rounded](x), np.float64) for x in (hs, h)]
+            return ROUNDED[rounded](super().forward(*wide))
+
+        def backward(self, dout):
+            dhs, dh = super().backward(np.asarray(dout, np.float64))
+            return self.sign * dhs, dh
+
+    class Wrong(Rounding):
+        sign = -1
+
+    report = gradcheck(Rounding, seed=seed)
+    assert (report.passed, report.dtype) == (True, rounded.removesuffix(" inside"))
+    assert f"computes in {report.dtype} whatever it is given" in report.notes[0]
+    assert f"by the noise in {report.dtype}" in report.notes[-1]
+    assert [check.passed for check in gradcheck(Wrong, seed=seed).checks] == [False, True]
+
+
+def test_parameters_that_are_no_real_numbers_have_no_gradient():
+    class Counted(Base):
+        def __init__(self):
+            self.params, self.grads = [np.zeros(3, int)], [np.zeros(3, int)]
+
+    report = gradcheck(Counted)
+    assert report.passed
+    assert "params[0] holds int64: it has no gradient to check" in report.notes
 
 
 @pytest.mark.parametrize("seed", range(6))
