@@ -189,6 +189,6 @@ def relative_errors(backward: Array, derivative: Array, share: float = SHARE_OF_
     """
     size = np.abs(derivative)
     least = max(share * float(size.max(initial=0)), _SMALLEST_SCALE)
-    relative = np.abs(backward - derivative) / np.maximum(size, least)
+    relative = np.asarray(np.abs(backward - derivative) / np.maximum(size, least))
     relative[np.isnan(relative)] = np.inf  # NaN is as wrong as can be, and must not compare false
-    return np.asarray(relative)
+    return relative

@@ -25,6 +25,7 @@ from attncli.checking.theirs.targets import (
     Shapes,
     Target,
     as_gradients,
+    how_many,
     kind_of,
     real_array,
     same,
@@ -205,7 +206,7 @@ class _Check:
         """Another instance, with the first one's parameters: a constructor may draw them."""
         layer = self._start()
         for theirs, ours in zip(layer.parameters, self.parameters, strict=False):
-            if theirs.shape == ours.shape:
+            if theirs.shape == ours.shape and theirs.flags.writeable:
                 theirs[...] = ours
         return layer
 
@@ -252,8 +253,7 @@ class _Check:
             self.problems.append(f"backward returns None, expected {names}")
             return [None] * number
         if len(given) != number:
-            what = "one array" if len(given) == 1 else f"{len(given)} arrays"
-            self.problems.append(f"backward returns {what}, expected {number}: {names}")
+            self.problems.append(f"backward returns {how_many(given)}, expected {number}: {names}")
         arrays = [real_array(gradient) for gradient in given[:number]]
         for name, value, array in zip(self.target.inputs, given, arrays, strict=False):
             if array is None:
@@ -509,6 +509,9 @@ class _Check:
             name = f"params[{number}]"
             if point.dtype.name not in EPSILON:
                 self.notes.append(f"{name} holds {point.dtype}: it has no gradient to check")
+                continue
+            if not point.flags.writeable:
+                self.notes.append(f"{name} is read-only: its gradient is not checked")
                 continue
             if not self._fits(f"grads[{number}]", gradient, point.shape):
                 continue

@@ -144,7 +144,8 @@ class _Check:
     def _find_unfilled(self, case: Case) -> None:
         def run() -> list[Any] | None:
             seen = self._observe(case)
-            return None if seen.out is None else [seen.out, *(seen.gradients or [])]
+            usable = seen.out is not None and not seen.forward_fault
+            return [seen.out, *(seen.gradients or [])] if usable else None
 
         detail = describe_unfilled(run, ["out", *(f"d{name}" for name in self.names)])
         if detail:
@@ -335,7 +336,7 @@ class _Check:
 
     def _weights(self, first: Observation, name: str) -> Finding:
         assert first.layer is not None
-        held = getattr(first.layer.instance, name, None)
+        held = first.layer.held(name)
         if first.weights is not None:
             expected = reference(self.layer, first.case)[0]["weights"]
             right = distance(first.weights, expected) <= first.case.tolerance
@@ -359,8 +360,7 @@ class _Check:
     def _lists(self, first: Observation) -> Finding:
         """``params`` and ``grads`` are lists of one length, as optimisers expect."""
         assert first.layer is not None
-        instance = first.layer.instance
-        held = [getattr(instance, name, None) for name in ("params", "grads")]
+        held = [first.layer.held(name) for name in ("params", "grads")]
         if all(isinstance(one, list) for one in held):
             same = len(held[0] or ()) == len(held[1] or ())
             return self._finding("params and grads", same, "they are not of one length")

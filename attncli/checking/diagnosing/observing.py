@@ -10,7 +10,14 @@ from attncli.arrays import Array
 from attncli.checking.derivatives.jacobians import complex_columns
 from attncli.checking.diagnosing.cases import Case
 from attncli.checking.reference.chain import FORWARD, STEPS, Chain, Steps
-from attncli.checking.theirs.targets import Layer, Target, as_gradients, kind_of, real_array
+from attncli.checking.theirs.targets import (
+    Layer,
+    Target,
+    as_gradients,
+    how_many,
+    kind_of,
+    real_array,
+)
 from attncli.errors import TargetError
 from attncli.tensors import random_tensor
 
@@ -77,12 +84,13 @@ def observe(
         asked = ": is there a return?" if result is None else ""
         seen.forward_fault = f"forward returns {kind_of(result)}, expected one array{asked}"
         return seen
-    seen.out = np.array(out)  # backward may use the same memory
+    seen.out = out
     if out.shape != expected["out"].shape:
         seen.forward_fault = f"forward returns {out.shape}, expected {expected['out'].shape}"
         seen.backward_fault = "not checked: the shape of forward's result is wrong"
         return seen
-    seen.weights = kept_weights(seen.layer.instance, expected.get("weights"))
+    seen.out = np.array(out)  # backward may use the same memory
+    seen.weights = kept_weights(seen.layer, expected.get("weights"))
     _observe_backward(seen, names, [gradient.shape for gradient in gradients])
     return seen
 
@@ -105,8 +113,9 @@ def _observe_backward(
     given = as_gradients(result, len(names))
     arrays = [real_array(gradient) for gradient in given]
     if len(given) != len(names):
-        number = "one array" if len(given) == 1 else f"{len(given)} values"
-        seen.backward_fault = f"backward returns {number}, expected {len(names)}: {expected}"
+        seen.backward_fault = (
+            f"backward returns {how_many(given)}, expected {len(names)}: {expected}"
+        )
         return
     found = [None if array is None else array.shape for array in arrays]
     if None in found:
@@ -183,12 +192,12 @@ def distance(observed: Array, predicted: Array) -> float:
     return float(np.abs(a - b).max()) / scale
 
 
-def kept_weights(instance: Any, expected: Array | None) -> Array | None:
+def kept_weights(layer: Layer, expected: Array | None) -> Array | None:
     """Find the weights that a layer keeps, in the shape in which the reference has them."""
     if expected is None:
         return None
     for name in ("attention_weights", "attention_weight", "weights"):
-        held = getattr(instance, name, None)
+        held = layer.held(name)
         array = real_array(held) if held is not None else None
         if array is None:
             continue

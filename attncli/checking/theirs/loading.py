@@ -41,7 +41,10 @@ def load_targets(text: str) -> tuple[Target, ...]:
     file = getattr(module, "__file__", None)
     if name:
         return (_named(module, name, place, file),)
-    found = tuple(_layers_in(module, place, file))
+    refused: list[TargetError] = []
+    found = tuple(_layers_in(module, place, file, refused))
+    if refused and not found:
+        raise refused[0]
     if not found:
         raise TargetError(
             f"{place}: no layer found: expected a class with forward and backward, or functions "
@@ -168,18 +171,22 @@ def _named(module: ModuleType, name: str, place: str, file: str | None) -> Targe
     raise TargetError(f"{where}: is {type(thing).__name__}, expected a class or a function")
 
 
-def _layers_in(module: ModuleType, place: str, file: str | None) -> Iterator[Target]:
+def _layers_in(
+    module: ModuleType, place: str, file: str | None, refused: list[TargetError]
+) -> Iterator[Target]:
     """The layers that the module defines itself, in the order in which they stand there."""
     for name, thing in vars(module).items():
         if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_"):
             continue
         where = f"{place}:{name}"
         backward = getattr(module, f"{name}_backward", None)
-        with contextlib.suppress(TargetError):  # forward takes no array: it is something else
+        try:
             if inspect.isclass(thing) and _is_layer(thing):
                 yield Target.from_class(thing, where=where, file=file)
             elif inspect.isfunction(thing) and callable(backward):
                 yield Target.from_functions(thing, backward, where=where, file=file)
+        except TargetError as error:  # forward takes no array: it is something else
+            refused.append(error)
 
 
 def _is_layer(thing: Any) -> bool:
@@ -187,7 +194,7 @@ def _is_layer(thing: Any) -> bool:
 
 
 def _held(module: ModuleType) -> str | None:
-    names = [target.name for target in _layers_in(module, "", None)]
+    names = [target.name for target in _layers_in(module, "", None, [])]
     return f"it holds {', '.join(names)}" if names else None
 
 

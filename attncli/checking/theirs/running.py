@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from attncli.errors import TargetError
+
+# What a signal makes of itself while their code runs: it was meant for us.
+_TOLD_TO_END = (128 + signal.SIGTERM, 128 + getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 class Printed(io.TextIOBase):
@@ -63,11 +67,17 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
         ):
             warnings.simplefilter("ignore")
             yield
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and classes of their own: none of them ends us
+        if isinstance(error, SystemExit) and error.code in _TOLD_TO_END:
+            raise
         name = type(error).__name__
         detail = " ".join(_text(error).split()) or "no message"
         raise TargetError(
-            f"{what} raises {name}: {detail}", hint=_hint(error), trace=trace_of(error, file)
+            f"{what} raises {name}: {detail}",
+            hint=_hint(error, loading=printed is None),
+            trace=trace_of(error, file),
         ) from error
     finally:
         sys.dont_write_bytecode = bytecode
@@ -105,7 +115,7 @@ def _text(error: BaseException) -> str:
         return "its message cannot be read"
 
 
-def _hint(error: BaseException) -> str | None:
+def _hint(error: BaseException, *, loading: bool) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"its folder, the one above and the working directory are searched for {error.name}; "
@@ -113,6 +123,8 @@ def _hint(error: BaseException) -> str | None:
         )
     if "ellipsis" in _text(error):
         return "a gap (...) is still to be filled in"
-    if isinstance(error, SystemExit):
+    if isinstance(error, ImportError) and "relative import" in _text(error):
+        return "package.module:Name, from the folder that holds the package, allows them"
+    if isinstance(error, SystemExit) and loading:
         return "code that should run only as a script goes under: if __name__ == '__main__':"
     return None

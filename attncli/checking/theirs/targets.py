@@ -82,7 +82,8 @@ class Target:
         inputs, options = _arguments(layer.forward, where, bound=False)
 
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            return copy.deepcopy(layer)
+            with running(f"{where}: copying it", file):
+                return copy.deepcopy(layer)
 
         return cls(type(layer).__name__, where, file, inputs, options, start)
 
@@ -183,22 +184,38 @@ class Layer:
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out may be anything."""
         with running(f"{self.target.where}: forward", self.target.file, self.target.printed):
-            return self.instance.forward(*arrays, **options)
+            return _result(self.instance.forward(*arrays, **options))
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
         with running(f"{self.target.where}: backward", self.target.file, self.target.printed):
-            return self.instance.backward(dout)
+            return _result(self.instance.backward(dout))
+
+    def held(self, name: str) -> Any:
+        """Give one of its attributes, None where it has none, or one that raises."""
+        try:
+            return getattr(self.instance, name, None)
+        except Exception:  # a property of theirs
+            return None
 
     @property
     def parameters(self) -> list[Array]:
         """The arrays in ``params``."""
-        return _arrays(getattr(self.instance, "params", ()))
+        return _arrays(self.held("params"))
 
     @property
     def gradients(self) -> list[Array]:
         """The arrays in ``grads``."""
-        return _arrays(getattr(self.instance, "grads", ()))
+        return _arrays(self.held("grads"))
+
+
+def _result(value: Any) -> Any:
+    """What a call returned, of kinds that can be looked at without running their code again."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python complains that nobody awaits it
+    if isinstance(value, (tuple, list)) and type(value) not in (tuple, list):
+        return tuple(value)
+    return value
 
 
 class _Reordered:
@@ -264,14 +281,14 @@ def real_array(value: Any) -> Array | None:
     """Give a value as an array of real numbers, or None where it is none."""
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError):
+    except Exception:  # an __array__ of theirs may raise anything
         return None
     if array.dtype.name == "bfloat16":  # of ml_dtypes; NumPy has none
         array = array.astype(np.float32)
     return array if array.dtype.kind in "biuf" else None
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any, depth: int = 3) -> bool:
     """Say whether two results are the same numbers; NaN equals NaN.
 
     What are no numbers (a gap, None, a text) are the same if they are of one type: that they are
@@ -285,8 +302,9 @@ def same(a: Any, b: Any) -> bool:
     left, right = real_array(a), real_array(b)
     if left is not None and right is not None:
         return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
-    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    # A list may hold itself: out and gradients are no deeper than this.
+    if depth and isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b, [depth - 1] * len(a)))
     return left is None and right is None and type(a) is type(b)
 
 
@@ -306,13 +324,21 @@ def as_gradients(result: Any, count: int) -> list[Any]:
     return [result]
 
 
+def how_many(given: list[Any]) -> str:
+    """Say how many gradients backward returned, or what it returned instead of one."""
+    if len(given) != 1:
+        return f"{len(given)} values"
+    return "one array" if real_array(given[0]) is not None else kind_of(given[0])
+
+
 def _ndim(known: str) -> int:
     return 2 if known in ("h", "a") else 3
 
 
 def _is_plain(layer: type[Any]) -> bool:
     """Whether forward is an ordinary method, whose first argument is the instance."""
-    return not isinstance(inspect.getattr_static(layer, "forward"), (staticmethod, classmethod))
+    forward = inspect.getattr_static(layer, "forward")
+    return hasattr(forward, "__get__") and not isinstance(forward, (staticmethod, classmethod))
 
 
 def _arguments(

@@ -219,6 +219,37 @@ def test_parameters_in_float32_are_not_judged_more_mildly_than_need_be():
     assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
 
 
+def test_a_parameter_may_be_a_single_number():
+    class Scaled(Base):
+        factor = 1
+
+        def __init__(self):
+            self.params, self.grads = [np.array(2.0)], [np.array(0.0)]
+
+        def forward(self, h):
+            return super().forward(h) * self.params[0]
+
+        def backward(self, dout):
+            self.grads[0][...] = self.factor * np.sum(dout * self.h**2)
+            return super().backward(dout) * self.params[0]
+
+    class Wrong(Scaled):
+        factor = 2
+
+    assert gradcheck(Scaled).passed
+    assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
+
+
+def test_a_parameter_that_cannot_be_moved_is_left_out_and_told_so():
+    class Fixed(Base):
+        def __init__(self):
+            self.params, self.grads = [np.broadcast_to(1.0, 3)], [np.zeros(3)]
+
+    report = gradcheck(Fixed)
+    assert report.passed
+    assert "params[0] is read-only: its gradient is not checked" in report.notes
+
+
 def test_kinks_are_no_errors():
     class Abs(Base):
         def forward(self, h):
@@ -298,7 +329,7 @@ def test_backward_that_is_not_linear_is_reported():
         (lambda d: None, "backward returns None, expected dhs, dh"),
         (lambda d: d, "backward returns one array, expected 2: dhs, dh"),
         (lambda d: (d, "text"), "dh is str, expected an array"),
-        (lambda d: (d, d, d), "backward returns 3 arrays, expected 2"),
+        (lambda d: (d, d, d), "backward returns 3 values, expected 2"),
         (lambda d: (d, d), "dhs is (3, 4), expected (3, 7, 4) as the input is"),
     ],
 )
