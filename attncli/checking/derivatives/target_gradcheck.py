@@ -8,15 +8,9 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.derivatives.gradcheck import (
-    compare_gradient,
-    relative_errors,
-)
+from attncli.checking.derivatives.gradcheck import compare_gradient, relative_errors
 from attncli.checking.derivatives.gradcheck import gradcheck as gradcheck_ours
-from attncli.checking.derivatives.jacobians import (
-    complex_columns,
-    richardson_columns,
-)
+from attncli.checking.derivatives.jacobians import complex_columns, richardson_columns
 from attncli.checking.derivatives.judging import Moved, explained, find_kinks, noise, share_for
 from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of, step_for
 from attncli.checking.theirs.loading import target_of

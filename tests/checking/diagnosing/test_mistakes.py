@@ -5,13 +5,7 @@ import types
 
 import numpy as np
 import pytest
-from checking.book import (
-    BOOK,
-    BOOK_MISTAKES,
-    TRANSFORMER,
-    TRANSFORMER_MISTAKES,
-    changed,
-)
+from checking.book import BOOK, BOOK_MISTAKES, TRANSFORMER, TRANSFORMER_MISTAKES, changed
 
 from attncli.checking.diagnosing.check import check
 from attncli.checking.diagnosing.mistakes import MISTAKES
