@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attncli.attention import attention_backward, attention_weights
-    from attncli.checking.check import check
-    from attncli.checking.compare import assert_close, compare
-    from attncli.checking.target_gradcheck import gradcheck
+    from attncli.checking.comparing.compare import assert_close, compare
+    from attncli.checking.derivatives.target_gradcheck import gradcheck
+    from attncli.checking.diagnosing.check import check
 
 __version__ = "0.1.0"
 
@@ -29,10 +29,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "attention_backward": "attncli.attention",
     "attention_weights": "attncli.attention",
-    "assert_close": "attncli.checking.compare",
-    "check": "attncli.checking.check",
-    "compare": "attncli.checking.compare",
-    "gradcheck": "attncli.checking.target_gradcheck",
+    "assert_close": "attncli.checking.comparing.compare",
+    "check": "attncli.checking.diagnosing.check",
+    "compare": "attncli.checking.comparing.compare",
+    "gradcheck": "attncli.checking.derivatives.target_gradcheck",
 }
 
 __all__ = [

@@ -20,6 +20,36 @@ def draw(operation, dtype="float64"):
     return {name: random_tensor(name, shape, dtype=dtype) for name, shape in shapes.items()}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_result_is_as_described(name, dtype):
+    operation = OPERATIONS[name]
+    inputs = {name: x.astype(dtype) for name, x in draw(operation).items()}
+    result = operation.forward(inputs).results[operation.result]
+    assert operation.describe_result(inputs) == (result.shape, result.dtype)
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize("heads", [{}, {"heads": 6}, {"heads": 6, "kv_heads": 3}])
+def test_the_core_computes_into_the_place_it_is_given(engine, heads):
+    operation = dataclasses.replace(OPERATIONS["scaled-dot-product"], **heads)
+    inputs = {
+        "query": random_tensor("query", (2, 5, 6 * 4)),
+        "key": random_tensor("key", (2, 7, heads.get("kv_heads", 6) * 4)),
+        "value": random_tensor("value", (2, 7, heads.get("kv_heads", 6) * 3)),
+    }
+    expected = operation.forward(inputs, execution=Execution("reference"))
+    shape, dtype = operation.describe_result(inputs)
+    out = np.full(shape, np.nan, dtype)
+    done = operation.forward(inputs, execution=Execution(engine, tile=(2, 3), out=out))
+    assert np.may_share_memory(done.results["out"], out)
+    assert np.allclose(out, expected.results["out"], rtol=1e-12, atol=1e-14)
+    dout = random_tensor("dout", shape)
+    gradients, those = done.backward(dout), expected.backward(dout)
+    for name, gradient in gradients.items():
+        assert np.allclose(gradient, those[name], rtol=1e-11, atol=1e-13)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_have_the_shapes_of_the_inputs(name):
     operation = OPERATIONS[name]

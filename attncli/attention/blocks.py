@@ -14,17 +14,12 @@ Dao, Fu, Ermon, Rudra and Ré, "FlashAttention", 2022, arXiv:2205.14135.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
-
-LINE = 64  # bytes that the processor loads at a time
-SMALL = 1 << 14  # bytes up to which it does not matter where an array begins
 
 
 class Partial(NamedTuple):
@@ -229,41 +224,3 @@ def sum_to(x: Array, shape: tuple[int, ...]) -> Array:
         at for at in range(x.ndim) if at < missing or (shape[at - missing] == 1 < x.shape[at])
     )
     return np.add.reduce(x, axis=axes, keepdims=True).reshape(shape)
-
-
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return an uninitialised array that begins where a line of the processor's cache does.
-
-    NumPy's own begin anywhere, and then every other load of a wide register takes two lines:
-    products and exponentials on them take 3 to 8 % longer.
-
-    Examples
-    --------
-    >>> x = empty((200, 300), np.dtype(float))
-    >>> x.shape, x.ctypes.data % LINE
-    ((200, 300), 0)
-    """
-    return together([shape], dtype)[0]
-
-
-def together(shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
-    """Return such arrays of these shapes, all in one piece of memory.
-
-    One large piece is more often given in large pages, and more often taken again from what was
-    freed before; getting memory page by page takes as long as computing what goes there.
-
-    Examples
-    --------
-    >>> [x.shape for x in together([(2, 3), (5,)], np.dtype(float))]
-    [(2, 3), (5,)]
-    """
-    sizes = [math.prod(shape) * dtype.itemsize for shape in shapes]
-    if sum(sizes) <= SMALL:
-        return [np.empty(shape, dtype) for shape in shapes]
-    starts = [0, *accumulate(-(-size // LINE) * LINE for size in sizes)]
-    memory = np.empty(starts[-1] + LINE, np.uint8)
-    first = -memory.ctypes.data % LINE
-    return [
-        memory[first + start : first + start + size].view(dtype).reshape(shape)
-        for shape, size, start in zip(shapes, sizes, starts, strict=False)
-    ]

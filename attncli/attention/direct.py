@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.attention.blocks import product, scores, softcap_slope, sum_to, together
+from attncli.attention.blocks import product, scores, softcap_slope, sum_to
+from attncli.attention.buffers import empty, together
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick
@@ -37,14 +38,14 @@ def forward(operands: Operands, threads: int = 1, out: Array | None = None) -> t
     query, key, value = operands[:3]
     rows = (*operands.lead, query.shape[-2])
     if out is None:
-        out = np.empty((*rows, value.shape[-1]), query.dtype)
+        out = empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
         operands,
         engine="direct",
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
-        kept=np.empty((*rows, key.shape[-2]), query.dtype),
+        kept=empty((*rows, key.shape[-2]), query.dtype),
         normalised=True,
     )
     if out.size or cache.total.size:

@@ -14,7 +14,7 @@ ENGINES = ("auto", "direct", "tiled")
 
 # Measured, forward and backward together: up to here the direct engine is the faster one.
 DIRECT_LIMIT = 16 << 20
-PIECE_LIMIT = 256 << 10
+PIECE_LIMIT = 512 << 10
 
 
 def weights_nbytes(operands: Operands) -> int:

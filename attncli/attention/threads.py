@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.attention.blocks import empty
+from attncli.attention.buffers import empty
 
 Task = Callable[[], None]
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.attention import blocks
+from attncli.attention import blocks, buffers
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick, tile_of
@@ -25,9 +25,6 @@ from attncli.attention.threads import Scratch, run
 
 # Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
 TILE = (512, 512)
-
-# Fewer keys waste less along the edges of a band.
-EDGE_KEYS = 256
 
 LOG2E = math.log2(math.e)
 
@@ -45,9 +42,9 @@ def forward(
     rows = (*operands.lead, query.shape[-2])
     same_out = out
     if out is None:
-        out = blocks.empty((*rows, value.shape[-1]), query.dtype)
+        out = buffers.empty((*rows, value.shape[-1]), query.dtype)
         # The caller may write into what is returned, and backward needs it as it is.
-        same_out = blocks.empty(out.shape, out.dtype)
+        same_out = buffers.empty(out.shape, out.dtype)
     cache = Cache(
         operands,
         engine="direct" if keep else "tiled",
@@ -60,7 +57,7 @@ def forward(
     )
     if keep:  # tiles that nobody sees are not visited
         count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
-        cache.kept = blocks.empty((*operands.lead, count, rows[-1], step), query.dtype)
+        cache.kept = buffers.empty((*operands.lead, count, rows[-1], step), query.dtype)
         if operands.masking:
             cache.kept[...] = 0
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
@@ -176,7 +173,7 @@ def _limit(dtype: np.dtype[Any]) -> Any:
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
     operands, threads = cache.operands, cache.threads
-    gradients = blocks.together([x.shape for x in operands[:3]], dout.dtype)
+    gradients = buffers.together([x.shape for x in operands[:3]], dout.dtype)
     # With few pairs, several threads share the query blocks of each.
     pairs = math.prod(operands.lead)
     parts = threads if pairs < 4 * threads and pairs % threads else 1
@@ -358,7 +355,7 @@ def _with_ones(value: Array, index: Index) -> Array:
     """
     value = value[pick(index, value.shape)]
     steps, size = value.shape
-    result = blocks.empty((size + 1, steps), value.dtype)
+    result = buffers.empty((size + 1, steps), value.dtype)
     result[size] = 1
     for part in _blocks(0, steps, 64):  # stays in cache while it is turned
         result[:size, part] = value[part].T
@@ -402,9 +399,11 @@ def _tiles(
     """
     masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
     reach = masking.keys(block, T_enc)
-    for wide in _aligned(reach, T_enc if whole_keys else cache.tile[1]):
+    width = T_enc if whole_keys else cache.tile[1]
+    for wide in _aligned(reach, width):
         at_edge = masking.band is not None and masking.band.seen(block, wide) is not None
-        for keys in _aligned(wide, EDGE_KEYS) if at_edge and not whole_keys else (wide,):
+        halve = at_edge and not whole_keys  # half as wide, less is computed for nothing
+        for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
             rows = block if whole_rows else masking.rows(block, keys)
             bias, seen = masking.tile(rows, keys, index)
             if seen is None or seen.any():

@@ -47,7 +47,9 @@ def warn_of_idle_seed(problem: Problem, *, drawn: bool) -> None:
 
 def describe_engine(problem: Problem, done: Pass, screen: Screen) -> None:
     """Say who computed, if asked for, and that weights were not kept."""
-    screen.detail(f"engine: {done.engine}, threads: {problem.request.execution.threads}")
+    chosen = problem.request.execution.engine == "auto" and done.engine in ("direct", "tiled")
+    why = f" ({problem.describe_choice()})" if chosen else ""
+    screen.detail(f"engine: {done.engine}{why}, threads: {problem.request.execution.threads}")
     if done.engine == "tiled" and problem.request.execution.engine == "auto":
         screen.note(problem.describe_lost_weights())
 
@@ -61,6 +63,7 @@ def publish(
     *,
     more: Mapping[str, Array] | None = None,
     full: bool = False,
+    written: bool = False,
 ) -> None:
     """Write the run file, and show the tensors or print them as JSON.
 
@@ -77,12 +80,15 @@ def publish(
         What came beside; then this alone is shown, and a file that holds but one tensor refused.
     full : bool, default False
         Show every number.
+    written : bool, default False
+        The file is there already: the result was computed into it.
     """
     results = done.results
     given = {} if problem.dout is None else {"dout": problem.dout}
     tensors = {**problem.inputs, **problem.masks, **given, **results, **(more or {})}
     main = done.operation.result if more is None else None
-    output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
+    if not written:
+        output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
     if output.is_stdout:
         return
     agreements = _agreements(problem, results)

@@ -6,9 +6,9 @@ from pathlib import PurePath
 from typing import Any
 
 from attncli.arrays import Array
-from attncli.checking.budget import Budgets
-from attncli.checking.claims import described
-from attncli.checking.compare import compare_tensors
+from attncli.checking.comparing.budget import Budgets
+from attncli.checking.comparing.compare import compare_tensors
+from attncli.checking.reference.claims import described
 from attncli.cli.problem_files import in_file, semantics_in
 from attncli.cli.screen import Screen
 from attncli.errors import DataError, ParameterError

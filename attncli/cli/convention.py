@@ -1,6 +1,6 @@
 """``attn check --convention``: under which convention an output was computed."""
 
-from attncli.checking.convention import find_convention
+from attncli.checking.diagnosing.convention import find_convention
 from attncli.cli.report_json import headed
 from attncli.cli.screen import Screen
 from attncli.errors import DataError, ShapeError

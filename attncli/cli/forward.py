@@ -41,7 +41,9 @@ def forward(
     output.check(request.files, screen)
     problem = pose(request, screen)
     warn_of_idle_seed(problem, drawn=request.is_random)
-    with screen.calculating("forward"):
-        done = problem.forward()
+    result = problem.operation.result
+    filling = output.filling(result, *problem.describe_result(), screen)
+    with filling as place, screen.calculating("forward"):
+        done = problem.forward(place)
     describe_engine(problem, done, screen)
-    publish("forward", problem, done, screen, output, full=full)
+    publish("forward", problem, done, screen, output, full=full, written=place is not None)

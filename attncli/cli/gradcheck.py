@@ -121,7 +121,7 @@ def gradcheck(
         how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
         ctx.exit(0 if check_targets(target, full, shapes, screen, how) else 1)
 
-    from attncli.checking.gradcheck import gradcheck as check
+    from attncli.checking.derivatives.gradcheck import gradcheck as check
     from attncli.operations import OPERATIONS
     from attncli.views.gradcheck import draw_gradcheck
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attncli.arrays import Array, Tokens
 from attncli.cli.screen import Screen
 from attncli.errors import FileError, ParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,32 @@ class Output:
         from attncli.files.formats import check_target
 
         check_target(self.path, force=self.force, inputs=tuple(inputs))
+
+    @contextlib.contextmanager
+    def filling(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], screen: Screen
+    ) -> Iterator[Array | None]:
+        """Offer a place in the file to compute a result into, if the file is to hold it alone.
+
+        Yields
+        ------
+        ndarray or None
+            Mapped into an .npy file, which is complete once this is left; None if it is to be
+            written in another way, or not at all.
+
+        Raises
+        ------
+        FileError
+        """
+        path = self.path
+        if path is None or not path.lower().endswith(".npy") or 0 in shape or _is_device(path):
+            yield None
+            return
+        from attncli.files.formats import filling
+
+        with filling(path, shape, dtype, force=self.force) as place:
+            yield place
+        self._say(name, screen)
 
     def write(
         self,
@@ -98,4 +129,13 @@ class Output:
                 )
             arrays, what = {main: tensors[main]}, main
         save(self.path, arrays, force=self.force)
+        self._say(what, screen)
+
+    def _say(self, what: str, screen: Screen) -> None:
+        assert self.path is not None
         screen.note(f"wrote {what} to {click.format_filename(self.path)}")
+
+
+def _is_device(path: str) -> bool:
+    """Whether a pipe or a device is written to, which cannot be mapped."""
+    return os.path.exists(path) and not os.path.isfile(path)

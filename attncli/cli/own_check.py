@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from attncli.checking.check import check, guess_layer
-from attncli.checking.loading import load_targets
-from attncli.checking.targets import Target
+from attncli.checking.diagnosing.check import check, guess_layer
+from attncli.checking.theirs.loading import load_targets
+from attncli.checking.theirs.targets import Target
 from attncli.cli.report_json import failed_as_json, report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from attncli.checking.loading import load_targets
-from attncli.checking.target_gradcheck import gradcheck
+from attncli.checking.derivatives.target_gradcheck import gradcheck
+from attncli.checking.theirs.loading import load_targets
 from attncli.cli.report_json import failed_as_json, report_as_json
 from attncli.cli.screen import Screen
 from attncli.cli.targets import showing_their_traceback

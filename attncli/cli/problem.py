@@ -13,6 +13,7 @@ import numpy as np
 
 from attncli import __version__
 from attncli.arrays import Array, Tokens
+from attncli.attention.sizes import DIRECT_LIMIT
 from attncli.cli.request import Request
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
@@ -98,15 +99,30 @@ class Problem:
         """The tokens by the axis they label."""
         return {TOKEN_AXES[name]: texts for name, texts in self.tokens.items()}
 
-    def forward(self) -> Pass:
-        """Run forward, after making sure that what it needs fits into memory."""
+    def describe_result(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape and the dtype that the result will have."""
+        return self.operation.describe_result(self.inputs)
+
+    def forward(self, out: Array | None = None) -> Pass:
+        """Run forward, after making sure that what it needs fits into memory.
+
+        If `out` is given, it holds the result afterwards, whichever engine computed it.
+        """
         self.require_memory()
+        done = self._run(out)
+        if out is not None:
+            result = done.results[self.operation.result]
+            if not np.may_share_memory(result, out):
+                out[...] = result
+        return done
+
+    def _run(self, out: Array | None) -> Pass:
         return self.operation.forward(
             self.inputs,
             self.operation.mask({**self.inputs, **self.masks}),
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
-            execution=self.request.execution,
+            execution=dataclasses.replace(self.request.execution, out=out),
         )
 
     def gradient_in(self, forward: Pass) -> Array:
@@ -129,12 +145,19 @@ class Problem:
                 f"{describe_shape(shape, axes)}"
             )
 
+    def describe_choice(self) -> str:
+        """Say by which rule the engine was chosen."""
+        return f"weights take {self._weights_size()}, kept up to {readable(DIRECT_LIMIT)}"
+
     def describe_lost_weights(self) -> str:
         """Say that the weights were too many to be kept."""
+        shape, size = self.operation.weights_shape(self.inputs), self._weights_size()
+        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+
+    def _weights_size(self) -> str:
         shape = self.operation.weights_shape(self.inputs)
         itemsize = max(x.dtype.itemsize for x in self.inputs.values())
-        size = readable(prod(shape) * itemsize)
-        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+        return readable(prod(shape) * itemsize)
 
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""

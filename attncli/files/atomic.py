@@ -111,8 +111,8 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
 def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
     # Not tempfile's: those are private (0600), while a new output follows the umask.
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    return temporary, os.fdopen(descriptor, "wb")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    return temporary, os.fdopen(descriptor, "w+b")  # to be mapped, it has to be readable too
 
 
 def _rename_to_new(temporary: Path, target: Path, path: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import FileError
@@ -76,6 +79,26 @@ def save(path: str, arrays: Mapping[str, Array], *, force: bool = False) -> None
             npz.write(stream, arrays)
         else:
             safetensors.write(stream, arrays, path)
+
+
+@contextlib.contextmanager
+def filling(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, force: bool = False
+) -> Iterator[Array]:
+    """Write one array to an .npy file as it is computed, atomically.
+
+    Yields
+    ------
+    ndarray
+        Mapped into the file; fill it in.  It stays readable afterwards.
+
+    Raises
+    ------
+    FileError
+        If the file exists, cannot be written, or has no room on the disk.
+    """
+    with replacing(path, force=force) as stream:
+        yield npy.create(stream, shape, dtype)
 
 
 def save_to_stream(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:

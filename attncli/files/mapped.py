@@ -1,6 +1,8 @@
-"""Walking through mapped files without keeping what was read in memory."""
+"""Mapped files: room for what is written, and not keeping what was read in memory."""
 
 import mmap
+import os
+from typing import BinaryIO
 
 from attncli.arrays import Array
 
@@ -15,3 +17,21 @@ def release(array: Array) -> None:
         base = base.obj if isinstance(base, memoryview) else base.base
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         base.madvise(mmap.MADV_DONTNEED)
+
+
+def reserve(stream: BinaryIO, start: int, nbytes: int) -> None:
+    """Make a file long enough for `nbytes` from `start` on, with room for them on the disk.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), start, nbytes)
+        return
+    stream.seek(start)
+    zeros = bytes(min(nbytes, 1 << 20))
+    for at in range(0, nbytes, len(zeros)):
+        stream.write(zeros[: nbytes - at])
+    stream.flush()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
+from attncli.files.mapped import reserve
 from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source
 from attncli.memory import require
@@ -59,6 +61,22 @@ def array_from_bytes(data: bytes | memoryview, header: Header) -> Array:
         return np.zeros(header.shape, header.dtype)
     flat = np.frombuffer(data, dtype=header.dtype)
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+
+def create(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Begin an .npy file in an empty one, and map its numbers, to be filled in.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it: said here, because a mapped file cannot say it later.
+    """
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
+    stream.flush()
+    offset = stream.tell()
+    reserve(stream, offset, math.prod(shape) * dtype.itemsize)
+    return np.asarray(np.memmap(stream, dtype, "r+", offset, shape))
 
 
 def write(stream: BinaryIO, array: Array) -> None:

@@ -28,6 +28,8 @@ def run_core(
     query, key, value = operation.to_core(inputs)
     options: dict[str, Any] = semantics.given()
     options["scale"] = operation.scale(semantics, query.shape[-1])
+    if execution.out is not None and execution.out.dtype == np.result_type(query, key, value):
+        options["out"] = operation.core_dout(execution.out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttnWarning)  # the operation counts: it knows of padding
         out, cache = compute(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array
+from attncli.arrays import Array, parts
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.forward import Forward
 from attncli.operations.masks import combine_masks
@@ -178,6 +178,11 @@ class Operation:
         _warn_of_overflow(self.result, done.results[self.result])
         return done
 
+    def describe_result(self, inputs: Mapping[str, Array]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return the shape and the dtype that the result of `forward` will have."""
+        dtype = np.result_type(*(_stored_dtype(inputs[name]) for name in self.inputs))
+        return self._result_shape(inputs, self.sizes(inputs)), dtype
+
     def function(self) -> Callable[..., Array]:
         """Return forward as a plain function of arrays, complex ones included: the reference's."""
 
@@ -298,7 +303,7 @@ def _stored_dtype(array: Array) -> np.dtype[Any]:
 
 
 def _warn_of_overflow(name: str, array: Array) -> None:
-    if count := array.size - int(np.count_nonzero(np.isfinite(array))):
+    if count := array.size - sum(int(np.count_nonzero(np.isfinite(x))) for x in parts(array)):
         warnings.warn(
             f"{count} of {array.size} values of {name} are not finite: something on the way was "
             f"NaN, or more than {array.dtype} can hold",

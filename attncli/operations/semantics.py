@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -100,9 +100,13 @@ class Execution:
         How many queries and keys the core computes at a time; None for what is fastest.
     keep_weights : bool or None
         False leaves the weights out of the reference's results too; None goes by the engine.
+    out : ndarray or None
+        Where the core puts the result block by block, if it computes in this dtype; whoever asks
+        for it looks whether the result came to lie there.
     """
 
     engine: Engine = "auto"
     threads: int = 1
     tile: tuple[int, int] | None = None
     keep_weights: bool | None = None
+    out: Array | None = field(default=None, compare=False, repr=False)

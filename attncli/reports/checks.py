@@ -35,7 +35,7 @@ class NamedMistake:
     Attributes
     ----------
     name, meant, computed, why : str
-        As `attncli.checking.mistakes.Mistake`.
+        As `attncli.checking.diagnosing.mistakes.Mistake`.
     """
 
     name: str
@@ -102,8 +102,10 @@ class CheckReport:
         Best first; empty where it is right, or where nothing known matches.
     chain : tuple of Link
         Where it is wrong: what is right and what is not along the calculation.
-    comparable : bool
-        Whether forward gave any numbers that a diagnosis could be built on.
+    differs : bool
+        Whether numbers are wrong: a mistake is looked for in those alone.
+    no_gradients : str
+        Why backward gave nothing to judge in any case; empty where it did.
     trace : tuple of str
         The traceback of a call that raised, of their code alone.
     """
@@ -114,7 +116,8 @@ class CheckReport:
     findings: tuple[Finding, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
     chain: tuple[Link, ...] = ()
-    comparable: bool = True
+    differs: bool = False
+    no_gradients: str = ""
     trace: tuple[str, ...] = ()
 
     @property

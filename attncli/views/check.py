@@ -28,8 +28,7 @@ def draw_check(report: CheckReport, look: Look) -> RenderableType:
     details = list(_details(report.findings, look))
     if details:
         parts += [*details, ""]
-    for number, diagnosis in enumerate(report.diagnoses):
-        parts += [*_diagnosis(diagnosis, number, look), ""]
+    parts += _diagnoses(report.diagnoses, look)
     if not report.passed:
         parts += _unexplained(report, look)
     return Group(*parts, _verdict(report))
@@ -82,13 +81,26 @@ def _details(findings: tuple[Finding, ...], look: Look) -> Iterator[RenderableTy
         yield Text(f"and {len(shown) - _LISTED} more differences: --json lists all", "dim")
 
 
-def _diagnosis(diagnosis: Diagnosis, number: int, look: Look) -> Iterator[RenderableType]:
+def _diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[RenderableType]:
+    rivals = [diagnosis for diagnosis in diagnoses if not diagnosis.beside]
+    alike = len(rivals) > 1 and len({(d.explains, len(d.mistakes)) for d in rivals}) == 1
+    for number, diagnosis in enumerate(diagnoses):
+        several = len(diagnosis.mistakes) > 1
+        what = "two likely mistakes: " if several else "likely mistake: "
+        if number:
+            what = "and: " if diagnosis.beside else "or: "
+        elif alike:
+            what += "either "
+        yield from _diagnosis(what, diagnosis, look)
+        if alike and diagnosis is rivals[-1]:
+            which = "both give" if len(rivals) == 2 else "each gives"
+            yield Text(f"{which} the same numbers in these cases: only the code tells them apart")
+        yield ""
+
+
+def _diagnosis(what: str, diagnosis: Diagnosis, look: Look) -> Iterator[RenderableType]:
     names = " + ".join(mistake.name for mistake in diagnosis.mistakes)
-    several = len(diagnosis.mistakes) > 1
-    what = ("two likely mistakes" if several else "likely mistake") if number == 0 else "or"
-    if number and diagnosis.beside:
-        what = "and"
-    yield Text(f"{what}: ").append(_encodable(names, look), "bold yellow")
+    yield Text(what).append(_encodable(names, look), "bold yellow")
     for mistake in diagnosis.mistakes:
         for label, text in (("meant", mistake.meant), ("computed", mistake.computed)):
             line = Text().append(f"{label:<9} ", "dim").append(_encodable(text, look))
@@ -103,8 +115,11 @@ def _diagnosis(diagnosis: Diagnosis, number: int, look: Look) -> Iterator[Render
 
 def _unexplained(report: CheckReport, look: Look) -> Iterator[RenderableType]:
     gap = any("gap (...)" in finding.detail for finding in report.findings)
-    if not report.diagnoses and report.comparable and not gap:
-        yield Text("no known mistake reproduces these numbers", "yellow")
+    if report.no_gradients and not gap:
+        yield Text(f"the gradients are not judged: {safe(report.no_gradients, look)}", "yellow")
+    if not report.diagnoses and report.differs and not gap:
+        numbers = "forward's numbers" if report.no_gradients else "these numbers"
+        yield Text(f"no known mistake reproduces {numbers}", "yellow")
     visible = [link for link in report.chain if link.status != "not visible"]
     if report.first_difference is None or (report.diagnoses and look.width < 60):
         return

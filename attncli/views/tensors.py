@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
@@ -11,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from attncli.arrays import Array, Tokens
+from attncli.arrays import Array, Tokens, parts
 from attncli.tensors import describe_shape
 from attncli.views.labels import safe, shorten
 from attncli.views.lazy import OneByOne, Rows
@@ -172,16 +173,20 @@ def _arranged(matrices: Callable[[], Iterator[Matrix]], look: Look) -> Renderabl
 
 
 def _summary(array: Array, precision: int | None) -> RenderableType:
-    values = array.astype(np.float64, copy=False)
+    total = square = 0.0
+    for part in parts(array):  # not all of a large array in float64 at once
+        values = part.astype(np.float64, copy=False)
+        total += float(values.sum())
+        square += float(np.vdot(values, values))
     statistics = {
-        "min": values.min(),
-        "max": values.max(),
-        "mean": values.mean(),
-        "norm": np.sqrt(np.vdot(values, values)),
+        "min": array.min(),
+        "max": array.max(),
+        "mean": np.float64(total / array.size),
+        "norm": np.float64(math.sqrt(square)),
     }
     line = Text("  ")
     for name, value in statistics.items():
-        (text,) = format_array(np.asarray([value]), precision)
+        (text,) = format_array(value.reshape(1), precision)
         line.append(f"{name} ", "dim").append(f"{text}  ")
     return line
 

@@ -586,6 +586,14 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "np.repeat(value, groups, axis=1)",
         "np.tile(value, (1, groups, 1, 1))",
     ),
+    "only the heads of key tiled": (
+        "np.repeat(key, groups, axis=1)",
+        "np.tile(key, (1, groups, 1, 1))",
+    ),
+    "only the heads of value tiled": (
+        "np.repeat(value, groups, axis=1)",
+        "np.tile(value, (1, groups, 1, 1))",
+    ),
     "softcap missing": ("        s = CAP * tanh\n", "", "        ds = ds * (1 - tanh**2)\n", ""),
     "softcap before the scale": (
         "        s = s * scale\n",

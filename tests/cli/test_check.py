@@ -131,6 +131,62 @@ def test_semantics_say_what_it_claims_to_be(attn, mine):
     assert result.json["targets"][0]["claims"] == "scale 0.5"
 
 
+RAISING = """
+import numpy as np
+from attncli.layers import WeightSum as Right
+
+
+class WeightSum(Right):
+    def backward(self, dout):
+        raise ValueError("no [gradient]")
+
+
+class Bent(WeightSum):
+    def forward(self, hs, a):
+        return np.sin(super().forward(hs, a))
+"""
+
+
+@pytest.mark.parametrize("columns", [None, 100])
+def test_of_gradients_that_are_not_there_nothing_is_said(attn, folder, columns):
+    (folder / "raising.py").write_text(RAISING)
+    result = attn("check", "raising.py:WeightSum", columns=columns)
+    said = "the gradients are not judged: backward raises ValueError: no [gradient]"
+    assert said in " ".join(result.out.split())
+    assert "no known mistake" not in result.out
+    result = attn("check", "raising.py:Bent", "--as", "weight-sum", columns=columns)
+    assert said in " ".join(result.out.split())
+    assert "no known mistake reproduces forward's numbers" in result.out
+
+
+DIVIDED_BY_H = """
+import numpy as np
+
+
+class Attention:
+    def forward(self, query, key, value):
+        s = query @ key.swapaxes(-1, -2) / query.shape[-1]
+        e = np.exp(s - s.max(axis=-1, keepdims=True))
+        self.cache = query, key, value, e / e.sum(axis=-1, keepdims=True)
+        return self.cache[-1] @ value
+
+    def backward(self, dout):
+        query, key, value, a = self.cache
+        da = dout @ value.swapaxes(-1, -2)
+        ds = a * (da - np.sum(a * da, axis=-1, keepdims=True)) / query.shape[-1]
+        return ds @ key, ds.swapaxes(-1, -2) @ query, a.swapaxes(-1, -2) @ dout
+"""
+
+
+def test_mistakes_that_give_the_same_numbers_are_either_or(attn, folder):
+    (folder / "mine.py").write_text(DIVIDED_BY_H)
+    result = attn("check", "mine.py:Attention", columns=80)
+    lines = result.out.splitlines()
+    headings = [line for line in lines if line.startswith(("likely mistake:", "or:", "and:"))]
+    assert headings == ["likely mistake: either scale 1/H", "or: scale applied twice"]
+    assert "both give the same numbers in these cases" in result.out
+
+
 def test_the_traceback_of_a_call_that_raises(attn, folder):
     (folder / "mine.py").write_text(
         "from attncli.layers import Attention as Right\n"

@@ -1,6 +1,11 @@
 """``attn forward``."""
 
+import errno
 import io
+import os
+import subprocess
+import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -264,10 +269,78 @@ def test_npy_takes_the_result_alone(attn, folder):
     assert np.load("out.npy").shape == (3, 5, 4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("engine", ["reference", "direct", "tiled"])
+def test_npy_holds_the_same_numbers_whichever_way_they_came(attn, folder, engine, dtype):
+    options = ("forward", "--engine", engine, "--dtype", dtype, "--causal")
+    attn(*options, "-o", "out.npy")
+    attn(*options, "-o", "run.npz")
+    out = np.load("out.npy")
+    assert out.dtype == dtype
+    assert (out == np.load("run.npz")["out"]).all()
+
+
+def test_a_result_larger_than_memory_goes_into_its_file_as_it_is_computed(attn, folder):
+    """Under a limit on what the process itself may hold; mapped files do not count."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "RLIMIT_DATA"):
+        pytest.skip("this system has no such limit")
+    rows = 300_000
+    np.save("q.npy", np.zeros((1, rows, 64), np.float32))
+    np.save("k.npy", np.ones((1, 4, 64), np.float32))
+    np.save("v.npy", np.full((1, 4, 64), 2, np.float32))
+    limited = """
+import resource, sys
+import attncli.attention.tiled, attncli.cli.calculation, attncli.cli.problem_files
+with open("/proc/self/status") as status:
+    taken = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (taken + 60_000_000,) * 2)
+from attncli.cli.main import run
+sys.exit(run(["forward", "--query", "q.npy", "--key", "k.npy", "--value", "v.npy",
+              "--no-weights", "--threads", "1", *sys.argv[1:]]))
+"""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("this system does not say what a process holds")
+
+    def forward(*more):
+        command = [sys.executable, "-c", limited, *more]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert forward("-o", "out.npz", "-q").returncode == 2  # 77 MB do not fit
+    done = forward("-o", "out.npy")
+    assert (done.returncode, done.stderr) == (0, "wrote out to out.npy\n")
+    out = np.load("out.npy", mmap_mode="r")
+    assert out.shape == (1, rows, 64)
+    assert (out == 2).all()
+
+
+def test_what_stops_while_computing_leaves_the_old_file(attn, folder, monkeypatch):
+    (folder / "out.npy").write_bytes(b"old")
+
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attncli.operations.core.compute", stop)
+    assert attn("forward", "-o", "out.npy", "--force").code == 130
+    assert (folder / "out.npy").read_bytes() == b"old"
+    assert os.listdir(folder) == ["out.npy"]
+
+
+def test_no_room_for_the_result_is_said_before_it_is_computed(attn, folder, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("attncli.files.npy.reserve", full)
+    compute = mock.Mock()
+    monkeypatch.setattr("attncli.operations.core.compute", compute)
+    result = attn("forward", "-o", "out.npy")
+    assert result.err == "error: out.npy: cannot be written: no space left on device\n"
+    assert (result.code, os.listdir(folder)) == (2, [])
+    compute.assert_not_called()
+
+
 def test_run_file_on_standard_output(attn, folder, monkeypatch):
     import contextlib
-    import subprocess
-    import sys
 
     with contextlib.chdir(folder):
         done = subprocess.run(
@@ -535,3 +608,11 @@ def test_no_digit_is_lost_at_any_width(attn, columns, size):
     for number in np.ravel(weights["data"]):
         assert f"{number:.4f}" in result.out
     assert max(map(len, result.out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize(
+    ("T", "engine", "size"), [(5, "direct", "600 B"), (1500, "tiled", "54.0 MB")]
+)
+def test_verbose_says_which_engine_was_chosen_and_why(attn, T, engine, size):
+    err = attn("forward", "--T", T, "-v").err
+    assert f"engine: {engine} (weights take {size}, kept up to 16.8 MB), threads: " in err

@@ -15,7 +15,8 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import attncli.cli.weight_report, attncli.cli.calculation, attncli.cli.problem_files
-import attncli.checking.check, attncli.checking.gradcheck, attncli.benchmarks.measure
+import attncli.checking.diagnosing.check, attncli.checking.derivatives.gradcheck
+import attncli.benchmarks.measure
 from attncli.cli.main import run
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = taken + int(sys.argv[1])

@@ -1,0 +1,1 @@
+"""How far tensors are apart, where, and what pattern that has."""

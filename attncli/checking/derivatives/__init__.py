@@ -1,0 +1,1 @@
+"""Derivatives of forward alone, and the gradients of backward held against them."""

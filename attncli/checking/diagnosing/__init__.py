@@ -1,0 +1,1 @@
+"""A layer held against the reference, and its mistake or its convention named."""

@@ -1,0 +1,208 @@
+"""Naming the mistake: the catalogue's predictions held against the numbers observed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
+from attncli.checking.diagnosing.observing import Observation, distance, predict
+from attncli.checking.reference.chain import QKV, Steps
+from attncli.operations import Semantics
+from attncli.reports import Diagnosis, NamedMistake
+
+_MOST = 3
+_BACKWARD = {
+    "consistent": "backward is the derivative of this forward",
+    "usual": "backward is the usual one, which does not fit this forward",
+    "formulas": "backward follows forward's formula, and is not its derivative",
+}
+
+
+def diagnose(
+    layer: str, observations: Sequence[Observation], failed: Iterable[str], claims: Semantics
+) -> tuple[Diagnosis, ...]:
+    """Name the mistakes that reproduce what was observed, best first.
+
+    A mistake explains what was observed if a check against it, in place of the reference, would
+    pass in every case, at the same tolerance.
+
+    Parameters
+    ----------
+    layer : str
+    observations : sequence of Observation
+    failed : iterable of str
+        The names of the findings on the contract that are wrong.
+    claims : Semantics
+    """
+    seen = [o for o in observations if o.case.probe and o.out is not None and not o.forward_fault]
+    found = list(_Search(layer, seen).run()) if seen else []
+    # The fewest mistakes first, then those that explain more, then the nearest.
+    found.sort(
+        key=lambda item: (
+            len(item[0]),
+            item[1] != "everything",
+            _misses(layer, observations, item[0]),
+            round(item[3], 12),
+        )
+    )
+    diagnoses = [
+        Diagnosis(tuple(_named(m, claims, layer) for m in mistakes), explains, how, far)
+        for mistakes, explains, how, far in found[:_MOST]
+    ]
+    # What reproduces the numbers says more than that they are right to seven digits.
+    failed = set(failed) - ({"float64 precision"} if found else set())
+    diagnoses += [
+        Diagnosis((_named(m, claims, layer),), "everything", "", 0.0, beside=True)
+        for m in MISTAKES
+        if m.symptom in failed
+    ]
+    return tuple(diagnoses)
+
+
+def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mistake, ...]) -> int:
+    """Count the cases that raised, or gave another shape, where these mistakes would not."""
+    steps = {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+    return sum(
+        predicted is not None and predicted[0].shape == o.dout.shape
+        for o in observations
+        if o.case.probe and o.forward_fault
+        for predicted in (predict(layer, o.case, o.dout, steps),)
+    )
+
+
+_Explains = Literal["everything", "forward"]
+_Found = tuple[tuple[Mistake, ...], _Explains, str, float]
+
+
+class _Search:
+    """The search for steps that reproduce the observations."""
+
+    def __init__(self, layer: str, seen: Sequence[Observation]) -> None:
+        self.layer, self.seen = layer, seen
+        self.forward_ok = self._forward_distance({}) is not None
+        self.backward_seen = any(o.gradients is not None for o in seen)
+
+    def run(self) -> Iterator[_Found]:
+        if self.forward_ok:
+            yield from self._wrong_backward()
+        else:
+            yield from self._wrong_forward()
+
+    def _wrong_backward(self) -> Iterator[_Found]:
+        if not self.backward_seen or self._backward_distance({}, "formulas") is not None:
+            return
+        candidates = [
+            reading
+            for m in MISTAKES
+            if m.in_backward and not m.in_forward
+            for reading in m.readings
+        ]
+        yield from self._backwards(candidates, (), {})
+
+    def _backwards(
+        self, candidates: list[Mistake], base: tuple[Mistake, ...], steps: Steps
+    ) -> Iterator[_Found]:
+        """Explain the gradients by one more mistake in backward, or else by two."""
+        single = False
+        for mistake in candidates:
+            for how in ("formulas", "usual") if base else ("formulas",):
+                far = self._backward_distance({**steps, **mistake.steps}, how)
+                if far is not None:
+                    single = True
+                    yield (*base, mistake), "everything", "", far
+                    break
+        if single or base:
+            return
+        for first, second in combinations(candidates, 2):
+            if not first.steps.keys() & second.steps.keys():
+                far = self._backward_distance({**first.steps, **second.steps}, "formulas")
+                if far is not None:
+                    yield (first, second), "everything", "", far
+
+    def _wrong_forward(self) -> Iterator[_Found]:
+        forward = [reading for m in MISTAKES if m.in_forward for reading in m.readings]
+        explaining: list[tuple[Mistake, ...]] = []
+        for mistake in forward:
+            known = any(mistake.name == found.name for (found,) in explaining)
+            if not known and self._forward_distance(mistake.steps) is not None:
+                explaining.append((mistake,))
+        if not explaining:
+            explaining = [
+                pair
+                for pair in combinations(forward, 2)
+                if not pair[0].steps.keys() & pair[1].steps.keys()
+                and self._forward_distance({**pair[0].steps, **pair[1].steps}) is not None
+            ]
+        for mistakes in explaining:
+            yield from self._with_backward(mistakes)
+
+    def _with_backward(self, mistakes: tuple[Mistake, ...]) -> Iterator[_Found]:
+        """Explain the gradients that come with a wrong forward that is explained."""
+        steps = {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+        near = self._forward_distance(steps) or 0.0
+        if not self.backward_seen:
+            yield mistakes, "forward", "", near
+            return
+        for how in _BACKWARD:
+            far = self._backward_distance(steps, how)
+            if far is not None:
+                own = any(mistake.in_backward for mistake in mistakes) and how != "consistent"
+                yield mistakes, "everything", "" if own else _BACKWARD[how], max(far, near)
+                return
+        candidates = [
+            reading
+            for m in MISTAKES
+            if m.in_backward and not m.in_forward
+            for reading in m.readings
+        ]
+        more = list(self._backwards(candidates, mistakes, steps)) if len(mistakes) == 1 else []
+        if more:
+            yield from more
+        else:
+            yield mistakes, "forward", "the gradients are not explained by it", near
+
+    def _forward_distance(self, steps: Steps) -> float | None:
+        """The largest distance in forward, or None where one is beyond the tolerance."""
+        largest = 0.0
+        for seen in self.seen:
+            predicted = predict(self.layer, seen.case, seen.dout, steps)
+            if predicted is None:
+                return None
+            out, weights, _ = predicted
+            assert seen.out is not None
+            if out.shape != seen.out.shape and steps:
+                return None
+            far = distance(seen.out, out)
+            if weights is not None and seen.weights is not None:
+                far = max(far, distance(seen.weights, weights))
+            if not far <= seen.case.tolerance:
+                return None
+            largest = max(largest, far)
+        return largest
+
+    def _backward_distance(self, steps: Steps, how: str) -> float | None:
+        """The largest distance in the gradients, or None where one is beyond the tolerance."""
+        largest = 0.0
+        for seen in self.seen:
+            if seen.gradients is None or not np.isfinite(seen.out).all():  # type: ignore[arg-type]
+                continue
+            predicted = predict(self.layer, seen.case, seen.dout, steps, backward=how)
+            if predicted is None or predicted[2] is None:
+                return None
+            for observed, gradient in zip(seen.gradients, predicted[2], strict=True):
+                far = distance(observed, gradient)
+                if not far <= seen.case.tolerance:
+                    return None
+                largest = max(largest, far)
+        return largest
+
+
+def _named(mistake: Mistake, claims: Semantics, layer: str) -> NamedMistake:
+    usual = "1/√H" if layer == QKV else "1"
+    scale = usual if claims.scale is None else f"{claims.scale:g}"
+    meant, computed = (text.replace("{scale}", scale) for text in (mistake.meant, mistake.computed))
+    if scale == "1":
+        meant = meant.replace("1 · ", "")
+    return NamedMistake(mistake.name, meant, computed, mistake.why)

@@ -1,0 +1,252 @@
+"""Mistakes in what is hidden from whom."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.reference.chain import STEPS, Chain, seen_and_biased
+from attncli.checking.reference.claims import visible
+
+
+def _hidden_get(value: float) -> Any:
+    def mask(c: Chain, scores: Array) -> Array:
+        seen, biased = seen_and_biased(c, scores)
+        return np.where(seen, biased, value)
+
+    return mask
+
+
+def _hidden_by_mask_get(value: float) -> Any:
+    """What the mask hides gets the value; what causal order hides is hidden as it should be."""
+
+    def mask(c: Chain, scores: Array) -> Any:
+        if c.mask is None or c.mask.dtype != bool:
+            return STEPS["mask"](c, scores)
+        return np.where(c("band"), np.where(c.mask, scores, value), -np.inf)
+
+    return mask
+
+
+def _band_alone(c: Chain, scores: Array) -> Any:
+    if c.mask is None or c.mask.dtype != bool:
+        return STEPS["mask"](c, scores)
+    return np.where(c("band"), scores, -np.inf)
+
+
+def _times_mask(c: Chain, weights: Array) -> Array:
+    return weights if c.mask is None or c.mask.dtype != bool else weights * c.mask
+
+
+def _scores_times_mask(c: Chain, scores: Array) -> Array:
+    return np.where(c("band"), scores if c.mask is None else scores * c.mask, -np.inf)
+
+
+def _with_mask(change: Any) -> Any:
+    """Mask as the reference does, by another mask."""
+
+    def mask(c: Chain, scores: Array) -> Any:
+        given = c.mask
+        if given is None:
+            return STEPS["mask"](c, scores)
+        c.mask = change(given)
+        result = STEPS["mask"](c, scores)
+        c.mask = given
+        return result
+
+    return mask
+
+
+def _multiplied(c: Chain, scores: Array) -> Array:
+    if c.mask is None or c.mask.dtype == bool:
+        return np.where(seen_and_biased(c, scores)[0], scores, -np.inf)
+    return np.where(c("band"), scores * c.mask, -np.inf)
+
+
+def _nan_softmax(c: Chain, scores: Array) -> Array:
+    exps = np.exp(scores - scores.real.max(axis=-1, keepdims=True))
+    return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
+
+
+def _band(c: Chain, sees: Callable[[Array], Array]) -> Array:
+    """The band in which causal order is `sees`, a function of (key step − query step)."""
+    if c.claims.causal is None:
+        return visible(c.claims, c.T_dec, c.T_enc)
+    shift = c.T_enc - c.T_dec if c.claims.causal == "lower_right" else 0
+    apart = np.arange(c.T_enc) - (np.arange(c.T_dec)[:, None] + shift)
+    near = True if c.claims.window is None else np.abs(apart) <= c.claims.window
+    return np.asarray(sees(apart) & near)
+
+
+def _other_alignment(c: Chain) -> Array:
+    other = {"upper_left": "lower_right", "lower_right": "upper_left"}
+    claims = replace(c.claims, causal=other.get(c.claims.causal or ""))
+    return visible(claims, c.T_dec, c.T_enc)
+
+
+def _claimed(**changes: Any) -> Any:
+    """The band of other claims; a function of the claims gives the new value."""
+
+    def band(c: Chain) -> Array:
+        new = {name: change(getattr(c.claims, name)) for name, change in changes.items()}
+        return visible(replace(c.claims, **new), c.T_dec, c.T_enc)
+
+    return band
+
+
+_MASKED = "scores = scores where the mask is True, else −∞"
+
+MASKING: tuple[Mistake, ...] = (
+    Mistake(
+        "mask ignored",
+        _MASKED,
+        "scores = scores",
+        "The mask makes no difference.",
+        {"mask": lambda c, scores: np.where(c("band"), scores, -np.inf)},
+    ),
+    Mistake(
+        "mask polarity reversed",
+        _MASKED,
+        "scores = −∞ where the mask is True, else scores",
+        "True is read as hidden, as in some libraries' padding masks; here True = takes part.",
+        {"mask": _with_mask(lambda mask: ~mask if mask.dtype == bool else mask)},
+    ),
+    Mistake(
+        "mask after the softmax",
+        "weights = softmax(masked scores)",
+        "weights = softmax(scores) · mask",
+        "Hidden keys were part of the sum, so the weights that are left sum to less than 1.",
+        {
+            "mask": lambda c, scores: seen_and_biased(c, scores)[1],
+            "after_softmax": lambda c, weights: weights * seen_and_biased(c, weights)[0],
+        },
+        beside={"mask": _band_alone, "after_softmax": _times_mask},
+    ),
+    Mistake(
+        "masked with 0 instead of −∞",
+        "scores = −∞ where hidden",
+        "scores = 0 where hidden",
+        "exp(0) = 1, so a hidden key still gets a weight: scores * mask is not a mask.",
+        {"mask": _hidden_get(0.0)},
+        beside={"mask": _hidden_by_mask_get(0.0)},
+    ),
+    Mistake(
+        "scores multiplied by the mask",
+        "scores = −∞ where the mask is False, or scores + a floating mask",
+        "scores = scores · mask",
+        "exp(0) = 1, so a hidden key still gets a weight; and a floating mask is a bias.",
+        {"mask": _scores_times_mask},
+    ),
+    Mistake(
+        "masked with −1e9 instead of −∞",
+        "scores = −∞ where hidden",
+        "scores = −1e9 where hidden",
+        "It makes no difference until every key of a row is hidden: then the row attends to all "
+        "of them alike, where its weights should be 0.",
+        {"mask": _hidden_get(-1e9)},
+        beside={"mask": _hidden_by_mask_get(-1e9)},
+    ),
+    Mistake(
+        "a fully masked row gives NaN",
+        "weights = 0 where every key is hidden",
+        "weights = exp(−∞ − (−∞)) = NaN",
+        "The largest score of such a row is −∞, and −∞ − (−∞) is not a number.",
+        {"softmax": _nan_softmax},
+    ),
+    Mistake(
+        "boolean mask added to the scores",
+        _MASKED,
+        "scores = scores + mask (True counts as 1)",
+        "A boolean mask selects. Only a floating mask is added.",
+        {"mask": _with_mask(lambda mask: mask.astype(np.float64))},
+    ),
+    Mistake(
+        "floating mask multiplied instead of added",
+        "scores = scores + mask",
+        "scores = scores · mask",
+        "A floating mask is a bias.",
+        {"mask": _multiplied},
+    ),
+    Mistake(
+        "mask transposed",
+        "mask is (…, T_dec, T_enc): rows are queries",
+        "mask is read as (…, T_enc, T_dec)",
+        "Rows and columns of the mask changed places: it fits only where T_dec and T_enc are "
+        "equal.",
+        {"mask": _with_mask(lambda mask: mask.swapaxes(-1, -2))},
+    ),
+    Mistake(
+        "causal order missing",
+        "query t sees no later keys",
+        "query t sees all keys",
+        "Nothing is hidden from the future.",
+        {"band": _claimed(causal=lambda causal: None)},
+    ),
+    Mistake(
+        "causal order where none is meant",
+        "every query sees all keys",
+        "query t sees the keys ≤ t",
+        "If it is meant to be causal, --causal says so.",
+        {"band": _claimed(causal=lambda causal: causal or "upper_left")},
+    ),
+    Mistake(
+        "causal order, aligned lower-right, where none is meant",
+        "every query sees all keys",
+        "the last query sees all keys, the one before all but one, …",
+        "If it is meant to be so, --causal --causal-align lower-right says it.",
+        {"band": _claimed(causal=lambda causal: causal or "lower_right")},
+    ),
+    Mistake(
+        "causal order off by one: its own step hidden",
+        "query t sees the keys ≤ t",
+        "query t sees the keys < t",
+        "np.tril(…, k=−1), or np.triu(…) without k=1: the own step is hidden too.",
+        {"band": lambda c: _band(c, lambda apart: apart < 0)},
+    ),
+    Mistake(
+        "causal order off by one: one step ahead seen",
+        "query t sees the keys ≤ t",
+        "query t sees the keys ≤ t + 1",
+        "np.tril(…, k=1), or np.triu(…, k=2): one future step leaks.",
+        {"band": lambda c: _band(c, lambda apart: apart <= 1)},
+    ),
+    Mistake(
+        "causal order reversed",
+        "query t sees the keys ≤ t",
+        "query t sees the keys ≥ t",
+        "np.triu where np.tril is meant, or the other way round: only the future is seen.",
+        {"band": lambda c: _band(c, lambda apart: apart >= 0)},
+    ),
+    Mistake(
+        "causal diagonal aligned at the other corner",
+        "upper-left: query t sees keys ≤ t; lower-right: the last query sees all keys",
+        "the diagonal begins at the other corner",
+        "It makes no difference where T_dec and T_enc are equal. torch and JAX align upper-left, "
+        "flash-attention lower-right.",
+        {"band": _other_alignment},
+    ),
+    Mistake(
+        "window missing",
+        "query t sees keys at most w steps away",
+        "query t sees keys however far away",
+        "The window makes no difference.",
+        {"band": _claimed(window=lambda window: None)},
+    ),
+    Mistake(
+        "window off by one: too narrow",
+        "|key − query| ≤ w",
+        "|key − query| < w",
+        "A window of w counts the steps away from the own one, not the keys.",
+        {"band": _claimed(window=lambda window: window and window - 1)},
+    ),
+    Mistake(
+        "window off by one: too wide",
+        "|key − query| ≤ w",
+        "|key − query| ≤ w + 1",
+        "One key too many on the window's edge.",
+        {"band": _claimed(window=lambda window: None if window is None else window + 1)},
+    ),
+)

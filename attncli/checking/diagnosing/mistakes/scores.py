@@ -1,0 +1,224 @@
+"""Mistakes on the way from query and key to the scores."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.reference.chain import Chain
+
+_SCORES = "scores = {scale} · query · keyᵀ"
+
+
+def _heads(c: Chain) -> int:
+    """How many heads the key has as it is given; 1 where there is no such axis."""
+    key = c.given[1]
+    return int(key.shape[-3]) if key.ndim > 3 else 1
+
+
+def _squared(c: Chain) -> float:
+    scale: Any = c.scale
+    return float(scale**2)
+
+
+def _uncapped(c: Chain, scores: Array) -> Array:
+    if c.claims.softcap is None:
+        return scores
+    bent: Array = np.tanh(scores / c.claims.softcap)
+    c.capped = bent
+    return bent
+
+
+def _tiled(c: Chain, x: Array) -> Array:
+    return np.concatenate([x] * c.groups, axis=-3)
+
+
+def _scaled_by(factor: Callable[[Chain], Any]) -> dict[str, Any]:
+    """A wrong scale: everywhere, or as the default of an option that is used where it is given."""
+    return {
+        "steps": {"factor": factor},
+        "beside": {"factor": lambda c: factor(c) if c.claims.scale is None else c.scale},
+    }
+
+
+SCORES: tuple[Mistake, ...] = (
+    Mistake(
+        "scale missing",
+        _SCORES,
+        "scores = query · keyᵀ",
+        "The scores are not scaled, so the softmax is too sharp, the more so the larger H is.",
+        **_scaled_by(lambda c: 1.0),
+    ),
+    Mistake(
+        "scale 1/√H",
+        _SCORES,
+        "scores = query · keyᵀ / √H",
+        "The scores are divided by √H as in the Transformer. The book's layers do not scale.",
+        **_scaled_by(lambda c: c.H**-0.5),
+    ),
+    Mistake(
+        "scale 1/H",
+        _SCORES,
+        "scores = query · keyᵀ / H",
+        "The scores are divided by H: np.mean over H where np.sum is meant, or a missing root.",
+        **_scaled_by(lambda c: 1.0 / c.H),
+    ),
+    Mistake(
+        "scale √H",
+        _SCORES,
+        "scores = query · keyᵀ · √H",
+        "The scores are multiplied by √H where they should be divided by it.",
+        **_scaled_by(lambda c: c.H**0.5),
+    ),
+    Mistake(
+        "scale 1/√T",
+        _SCORES,
+        "scores = query · keyᵀ / √T_enc",
+        "The scores are scaled by the number of keys: shape[1] was taken for the hidden size.",
+        **_scaled_by(lambda c: c.T_enc**-0.5),
+    ),
+    Mistake(
+        "scale 1/T",
+        _SCORES,
+        "scores = query · keyᵀ / T_enc",
+        "The scores are divided by the number of keys.",
+        **_scaled_by(lambda c: 1.0 / c.T_enc),
+    ),
+    Mistake(
+        "scale 1/√heads",
+        _SCORES,
+        "scores = query · keyᵀ / √heads",
+        "key.shape[1] is the number of heads where there are any: key.shape[-1] is meant.",
+        **_scaled_by(lambda c: _heads(c) ** -0.5),
+    ),
+    Mistake(
+        "scale applied twice",
+        _SCORES,
+        "scores = {scale} · ({scale} · query · keyᵀ)",
+        "Both the query and the scores are scaled, or query and key each by the whole scale.",
+        **_scaled_by(_squared),
+    ),
+    Mistake(
+        "scale after the softmax",
+        "weights = softmax({scale} · query · keyᵀ)",
+        "weights = {scale} · softmax(query · keyᵀ)",
+        "The scale is applied to the weights, so that they no longer sum to 1.",
+        {"factor": lambda c: 1.0, "after_softmax": lambda c, weights: weights * c.scale},
+    ),
+    Mistake(
+        "query and key added instead of multiplied",
+        "scores = Σ_h hs · h",
+        "scores = Σ_h (hs + h)",
+        "hs + hr where hs * hr is meant: what h adds is the same for every step, and cancels.",
+        {"product": lambda c, key, hr: key + hr},
+    ),
+    Mistake(
+        "h repeated along the wrong axis",
+        "hr = h repeated T times along a new axis 1",
+        "hr = every number of h repeated T times, then reshaped to (N, T, H)",
+        "np.repeat(h, T, axis=1).reshape(N, T, H) runs without an error and mixes up T and H; "
+        "h.reshape(N, 1, H).repeat(T, axis=1) is meant.",
+        {
+            "repeat_query": lambda c, query: np.repeat(query, c.T_enc, axis=-1).reshape(
+                *query.shape[:-1], c.T_enc, c.H
+            )
+        },
+    ),
+    Mistake(
+        "scores summed over T instead of H",
+        "scores = Σ_h hs · h",
+        "scores = Σ_t hs · h",
+        "np.sum(t, axis=1) where axis=2 is meant: it fits only where T and H are equal.",
+        {"sum_h": lambda c, t: t.sum(axis=-2)},
+    ),
+    Mistake(
+        "hs_enc and hs_dec swapped",
+        "attention(hs_enc, hs_dec): decoder steps look at encoder steps",
+        "attention(hs_dec, hs_enc): encoder steps look at decoder steps",
+        "The two arguments changed places, in the signature or in the call.",
+        {
+            # In a loop over the decoder steps, only so many of the encoder's are looked at.
+            "operands": lambda c, query, key, value: (
+                (key[:, : query.shape[1]], query, query)
+                if c.layer == "time-attention"
+                else (query, key, value)
+            )
+        },
+    ),
+    Mistake(
+        "query and key swapped",
+        "scores = query · keyᵀ",
+        "scores = key · queryᵀ",
+        "The scores are transposed: it fits only where T_dec and T_enc are equal.",
+        {
+            "operands": lambda c, query, key, value: (
+                (key, query, value) if c.layer == "scaled-dot-product" else (query, key, value)
+            )
+        },
+    ),
+    Mistake(
+        "key and value swapped",
+        "out = softmax(query · keyᵀ) · value",
+        "out = softmax(query · valueᵀ) · key",
+        "Key and value changed places.",
+        {
+            "operands": lambda c, query, key, value: (
+                (query, value, key) if c.layer == "scaled-dot-product" else (query, key, value)
+            )
+        },
+    ),
+    Mistake(
+        "groups tiled instead of repeated",
+        "key head i serves the query heads i·g … i·g+g−1",
+        "key head i serves the query heads i, i + key heads, …",
+        "np.tile(key, g) along the heads where np.repeat is meant: every query head but the "
+        "first and last meets another key head.",
+        {"key_groups": _tiled, "value_groups": _tiled},
+    ),
+    Mistake(
+        "only the heads of key tiled",
+        "key head i serves the query heads i·g … i·g+g−1",
+        "key head i serves the query heads i, i + key heads, …",
+        "np.tile(key, g) along the heads where np.repeat is meant, as it is done for value: a "
+        "query head takes its weights from one head and its values from another.",
+        {"key_groups": _tiled},
+    ),
+    Mistake(
+        "only the heads of value tiled",
+        "value head i serves the query heads i·g … i·g+g−1",
+        "value head i serves the query heads i, i + value heads, …",
+        "np.tile(value, g) along the heads where np.repeat is meant, as it is done for key: a "
+        "query head takes its weights from one head and its values from another.",
+        {"value_groups": _tiled},
+    ),
+    Mistake(
+        "softcap missing",
+        "scores = cap · tanh(scores / cap)",
+        "scores = scores",
+        "The scores are not bent.",
+        {"softcap": lambda c, scores: scores},
+    ),
+    Mistake(
+        "softcap before the scale",
+        "scores = cap · tanh(scale · query · keyᵀ / cap)",
+        "scores = scale · cap · tanh(query · keyᵀ / cap)",
+        "The scores are bent first and scaled after.",
+        {"logits": lambda c, scores: c("mask", c("scaled", c("softcap", scores)))},
+    ),
+    Mistake(
+        "softcap after the mask",
+        "scores = mask(cap · tanh(scores / cap))",
+        "scores = cap · tanh(mask(scores) / cap)",
+        "tanh(−∞) = −1, so hidden keys come back with the score −cap.",
+        {"logits": lambda c, scores: c("softcap", c("mask", c("scaled", scores)))},
+    ),
+    Mistake(
+        "softcap not multiplied back",
+        "scores = cap · tanh(scores / cap)",
+        "scores = tanh(scores / cap)",
+        "The scores are bent to ±1 instead of ±cap.",
+        {"softcap": _uncapped},
+    ),
+)

@@ -1,0 +1,246 @@
+"""What a target gives in a case, and what the chain predicts for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.derivatives.jacobians import complex_columns
+from attncli.checking.diagnosing.cases import Case
+from attncli.checking.reference.chain import FORWARD, STEPS, Chain, Steps
+from attncli.checking.theirs.targets import (
+    Layer,
+    Target,
+    as_gradients,
+    how_many,
+    kind_of,
+    real_array,
+)
+from attncli.errors import TargetError
+from attncli.tensors import random_tensor
+
+# What an observed number is measured against is at least this: below, it is rounding.
+_SMALLEST_SCALE = 1e-3
+
+
+@dataclass
+class Observation:
+    """What came out of a target in one case.
+
+    Attributes
+    ----------
+    case : Case
+    dout : ndarray
+        What backward was given.
+    out : ndarray or None
+        None where forward gave no usable array.
+    weights : ndarray or None
+        As ``attention_weight`` and the like hold them, brought to (N, T_dec, T_enc).
+    gradients : list of ndarray or None
+        None where backward gave no usable arrays.
+    forward_fault, backward_fault : str
+        Why there is nothing, or not what there should be, in a sentence.
+    error : TargetError or None
+        What was raised.
+    """
+
+    case: Case
+    dout: Array
+    out: Array | None = None
+    weights: Array | None = None
+    gradients: list[Array] | None = None
+    forward_fault: str = ""
+    backward_fault: str = ""
+    error: TargetError | None = None
+    layer: Layer | None = field(default=None, repr=False)
+
+
+def reference(layer: str, case: Case) -> tuple[Mapping[str, Array], list[Array], Array]:
+    """Give forward's results, the gradients and the dout that they belong to."""
+    chain = Chain(layer, _wide(case.inputs), case.claims, case.mask)
+    results = chain.forward()
+    dout = random_tensor("dout", results["out"].shape)
+    return results, chain.backward(dout), dout
+
+
+def observe(
+    target: Target, layer: str, case: Case, names: tuple[str, ...], shapes: Any = None
+) -> Observation:
+    """Run a target forward and backward in a case."""
+    expected, gradients, dout = reference(layer, case)
+    floating = case.inputs[0].dtype if case.inputs[0].dtype.kind == "f" else np.float64
+    dout = dout.astype(floating)
+    seen = Observation(case, dout)
+    try:
+        seen.layer = target.start(case.sizes, shapes or {})
+        result = seen.layer.forward(*(array.copy() for array in case.inputs), **case.options)
+    except TargetError as error:
+        seen.error, seen.forward_fault = error, _after_colon(error)
+        return seen
+    out = real_array(result)
+    if out is None:
+        asked = ": is there a return?" if result is None else ""
+        seen.forward_fault = f"forward returns {kind_of(result)}, expected one array{asked}"
+        return seen
+    seen.out = out
+    if out.shape != expected["out"].shape:
+        seen.forward_fault = f"forward returns {out.shape}, expected {expected['out'].shape}"
+        seen.backward_fault = "not checked: the shape of forward's result is wrong"
+        return seen
+    seen.out = np.array(out)  # backward may use the same memory
+    seen.weights = kept_weights(seen.layer, expected.get("weights"))
+    _observe_backward(seen, names, [gradient.shape for gradient in gradients])
+    return seen
+
+
+def _observe_backward(
+    seen: Observation, names: tuple[str, ...], shapes: list[tuple[int, ...]]
+) -> None:
+    assert seen.layer is not None
+    try:
+        result = seen.layer.backward(seen.dout.copy())
+    except TargetError as error:
+        seen.error, seen.backward_fault = error, _after_colon(error)
+        if "NoneType" in seen.backward_fault or "has no attribute" in seen.backward_fault:
+            seen.backward_fault += "; does forward keep what backward needs (self.cache = …)?"
+        return
+    expected = ", ".join(f"d{name}" for name in names)
+    if result is None:
+        seen.backward_fault = f"backward returns None, expected {expected}: is there a return?"
+        return
+    given = as_gradients(result, len(names))
+    arrays = [real_array(gradient) for gradient in given]
+    if len(given) != len(names):
+        seen.backward_fault = (
+            f"backward returns {how_many(given)}, expected {len(names)}: {expected}"
+        )
+        return
+    found = [None if array is None else array.shape for array in arrays]
+    if None in found:
+        missing = names[found.index(None)]
+        seen.backward_fault = (
+            f"d{missing} is {kind_of(given[found.index(None)])}, expected an array"
+        )
+        return
+    if found != shapes:
+        if sorted(map(str, found)) == sorted(map(str, shapes)):
+            seen.backward_fault = (
+                f"backward returns its gradients in the wrong order, expected {expected}"
+            )
+        else:
+            wrong = next(i for i, shape in enumerate(shapes) if found[i] != shape)
+            seen.backward_fault = (
+                f"d{names[wrong]} is {found[wrong]}, expected {shapes[wrong]} as the input is"
+            )
+        return
+    seen.gradients = [np.array(array) for array in arrays]
+
+
+def predict(
+    layer: str, case: Case, dout: Array, steps: Steps, *, backward: str = ""
+) -> tuple[Array, Array | None, list[Array] | None] | None:
+    """Say what the chain with these steps gives, or None where it cannot be computed.
+
+    Parameters
+    ----------
+    layer, case, dout, steps
+        What is computed.
+    backward : {"", "formulas", "usual", "consistent"}
+        Not at all; by the chain's own steps; by the reference's steps where forward's are
+        replaced; or as the exact derivative of its forward.
+    """
+    inputs = _wide(case.inputs)
+    gradients: list[Array] | None = None
+    try:
+        chain = Chain(layer, inputs, case.claims, case.mask, steps)
+        results = chain.forward()
+        if backward == "usual":
+            chain.steps = {**STEPS, **{n: s for n, s in steps.items() if n not in FORWARD}}
+        if backward in ("formulas", "usual"):
+            gradients = chain.backward(dout.astype(np.float64))
+        elif backward == "consistent":
+            gradients = _derivatives(layer, case, inputs, dout, steps)
+    except (ValueError, IndexError):  # shapes that do not fit, as in their code
+        return None
+    return results["out"], results.get("weights"), gradients
+
+
+def distance(observed: Array, predicted: Array) -> float:
+    """Give the largest difference relative to the largest number; NaN equals only NaN.
+
+    Examples
+    --------
+    >>> distance(np.array([1.0, np.nan]), np.array([2.0, np.nan]))
+    0.5
+    >>> distance(np.zeros(2), np.zeros(3))
+    inf
+    """
+    if observed.shape != predicted.shape:
+        return np.inf
+    a, b = observed.astype(np.float64), predicted.real.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return np.inf
+    a, b = a[finite], b[finite]
+    if not b.size:
+        return 0.0
+    if not np.isfinite(a).all():
+        return np.inf
+    scale = max(float(np.abs(b).max()), _SMALLEST_SCALE)
+    return float(np.abs(a - b).max()) / scale
+
+
+def kept_weights(layer: Layer, expected: Array | None) -> Array | None:
+    """Find the weights that a layer keeps, in the shape in which the reference has them."""
+    if expected is None:
+        return None
+    for name in ("attention_weights", "attention_weight", "weights"):
+        held = layer.held(name)
+        array = real_array(held) if held is not None else None
+        if array is None:
+            continue
+        if array.ndim == 3 and name == "attention_weights":
+            # The book's list: one (N, T_enc) for every decoder step; or an array of either order.
+            steps_first = array.swapaxes(0, 1)
+            if isinstance(held, (list, tuple)) or array.shape != expected.shape:
+                array = steps_first
+            elif array.shape == steps_first.shape:
+                continue  # nothing says which
+        if array.shape == expected.shape:
+            return np.array(array)
+    return None
+
+
+def _derivatives(
+    layer: str, case: Case, inputs: list[Array], dout: Array, steps: Steps
+) -> list[Array]:
+    """Differentiate the chain's forward by complex step."""
+    moved = [array.astype(np.complex128) for array in inputs]
+
+    def evaluate() -> Array:
+        return Chain(layer, moved, case.claims, case.mask, steps).forward()["out"]
+
+    def reduce(column: Array) -> Array:
+        return np.asarray(np.vdot(dout, column) if column.shape == dout.shape else 0.0)
+
+    gradients = []
+    for point in moved:
+        gradients.append(complex_columns(evaluate, point, reduce).reshape(point.shape))
+    return gradients
+
+
+def _wide(arrays: list[Array]) -> list[Array]:
+    return [array.astype(np.float64) for array in arrays]
+
+
+def _after_colon(error: TargetError) -> str:
+    """The message without the target's name, which stands above it."""
+    text = str(error)
+    for words in ("forward raises", "backward raises"):
+        if words in text:
+            text = text[text.index(words) :]
+    if error.hint is not None and "gap" in error.hint:
+        text += f": {error.hint}"
+    return text

@@ -1,0 +1,130 @@
+"""Running somebody else's code: what it prints, warns of and raises stays theirs."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from attncli.errors import TargetError
+
+# What a signal makes of itself while their code runs: it was meant for us.
+_TOLD_TO_END = (128 + signal.SIGTERM, 128 + getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+class Printed(io.TextIOBase):
+    """What somebody's code prints: shown for the first call that prints, dropped after it."""
+
+    def __init__(self) -> None:
+        self._wrote = self._silent = False
+
+    def write(self, text: str) -> int:
+        """Pass it on to standard error, or drop it."""
+        if not self._silent:
+            sys.stderr.write(text)
+            self._wrote = True
+        return len(text)
+
+    def end_call(self) -> None:
+        """Be silent from now on, if this call printed."""
+        if self._wrote and not self._silent:
+            self._silent = True
+            sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
+
+
+@contextlib.contextmanager
+def running(what: str, file: str | None, printed: Printed | None = None) -> Iterator[None]:
+    """Run the user's code in this context.
+
+    What it prints goes to standard error, since standard output carries our result.  Warnings and
+    floating-point errors are left to what comes out.  What it raises becomes a TargetError.
+
+    Parameters
+    ----------
+    what : str
+        What is being done; begins the message.
+    file : str or None
+        Their file, whose frames (and its neighbours') the traceback keeps.
+    printed : Printed, optional
+        Where what it prints goes; default: all of it to standard error.
+
+    Raises
+    ------
+    TargetError
+    """
+    bytecode = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is written beside their files
+    try:
+        with (
+            contextlib.redirect_stdout(printed or sys.stderr),
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and classes of their own: none of them ends us
+        if isinstance(error, SystemExit) and error.code in _TOLD_TO_END:
+            raise
+        name = type(error).__name__
+        detail = " ".join(_text(error).split()) or "no message"
+        raise TargetError(
+            f"{what} raises {name}: {detail}",
+            hint=_hint(error, loading=printed is None),
+            trace=trace_of(error, file),
+        ) from error
+    finally:
+        sys.dont_write_bytecode = bytecode
+        if printed is not None:
+            printed.end_call()
+
+
+def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
+    """Give the lines of a traceback, trimmed to the user's file and those beside it.
+
+    Empty where none of their lines was reached: the message says it all then.
+    """
+    if file is None:
+        return ()
+    folder = os.path.dirname(os.path.realpath(file))
+    whole = traceback.TracebackException.from_exception(error)
+    kept = [
+        frame
+        for frame in whole.stack
+        if not frame.filename.startswith("<")  # Python's own: <frozen importlib._bootstrap>
+        and os.path.dirname(os.path.realpath(frame.filename)).startswith(folder)
+    ]
+    if not kept and not isinstance(error, SyntaxError):
+        return ()
+    lines = ["Traceback (most recent call last):"] if kept else []
+    for text in (*traceback.StackSummary.from_list(kept).format(), *whole.format_exception_only()):
+        lines += text.rstrip("\n").split("\n")
+    return tuple(lines)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # their __str__ may be as wrong as anything
+        return "its message cannot be read"
+
+
+def _hint(error: BaseException, *, loading: bool) -> str | None:
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"its folder, the one above and the working directory are searched for {error.name}; "
+            "PYTHONPATH adds others"
+        )
+    if "ellipsis" in _text(error):
+        return "a gap (...) is still to be filled in"
+    if isinstance(error, ImportError) and "relative import" in _text(error):
+        return "package.module:Name, from the folder that holds the package, allows them"
+    if isinstance(error, SystemExit) and loading:
+        return "code that should run only as a script goes under: if __name__ == '__main__':"
+    return None

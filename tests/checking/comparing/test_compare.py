@@ -1,0 +1,355 @@
+"""Comparing tensors."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from attncli.checking.comparing.budget import Budgets, evaluate
+from attncli.checking.comparing.compare import assert_close, compare, compare_tensors
+from attncli.checking.comparing.places import patterns
+from attncli.checking.comparing.tally import tiles
+from attncli.errors import AttnError, MemoryLimitError, ShapeError
+from attncli.operations import Semantics
+
+
+@pytest.fixture
+def pair():
+    b = np.random.default_rng(3).normal(size=(2, 3, 5))
+    return b.copy(), b
+
+
+def only(report):
+    (tensor,) = report.tensors
+    return tensor
+
+
+def test_every_figure_of_a_comparison_worked_by_hand():
+    a, b = np.array([[1.0, 2.0], [3.0, 4.5]]), np.array([[1.0, 2.5], [3.0, 4.0]])
+    found = only(compare(a, b))
+    assert (found.max_absolute, found.mean_absolute) == (0.5, 0.25)
+    assert (found.max_relative, found.mean_relative) == (0.2, (0.2 + 0.125) / 4)
+    assert found.worst_absolute.index == (0, 1)
+    assert (found.worst_relative.a, found.worst_relative.b) == (2.0, 2.5)
+    assert (found.elements, found.outside, found.passed) == (4, 2, False)
+    assert found.histogram == ((None, 2), (-1, 2))
+    # 0.5 lies 2^-52 · 2 apart from its neighbours around 2 and 4: so many steps.
+    assert found.ulps[0] == (0.5, 0.0)
+    assert found.ulps[-1][1] == pytest.approx(2**51 / 2, rel=1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "steps"), [("float16", 3), ("float32", 3), ("float64", 3), ("int64", 3)]
+)
+def test_distance_in_steps_of_the_dtype(dtype, steps):
+    b = np.array([1, 100], dtype)
+    a = b.copy()
+    for _ in range(steps):
+        a = a + 1 if dtype == "int64" else np.nextafter(a, np.array(np.inf, dtype))
+    assert only(compare(a, b)).ulps[-1] == (1.0, steps)
+
+
+def test_distance_across_zero_counts_both_sides():
+    tiny = np.nextafter(np.float32(0), np.float32(1))
+    assert only(compare(np.array([tiny]), np.array([-tiny]))).ulps[-1] == (1.0, 2.0)
+    assert only(compare(np.array([-0.0]), np.array([0.0]))).ulps[-1] == (1.0, 0.0)
+
+
+def test_distance_is_counted_in_steps_of_the_coarser_dtype():
+    a, b = np.float16([1.001]), np.float64([1.001])
+    found = only(compare(a, b))
+    assert (found.ulp_dtype, found.ulps[-1][1]) == ("float16", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerances"),
+    [("f2", (1e-3, 1e-5)), ("f4", (1.3e-6, 1e-5)), ("f8", (1e-7, 1e-7)), ("i4", (0, 0))],
+)
+def test_default_tolerances_are_torchs(dtype, tolerances):
+    found = only(compare(np.ones(2, dtype), np.ones(2, dtype)))
+    assert (found.rtol, found.atol, found.torch_defaults) == (*tolerances, True)
+
+
+def test_the_tolerances_named_do_pass_and_a_little_less_does_not(pair):
+    a, b = pair
+    a += 1e-3 * np.random.default_rng(0).normal(size=a.shape)
+    found = only(compare(a, b))
+    assert compare(a, b, atol=found.needed_atol).passed
+    assert not compare(a, b, atol=0.98 * found.needed_atol).passed
+    assert compare(a, b, rtol=found.needed_rtol).passed
+    assert not compare(a, b, rtol=0.98 * found.needed_rtol).passed
+
+
+def test_nan_fails_unless_both_have_it_and_it_is_allowed(pair):
+    a, b = pair
+    a[0, 1, 2] = b[0, 1, 2] = np.nan
+    found = only(compare(a, b))
+    assert (found.nan_both, found.outside, found.passed) == (1, 1, False)
+    assert found.nonfinite[0].index == (0, 1, 2)
+    assert compare(a, b, equal_nan=True).passed
+    b[0, 1, 2] = 0.0
+    found = only(compare(a, b, equal_nan=True))
+    assert (found.nan_a, found.passed) == (1, False)
+
+
+def test_infinities_are_equal_only_to_themselves(pair):
+    a, b = pair
+    a[0, 0, 0] = b[0, 0, 0] = np.inf
+    assert compare(a, b).passed
+    b[0, 0, 0] = -np.inf
+    found = only(compare(a, b))
+    assert (found.infinite, found.outside) == (1, 1)
+    assert found.needed_atol == np.inf
+
+
+def test_numbers_whose_difference_overflows_their_dtype():
+    a = np.array([3e38, 1.0], np.float32)
+    assert only(compare(a, -a)).max_absolute == pytest.approx(6e38)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 1000])
+@pytest.mark.parametrize("shape", [(7, 3, 5), (105,), (1, 105), (3, 1, 1, 35)])
+def test_the_size_of_the_tiles_changes_nothing(monkeypatch, size, shape):
+    rng = np.random.default_rng(5)
+    b = rng.normal(size=shape)
+    a = b + 1e-6 * rng.normal(size=shape)
+    a.flat[17], b.flat[40] = np.nan, np.inf
+    whole = only(compare(a, b))
+    monkeypatch.setattr(
+        "attncli.checking.comparing.compare.tiles", lambda shape: tiles(shape, size)
+    )
+    tiled = only(compare(a, b))
+    assert tiled.worst_absolute == whole.worst_absolute
+    assert tiled.outside == whole.outside
+    assert tiled.histogram == whole.histogram
+    assert tiled.places == whole.places
+    assert str(tiled.nonfinite) == str(whole.nonfinite)  # NaN is not equal to itself
+    assert tiled.mean_absolute == pytest.approx(whole.mean_absolute, rel=1e-12)
+
+
+@given(array_shapes(min_dims=1, max_dims=4, max_side=6), st.integers(1, 40))
+def test_tiles_cover_a_tensor_once(shape, size):
+    seen = np.zeros(shape, int)
+    for corner, rows in tiles(shape, size):
+        seen[(*corner[:-1], slice(corner[-1], corner[-1] + rows))] += 1
+    assert (seen == 1).all()
+
+
+@given(arrays(np.float32, 6), arrays(np.float32, 6))
+def test_a_comparison_passes_exactly_when_numpy_says_so(a, b):
+    with np.errstate(all="ignore"):
+        expected = np.isclose(a.astype(float), b.astype(float), rtol=1e-5, atol=1e-6).all()
+        near = np.isclose(a.astype(float), b.astype(float), rtol=1.01e-5, atol=1.01e-6).all()
+        far = np.isclose(a.astype(float), b.astype(float), rtol=0.99e-5, atol=0.99e-6).all()
+    if near == far:  # not on the edge, where float32 rounds the one way or the other
+        assert compare(a, b, rtol=1e-5, atol=1e-6).passed == expected
+
+
+def test_fortran_order_and_transposed_views_keep_their_indices(pair):
+    a, b = (np.asfortranarray(x) for x in pair)
+    a[1, 2, 3] += 1
+    found = only(compare(a, b))
+    assert found.worst_absolute.index == (1, 2, 3)
+    assert "only at axis 0, index 1 of 2" in found.places
+
+
+def test_numbers_without_axes():
+    found = only(compare(np.float64(1.5), np.float64(1.0)))
+    assert (found.worst_absolute.index, found.shapes) == ((), ((), ()))
+
+
+def test_empty_tensors_agree():
+    assert compare(np.zeros((0, 3)), np.zeros((0, 3))).passed
+
+
+def test_large_whole_numbers_are_told_apart():
+    a = np.array([2**62, 5])
+    assert not compare(a + np.array([1, 0]), a).passed
+
+
+def test_known_names_say_where_in_words():
+    b = np.ones((4, 3, 5, 5))
+    a = b.copy()
+    a[:, 2] = 0
+    assert only(compare({"weights": a}, {"weights": b})).places == ("only at head 2 of 3",)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda x: 2 * x, "off by the factor 2.0"),
+        (lambda x: -x, "the sign is reversed"),
+        (lambda x: 0 * x, "all zero"),
+        (lambda x: x.swapaxes(1, 2), "transposed in axes 1 and 2"),
+        (lambda x: np.broadcast_to(x.mean(1, keepdims=True), x.shape), "the same along axis 1"),
+    ],
+)
+def test_patterns_are_named(change, name):
+    x = np.random.default_rng(1).normal(size=(2, 3, 3))
+    assert patterns(change(x), x) == (name,)
+
+
+def test_unrelated_tensors_have_no_pattern():
+    rng = np.random.default_rng(1)
+    assert patterns(rng.normal(size=(3, 3)), rng.normal(size=(3, 3))) == ()
+
+
+def test_shapes_that_differ_are_a_finding_not_an_error():
+    report = compare(np.ones((2, 3)), np.ones((3, 2)))
+    assert not report.passed
+    assert only(report).problem == "shapes differ: (2, 3) and (3, 2)"
+
+
+def test_sequences_of_arrays_are_compared_one_by_one():
+    dhs, dh = np.ones((3, 7, 4)), np.ones((3, 4))
+    assert_close((dhs, dh), [dhs, dh])
+    with pytest.raises(AssertionError, match=r"^\[1\]: 12 of 12 elements outside"):
+        assert_close((dhs, dh), (dhs, dh + 1))
+    with pytest.raises(AssertionError, match=r"only in A: \[1\]"):
+        assert_close((dhs, dh), (dhs,))
+
+
+def test_a_list_of_arrays_beside_one_array_is_that_array_in_parts():
+    assert_close([np.zeros(3), np.ones(3)], np.array([[0.0] * 3, [1.0] * 3]))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([[1, 2], [3]], [[1, 2], [3]]), ((np.zeros(3), np.zeros(2)), np.zeros((2, 3)))],
+)
+def test_a_sequence_that_is_no_tensor_is_refused_with_a_hint(a, b):
+    with pytest.raises(ShapeError, match="array is a sequence of unequal lengths") as error:
+        assert_close(a, b)
+    assert "compared one by one" in error.value.hint
+
+
+def test_mappings_are_compared_name_by_name():
+    report = compare({"a": [1.0], "b": [2.0]}, {"b": [2.0], "c": [3.0]})
+    assert (report.passed, report.only_a, report.only_b) == (False, ("a",), ("c",))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options"),
+    [
+        ({"a": [1.0]}, {"b": [1.0]}, {}),
+        ({"a": [1.0]}, [1.0], {}),
+        ([1.0], [1.0], {"rtol": -1.0}),
+        ([1.0], [1.0], {"atol": float("nan")}),
+        (["text"], ["text"], {}),
+        ([1j], [1.0], {}),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(a, b, options):
+    with pytest.raises(AttnError):
+        compare(a, b, **options)
+
+
+def test_whole_numbers_are_compared_and_shown_exactly():
+    worst = only(compare(np.array([2**62 + 1]), np.array([2**62]))).worst_absolute
+    assert (worst.a, worst.b) == (4611686018427387905, 4611686018427387904)
+    assert isinstance(worst.a, int)
+
+
+def test_a_tensor_that_one_side_alone_has_is_a_difference():
+    x = np.ones(3)
+    with pytest.raises(AssertionError, match=r"^only in B: dkey$"):
+        assert_close({"out": x}, {"out": x, "dkey": x})
+    with pytest.raises(AssertionError, match=r"^only in A: dkey, dquery$"):
+        assert_close({"out": x, "dkey": x, "dquery": x}, {"out": x})
+
+
+def test_assert_close_says_all_that_is_wrong():
+    a = np.ones((2, 3))
+    bad = a.copy()
+    bad[1, 2] = np.nan
+    with pytest.raises(AssertionError, match=r"(?s)out: 1 of 6.*at \[1, 2\]: nan.*dx: shapes"):
+        assert_close({"out": bad, "dx": a}, {"out": a, "dx": a.T})
+    assert_close(a, a)
+
+
+@pytest.fixture
+def inputs():
+    rng = np.random.default_rng(7)
+    shapes = {
+        "query": (2, 4, 5, 8),
+        "key": (2, 2, 7, 8),
+        "value": (2, 2, 7, 3),
+        "dout": (2, 4, 5, 3),
+    }
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [Semantics(), Semantics(0.3, "upper_left", 2, 5.0), Semantics(causal="lower_right")],
+    ids=["plain", "all", "lower_right"],
+)
+def test_the_exact_result_is_the_cores(inputs, claims):
+    from attncli.attention import attention, attention_backward
+
+    options = {name: getattr(claims, name) for name in ("scale", "causal", "softcap", "window")}
+    out, cache = attention(inputs["query"], inputs["key"], inputs["value"], **options)
+    gradients = attention_backward(inputs["dout"], cache)
+    exact = evaluate(inputs, claims, np.dtype("f8"))
+    names = ("out", "dquery", "dkey", "dvalue")
+    for name, value in zip(names, (out, *gradients), strict=True):
+        np.testing.assert_allclose(exact[name], value, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["boolean", "floating"])
+def test_the_exact_result_is_the_cores_under_a_mask(inputs, kind):
+    from attncli.attention import attention, attention_backward
+
+    mask = np.random.default_rng(1).random((2, 1, 5, 7)) < 0.5
+    mask[..., 0] = True
+    given = {**inputs, "mask": mask if kind == "boolean" else np.where(mask, 0.5, -np.inf)}
+    out, cache = attention(*(given[x] for x in ("query", "key", "value")), mask=given["mask"])
+    exact = evaluate(given, Semantics(), np.dtype("f8"))
+    np.testing.assert_allclose(exact["out"], out, rtol=1e-12, atol=1e-14)
+    dquery = attention_backward(inputs["dout"], cache)[0]
+    np.testing.assert_allclose(exact["dquery"], dquery, rtol=1e-12, atol=1e-14)
+
+
+def test_the_budget_of_the_books_layers():
+    from attncli.layers import TimeAttention
+
+    rng = np.random.default_rng(2)
+    given = {x: rng.normal(size=(2, t, 4)) for x, t in (("hs_enc", 5), ("hs_dec", 3), ("dout", 3))}
+    layer = TimeAttention()
+    out = layer.forward(given["hs_enc"], given["hs_dec"])
+    dhs_enc, dhs_dec = layer.backward(given["dout"])
+    exact = evaluate(given, Semantics(), np.dtype("f8"))
+    for name, value in (("out", out), ("dhs_enc", dhs_enc), ("dhs_dec", dhs_dec)):
+        np.testing.assert_allclose(exact[name], value, rtol=1e-12, atol=1e-14)
+    assert Budgets(given, Semantics()).judge("dquery", out, out, "float64") is None
+    with pytest.raises(AttnError, match="the inputs lack value"):
+        evaluate({"query": out, "key": out}, Semantics(), np.dtype("f8"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_straightforward_evaluation_keeps_within_the_budget_and_a_worse_one_does_not(
+    inputs, dtype
+):
+    own = np.dtype("f4" if dtype == "bfloat16" else dtype)
+    straight = evaluate(inputs, Semantics(), own, dtype)
+    for name in ("out", "dquery", "dkey", "dvalue", "weights"):
+        fair = Budgets(inputs, Semantics()).judge(name, straight[name], straight[name], dtype)
+        assert fair.passed
+        assert fair.candidate == fair.straightforward > 0
+        off = straight[name].astype("f8") * (
+            1 + 100 * np.finfo(own).eps * 2**16 ** (dtype == "bfloat16")
+        )
+        assert not Budgets(inputs, Semantics()).judge(name, off, off, dtype).passed
+
+
+def test_an_exact_result_that_would_not_fit_is_refused_beforehand(inputs):
+    with pytest.raises(MemoryLimitError, match="the exact result's weights"):
+        Budgets(inputs, Semantics(), max_memory=1000)
+
+
+def test_compare_tensors_counts_what_it_has_seen():
+    seen = []
+    x = np.zeros((3, 1 << 16))
+    compare_tensors("x", x, x, progress=seen.append)
+    assert sum(seen) == x.size

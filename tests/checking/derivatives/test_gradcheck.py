@@ -1,0 +1,210 @@
+"""The gradient check: right layers pass it, every planted fault fails it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from attncli.checking.derivatives.gradcheck import compare_gradient, gradcheck
+from attncli.checking.derivatives.gradients import central_differences, complex_step
+from attncli.errors import ParameterError, ShapeError
+from attncli.operations import OPERATIONS
+
+METHODS = ["complex", "central"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_our_layers_pass(method):
+    report = gradcheck(method=method)
+    assert report.passed
+    found = {(check.layer, check.engine): check.elements for check in report.checks}
+    assert set(found) == {
+        *((part, "reference") for part in ("softmax", "weight-sum", "attention-weight")),
+        *(
+            (whole, engine)
+            for whole in ("attention", "time-attention", "scaled-dot-product")
+            for engine in ("reference", "direct", "tiled")
+        ),
+    }
+    by_layer = {check.layer: 0 for check in report.checks}
+    for check in report.checks:
+        by_layer[check.layer] += check.elements
+    assert by_layer == {
+        "softmax": 3 * 5 * 7,
+        "weight-sum": 3 * 7 * 4 + 3 * 7,
+        "attention-weight": 3 * 7 * 4 + 3 * 4,
+        "attention": 3 * (3 * 7 * 4 + 3 * 4),
+        "time-attention": 3 * (3 * 7 * 4 + 3 * 5 * 4),
+        "scaled-dot-product": 3 * (3 * 5 * 4 + 3 * 7 * 4 + 3 * 7 * 6),
+    }
+
+
+def test_complex_step_is_exact_to_rounding():
+    assert gradcheck().worst.absolute_error < 2e-15
+
+
+@pytest.mark.parametrize("size", ["N", "T_dec", "T_enc", "H"])
+def test_sizes_of_one_pass(size):
+    assert gradcheck(sizes={"N": 3, "T_dec": 5, "T_enc": 7, "H": 4} | {size: 1}).passed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_seed_passes(seed):
+    assert gradcheck(seed=seed).passed
+
+
+# Faults: each is one mistake in the backward pass of one layer.
+
+
+def planted(name, change):
+    """Return the operation with ``change(layer, gradients, dout)`` applied to its gradients."""
+    operation = OPERATIONS[name]
+
+    class Wrong(operation.layer):
+        def backward(self, dout):
+            return change(self, super().backward(dout), dout)
+
+    return dataclasses.replace(operation, layer=Wrong)
+
+
+def one_element(index, factor):
+    def change(layer, gradients, dout):
+        first, *rest = (g.copy() for g in gradients)
+        first[index] *= factor
+        return (first, *rest)
+
+    return change
+
+
+def without_sum_in_softmax(layer, gradient, dout):
+    return layer.out * dout
+
+
+def softmax_elementwise(layer, gradient, dout):
+    return layer.out * (1 - layer.out) * dout
+
+
+def softmax_plus_instead_of_minus(layer, gradient, dout):
+    return layer.out * (dout + (layer.out * dout).sum(axis=-1, keepdims=True))
+
+
+def softmax_sum_over_wrong_axis(layer, gradient, dout):
+    return layer.out * (dout - (layer.out * dout).sum(axis=1, keepdims=True))
+
+
+def only_value_path(layer, gradients, dout):
+    return layer.weight_sum_layer.backward(dout)[0], gradients[1]
+
+
+def only_score_path(layer, gradients, dout):
+    _, da = layer.weight_sum_layer.backward(dout)
+    return layer.attention_weight_layer.backward(da)[0], gradients[1]
+
+
+def only_last_step(layer, gradients, dout):
+    return layer.layers[-1].backward(dout[:, -1])[0], gradients[1]
+
+
+def steps_overwritten(layer, gradients, dout):
+    dhs_dec = np.repeat(gradients[1][:, -1:], dout.shape[1], axis=1)
+    return gradients[0], dhs_dec
+
+
+def batch_summed(layer, gradients, dout):
+    dhs, da = gradients
+    return np.broadcast_to(dhs.sum(axis=0), dhs.shape), da
+
+
+def mean_instead_of_sum(layer, gradients, dout):
+    dhs, da = gradients
+    return dhs, da / dout.shape[-1]
+
+
+def steps_reversed(layer, gradients, dout):
+    return gradients[0], gradients[1][:, ::-1]
+
+
+FAULTS = {
+    "dropped Σ in softmax": ("softmax", without_sum_in_softmax),
+    "softmax as if element-wise": ("softmax", softmax_elementwise),
+    "wrong sign in softmax": ("softmax", softmax_plus_instead_of_minus),
+    "softmax summed over the wrong axis": ("softmax", softmax_sum_over_wrong_axis),
+    "negated": ("weight-sum", lambda layer, g, dout: (-g[0], g[1])),
+    "batch items mixed": ("weight-sum", batch_summed),
+    "mean instead of sum": ("weight-sum", mean_instead_of_sum),
+    "second gradient zero": ("attention-weight", lambda layer, g, dout: (g[0], 0 * g[1])),
+    "value path alone": ("attention", only_value_path),
+    "score path alone": ("attention", only_score_path),
+    "last step alone": ("time-attention", only_last_step),
+    "every step the last": ("time-attention", steps_overwritten),
+    "steps reversed": ("time-attention", steps_reversed),
+    "factor 1 + 1e-9": ("time-attention", lambda layer, g, dout: (g[0] * (1 + 1e-9), g[1])),
+    "factor 2": ("attention", lambda layer, g, dout: (g[0], 2 * g[1])),
+    "one element": ("time-attention", one_element((2, 6, 3), 1.01)),
+    "one element is NaN": ("time-attention", one_element((0, 0, 0), np.nan)),
+    "constant added": ("weight-sum", lambda layer, g, dout: (g[0] + 1e-9, g[1])),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_fault_is_caught(fault):
+    name, change = FAULTS[fault]
+    report = gradcheck([planted(name, change)])
+    assert not report.passed
+
+
+def test_one_wrong_element_is_found_where_it_is():
+    report = gradcheck([planted("time-attention", one_element((2, 6, 3), 1.01))])
+    wrong, right = (check for check in report.checks if check.engine == "reference")
+    assert (wrong.input, wrong.worst, wrong.passed) == ("hs_enc", (2, 6, 3), False)
+    assert wrong.backward == pytest.approx(1.01 * wrong.derivative)
+    assert right.passed
+
+
+@pytest.mark.filterwarnings("ignore:.*not finite")
+def test_nan_is_an_error_of_any_size():
+    report = gradcheck([planted("time-attention", one_element((1, 1, 1), np.nan))])
+    assert report.worst.relative_error == np.inf
+
+
+def test_gradient_of_another_shape_is_refused():
+    with pytest.raises(ShapeError, match=r"dx is \(2,\), expected the shape of x, \(3,\)"):
+        compare_gradient("mine", "x", np.zeros(2), np.zeros(3), 1e-9)
+
+
+def test_rounding_beside_large_elements_is_no_error():
+    derivative = np.array([1.0, 1e-9])
+    assert compare_gradient("mine", "x", derivative + 1e-16, derivative, 1e-12).passed
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan])
+def test_tolerance_must_be_positive(tolerance):
+    with pytest.raises(ParameterError, match="expected more than 0"):
+        gradcheck(tolerance=tolerance)
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize(("method", "error"), [(complex_step, 1e-15), (central_differences, 1e-9)])
+def test_derivative_of_a_known_function(method, error):
+    x, y = np.array([[0.3, -1.2], [2.0, 0.1]]), np.array([0.5, 2.0])
+    cotangent = np.array([1.0, -3.0])
+
+    def function(x, y):
+        return np.exp(x) @ y
+
+    np.testing.assert_allclose(
+        method(function, [x, y], 0, cotangent), np.outer(cotangent, y) * np.exp(x), rtol=error
+    )
+    np.testing.assert_allclose(
+        method(function, [x, y], 1, cotangent), cotangent @ np.exp(x), rtol=error
+    )
+
+
+def test_inputs_are_left_alone():
+    x = np.array([1.0, 2.0])
+    for method in (complex_step, central_differences):
+        method(lambda x: x**2, [x], 0, np.ones(2))
+        assert x.tolist() == [1.0, 2.0]

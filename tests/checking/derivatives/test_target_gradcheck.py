@@ -1,0 +1,520 @@
+"""Checking the gradients of somebody's own layer."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from attncli import layers
+from attncli.checking.derivatives.target_gradcheck import gradcheck
+from attncli.checking.theirs.targets import as_gradients
+from attncli.errors import ParameterError, TargetError
+
+
+class Base:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, h):
+        self.h = h
+        return h**2
+
+    def backward(self, dout):
+        return 2 * self.h * dout
+
+
+def found(report):
+    (check,) = report.checks
+    return check
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["Softmax", "WeightSum", "AttentionWeight", "Attention", "TimeAttention"],
+)
+def test_our_layers_are_right_to_the_last_digit(layer):
+    report = gradcheck(getattr(layers, layer))
+    assert (report.passed, report.method, report.notes) == (True, "complex", ())
+    assert report.worst.relative_error < 1e-12
+    assert all(check.jacobian_error < 1e-12 for check in report.checks)
+
+
+def test_our_core_is_right_by_central_differences():
+    report = gradcheck("attncli.attention:attention")
+    assert (report.passed, report.method) == (True, "central")
+    assert report.notes == ("central differences, since the code does not take complex numbers",)
+
+
+def test_a_wrong_gradient_is_shown_with_its_worst_elements_and_its_pattern():
+    class Doubled(Base):
+        def backward(self, dout):
+            return 2 * super().backward(dout)
+
+    check = found(gradcheck(Doubled))
+    assert not check.passed
+    assert check.patterns == ("off by the factor 2.0",)
+    worst = check.worst_elements[0]
+    assert worst.index == check.worst
+    assert worst.backward == pytest.approx(2 * worst.derivative)
+    assert check.errors.shape == (3, 4)
+
+
+def test_where_it_is_wrong_is_named():
+    class Partly(Base):
+        def backward(self, dout):
+            dh = super().backward(dout)
+            dh[1] = 0
+            return dh
+
+    assert found(gradcheck(Partly)).patterns == ("only at item 1 of 3",)
+
+
+def test_code_that_drops_imaginary_parts_gets_central_differences():
+    class Real(Base):
+        def forward(self, h):
+            self.h = h
+            out = np.empty(h.shape)
+            out[...] = h.real**2
+            return out
+
+    report = gradcheck(Real)
+    assert (report.passed, report.method) == (True, "central")
+    assert "drops imaginary parts" in report.notes[0]
+    with pytest.raises(ParameterError, match="complex step cannot be used"):
+        gradcheck(Real, method="complex")
+
+
+def test_complex_code_that_is_not_analytic_is_found_out():
+    class Conjugate(Base):
+        def forward(self, h):
+            self.h = np.real(h)
+            return h * np.conj(h) + 0j * h if h.dtype.kind == "c" else h * h
+
+    report = gradcheck(Conjugate)
+    assert (report.passed, report.method) == (True, "central")
+    assert "disagree" in report.notes[0]
+
+
+def test_float32_only_code_has_float32_tolerances_and_is_told_so():
+    class Narrow(Base):
+        def forward(self, h):
+            self.h = np.asarray(h.real, np.float32)
+            return self.h**2
+
+    report = gradcheck(Narrow)
+    assert (report.passed, report.dtype) == (True, "float32")
+    assert "computes in float32 whatever it is given" in report.notes[0]
+
+
+def in_bfloat16(x):
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32)
+
+
+ROUNDED = {
+    "float16": lambda x: np.asarray(x.real, np.float16),
+    "float16 inside": lambda x: np.asarray(x.real, np.float16).astype(np.float32),
+    "bfloat16 inside": lambda x: in_bfloat16(x.real),
+    "bfloat16": lambda x: in_bfloat16(x.real).astype(ml_dtypes.bfloat16),
+    "float32 inside": lambda x: np.asarray(x.real, np.float32).astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rounded", ROUNDED)
+def test_what_precision_the_code_computes_in_is_told_by_its_numbers(rounded, seed):
+    class Rounding(layers.Attention):
+        sign = 1
+
+        def forward(self, hs, h):
+            wide = [np.asarray(ROUNDED[rounded](x), np.float64) for x in (hs, h)]
+            return ROUNDED[rounded](super().forward(*wide))
+
+        def backward(self, dout):
+            dhs, dh = super().backward(np.asarray(dout, np.float64))
+            return self.sign * dhs, dh
+
+    class Wrong(Rounding):
+        sign = -1
+
+    report = gradcheck(Rounding, seed=seed)
+    assert (report.passed, report.dtype) == (True, rounded.removesuffix(" inside"))
+    assert f"computes in {report.dtype} whatever it is given" in report.notes[0]
+    assert f"by the noise in {report.dtype}" in report.notes[-1]
+    assert [check.passed for check in gradcheck(Wrong, seed=seed).checks] == [False, True]
+
+
+def test_parameters_that_are_no_real_numbers_have_no_gradient():
+    class Counted(Base):
+        def __init__(self):
+            self.params, self.grads = [np.zeros(3, int)], [np.zeros(3, int)]
+
+    report = gradcheck(Counted)
+    assert report.passed
+    assert "params[0] holds int64: it has no gradient to check" in report.notes
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("layer", ["Softmax", "WeightSum", "Attention", "TimeAttention"])
+def test_right_float32_code_passes_and_two_percent_are_wrong(layer, seed):
+    class Wrong(getattr(layers, layer)):
+        def backward(self, dout):
+            first, *others = as_gradients(super().backward(dout), 2)
+            first = np.float32(1.02) * first
+            return (first, *others) if others else first
+
+    report = gradcheck(getattr(layers, layer), dtype="float32", seed=seed)
+    assert (report.passed, report.dtype, report.method) == (True, "float32", "central")
+    assert all(check.tolerance < 0.015 for check in report.checks)
+    assert "tolerances are measured" in report.notes[-1]
+    first, *others = gradcheck(Wrong, dtype="float32", seed=seed).checks
+    assert not first.passed
+    assert all(check.passed for check in others)
+
+
+class Float32Only(layers.Attention):
+    def forward(self, hs, h):
+        assert hs.dtype == h.dtype == np.float32, "need float32"
+        return super().forward(hs, h)
+
+
+def test_code_that_refuses_float64_is_checked_in_float32_and_told_so():
+    report = gradcheck(Float32Only)
+    assert (report.passed, report.dtype) == (True, "float32")
+    assert report.notes[0].startswith("the code does not take float64")
+    assert gradcheck(Float32Only, dtype="float32").passed
+
+
+def test_code_that_is_wrong_in_any_dtype_is_reported_as_it_was_first():
+    class Broken(Base):
+        def forward(self, h):
+            raise ValueError(str(h.dtype))
+
+    with pytest.raises(TargetError, match="ValueError: float64"):
+        gradcheck(Broken)
+
+
+def test_parameters_in_float32_are_not_judged_more_mildly_than_need_be():
+    class Narrow:
+        factor = 1.0
+
+        def __init__(self):
+            self.params = [np.eye(4, dtype="f")]
+            self.grads = [np.zeros((4, 4), "f")]
+
+        def forward(self, hs):
+            self.hs = hs
+            return hs @ self.params[0]
+
+        def backward(self, dout):
+            self.grads[0][...] = self.factor * np.einsum("nth,ntk->hk", self.hs, dout)
+            return dout @ self.params[0].T
+
+    class Wrong(Narrow):
+        factor = 1.02
+
+    report = gradcheck(Narrow)
+    assert report.passed
+    assert [check.tolerance for check in report.checks] == [1e-9, 1e-3]
+    assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
+
+
+def test_a_parameter_may_be_a_single_number():
+    class Scaled(Base):
+        factor = 1
+
+        def __init__(self):
+            self.params, self.grads = [np.array(2.0)], [np.array(0.0)]
+
+        def forward(self, h):
+            return super().forward(h) * self.params[0]
+
+        def backward(self, dout):
+            self.grads[0][...] = self.factor * np.sum(dout * self.h**2)
+            return super().backward(dout) * self.params[0]
+
+    class Wrong(Scaled):
+        factor = 2
+
+    assert gradcheck(Scaled).passed
+    assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
+
+
+def test_a_parameter_that_cannot_be_moved_is_left_out_and_told_so():
+    class Fixed(Base):
+        def __init__(self):
+            self.params, self.grads = [np.broadcast_to(1.0, 3)], [np.zeros(3)]
+
+    report = gradcheck(Fixed)
+    assert report.passed
+    assert "params[0] is read-only: its gradient is not checked" in report.notes
+
+
+def test_kinks_are_no_errors():
+    class Abs(Base):
+        def forward(self, h):
+            self.h = h
+            return np.abs(h - SAME)
+
+        def backward(self, dout):
+            return dout * np.where(self.h < SAME, -1, 1)
+
+    from attncli.tensors import random_tensor
+
+    SAME = random_tensor("h", (3, 4)).copy()
+    SAME[0] = 5.0
+    report = gradcheck(Abs)
+    assert report.passed
+    assert found(report).not_differentiable == 8
+
+
+def test_what_is_random_is_reported_and_the_gradients_still_checked():
+    class Dropout(Base):
+        def forward(self, h):
+            self.mask = np.random.rand(*h.shape) > 0.5  # noqa: NPY002 (as the book has it)
+            return h * self.mask
+
+        def backward(self, dout):
+            return dout * self.mask
+
+    report = gradcheck(Dropout)
+    assert not report.passed
+    assert "not deterministic" in report.problems[0]
+    assert all(check.passed for check in report.checks)
+
+
+def test_state_that_survives_a_call_is_reported():
+    class Growing(Base):
+        def backward(self, dout):
+            self.total = getattr(self, "total", 0) + super().backward(dout)
+            return self.total
+
+    assert "a second forward and backward" in gradcheck(Growing).problems[0]
+
+
+def test_memory_that_is_never_filled_is_no_state_that_survives():
+    class Partly(Base):
+        def backward(self, dout):
+            dh = np.empty_like(dout)
+            dh[:-1] = super().backward(dout)[:-1]
+            return dh
+
+    (problem,) = gradcheck(Partly).problems
+    assert problem.startswith("not every element is filled: dh (only at item 2 of 3)")
+
+
+def test_a_changed_input_is_reported():
+    class Greedy(Base):
+        def forward(self, h):
+            h *= 2
+            self.h = h
+            return h**2
+
+    assert "the input h is changed in place" in gradcheck(Greedy).problems
+
+
+def test_backward_that_is_not_linear_is_reported():
+    class Bent(Base):
+        def backward(self, dout):
+            return np.where(np.count_nonzero(dout) == 1, 3, 2) * self.h * dout
+
+    report = gradcheck(Bent)
+    assert found(report).passed
+    assert "is backward linear in dout?" in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (lambda d: None, "backward returns None, expected dhs, dh"),
+        (lambda d: d, "backward returns one array, expected 2: dhs, dh"),
+        (lambda d: (d, "text"), "dh is str, expected an array"),
+        (lambda d: (d, d, d), "backward returns 3 values, expected 2"),
+        (lambda d: (d, d), "dhs is (3, 4), expected (3, 7, 4) as the input is"),
+    ],
+)
+def test_what_backward_should_return_is_said(result, problem):
+    class Wrong:
+        def forward(self, hs, h):
+            return h
+
+        def backward(self, dout):
+            return result(dout)
+
+    report = gradcheck(Wrong)
+    assert not report.passed
+    assert problem in " | ".join(report.problems)
+
+
+def test_forward_without_a_return():
+    class Silent(Base):
+        def forward(self, h):
+            self.h = h
+
+    with pytest.raises(TargetError, match="forward returns None") as error:
+        gradcheck(Silent)
+    assert error.value.hint == "is there a return?"
+
+
+class Luong:
+    """Scores hs · W · h, with a weight matrix, in the book's style."""
+
+    def __init__(self, W):
+        self.params, self.grads = [W], [np.zeros_like(W)]
+
+    def forward(self, hs, h):
+        (W,) = self.params
+        hW = np.dot(h, W.T)
+        s = np.sum(hs * hW[:, None, :], axis=2)
+        e = np.exp(s - s.max(axis=1, keepdims=True))
+        a = e / e.sum(axis=1, keepdims=True)
+        self.cache = (hs, h, hW, a)
+        return np.sum(hs * a[:, :, None], axis=1)
+
+    def backward(self, dout):
+        (W,) = self.params
+        hs, h, hW, a = self.cache
+        da = np.sum(hs * dout[:, None, :], axis=2)
+        ds = a * (da - np.sum(a * da, axis=1, keepdims=True))
+        dhW = np.sum(ds[:, :, None] * hs, axis=1)
+        dhs = a[:, :, None] * dout[:, None, :] + ds[:, :, None] * hW[:, None, :]
+        self.grads[0][...] = np.dot(dhW.T, h)
+        return dhs, np.dot(dhW, W)
+
+
+class Bahdanau:
+    """Scores v · tanh(hs Wk + h Wq)."""
+
+    def __init__(self, Wq, Wk, v):
+        self.params = [Wq, Wk, v]
+        self.grads = [np.zeros_like(p) for p in self.params]
+
+    def forward(self, hs, h):
+        Wq, Wk, v = self.params
+        t = np.tanh(hs @ Wk + (h @ Wq)[:, None, :])
+        s = t @ v
+        e = np.exp(s - s.max(axis=1, keepdims=True))
+        a = e / e.sum(axis=1, keepdims=True)
+        self.cache = (hs, h, t, a)
+        return (a[:, None, :] @ hs)[:, 0]
+
+    def backward(self, dout):
+        Wq, Wk, v = self.params
+        hs, h, t, a = self.cache
+        da = (hs @ dout[:, :, None])[:, :, 0]
+        ds = a * (da - np.sum(a * da, axis=1, keepdims=True))
+        dt = ds[:, :, None] * v * (1 - t**2)
+        self.grads[0][...] = h.T @ dt.sum(axis=1)
+        self.grads[1][...] = np.einsum("nth,ntd->hd", hs, dt)
+        self.grads[2][...] = np.einsum("nt,ntd->d", ds, t)
+        return a[:, :, None] * dout[:, None, :] + dt @ Wk.T, dt.sum(axis=1) @ Wq.T
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes", "names"),
+    [
+        (Luong, {"W": (4, 4)}, ["hs", "h", "params[0]"]),
+        (
+            Bahdanau,
+            {"Wq": (4, 6), "Wk": (4, 6), "v": (6,)},
+            ["hs", "h", "params[0]", "params[1]", "params[2]"],
+        ),
+    ],
+)
+def test_layers_with_weights_are_checked_to_their_parameters(layer, shapes, names):
+    report = gradcheck(layer, shapes=shapes)
+    assert report.passed
+    assert [check.input for check in report.checks] == names
+
+
+def test_a_wrong_gradient_of_a_parameter_is_found():
+    class Wrong(Luong):
+        def backward(self, dout):
+            result = super().backward(dout)
+            self.grads[0][...] = self.grads[0].T.copy()
+            return result
+
+    report = gradcheck(Wrong, shapes={"W": (4, 4)})
+    assert [check.passed for check in report.checks] == [True, True, False]
+    assert report.checks[2].patterns == ("transposed",)
+
+
+def test_gradients_of_parameters_that_add_up_are_reported():
+    class Adding(Luong):
+        def backward(self, dout):
+            before = self.grads[0].copy()
+            result = super().backward(dout)
+            self.grads[0] += before
+            return result
+
+    (problem,) = gradcheck(Adding, shapes={"W": (4, 4)}).problems
+    assert problem.startswith("grads are not the same after a second forward and backward")
+
+
+class Heads:
+    def forward(self, query, key, value):
+        assert query.ndim == 4, "heads are missing"
+        self.value = value
+        return query + key.sum(axis=(2, 3), keepdims=True) + value.sum(axis=(2, 3), keepdims=True)
+
+    def backward(self, dout):
+        shared = np.broadcast_to(dout.sum(axis=(2, 3), keepdims=True), self.value.shape)
+        return dout, shared, shared
+
+
+def test_layers_of_query_key_and_value_that_need_heads_get_them():
+    report = gradcheck(Heads)
+    assert report.passed
+    assert report.notes == ("the code takes no arrays of three axes: 2 heads",)
+    assert report.checks[0].elements == 3 * 2 * 5 * 4
+
+    class Five(Heads):
+        def forward(self, query, key, value):
+            raise ValueError("five axes")
+
+    with pytest.raises(TargetError, match="five axes") as error:
+        gradcheck(Five)
+    assert "--input" in error.value.hint
+
+
+def test_nothing_judged_is_not_a_pass():
+    class Stepped(Base):
+        def forward(self, h):
+            self.h = h
+            return np.abs(h - SAME)
+
+        def backward(self, dout):
+            return 0.3 * dout
+
+    from attncli.tensors import random_tensor
+
+    SAME = random_tensor("h", (3, 4)).copy()
+    report = gradcheck(Stepped)
+    assert (report.judged, report.passed) == (0, False)
+
+
+def test_an_exception_that_cannot_be_written_is_reported_all_the_same():
+    class Odd(Exception):  # noqa: N818 (theirs)
+        def __str__(self):
+            raise ValueError("no")
+
+    class Raising(Base):
+        def forward(self, h):
+            raise Odd
+
+    with pytest.raises(TargetError, match="raises Odd: its message cannot be read"):
+        gradcheck(Raising)
+
+
+def test_parameters_drawn_by_the_constructor_stay_the_same():
+    class Drawn(Luong):
+        def __init__(self, H):
+            super().__init__(np.random.default_rng().normal(size=(H, H)))
+
+    assert gradcheck(Drawn).passed
+
+
+def test_a_large_result_is_checked_without_its_jacobian():
+    report = gradcheck(layers.Attention, sizes={"N": 17, "H": 11})
+    assert report.passed
+    assert report.checks[0].jacobian_error is None
