@@ -18,10 +18,12 @@ _AT_ONCE = 1 << 20
 def parts(array: Array, count: int = _AT_ONCE) -> Iterator[Array]:
     """Yield an array's elements, `count` at a time, so that what is made of them stays small.
 
+    In the order in which they lie in memory.
+
     Examples
     --------
     >>> [part.tolist() for part in parts(np.arange(5).reshape(1, 5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    flat = array.reshape(-1)  # a view of every contiguous array, mapped ones included
+    flat = array.ravel(order="K")  # a view of every contiguous array, mapped ones included
     return (flat[start : start + count] for start in range(0, flat.size, count))
