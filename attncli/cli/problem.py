@@ -88,6 +88,19 @@ class Problem:
             masks={name: cut(name, x) for name, x in self.masks.items()},
         )
 
+    def steps(self, rows: slice | Array) -> Problem:
+        """Return the problem of some decoder steps alone: none depends on another."""
+        sizes = self.sizes
+        mask = self.operation.mask({**self.inputs, **self.masks})
+        semantics, mask = self.semantics.of_rows(rows, sizes["T_dec"], sizes["T_enc"], mask)
+        masks = {} if mask is None else {"mask": mask}
+        if "dec_mask" in self.masks:
+            masks["dec_mask"] = self.masks["dec_mask"][:, rows]
+        inputs = {**self.inputs, "hs_dec": self.inputs["hs_dec"][:, rows]}
+        return dataclasses.replace(
+            self, inputs=inputs, masks=masks, semantics=semantics, dout=None, tokens={}
+        )
+
     @property
     def sizes(self) -> dict[str, int]:
         """The sizes that the inputs have."""

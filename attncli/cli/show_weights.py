@@ -41,6 +41,14 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     for several weights where there are many, and say so. Many heads open as an overview: each of
     them small, and a sorted table of what they do. Piped, it is the numbers, every one in full.
     """
+    import numpy as np
+
+    # What is not finite was asked for, and is shown as what it is.
+    with np.errstate(invalid="ignore", over="ignore"):
+        _show(file, wanted, reading, screen)
+
+
+def _show(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
     from attncli.cli.weight_choice import choose_weights, difference, with_rows
     from attncli.cli.weight_report import json_weights, load_all, show_chosen, warn_of_nothing
     from attncli.cli.weight_source import find_weights

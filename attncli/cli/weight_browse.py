@@ -16,7 +16,7 @@ from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import DEFAULT_TOP, Wanted
-from attncli.cli.weight_report import picture_of
+from attncli.cli.weight_report import name_of, picture_of
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnError, AttnWarning, ParameterError
 from attncli.views.labels import safe
@@ -122,7 +122,8 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
     height = screen.look.height - 1  # the line that the cursor is left on
     one = browser.current
-    name = Text(safe(source.label, look), "bold", no_wrap=True, overflow="ellipsis")
+    name = name_of(source, wanted, look)
+    name.no_wrap, name.overflow = True, "ellipsis"
     heading = Group(name)  # a console joins bare texts into one that wraps
     arrows = "←→↑↓" if look.unicode else "<>^v"
     keys = Group(Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis"))

@@ -309,7 +309,7 @@ def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
         if axis == "T_enc" and wanted.drop_sink:
             keep[0] = False
         if not keep.any() and size:
-            raise ParameterError(f"nothing is left of {axis}: {size} steps, all left out")
+            raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
         kept.append(np.flatnonzero(keep))
     return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
 
@@ -324,6 +324,10 @@ def _within(span: Span | None, size: int, option: str) -> Array:
                 f"{option} {first}:{last} leaves nothing: there are {size}, 0 to {size - 1}"
             )
     return keep
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
@@ -349,7 +353,7 @@ def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
 
             near = difflib.get_close_matches(text, shown, n=1)
             hint = f"did you mean {near[0]}?" if near else None
-            what = "is no decoder token here" if tokens else f"is none of {size} steps"
+            what = "is no decoder token here" if tokens else f"is none of {_steps(size)}"
             raise ParameterError(f"--row {text}: {what}", hint=hint)
         keep[found] = True
     return keep

@@ -19,8 +19,9 @@ from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
 from attncli.views.labels import safe, shorten
+from attncli.views.legends import hole_key
 from attncli.views.look import Look
-from attncli.views.overview import Overview, Thumbnail, thumbnail
+from attncli.views.overview import Overview
 from attncli.views.picture import WeightMatrix
 from attncli.views.statistics import head_statistics
 from attncli.views.strongest import draw_strongest, strongest
@@ -85,9 +86,7 @@ def show_chosen(
 ) -> None:
     """Draw the matrices, or an overview where they are many."""
     look = screen.look
-    heading = Text(safe(source.label, look), "bold")
-    if wanted.diff is not None:
-        heading.append(f" {look.minus} {safe(wanted.diff, look)}")
+    heading = name_of(source, wanted, look)
     heading.append(f"  {source.reading}", "not bold dim")
     if 0 in source.shape:
         screen.show(heading)
@@ -103,6 +102,14 @@ def show_chosen(
         if number == 0:
             screen.show(heading, "")
         _show_picture(picture, wanted, screen)
+
+
+def name_of(source: WeightSource, wanted: Wanted, look: Look) -> Text:
+    """Name the file, or both where it is a difference."""
+    name = Text(safe(source.label, look), "bold")
+    if wanted.diff is not None:
+        name.append(f" {look.minus} {safe(wanted.diff, look)}")
+    return name
 
 
 def _show_picture(picture: WeightMatrix, wanted: Wanted, screen: Screen) -> None:
@@ -159,7 +166,8 @@ def _show_overview(
     telling = several(chosen)
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     heads: list[Head] = []
-    small: list[Thumbnail] = []
+    places = [_place(one, telling) for one in chosen]
+    overview = Overview(places, look, wanted.pool) if grid else None
     with screen.progress("reading heads") as progress:
         for number, one in enumerate(chosen):
             cut = cut_of(source, one, wanted)
@@ -167,10 +175,9 @@ def _show_overview(
             statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
             names = one.names if look.plain else {name: one.names[name] for name in telling}
             heads.append(Head(names, statistics))
-            if grid:
+            if overview is not None:
                 value = heads[-1].value("entropy" if sort == "file" else sort)
-                place = _place(one, telling)
-                small.append(thumbnail(*place, weights, f"{value:.2f}", wanted.pool))
+                overview.add(places[number], weights, f"{value:.2f}")
             progress(number + 1, len(chosen))
     by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
@@ -182,12 +189,14 @@ def _show_overview(
         more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
     what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
     picture: list[RenderableType] = []
-    if not look.plain and not small:  # too many to be drawn one by one
+    if not look.plain and overview is None:  # too many to be drawn one by one
         picture = [draw_map(heads, by or "entropy", look), ""]
-    if small:
-        overview = Overview(small, look)
+    if overview is not None:
         under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
-        picture = [overview, Text(look.fit(under), "dim italic"), ""]
+        explained = Text(look.fit(under), "dim italic")
+        if overview.holes:
+            explained = Text.assemble(hole_key(look), "  ", explained)
+        picture = [overview, explained, ""]
     order = "in the order of the file" if by is None else f"sorted by {by}"
     screen.show(
         heading,

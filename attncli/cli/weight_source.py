@@ -231,8 +231,12 @@ def _computed_from_states(file: TensorFile) -> WeightSource:
     def load(item: int, head: int, region: Region) -> Array:
         if T_dec == 0:
             return np.zeros((T_dec, T_enc))[region]
-        weights: Array = problem.item(item).forward().results["weights"][0]
-        return weights[region]
+        rows, columns = region
+        one = problem.item(item)
+        if "hs_dec" in one.inputs and not _is_whole(rows, T_dec):
+            one, rows = one.steps(rows), slice(None)
+        weights: Array = one.forward().results["weights"][0]
+        return weights[rows, columns]
 
     layer = Layer("weights", (N, 1, T_dec, T_enc), load)
     how = f"weights {describe_shape((N, T_dec, T_enc), axes)} computed from hs_enc and hs_dec"
@@ -274,20 +278,29 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     semantics = semantics_in(file)
 
     def load(item: int, head: int, region: Region) -> Array:
-        require(8 * T_dec * T_enc, f"weights {(T_dec, T_enc)}", file.reading.max_memory)
-        part = file.numbers("query", (item, head)[: len(query) - 2])
+        rows, columns = region
+        count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
+        require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
+        place: tuple[Any, ...] = (item, head)[: len(query) - 2]
+        own, seen = semantics, None if mask is None else mask[item, head]
+        if not _is_whole(rows, T_dec):
+            place = (*place, rows)
+            own, seen = semantics.of_rows(rows, T_dec, T_enc, seen)
+        part = file.numbers("query", place)
         keys = file.numbers("key", (item, head * key_heads // heads)[: len(key) - 2])
-        weights = attention_weights(
-            part, keys, mask=None if mask is None else mask[item, head], **semantics.given()
-        )
+        weights = attention_weights(part, keys, mask=seen, **own.given())
         if padding is not None:
-            weights = np.where(padding[item][:, None], weights, 0)
-        return weights[region]
+            weights = np.where(padding[item][rows, None], weights, 0)
+        return weights[:, columns]
 
     how = f"weights {describe_shape(own, axes)} computed from query and key"
     return WeightSource(
         file.label, how, {0: Layer("weights", shape, load)}, False, axes, _tokens(file, shape)
     )
+
+
+def _is_whole(rows: slice | Array, size: int) -> bool:
+    return isinstance(rows, slice) and len(range(size)[rows]) == size
 
 
 def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tokens]:

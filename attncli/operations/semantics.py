@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +83,40 @@ class Semantics:
         if self.window is not None:
             seen &= np.abs(behind) <= self.window
         return seen
+
+    def of_rows(
+        self, rows: slice | Array, T_dec: int, T_enc: int, mask: Array | None
+    ) -> tuple[Semantics, Array | None]:
+        """Give options and mask that mean the same where these queries are all there are.
+
+        Causal order and window go by a query's place in the whole sequence: they become a mask.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int
+            The queries that stay.
+        T_dec, T_enc : int
+            How many queries and keys there are.
+        mask : ndarray or None
+            Of a shape that broadcasts to (…, T_dec, T_enc).
+
+        Examples
+        --------
+        >>> semantics, mask = Semantics(causal="upper_left").of_rows(slice(1, 2), 3, 3, None)
+        >>> semantics.given(), mask
+        ({}, array([[ True,  True, False]]))
+        """
+        if mask is not None and mask.ndim > 1 and mask.shape[-2] != 1:
+            mask = mask[..., rows, :]
+        if self.causal is None and self.window is None:
+            return self, mask
+        places = np.arange(T_dec)[rows].tolist()
+        seen = np.array([self.keys_seen(t, T_dec, T_enc) for t in places]).reshape(-1, T_enc)
+        if mask is None:
+            mask = seen
+        else:
+            mask = mask & seen if mask.dtype == bool else np.where(seen, mask, -np.inf)
+        return replace(self, causal=None, window=None), mask
 
 
 @dataclass(frozen=True)

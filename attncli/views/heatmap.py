@@ -32,7 +32,6 @@ def draw_cells(
     room = look.width - label_width - 1
     cell = 2 if 2 * T_enc <= room else 1
     per_block = max(1, room // cell)
-    shares = picture.scale.shares(weights)
 
     parts: list[RenderableType] = []
     for first in range(0, T_enc, per_block):
@@ -44,7 +43,7 @@ def draw_cells(
         number = picture.column_number(first)
         parts += narrow_headings(headings, number, cell, label_width + 1, look)
         strips = Strips(
-            shares[:, first:last],
+            weights[:, first:last],
             look,
             picture.scale,
             cell=cell,
@@ -91,7 +90,7 @@ def draw_heatmap(
         for line in range(height)
     ]
     strips = Strips(
-        scale.shares(pooled),
+        pooled,
         look,
         scale,
         cell=cell,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
-from attncli.views.scales import Scale
+from attncli.views.scales import Scale, Shade
 from attncli.views.shades import ramp
 from attncli.views.strips import strip
 
@@ -22,15 +22,24 @@ def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight
     top = "the row's largest" if scale.kind == "row" else number(scale.top)
     line = Text(" " * indent).append(f"{low} ", "dim")
     if look.color:
-        line.append_text(strip(np.linspace(0, 1, _CELLS), look, scale))
+        kind: Shade = "diverging" if diverging else "linear"
+        first = -1 if diverging else 0
+        line.append_text(strip(np.linspace(first, 1, _CELLS), look, Scale(kind, 1.0)))
     else:
         line.append(ramp(look, diverging=diverging))
     line.append(f" {top}" + (" log" if scale.kind == "log" else ""), "dim")
+    if scale.holes:
+        line.append("  ").append_text(hole_key(look))
     if note and line.cell_len + 2 + cell_len(note) > look.width:
         line.append("\n" + " " * (indent if indent + cell_len(note) <= look.width else 0))
     elif note:
         line.append("  ")
     return line.append(note, "dim italic")
+
+
+def hole_key(look: Look) -> Text:
+    """Say how what is not finite is shown, which has no place on a scale."""
+    return strip(np.array([np.nan]), look, Scale("linear", 1.0)).append(" not finite", "dim")
 
 
 def number(value: float) -> str:

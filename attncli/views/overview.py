@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -26,73 +26,62 @@ class Thumbnail:
 
     Attributes
     ----------
-    row, column : str
-        Where it stands: the layer (and item), the head.
     weights : ndarray
-        Pooled to at most `FINEST` rows and columns.
+        Pooled.
     number : str
         What stands under it.
     by : (int, int)
         How many weights, down and across, became one.
-    pool : {"max", "mean"}
-        How.
     """
 
-    row: str
-    column: str
     weights: Array
     number: str
     by: tuple[int, int]
-    pool: Pool
-
-
-FINEST = 2 * _WIDEST
-
-
-def thumbnail(row: str, column: str, weights: Array, number: str, how: Pool = "max") -> Thumbnail:
-    """Make a head small; what it was made of need not be kept."""
-    down, across = (factor(size, FINEST) for size in weights.shape)
-    small = pool(weights, down, across, how).copy()
-    return Thumbnail(row, column, small, number, (down, across), how)
 
 
 class Overview:
     """The grid: a row of small heatmaps for each layer, a column for each head.
 
     Where they do not fit beside each other, the columns come in blocks.
+
+    Parameters
+    ----------
+    places : sequence of (str, str)
+        Where the heads stand: the layer (and item), the head.
+    look : Look
+    how : {"max", "mean"}
+        How weights become one.
     """
 
-    def __init__(self, thumbnails: Sequence[Thumbnail], look: Look) -> None:
-        self.look = look
-        self.rows = list(dict.fromkeys(one.row for one in thumbnails))
-        self.columns = list(dict.fromkeys(one.column for one in thumbnails))
-        self.at: Mapping[tuple[str, str], Thumbnail] = {
-            (one.row, one.column): one for one in thumbnails
-        }
+    def __init__(self, places: Sequence[tuple[str, str]], look: Look, how: Pool = "max") -> None:
+        self.look, self.how = look, how
+        self.rows = list(dict.fromkeys(row for row, _ in places))
+        self.columns = list(dict.fromkeys(column for _, column in places))
+        self.at: dict[tuple[str, str], Thumbnail] = {}
         self.label_width = max(map(len, (*self.rows, self.columns[0].split(" ")[0])))
         room = max(_NARROWEST + 1, look.width - self.label_width - 1)
         self.cell = min(_WIDEST, max(_NARROWEST, room // len(self.columns) - 1))
         self.per_block = max(1, (room + 1) // (self.cell + 1))
         self.half = look.color and look.unicode
-        self.tall = self._lines() * (2 if self.half else 1)
+        lines = -(-self.cell // 2)  # as tall as it is wide, a cell being twice as high
+        self.tall = lines * (2 if self.half else 1)
+
+    def add(self, place: tuple[str, str], weights: Array, number: str) -> None:
+        """Make a head small, with a number under it; what it was made of is not kept."""
+        T_dec, T_enc = weights.shape
+        by = factor(T_dec, self.tall), factor(T_enc, self.cell)
+        self.at[place] = Thumbnail(pool(weights, *by, self.how).copy(), number, by)
+
+    @property
+    def holes(self) -> bool:
+        """Whether some numbers are not finite."""
+        return any(Scale.of(one.weights).holes for one in self.at.values())
 
     @property
     def note(self) -> str:
         """Say what a cell stands for."""
-        every = self.at.values()
-        factors = set()
-        for one in every:
-            down, across = self._factors(one)
-            factors.add((one.by[0] * down, one.by[1] * across))
-        return stated(factors, next(iter(every)).pool) or "1 cell = 1 weight"
-
-    def _factors(self, one: Thumbnail) -> tuple[int, int]:
-        T_dec, T_enc = one.weights.shape
-        return factor(T_dec, self.tall), factor(T_enc, self.cell)
-
-    def _lines(self) -> int:
-        """The lines of one heatmap: as tall as it is wide, a cell being twice as high."""
-        return -(-self.cell // 2)
+        factors = {one.by for one in self.at.values()}
+        return stated(factors, self.how) or "1 cell = 1 weight"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the segments of every line."""
@@ -117,7 +106,7 @@ class Overview:
                         part = strips[name]
                         if part is not None and line < part.height:
                             yield from part.line(line)
-                            yield Segment(" " * (self.cell - part.levels.shape[1] * part.cell + 1))
+                            yield Segment(" " * (self.cell - part.width + 1))
                         else:
                             yield Segment(" " * (self.cell + 1))
                     yield Segment.line()
@@ -131,6 +120,4 @@ class Overview:
         one = self.at.get((row, column))
         if one is None:
             return None
-        small = pool(one.weights, *self._factors(one), one.pool)
-        scale = Scale.of(small)
-        return Strips(scale.shares(small), self.look, scale, half=self.half)
+        return Strips(one.weights, self.look, Scale.of(one.weights), half=self.half)

@@ -14,7 +14,7 @@ from attncli.arrays import Array
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import factor
-from attncli.views.shades import LEVELS, gradient
+from attncli.views.shades import HOLE, LEVELS, gradient
 
 # More numbers make a page that browsers open slowly.
 _MOST_NUMBERS = 2_000_000
@@ -48,6 +48,7 @@ def draw_page(pictures: Iterable[WeightMatrix], count: int, title: str, reading:
     data = {
         "shade": shade,
         "colors": [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors],
+        "hole": f"{HOLE:06x}",
         "labels": [list(texts) for texts in labels],
         "heads": heads,
     }
@@ -65,6 +66,8 @@ def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) 
     down, across = (factor(size, most) for size in picture.weights.shape)
     weights, scale, note = picture.pooled(down, across)
     weights = weights.astype(np.float64)
+    finite = np.where(np.isfinite(weights), weights, np.nan)
+    row_tops = np.fmax.reduce(finite, axis=1, initial=0.0)
     diverging = scale.kind in ("diverging", "log")
     return {
         "name": picture.heading,
@@ -73,9 +76,10 @@ def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) 
         "down": down,
         "across": across,
         "top": scale.top,
-        "rowTops": _rounded(weights.max(axis=1, initial=0.0)) if scale.kind == "row" else [],
+        "rowTops": _rounded(row_tops) if scale.kind == "row" else [],
         "low": number(scale.bottom) if diverging else "0",
         "topText": "the row's largest" if scale.kind == "row" else number(scale.top),
+        "holes": scale.holes,
         "note": note,
         "weights": _rounded(weights.ravel()),
     }

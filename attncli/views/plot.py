@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from attncli.errors import FileError
 from attncli.views.labels import shorten
 from attncli.views.legends import number
@@ -18,6 +20,7 @@ _MOST_LABELLED = 40
 # No more cells than pixels: matplotlib would leave out or blend what it has no pixel for.
 _MOST_CELLS, _MOST_SMALL_CELLS = 720, 128
 _MOST_LARGE = 12
+_HOLES = "magenta: not finite"
 
 
 def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: int = 1) -> bytes:
@@ -45,15 +48,17 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
     how: Pool = "max"
+    holes = False
     for panel, picture in zip(panels, pictures, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
         image, scale = _panel(panel, picture, down, across, small)
         if small:
             factors.add((down, across))
+            holes |= scale.holes
             how = picture.pool
         else:
             _legend(figure.colorbar(image, ax=panel), scale)
-    if note := stated(factors, how):
+    if note := "  ".join(filter(None, (stated(factors, how), _HOLES if holes else ""))):
         figure.supxlabel(note, fontsize=8)
     for panel in panels[count:]:
         panel.set_axis_off()
@@ -77,10 +82,12 @@ def _panel(
 ) -> tuple[Any, Scale]:
     from matplotlib.colors import ListedColormap
 
-    from attncli.views.shades import LEVELS, gradient
+    from attncli.views.shades import HOLE, LEVELS, gradient
 
     weights, scale, note = picture.pooled(down, across)
-    weights = weights.astype(float)
+    weights = np.where(np.isfinite(weights), weights, np.nan)
+    if scale.holes:
+        note = "  ".join(filter(None, (note, _HOLES)))
     colors = [
         [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
     ]
@@ -90,7 +97,7 @@ def _panel(
     extent = (-0.5, picture.weights.shape[1] - 0.5, picture.weights.shape[0] - 0.5, -0.5)
     image = panel.imshow(
         values,
-        cmap=ListedColormap(colors),
+        cmap=ListedColormap(colors, bad=f"#{HOLE:06x}"),
         vmin=low,
         vmax=top,
         extent=extent,

@@ -25,6 +25,8 @@ class Scale:
         log: evenly by magnitude; row: every row by its own largest; diverging: 0 in the middle.
     top : float
         The number of the last shade.
+    holes : bool
+        Whether some numbers are not finite, and so have no shade.
 
     Examples
     --------
@@ -35,15 +37,19 @@ class Scale:
     [[1.0, 0.5, 0.0]]
     >>> Scale("diverging", 0.5).shares(np.array([[-0.5, 0.0, 0.25]])).tolist()
     [[0.0, 0.5, 0.75]]
+    >>> Scale("linear", 1.0).shares(np.array([[0.5, np.nan]])).tolist()
+    [[0.5, nan]]
     """
 
     kind: Shade
     top: float
+    holes: bool = False
 
     @classmethod
     def of(cls, values: Array, kind: Shade = "linear") -> Scale:
         """Make the scale whose last shade is the largest number there is."""
-        return cls(kind, brightest(np.abs(values) if kind == "diverging" else values))
+        finite = np.isfinite(values).all()
+        return cls(kind, brightest(np.abs(values) if kind == "diverging" else values), not finite)
 
     @property
     def bottom(self) -> float:
@@ -51,17 +57,16 @@ class Scale:
         return {"log": self.top * _LOG_SPAN, "diverging": -self.top}.get(self.kind, 0.0)
 
     def shares(self, values: Array) -> Array:
-        """Give every number of a matrix its share of the scale; NaN none."""
+        """Give every number of a matrix its share of the scale; NaN for what is not finite."""
         values = np.asarray(values, np.float64)
-        with np.errstate(invalid="ignore"):  # infinity divided by itself
-            shares = self._shares(values)
-        shares = np.nan_to_num(shares, nan=0.0, posinf=1.0, neginf=0.0)
+        values = np.where(np.isfinite(values), values, np.nan)
+        shares = self._shares(values)
         return np.clip(shares, 0.0, 1.0, out=shares)
 
     def _shares(self, values: Array) -> Array:
         shares: Array
         if self.kind == "row":
-            largest = values.max(axis=1, keepdims=True, initial=0.0)
+            largest = np.fmax.reduce(values, axis=1, keepdims=True, initial=0.0)  # not NaN
             shares = values / np.where(largest > 0, largest, 1.0)
         elif self.kind == "log":
             shares = 1 - np.log10(np.maximum(values, self.bottom) / self.top) / np.log10(_LOG_SPAN)

@@ -18,6 +18,10 @@ from attncli.views.scales import Scale
 LEVELS = 64
 """Colours are told apart in so many steps."""
 
+# What is not finite has no place on any scale: a colour and a character that no scale has.
+HOLE, HOLE_CHARACTER = 0xFF00FF, "?"
+_HOLE_INDEXED, _HOLE_FEW = 201, "magenta"
+
 # The "mako" scale: from nearly black over blue to nearly white. Lightness rises evenly, so it reads
 # the same for colour-blind eyes and in greyscale.
 MAKO = (0x0B0405, 0x28192F, 0x3B2F5E, 0x40498E, 0x366DA0, 0x3490A8, 0x43B4AB, 0x8AD9B1, 0xDEF5E5)
@@ -38,14 +42,16 @@ _ASCII, _ASCII_DIVERGING = " .:-=+*#%@", "NM=- +o*@"
 
 
 def levels(shares: Array, steps: int) -> Array:
-    """Put shares between 0 and 1 on so many steps.
+    """Put shares between 0 and 1 on so many steps; NaN on one more behind the last.
 
     Examples
     --------
-    >>> levels(np.array([0.0, 0.49, 0.5, 1.0]), 3)
-    array([0, 1, 1, 2])
+    >>> levels(np.array([0.0, 0.49, 0.5, 1.0, np.nan]), 3)
+    array([0, 1, 1, 2, 3])
     """
-    return np.minimum((shares * steps).astype(np.intp), steps - 1)
+    holes = np.isnan(shares)
+    steps_up = np.minimum(np.where(holes, 0.0, shares) * steps, steps - 1).astype(np.intp)
+    return np.where(holes, steps, steps_up)
 
 
 def ramp(look: Look, *, diverging: bool = False) -> str:
@@ -79,6 +85,15 @@ def colors(look: Look, scale: Scale) -> list[Color]:
     return [Color.from_triplet(ColorTriplet(*rgb)) for rgb in gradient(LEVELS, diverging=diverging)]
 
 
+def hole_color(look: Look) -> Color:
+    """Give the colour of what is not finite."""
+    if look.few_colors:
+        return Color.parse(_HOLE_FEW)
+    if look.indexed:
+        return Color.from_ansi(_HOLE_INDEXED)
+    return Color.from_triplet(ColorTriplet(HOLE >> 16, HOLE >> 8 & 255, HOLE & 255))
+
+
 @functools.cache
 def gradient(steps: int, *, diverging: bool = False) -> tuple[tuple[int, int, int], ...]:
     """Give so many colours of the scale as red, green and blue.
@@ -96,10 +111,10 @@ def gradient(steps: int, *, diverging: bool = False) -> tuple[tuple[int, int, in
 
 def shade(values: Array, look: Look, scale: Scale) -> Sequence[list[Style]]:
     """Give every number of a matrix the style of its shade, row by row."""
-    palette = shade_styles(look, scale)
+    palette = [*shade_styles(look, scale), _readable(hole_color(look), look)]
 
     def styles(row: int) -> list[Style]:
-        steps = levels(scale.shares(values[row : row + 1]), len(palette))
+        steps = levels(scale.shares(values[row : row + 1]), len(palette) - 1)
         return [palette[level] for level in steps[0].tolist()]
 
     return Rows(len(values), styles)
@@ -107,15 +122,16 @@ def shade(values: Array, look: Look, scale: Scale) -> Sequence[list[Style]]:
 
 def shade_styles(look: Look, scale: Scale) -> list[Style]:
     """Give the style of every level: a background, and a foreground that can be read."""
+    return [_readable(color, look) for color in colors(look, scale)]
+
+
+def _readable(color: Color, look: Look) -> Style:
     dark, light = Color.parse("#101010"), Color.parse("#e8e8e8")
     middle = 120
     if look.few_colors:
         dark, light = Color.parse("black"), Color.parse("bright_white")
         middle = 60  # cyan and yellow are brighter on most terminals than in the table
-    return [
-        Style.from_color(dark if lightness(color) > middle else light, color)
-        for color in colors(look, scale)
-    ]
+    return Style.from_color(dark if lightness(color) > middle else light, color)
 
 
 def lightness(color: Color) -> float:

@@ -17,7 +17,7 @@ from attncli.arrays import Array
 from attncli.views.labels import shorten
 from attncli.views.look import Look
 from attncli.views.scales import Scale
-from attncli.views.shades import colors, levels, ramp, steps_of
+from attncli.views.shades import HOLE_CHARACTER, colors, hole_color, levels, ramp, steps_of
 
 _LABEL = Style.parse("cyan")
 # A half block shows two weights, and so many pairs of colours: fewer levels keep them few.
@@ -29,11 +29,11 @@ class Strips:
 
     Parameters
     ----------
-    shares : ndarray (rows, columns)
-        Between 0 and 1.
+    values : ndarray (rows, columns)
+        Shaded a line at a time: there may be many.
     look : Look
     scale : Scale
-        Whose shares they are.
+        How numbers become shades.
     cell : int
         Columns of the terminal a cell.
     half : bool
@@ -44,7 +44,7 @@ class Strips:
 
     def __init__(
         self,
-        shares: Array,
+        values: Array,
         look: Look,
         scale: Scale,
         *,
@@ -58,8 +58,10 @@ class Strips:
         self.steps = steps_of(look, scale)
         if self.half:
             self.steps = min(self.steps, _HALF_LEVELS + (scale.kind == "diverging"))
-        self.levels = levels(shares, self.steps)
-        self._colors = self._palette() if look.color else []
+        self.values = values
+        self._colors = [*self._palette(), hole_color(look)] if look.color else []
+        characters = ramp(look, diverging=scale.kind == "diverging") + HOLE_CHARACTER
+        self._characters = np.array(list(characters))
         self._styles: dict[int, Style] = {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -76,23 +78,39 @@ class Strips:
     @property
     def height(self) -> int:
         """How many lines there are."""
-        return -(-len(self.levels) // 2) if self.half else len(self.levels)
+        return -(-len(self.values) // 2) if self.half else len(self.values)
+
+    @property
+    def width(self) -> int:
+        """How many columns of the terminal there are."""
+        return int(self.values.shape[1]) * self.cell
+
+    def _levels(self, row: int) -> Array:
+        found: Array = levels(self.scale.shares(self.values[row : row + 1]), self.steps)[0]
+        return found
 
     def line(self, number: int) -> Iterator[Segment]:
         """Give the segments of one line, without its end."""
         if not self.look.color:
-            characters = ramp(self.look, diverging=self.scale.kind == "diverging")
-            row = self.levels[number].tolist()
-            yield Segment("".join(characters[level] * self.cell for level in row))
+            row = np.repeat(self._characters[self._levels(number)], self.cell)
+            yield Segment("".join(row.tolist()))
             return
         if not self.half:
-            codes = self.levels[number] * (self.steps + 2)  # both halves alike
-            yield from self._runs(codes)
+            row = self._levels(number)
+            yield from self._runs(self._codes(row, row))
             return
-        upper = self.levels[2 * number]
-        last = 2 * number + 1 == len(self.levels)
-        lower = np.full_like(upper, self.steps) if last else self.levels[2 * number + 1]
-        yield from self._runs(upper * (self.steps + 1) + lower)
+        upper = self._levels(2 * number)
+        last = 2 * number + 1 == len(self.values)
+        lower = np.full_like(upper, self._nothing) if last else self._levels(2 * number + 1)
+        yield from self._runs(self._codes(upper, lower))
+
+    @property
+    def _nothing(self) -> int:
+        """What is below the last row of all: no level, and no hole either."""
+        return self.steps + 1
+
+    def _codes(self, upper: Array, lower: Array) -> Array:
+        return upper * (self._nothing + 1) + lower
 
     def _runs(self, codes: Array) -> Iterator[Segment]:
         starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
@@ -105,10 +123,8 @@ class Strips:
             yield Segment(text * ((last - first) * self.cell), style)
 
     def _style(self, code: int) -> Style:
-        if not self.half:
-            return Style.from_color(None, self._colors[code // (self.steps + 2)])
-        upper, lower = divmod(code, self.steps + 1)
-        if lower == self.steps:  # below the last row of all there is nothing
+        upper, lower = divmod(code, self._nothing + 1)
+        if lower == self._nothing:
             return Style.from_color(self._colors[upper])
         if upper == lower:
             return Style.from_color(None, self._colors[upper])
@@ -120,15 +136,14 @@ class Strips:
         return [every[index] for index in picked.tolist()]
 
 
-def strip(shares: Array, look: Look, scale: Scale, cell: int = 1) -> Text:
-    """Draw one row of shares as text that can stand in a line."""
+def strip(values: Array, look: Look, scale: Scale, cell: int = 1) -> Text:
+    """Draw one row of numbers as text that can stand in a line."""
     text = Text()
-    for segment in Strips(shares[None], look, scale, cell=cell).line(0):
+    for segment in Strips(values[None], look, scale, cell=cell).line(0):
         text.append(segment.text, segment.style)
     return text
 
 
 def shaded(values: Array, top: float, cell: int, look: Look) -> Text:
     """Draw numbers between 0 and `top` as shaded cells of `cell` columns each."""
-    scale = Scale("linear", top)
-    return strip(scale.shares(values), look, scale, cell)
+    return strip(values, look, Scale("linear", top), cell)

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from attncli.arrays import Array
+from attncli.views.lazy import OneByOne
 from attncli.views.look import Look
 from attncli.views.matrix import LABEL_STYLE
-from attncli.views.numbers import format_array
+from attncli.views.numbers import Notation
 from attncli.views.picture import WeightMatrix, weight_digits
+
+# So many numbers are sorted and written in one go.
+_AT_ONCE = 1 << 18
 
 
 def draw_strongest(
@@ -38,7 +44,8 @@ def draw_strongest(
     """
     label_width = max(map(cell_len, picture.rows), default=0)
     digits = weight_digits(precision, look)
-    return Group(*picture.title(), *_lines(picture, count, look, digits, threshold, label_width))
+    lines = OneByOne(lambda: _lines(picture, count, look, digits, threshold, label_width))
+    return Group(*picture.title(), lines)
 
 
 def _lines(
@@ -49,36 +56,65 @@ def _lines(
     threshold: float | None,
     label_width: int,
 ) -> Iterator[RenderableType]:
-    weights = picture.weights
-    order = strongest(weights, weights.shape[1] if count is None else count)
-    values = np.take_along_axis(weights, order, axis=1)
-    texts = np.reshape(np.array(format_array(values, digits), dtype=object), values.shape)
-    kept = values != 0 if count is None else np.full(values.shape, True)
-    if threshold is not None:
-        kept = np.abs(values) >= threshold
-    for row, label in enumerate(picture.rows):
-        line = Text(" " * (label_width - cell_len(label)))
-        line.append(label, LABEL_STYLE).append(f" {look.arrow} ", "dim")
-        if not weights[row].any() and picture.shade != "diverging":
-            yield line.append("masked", "dim italic")
-            continue
-        places = np.flatnonzero(kept[row]).tolist()
-        if not places:
-            line.append(f"nothing from {threshold:g}", "dim italic")
-        used = line.cell_len
-        for place in places:
-            piece = f"{picture.columns[order[row, place]]} {texts[row, place]}"
-            used += 2 + cell_len(piece)
-            if place and used > look.width:  # a line that goes on begins under what it goes on with
-                indent = min(label_width + 3, look.width // 3)
-                line.append(",\n" + " " * indent)
-                used = indent + cell_len(piece) + 2
-            elif place:
-                line.append(", ")
-            label, _, text = piece.rpartition(" ")
-            line.append(label).append(f" {text}", "bold" if not place else "dim")
-        yield line
+    notation = Notation(picture.weights, digits)
+    T_dec, T_enc = picture.weights.shape
+    at_once = max(1, _AT_ONCE // max(1, T_enc))
+    for first in range(0, T_dec, at_once):
+        weights = picture.weights[first : first + at_once]
+        order = strongest(weights, T_enc if count is None else count)
+        values = np.take_along_axis(weights, order, axis=1)
+        kept = values != 0 if count is None else np.full(values.shape, True)
+        if threshold is not None:
+            kept = np.abs(values) >= threshold
+        for row, label in enumerate(picture.rows[first : first + at_once]):
+            parts = [
+                (" " * (label_width - cell_len(label)), ""),
+                (label, LABEL_STYLE),
+                (f" {look.arrow} ", "dim"),
+            ]
+            if not weights[row].any() and picture.shade != "diverging":
+                parts.append(("masked", "dim italic"))
+            else:
+                keys = [picture.columns[place] for place in order[row, kept[row]].tolist()]
+                texts = notation.write(values[row, kept[row]])
+                parts += _pieces(keys, texts, label_width, look)
+                if not keys:
+                    parts.append((f"nothing from {threshold:g}", "dim italic"))
+            if look.plain and not look.color:
+                parts = [("".join(text for text, _ in parts), "")]
+            yield _Line(parts) if look.plain else Text.assemble(*parts)
     yield ""
+
+
+def _pieces(
+    keys: list[str], texts: list[str], label_width: int, look: Look
+) -> Iterator[tuple[str, str]]:
+    """Write key after key, on as many lines as the width needs."""
+    indent = min(label_width + 3, look.width // 3)
+    used = label_width + 2 + cell_len(look.arrow)
+    for place, (key, text) in enumerate(zip(keys, texts, strict=True)):
+        taken = cell_len(key) + 1 + len(text) + 2
+        used += taken
+        if place and used > look.width:  # a line that goes on begins under what it goes on with
+            yield ",\n" + " " * indent, ""
+            used = indent + taken
+        elif place:
+            yield ", ", ""
+        yield key, ""
+        yield f" {text}", "dim" if place else "bold"
+
+
+class _Line:
+    """A line of any length: rich's own texts are looked through for where they could break."""
+
+    def __init__(self, parts: list[tuple[str, str]]) -> None:
+        self.parts = parts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give the segments of the parts."""
+        for text, style in self.parts:
+            yield Segment(text, Style.parse(style))
+        yield Segment.line()
 
 
 def strongest(weights: Array, count: int) -> Array:

@@ -14,7 +14,7 @@ from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
-from attncli.views.shades import LEVELS, gradient, levels
+from attncli.views.shades import HOLE, LEVELS, gradient, levels
 
 _MARGIN, _FONT = 24, 12
 _LETTER = 0.61 * _FONT  # the width of a letter of a monospaced font
@@ -25,6 +25,7 @@ _LARGEST_CELL, _MAP = 22, 720
 # More pictures than this become small ones in a grid.
 _MOST_LARGE = 12
 _SMALL = 84
+_HOLE, _HOLES = f"#{HOLE:06x}", "magenta: not finite"
 _STYLE = (
     "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
     "fill:#1b1b22}rect{shape-rendering:crispEdges}.s{fill:#6b6b76}.t{font-weight:bold}"
@@ -74,15 +75,17 @@ def draw_svg(
     top = _MARGIN + 4.0 * _FONT
     factors: set[tuple[int, int]] = set()
     how: Pool = "max"
+    holes = False
     for place, picture in enumerate(pictures):
         if count > _MOST_LARGE:
             x = _MARGIN + place % across * (_SMALL + 12)
             y = top + place // across * (_SMALL + 2.4 * _FONT)
             factors.add(_small(drawing, picture, x, y))
+            holes |= picture.scale.holes
             how = picture.pool
         else:
             top = _large(drawing, picture, top) + 2.0 * _FONT
-    if note := stated(factors, how):
+    if note := "  ".join(filter(None, (stated(factors, how), _HOLES if holes else ""))):
         drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
     return (
@@ -157,6 +160,7 @@ def _cells(
 ) -> Iterator[str]:
     """Draw the cells over a ground of the first shade: one rectangle a run of equal ones."""
     colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in gradient(LEVELS, diverging=_signed(scale))]
+    colors.append(_HOLE)
     ground = LEVELS // 2 if _signed(scale) else 0
     rows, columns = weights.shape
     yield _rectangle(left, top, columns * width, rows * height, colors[ground])
@@ -194,5 +198,11 @@ def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -
     for place, (r, g, b) in enumerate(gradient(32, diverging=_signed(scale))):
         color = f"#{r:02x}{g:02x}{b:02x}"
         drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, color))
-    drawing.text(x + 32 * 4 + _LETTER, y, f"{top}  {note}".rstrip(), "s")
+    x += 32 * 4 + _LETTER
+    text = f"{top}  {note}".rstrip()
+    drawing.text(x, y, text, "s")
+    if scale.holes:
+        x += (len(text) + 2) * _LETTER
+        drawing.parts.append(_rectangle(x, y - 0.8 * _FONT, _FONT, _FONT, _HOLE))
+        drawing.text(x + 1.5 * _FONT, y, "not finite", "s")
     return y

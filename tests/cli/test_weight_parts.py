@@ -1,5 +1,6 @@
 """``attn show-weights``: which weights, which part of them, in which view."""
 
+import json
 import re
 
 import numpy as np
@@ -330,7 +331,7 @@ def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):
 @pytest.mark.parametrize("shade", ["linear", "log", "row"])
 def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
     weights = weights_of(30, 30)
-    weights[3, 4], weights[5, 5] = np.nan, np.inf
+    weights[3, 4], weights[5, 5], weights[5, 6] = np.nan, np.inf, -np.inf
     np.save("w.npy", weights)
     files = [f"{shade}.{ending}" for ending in ("svg", "html", "csv", "json")]
     exports = [text for file in files for text in ("--export", file)]
@@ -339,6 +340,10 @@ def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
     )
     assert result.code == 0
     assert "2 rows do not sum to 1" in result.err
+    assert "RuntimeWarning" not in result.err
+    assert "#ff00ff" in (folder / f"{shade}.svg").read_text(encoding="utf-8")
+    page = (folder / f"{shade}.html").read_text(encoding="utf-8")
+    assert '"holes":true' in page
 
 
 def test_the_mean_of_a_block_in_every_picture(attn, folder):
@@ -353,10 +358,62 @@ def test_small_pictures_say_what_a_cell_stands_for(attn, folder, how):
     options = ["--axes", "heads,dec,enc", "--pool", how, "--export", "x.svg"]
     out = attn("show-weights", "w.npy", *options, columns=80).out
     word = {"max": "maximum", "mean": "mean"}[how]
-    # 80 columns have room for cells of 5 by 3; on the way there, 4 by 4 weights are pooled to 25.
-    assert f"1 cell = the {word} of 36 × 20 weights" in " ".join(out.split())
+    # 80 columns have room for pictures of 5 by 3 cells.
+    assert f"1 cell = the {word} of 34 × 20 weights" in " ".join(out.split())
     small = (folder / "x.svg").read_text(encoding="utf-8")
     assert f"1 cell = the {word} of 3 × 3 weights" in small
     np.save("v.npy", np.broadcast_to(np.eye(3), (14, 3, 3)))
     tiny = attn("show-weights", "v.npy", *options[:-2], columns=80).out
     assert "1 cell = 1 weight, shaded by" in tiny
+
+
+def test_small_pictures_say_what_is_not_finite(attn, folder):
+    weights = np.broadcast_to(np.eye(4), (14, 4, 4)).copy()
+    weights[3, 1, 2] = np.nan
+    np.save("w.npy", weights)
+    options = ["--axes", "heads,dec,enc", "--allow-nonfinite", "--export", "x.svg"]
+    assert "? not finite" in attn("show-weights", "w.npy", *options, columns=200).out
+    assert "magenta: not finite" in (folder / "x.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["states", "queries"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": "upper_left"},
+        {"causal": "lower_right", "window": 2},
+        {"window": 1, "softcap": 3.0, "scale": 0.7},
+    ],
+)
+@pytest.mark.parametrize("masked", ["", "bool", "float", "enc", "dec"])
+def test_some_rows_of_computed_weights_are_those_of_the_whole(attn, folder, kind, options, masked):
+    rng = np.random.default_rng(0)
+    if kind == "states":
+        arrays = {"hs_dec": rng.normal(size=(2, 6, 4)), "hs_enc": rng.normal(size=(2, 9, 4))}
+    else:
+        arrays = {"query": rng.normal(size=(2, 6, 4)), "key": rng.normal(size=(2, 9, 4))}
+    grid = rng.random((2, 6, 9)) > 0.3
+    arrays |= {
+        "bool": {"mask": grid},
+        "float": {"mask": np.where(grid, 0.5, -np.inf)},
+        "enc": {"enc_mask": rng.random((2, 9)) > 0.3},
+        "dec": {"dec_mask": np.array([[True] * 5 + [False], [False] + [True] * 5])},
+    }.get(masked, {})
+    np.savez("x.npz", **arrays, options=np.array(json.dumps(options)))
+    whole = attn("show-weights", "x.npz", "--json").json["matrices"]
+    for some, rows in ((["--rows", "1:4"], [1, 2, 3]), (["--row", 0, "--row", 5], [0, 5])):
+        parts = attn("show-weights", "x.npz", "--json", *some).json["matrices"]
+        for one, part in zip(whole, parts, strict=True):
+            assert part["rows"] == rows
+            np.testing.assert_allclose(part["weights"], np.array(one["weights"])[rows], rtol=1e-12)
+
+
+@pytest.mark.parametrize("names", [("hs_dec", "hs_enc"), ("query", "key")])
+def test_no_more_rows_are_computed_than_shown(attn, folder, names):
+    states = np.random.default_rng(0).normal(size=(1, 3000, 2))
+    np.savez("x.npz", **dict.fromkeys(names, states))
+    limit = ("--max-memory", "20MB")
+    assert "would take" in attn("show-weights", "x.npz", *limit).err
+    result = attn("show-weights", "x.npz", "--rows", "2990:2993", "--view", "heatmap", *limit)
+    assert (result.code, result.err) == (0, "")

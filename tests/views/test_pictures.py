@@ -13,11 +13,12 @@ from attncli.views.heads import Head, draw_heads
 from attncli.views.labels import shorten
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
-from attncli.views.overview import Overview, thumbnail
+from attncli.views.overview import Overview
 from attncli.views.picture import WeightMatrix
 from attncli.views.records import Column, draw_records
 from attncli.views.scales import Scale
-from attncli.views.shades import lightness, shade_styles
+from attncli.views.shades import colors as colors_of
+from attncli.views.shades import hole_color, lightness, shade_styles
 from attncli.views.statistics import head_statistics
 from attncli.views.strongest import draw_strongest
 from attncli.views.tensors import draw_tensor
@@ -205,6 +206,53 @@ def test_text_on_the_16_colours_can_be_read():
             assert style.color.name == expected
 
 
+HOLES = np.array([[0.5, np.nan, 0.0], [-np.inf, 0.25, np.nan]])
+
+
+@pytest.mark.parametrize(("unicode", "key"), [("utf-8", " ░▒▓█"), ("ascii", " .:-=+*#%@")])
+@pytest.mark.parametrize("view", ["cells", "heatmap"])
+def test_what_is_not_finite_is_no_shade(view, unicode, key):
+    look = terminal(80, encoding=unicode)
+    picture = WeightMatrix("", HOLES, ["a", "b"], ["x", "y", "z"])
+    lines = render(draw_weights(picture, look, view=view), look)
+    full = key[-1] * 2
+    assert lines[1].endswith(f" {full}??")
+    assert lines[2].endswith(f" ??{key[len(key) // 2] * 2}??")
+    assert lines[3] == f"  0 {key} 0.50  ? not finite  1 cell = 1 weight"
+
+
+@pytest.mark.parametrize("colors", [{}, {"few_colors": True}, {"indexed": True}])
+@pytest.mark.parametrize("shade", ["linear", "log", "row", "diverging"])
+@pytest.mark.parametrize("view", ["table", "cells", "heatmap"])
+def test_what_is_not_finite_has_a_colour_of_its_own(view, shade, colors):
+    look = Look.terminal(80, color=True, **colors)
+    picture = WeightMatrix("", HOLES, ["a", "b"], ["x", "y", "z"], shade)
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    segments = list(console.render(draw_weights(picture, look, view=view)))
+    hole = hole_color(look)
+    shown = [text for text, style, _ in segments if style and hole in (style.color, style.bgcolor)]
+    assert len("".join(shown).replace(" ", "")) >= (7 if view == "table" else 0)
+    assert len(shown) >= (3 if view == "heatmap" else 4)  # the key is one of them
+    assert hole not in colors_of(look, Scale.of(HOLES, shade))
+    assert any("not finite" in text for text, _, _ in segments)
+
+
+def test_the_key_of_what_is_not_finite_is_shown_only_where_there_is_any():
+    assert not any("finite" in x for x in render(draw_weights(PICTURE, terminal(80)), terminal(80)))
+
+
+@pytest.mark.parametrize("size", [33, 50, 97])
+def test_the_overview_pools_once(size):
+    weights = np.random.default_rng(0).random((size, size))
+    overview = Overview([("layer 0", "head 0")], Look.terminal(80, color=True), "mean")
+    overview.add(("layer 0", "head 0"), weights, "")
+    one = overview.at["layer 0", "head 0"]
+    down, across = one.by
+    for row, column in np.ndindex(one.weights.shape):
+        block = weights[row * down : (row + 1) * down, column * across : (column + 1) * across]
+        assert one.weights[row, column] == pytest.approx(block.mean(), rel=1e-12)
+
+
 def test_heads_on_a_narrow_terminal_say_which_they_are():
     head = Head({"layer": 3, "head": 5}, head_statistics(np.eye(2)))
     assert render(draw_heads([head], terminal(40)), terminal(40))[:2] == [
@@ -214,14 +262,11 @@ def test_heads_on_a_narrow_terminal_say_which_they_are():
 
 
 def test_an_overview_of_heads():
-    small = [
-        thumbnail(
-            f"layer {layer}", f"head {head}", np.eye(8)[:, ::-1] if head else np.eye(8), "1.5"
-        )
-        for layer in range(2)
-        for head in range(2)
-    ]
-    lines = render(Overview(small, terminal(24)), terminal(24))
+    places = [(f"layer {layer}", f"head {head}") for layer in range(2) for head in range(2)]
+    overview = Overview(places, terminal(24))
+    for place in places:
+        overview.add(place, np.eye(8)[:, ::-1] if place[1] == "head 1" else np.eye(8), "1.5")
+    lines = render(overview, terminal(24))
     assert lines == [
         "        head 0  head 1",
         "layer 0 █          █",

@@ -56,7 +56,8 @@ def test_the_factor_is_the_smallest_that_fits(size, room):
         ("log", [[0.0, -1.0, 0.8]], [[0, 0, 1]]),
         ("row", [[0.1, 0.2], [0.8, 0.4], [0, 0]], [[0.5, 1], [1, 0.5], [0, 0]]),
         ("diverging", [[-0.8, 0.0, 0.4]], [[0, 0.5, 0.75]]),
-        ("linear", [[np.nan, np.inf, -np.inf, 0.5]], [[0, 1, 0, 1]]),
+        ("linear", [[np.nan, np.inf, -np.inf, 0.5]], [[np.nan, np.nan, np.nan, 1]]),
+        ("row", [[np.nan, 0.5, 0.25], [np.inf, 0.0, 0.0]], [[np.nan, 1, 0.5], [np.nan, 0, 0]]),
     ],
 )
 def test_shares_of_a_scale(kind, values, shares):
@@ -65,7 +66,7 @@ def test_shares_of_a_scale(kind, values, shares):
 
 
 def test_levels_divide_the_shares_evenly():
-    assert levels(np.array([0, 0.249, 0.25, 0.999, 1]), 4).tolist() == [0, 0, 1, 3, 3]
+    assert levels(np.array([0, 0.249, 0.25, 0.999, 1, np.nan]), 4).tolist() == [0, 0, 1, 3, 3, 4]
 
 
 def test_brightest_ignores_what_is_not_finite():
