@@ -42,7 +42,12 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
     columns = min(columns, count) if small else 1
     rows = -(-count // columns)
     size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
-    figure = Figure(figsize=size, layout="constrained", dpi=144)
+    # Small ones have no labels to make room for, and a layout that looks for some takes a minute.
+    figure = Figure(figsize=size, layout=None if small else "constrained", dpi=144)
+    if small:
+        width, height = size
+        sides, above = 0.5 / width, 0.7 / height
+        figure.subplots_adjust(sides, 0.4 / height, 1 - sides, 1 - above, wspace=0.2, hspace=0.4)
     figure.suptitle(title, parse_math=False, fontsize=10)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS

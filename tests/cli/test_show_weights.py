@@ -426,3 +426,9 @@ def test_a_later_head_that_cannot_be_read_leaves_no_half_of_a_result(attn, folde
 def test_every_oddity_is_said_once(attn, folder):
     np.save("w.npy", np.full((3, 2, 4), 0.5))
     assert attn("show-weights", "w.npy", "--json").err.count("do not sum to 1") == 3
+
+
+def test_one_step_is_no_steps(attn, folder):
+    np.save("w.npy", np.ones((1, 1)))
+    assert "--row x: is none of 1 step\n" in attn("show-weights", "w.npy", "--row", "x").err
+    assert "1 step, all left out" in attn("show-weights", "w.npy", "--drop-sink").err

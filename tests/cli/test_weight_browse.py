@@ -131,6 +131,15 @@ def test_on_a_terminal():
 
 
 @on_posix
+def test_a_difference_names_both_files():
+    window = Window(*COMMAND, "--diff", str(HEADS), columns=200)
+    shown = "".join(plain_lines(window.until("q quit")))
+    assert re.search(r"minilm_heads.npz − \S*minilm_heads.npz", shown)
+    window.press("q")
+    assert window.ends() == 0
+
+
+@on_posix
 def test_a_key_that_comes_in_pieces():
     window = Window(*COMMAND)
     window.until("q quit")
