@@ -25,27 +25,31 @@ def pool(weights: Array, down: int, across: int, how: Pool = "max") -> Array:
            [0.5, 0.1]])
     >>> pool(np.array([[1.0, 0.0, 0.25]]), 1, 2, "mean")
     array([[0.5 , 0.25]])
+    >>> pool(np.zeros((0, 3)), 1, 2).shape
+    (0, 2)
     """
     if down == across == 1:
         return weights
     T_dec, T_enc = weights.shape
     row_starts, column_starts = np.arange(0, T_dec, down), np.arange(0, T_enc, across)
 
-    def blocks(reduce: Any, dtype: Any = None) -> Array:
+    def blocks(ufunc: np.ufunc, dtype: Any = None) -> Array:
         # Rows first: whole lines are reduced with each other, and little is left for the columns.
-        lines: Array = reduce(weights, row_starts, axis=0, dtype=dtype)
-        reduced: Array = reduce(lines, column_starts, axis=1)
+        # A block at a time: of a mapped file whose numbers are not aligned NumPy makes a copy.
+        rows = [ufunc.reduce(weights[at : at + down], axis=0, dtype=dtype) for at in row_starts]
+        lines = np.array(rows, dtype or weights.dtype).reshape(len(rows), T_enc)
+        reduced: Array = ufunc.reduceat(lines, column_starts, axis=1)
         return reduced
 
     if how == "max":
-        most = blocks(np.maximum.reduceat)
-        if weights.min() >= 0:
+        most = blocks(np.maximum)
+        if weights.min(initial=0) >= 0:
             return most
-        least = blocks(np.minimum.reduceat)
+        least = blocks(np.minimum)
         return np.where(-least > most, least, most)
     heights = np.diff(row_starts, append=T_dec)[:, None]
     widths = np.diff(column_starts, append=T_enc)[None, :]
-    mean: Array = blocks(np.add.reduceat, np.float64) / (heights * widths)
+    mean: Array = blocks(np.add, np.float64) / (heights * widths)
     return mean
 
 
