@@ -11,6 +11,9 @@ from attncli.arrays import Array
 
 Pool = Literal["max", "mean"]
 
+# So many numbers are reduced in one go.
+_AT_ONCE = 1 << 20
+
 
 def pool(weights: Array, down: int, across: int, how: Pool = "max") -> Array:
     """Reduce every block of `down` rows and `across` columns to one number.
@@ -28,6 +31,17 @@ def pool(weights: Array, down: int, across: int, how: Pool = "max") -> Array:
     """
     if down == across == 1:
         return weights
+    T_dec, T_enc = weights.shape
+    # Some rows at a time: NumPy copies an array whose bytes lie at odd places, as in an archive.
+    at_once = down * max(1, _AT_ONCE // max(1, down * T_enc))
+    parts = [
+        _pool(weights[first : first + at_once], down, across, how)
+        for first in range(0, T_dec, at_once)
+    ]
+    return np.concatenate(parts) if parts else weights[:, ::across]
+
+
+def _pool(weights: Array, down: int, across: int, how: Pool) -> Array:
     T_dec, T_enc = weights.shape
     row_starts, column_starts = np.arange(0, T_dec, down), np.arange(0, T_enc, across)
 
