@@ -138,8 +138,9 @@ def difference(
     label, other_label = labels
     if [one.names for one in ours] != [one.names for one in theirs]:
         axes = ", ".join(_differing_names(ours, theirs))
+        held = "1 matrix" if len(ours) == 1 else f"{len(ours)} matrices"
         raise ShapeError(
-            f"{label} has {len(ours)} matrices, {other_label} {len(theirs)}: {axes}",
+            f"{label} has {held}, {other_label} {len(theirs)}: {axes}",
             hint="--layer, --item, --head, --mean and --axes hold for both files",
         )
     pairs = []

@@ -431,4 +431,9 @@ def test_every_oddity_is_said_once(attn, folder):
 def test_one_step_is_no_steps(attn, folder):
     np.save("w.npy", np.ones((1, 1)))
     assert "--row x: is none of 1 step\n" in attn("show-weights", "w.npy", "--row", "x").err
+    np.save("two.npy", np.ones((2, 1, 1)))
+    assert (
+        "w.npy has 1 matrix, two.npy 2: N differs (1 and 2)"
+        in attn("show-weights", "w.npy", "--diff", "two.npy").err
+    )
     assert "1 step, all left out" in attn("show-weights", "w.npy", "--drop-sink").err

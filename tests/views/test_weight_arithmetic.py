@@ -1,5 +1,7 @@
 """What pictures of weights are made of, as arrays: pooling, scales, statistics, rollout, parts."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -181,3 +183,21 @@ def test_special_tokens_are_told_from_words():
     assert all(map(is_special, special))
     assert not any(map(is_special, words))
     assert [token for token in special + words if is_padding(token)] == ["[PAD]"]
+
+
+@pytest.mark.parametrize("how", ["max", "mean"])
+def test_pooling_takes_little_memory_even_where_bytes_lie_at_odd_places(how):
+    raw = np.zeros(8 * 3000 * 2000 + 1, np.uint8)
+    weights = raw[1:].view(np.float64).reshape(3000, 2000)
+    assert not weights.flags.aligned
+    weights[1234, 567] = 0.5
+    tracemalloc.start()
+    try:
+        pooled = pool(weights, 7, 3, how)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < weights.nbytes / 2
+    assert pooled.shape == (429, 667)
+    assert pooled[1234 // 7, 567 // 3] == pytest.approx(0.5 if how == "max" else 0.5 / 21)
+    assert np.count_nonzero(pooled) == 1
