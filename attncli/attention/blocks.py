@@ -99,11 +99,8 @@ def partial(
     value : ndarray, shape (…, keys, H_v)
     seen : ndarray of bool, optional
         Where False, `value` has no influence, not even if it is NaN.
-    shift : float, optional
-        What to subtract from the scores.  The default, their maximum per query, is safe always;
-        0 saves two passes over the scores and is right if these are known to be moderate.
-    exp : callable, optional
-        `numpy.exp2` if the scores are in units of log 2.
+    shift, exp : optional
+        As `exponentials` takes them.
     out : ndarray, shape (…, rows, H_v), optional
         Where to put the weighted sum of values.
 
@@ -115,6 +112,39 @@ def partial(
     >>> out, np.exp(logsumexp)
     (array([[2.25]]), array([4.]))
     """
+    total, reference = exponentials(scores, seen=seen, shift=shift, exp=exp)
+    return Partial(product(scores, value, seen, out=out), total, reference)
+
+
+def exponentials(
+    scores: Array,
+    *,
+    seen: Array | None = None,
+    shift: float | None = None,
+    exp: Callable[..., Array] = np.exp,
+) -> tuple[Array, Array | float]:
+    """Overwrite scores with exp(score − shift); return their sum per query, and the shift.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (…, rows, keys)
+        −inf where a query does not see a key; with a `shift`, anything there.
+    seen : ndarray of bool, optional
+        With a `shift`: where False, the result is 0, whatever the score.
+    shift : float, optional
+        What to subtract from the scores.  The default, their maximum per query, is safe always;
+        0 saves two passes over the scores and is right if these are known to be moderate.
+    exp : callable, optional
+        `numpy.exp2` if the scores are in units of log 2.
+
+    Examples
+    --------
+    >>> scores = np.log([[1.0, 2.0, 1.0]])
+    >>> exponentials(scores, shift=0.0)
+    (array([4.]), 0.0)
+    >>> scores
+    array([[1., 2., 1.]])
+    """
     if shift is not None:
         if shift:
             scores -= shift
@@ -123,11 +153,10 @@ def partial(
         reference = np.maximum.reduce(scores, axis=-1)
         # A query that sees none of the keys has no maximum: −inf − (−inf) would be NaN.
         scores -= np.where(reference == -np.inf, 0, reference)[..., None]
-    weights = exp(scores, out=scores)
+    exp(scores, out=scores)
     if seen is not None and shift is not None:
-        np.copyto(weights, 0, where=~seen)  # several times faster than exp of −inf
-    total = weights @ np.ones(weights.shape[-1], weights.dtype)
-    return Partial(product(weights, value, seen, out=out), total, reference)
+        np.copyto(scores, 0, where=~seen)  # several times faster than exp of −inf
+    return scores @ np.ones(scores.shape[-1], scores.dtype), reference
 
 
 def merge(first: Partial, second: Partial) -> Partial:

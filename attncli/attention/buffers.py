@@ -32,6 +32,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     >>> x.shape, x.ctypes.data % LINE
     ((200, 300), 0)
     """
+    if math.prod(shape) * dtype.itemsize <= SMALL:
+        return np.empty(shape, dtype)
     return together([shape], dtype)[0]
 
 

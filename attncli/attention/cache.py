@@ -56,7 +56,8 @@ class Cache:
         if kept is None:
             return None
         if not self.normalised:  # when first asked for, and in place: they may be large
-            kept /= np.where(total == 0, 1, total)[..., None, :, :]
+            total = np.where(total == 0, 1, total)
+            kept /= total[..., None, :, :] if all(self.tile) else total
             self.normalised = True
         if all(self.tile):
             kept = np.moveaxis(kept, -3, -2)

@@ -214,7 +214,8 @@ def compute(
         ``"direct"`` keeps the weights, in ``cache.weights``; ``"tiled"`` never has them;
         ``"auto"`` goes by `attncli.attention.sizes.choose`.
     tile : (int, int), optional
-        How many queries and how many keys to compute at a time.  If left out, what is fastest.
+        How many queries and how many keys to compute at a time.  If left out, what is fastest:
+        whole (batch, head) pairs while these are small.
     out : ndarray, shape (…, T_dec, H_v), optional
         Where to put the result, block by block as it is computed: a mapped file, say.  In the
         dtype that is computed in.  `attention_backward` reads it there instead of keeping a copy,
@@ -252,8 +253,8 @@ def compute(
     place = None if out is None else prepare_out(out, operands)
     with _quiet(operands):
         keep = sizes.resolve(engine, operands) == "direct"
-        if keep and tile is None and sizes.in_one_piece(operands):
-            result, cache = direct.forward(operands, threads, place)
+        if tile is None and sizes.in_one_piece(operands):
+            result, cache = direct.forward(operands, threads, keep, place)
         else:
             result, cache = _tiled().forward(operands, threads, tile, keep, place)
     cache.warn_of_masked_rows(stacklevel)

@@ -126,6 +126,8 @@ def prepare_out(out: Array, operands: Operands) -> Array:
     ------
     ShapeError, DtypeError
         If it does not have the shape of the result, or not the dtype that is computed in.
+    ParameterError
+        If it shares memory with what it is computed from.
     """
     T_dec, H_v = operands.query.shape[-2], operands.value.shape[-1]
     expected = (*operands.public_lead, T_dec, H_v)
@@ -133,6 +135,10 @@ def prepare_out(out: Array, operands: Operands) -> Array:
         raise ShapeError(f"out is {out.shape}, expected the shape of the result: {expected}")
     if out.dtype != operands.query.dtype:
         raise DtypeError(f"out is {out.dtype}, expected {operands.query.dtype}, as is computed")
+    inputs = {"query": operands.query, "key": operands.key, "value": operands.value}
+    for name, x in inputs.items():
+        if np.shares_memory(out, x):
+            raise ParameterError(f"out shares memory with {name}, expected memory of its own")
     return out.reshape(*operands.lead, T_dec, H_v)  # splits an axis at most: never a copy
 
 

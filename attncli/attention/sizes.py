@@ -12,37 +12,47 @@ from attncli.memory import require
 Engine = Literal["direct", "tiled"]
 ENGINES = ("auto", "direct", "tiled")
 
-# Measured, forward and backward together: up to here the direct engine is the faster one.
+# Measured, forward and backward together: up to here it is faster to keep all weights, if those of
+# a (batch, head) pair are not too many either, than to compute them again.
 DIRECT_LIMIT = 16 << 20
-PIECE_LIMIT = 512 << 10
+PAIR_LIMIT = 8 << 20
+# Up to here it is faster to compute a pair as a whole than in tiles.
+PIECE_LIMIT = 2 << 20
 
 
 def weights_nbytes(operands: Operands) -> int:
     """Return how many bytes all weights of a calculation take, kept or not."""
-    count: int = math.prod(operands.lead) * operands.query.shape[-2] * operands.key.shape[-2]
-    return count * operands.query.itemsize
+    return math.prod(operands.lead) * pair_nbytes(operands)
+
+
+def pair_nbytes(operands: Operands) -> int:
+    """Return how many bytes the weights of one (batch, head) pair take."""
+    nbytes: int = operands.query.shape[-2] * operands.key.shape[-2] * operands.query.itemsize
+    return nbytes
 
 
 def in_one_piece(operands: Operands) -> bool:
-    """Return whether the weights of a (batch, head) pair are too few to be worth tiling."""
-    query, key = operands.query, operands.key
-    nbytes: int = query.shape[-2] * key.shape[-2] * query.itemsize
-    return nbytes <= PIECE_LIMIT or 0 in query.shape
+    """Return whether the weights of a (batch, head) pair are too few to be worth tiling.
+
+    Tiles that a band hides are not computed, so under one they are worth it sooner.
+    """
+    limit = PIECE_LIMIT // 2 if operands.masking.band else PIECE_LIMIT
+    return pair_nbytes(operands) <= limit or 0 in operands.query.shape
 
 
-def choose(nbytes: int) -> Engine:
-    """Return the engine for a calculation whose weights take `nbytes` bytes.
+def choose(nbytes: int, pair_nbytes: int) -> Engine:
+    """Return the engine for weights that take so many bytes in all, and for each pair.
 
-    The rule: direct up to 16 MiB of weights, tiled above.  The direct engine materialises the
-    weights and pays for every pass over them in memory; the tiled one pays for visiting tiles and
-    for computing the weights again in backward.
+    The rule: direct up to 16 MiB of weights and 8 MiB a (batch, head) pair, tiled above.  The
+    direct engine pays for writing all weights to memory and reading them again; the tiled one
+    for computing them again in backward.
 
     Examples
     --------
-    >>> choose(3 * 5 * 5 * 4), choose(8192 * 8192 * 4)
+    >>> choose(3 * 5 * 5 * 4, 5 * 5 * 4), choose(8192 * 8192 * 4, 8192 * 8192 * 4)
     ('direct', 'tiled')
     """
-    return "direct" if nbytes <= DIRECT_LIMIT else "tiled"
+    return "direct" if nbytes <= DIRECT_LIMIT and pair_nbytes <= PAIR_LIMIT else "tiled"
 
 
 def resolve(engine: str, operands: Operands) -> Engine:
@@ -60,8 +70,8 @@ def resolve(engine: str, operands: Operands) -> Engine:
     nbytes = weights_nbytes(operands)
     if engine == "tiled":
         return "tiled"
-    if engine == "auto" and choose(nbytes) == "tiled":
-        return "tiled"
+    if engine == "auto":
+        return choose(nbytes, pair_nbytes(operands))
     if nbytes > DIRECT_LIMIT:
         hint = "compute without keeping weights: the tiled engine needs memory linear in T"
         require(nbytes, "the weights", None, hint=hint)

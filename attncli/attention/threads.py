@@ -23,7 +23,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.attention.buffers import empty
 
-Task = Callable[[], None]
+Task = Callable[[], object]
 
 
 def run(tasks: Iterable[Task], threads: int, task_done: Callable[[], None] = lambda: None) -> None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from attncli.attention import blocks, buffers
 from attncli.attention.cache import Cache
 from attncli.attention.inputs import Operands
 from attncli.attention.masks import Index, pick, tile_of
+from attncli.attention.moderate import in_range, unit_of
 from attncli.attention.progress import steps
 from attncli.attention.threads import Scratch, run
 
 # Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
 TILE = (512, 512)
-
-LOG2E = math.log2(math.e)
 
 
 def forward(
@@ -60,6 +59,8 @@ def forward(
         cache.kept = buffers.empty((*operands.lead, count, rows[-1], step), query.dtype)
         if operands.masking:
             cache.kept[...] = 0
+        else:
+            cache.kept[..., -1, :, (key.shape[-2] - 1) % step + 1 :] = 0  # beyond the last key
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     all_blocks = list(_blocks(0, rows[-1], tile[0]))
     if operands.masking.band:  # later queries see more keys: nobody should end with the longest
@@ -87,13 +88,19 @@ def _forward(
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
         done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
-        moderate = done is None or _in_range(done)
+        # One infinity or NaN is enough to show in the product, and no large sum does harm.
+        moderate = done is None or (
+            in_range(done.total, _seen(operands, index, rows, done.total))
+            and math.isfinite(np.vdot(done.out, done.out))
+        )
     if not moderate:
         done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
     cache.moderate[row] = moderate
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
+    if not (operands.masking or done.total.all()):
+        done.total[done.total == 0] = np.nan  # all scores overflowed to −inf
     blocks.divide(done.out, done.total, out=same_out[row])
     if out is not same_out:
         out[row] = same_out[row]
@@ -101,6 +108,13 @@ def _forward(
     if operands.masking:
         nothing = done.total == 0
         cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+
+
+def _seen(operands: Operands, index: Index, rows: slice, total: Array) -> Array | None:
+    """Return which keys these queries see, if it matters: if some seem to see none."""
+    if not operands.masking or total.all():
+        return None
+    return operands.masking.tile(rows, slice(0, operands.key.shape[-2]), index)[1]
 
 
 def _partial(
@@ -116,7 +130,7 @@ def _partial(
     Moderate scores need no reference subtracted from them, which saves passes over them.
     """
     operands, (query, key, value) = cache.operands, pair
-    unit, exp = _unit(operands, moderate)
+    unit, exp = unit_of(operands, moderate)
     query = query[rows] * (operands.scale * unit)
     done = None
     assert cache.out is not None  # this engine keeps it
@@ -154,20 +168,6 @@ def _partial(
         np.add(out, part.out, out=out)
         np.add(total, part.total, out=total)
     return done
-
-
-def _in_range(done: blocks.Partial) -> bool:
-    """Tell whether sums of exponentials without a reference kept the dtype's full precision."""
-    limit = _limit(done.total.dtype)
-    if not 1 / limit < np.minimum.reduce(done.total) <= np.maximum.reduce(done.total) < limit:
-        return False
-    # One infinity or NaN is enough to show here, and no large sum does harm: it is done again.
-    return math.isfinite(np.vdot(done.out, done.out))
-
-
-@lru_cache
-def _limit(dtype: np.dtype[Any]) -> Any:
-    return np.finfo(dtype).max ** 0.3
 
 
 def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -314,7 +314,7 @@ def _again(
     cache: Cache, index: Index, rows: slice, moderate: bool
 ) -> Callable[[_Tile, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
-    operands, (unit, exp) = cache.operands, _unit(cache.operands, moderate)
+    operands, (unit, exp) = cache.operands, unit_of(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
     shift = None if moderate else cache.shift[(*index, rows)][:, None]
     key = operands.key[pick(index, operands.key.shape)]
@@ -335,17 +335,6 @@ def _again(
             np.copyto(weights, 0, where=~tile.seen)
 
     return compute
-
-
-def _unit(operands: Operands, moderate: bool) -> tuple[float, Callable[..., Array]]:
-    """Return the unit of the scores and its exponential.
-
-    Moderate scores to which nothing but the scale happens are computed in units of log 2, at no
-    cost, because the power of 2 is the faster exponential.
-    """
-    scaled_only = operands.softcap is None and not operands.masking.adds
-    plain = moderate and scaled_only and operands.query.itemsize <= 8
-    return (LOG2E, np.exp2) if plain else (1.0, np.exp)
 
 
 def _with_ones(value: Array, index: Index) -> Array:

@@ -335,7 +335,8 @@ execution_options = _bundle(
             "--weights/--no-weights",
             default=None,
             group="Calculation",
-            help="Keep the weights, or never have them.  [default: kept up to 16 MiB]",
+            help="Keep the weights, or never have them.  "
+            "[default: kept up to 16 MiB, 8 MiB a head]",
         ),
     ],
 )

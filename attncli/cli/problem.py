@@ -13,7 +13,7 @@ import numpy as np
 
 from attncli import __version__
 from attncli.arrays import Array, Tokens
-from attncli.attention.sizes import DIRECT_LIMIT
+from attncli.attention.sizes import DIRECT_LIMIT, PAIR_LIMIT
 from attncli.cli.request import Request
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
@@ -160,7 +160,10 @@ class Problem:
 
     def describe_choice(self) -> str:
         """Say by which rule the engine was chosen."""
-        return f"weights take {self._weights_size()}, kept up to {readable(DIRECT_LIMIT)}"
+        return (
+            f"weights take {self._weights_size()}; kept up to {readable(DIRECT_LIMIT)}, "
+            f"{readable(PAIR_LIMIT)} a head"
+        )
 
     def describe_lost_weights(self) -> str:
         """Say that the weights were too many to be kept."""

@@ -39,13 +39,16 @@ OPTIONS = {
     "all": {"causal": "upper_left", "window": 3, "softcap": 2.0, "scale": 0.9},
 }
 
-# Both engines, with tiles that divide nothing, with one thread and with several.
+# Both engines, with tiles that divide nothing, with one thread and with several.  Where it says
+# pieces, whole pairs are computed a few at a time, though they are small: see conftest.
 ENGINES = {
     "direct": {"engine": "direct"},
-    "direct, threads": {"engine": "direct", "threads": 3},
+    "direct, pieces, threads": {"engine": "direct", "threads": 3},
     "direct, small tiles": {"engine": "direct", "tile": (2, 3)},
     "direct, tiles, threads": {"engine": "direct", "tile": (3, 2), "threads": 3},
     "tiled": {"engine": "tiled"},
+    "tiled, pieces": {"engine": "tiled"},
+    "tiled, pieces, threads": {"engine": "tiled", "threads": 3},
     "tiled, small tiles": {"engine": "tiled", "tile": (2, 3)},
     "tiled, threads": {"engine": "tiled", "tile": (3, 2), "threads": 3},
 }

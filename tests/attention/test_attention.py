@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncli.attention import attention, attention_backward, attention_weights, compute
-from attncli.errors import AttnWarning
+from attncli.attention import attention, attention_backward, attention_weights, buffers, compute
+from attncli.errors import AttnWarning, ParameterError
 
 from . import reference
 from .common import ENGINES, OPTIONS, SHAPES, TOLERANCE, assert_near, by_name, tensors
+from .conftest import in_pieces
 
 pytestmark = pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
 
@@ -204,6 +205,55 @@ def test_an_offset_of_all_scores_changes_nothing(offset, dtype, engine):
     assert all(np.isfinite(x).all() for x in attention_backward(out, cache))
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+@pytest.mark.parametrize("engine", **by_name(ENGINES))
+@pytest.mark.parametrize("T_enc", [3, 11])
+def test_scores_that_all_overflow_give_nan_and_not_nothing(T_enc, engine):
+    query, key = np.full((5, 2), -1e200), np.full((T_enc, 2), 1e200)
+    out, cache = compute(query, key, np.ones((T_enc, 2)), **engine)
+    assert np.isnan(out).all()
+    assert np.isnan(attention_backward(out, cache)[0]).all()
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize("T_enc", [10, 300])
+def test_values_near_the_largest_number_do_not_overflow(T_enc, engine):
+    query, key = tensors(((8, 60, 16), (8, T_enc, 16)))
+    out, cache = compute(query, key, np.full((8, T_enc, 8), 1.7e308), engine=engine)
+    np.testing.assert_allclose(out, 1.7e308)
+    np.testing.assert_allclose(compute(query, key, key)[1].logsumexp, cache.logsumexp)
+
+
+def test_what_cannot_be_summed_is_warned_of():
+    query, key, value = tensors(((8, 64, 16), (8, 64, 16), (8, 64, 64)))
+    value[0, :2, 0] = np.inf, -np.inf
+    with pytest.warns(RuntimeWarning, match="invalid"):
+        compute(query, key, value)
+
+
+def test_a_query_that_sees_nothing_is_no_reason_to_compute_the_others_again():
+    query, key, value = tensors(((8, 64, 16), (8, 64, 16), (8, 64, 16)))
+    mask = np.ones((64, 64), bool)
+    mask[-3:] = False
+    for engine in ({"engine": "direct"}, {"engine": "tiled", "tile": (40, 40)}):
+        with pytest.warns(AttnWarning, match="24 of 512"):
+            _, cache = compute(query, key, value, mask=mask, **engine)
+        assert not cache.shift.any()
+
+
+def test_padding_of_kept_tiles_holds_nothing_left_over(monkeypatch):
+    monkeypatch.setattr(buffers, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+    arrays = tensors(((2, 7, 3), (2, 11, 3), (2, 11, 3)))
+    cache = compute(*arrays, engine="direct", tile=(4, 4))[1]
+    assert np.isfinite(cache.kept).all()
+
+
+def test_out_has_memory_of_its_own():
+    query, key, value = tensors(((5, 7), (11, 7), (11, 7)))
+    with pytest.raises(ParameterError, match="out shares memory with key, expected memory of its"):
+        compute(query, key, value, out=key[:5])
+
+
 @pytest.mark.parametrize("engine", **by_name(ENGINES))
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_values_of_any_size_keep_their_precision(size, engine):
@@ -346,26 +396,31 @@ def test_queries_beyond_the_reach_of_the_window_see_nothing(engine):
     problem=problems(),
     tile=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     threads=st.integers(1, 4),
+    piece=st.integers(1, 2000),
 )
-def test_engine_tile_size_and_threads_change_nothing(problem, tile, threads):
+def test_engine_tile_size_and_threads_change_nothing(problem, tile, threads, piece):
     arrays, options, dout = problem
     results = []
     tiles = {"tile": tile, "threads": threads}
-    for engine in (
-        {"engine": "direct"},
-        {"engine": "direct", **tiles},
-        {"engine": "tiled", **tiles},
-    ):
+
+    def run(**engine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AttnWarning)
             out, cache = compute(*arrays, **options, **engine)
         results.append((out, *attention_backward(dout, cache), cache.logsumexp, cache.dmask))
-    for direct, kept, tiled in zip(*results, strict=True):
-        if direct is None:
-            assert tiled is None
-        else:
-            assert_near(kept, direct, factor=100, scale=1)
-            assert_near(tiled, direct, factor=100, scale=1)
+
+    run(engine="direct")
+    for engine in ("direct", "tiled"):
+        run(engine=engine, **tiles)
+        with pytest.MonkeyPatch.context() as patch:
+            in_pieces(patch, piece)
+            run(engine=engine, threads=threads)
+    for direct, *others in zip(*results, strict=True):
+        for other in others:
+            if direct is None:
+                assert other is None
+            else:
+                assert_near(other, direct, factor=100, scale=1)
 
 
 @settings(deadline=None)

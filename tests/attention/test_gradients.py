@@ -1,5 +1,7 @@
 """The gradients of every option, by both engines, against the complex step of the formula."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,14 @@ def test_dout_of_another_shape_is_refused():
         attention_backward(query, cache)
     with pytest.raises(DtypeError):
         attention_backward(np.ones((2, 5, 3), complex), cache)
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_gradients_of_what_is_shared_take_no_memory_for_each_who_shares_it(engine):
+    arrays = tensors(((64, 1, 8), (1, 5000, 8), (1, 5000, 8)))
+    out, cache = compute(*arrays, engine=engine)
+    tracemalloc.start()
+    attention_backward(out, cache)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 5000 * 8 * 8 / 2

@@ -615,4 +615,7 @@ def test_no_digit_is_lost_at_any_width(attn, columns, size):
 )
 def test_verbose_says_which_engine_was_chosen_and_why(attn, T, engine, size):
     err = attn("forward", "--T", T, "-v").err
-    assert f"engine: {engine} (weights take {size}, kept up to 16.8 MB), threads: " in err
+    assert (
+        f"engine: {engine} (weights take {size}; kept up to 16.8 MB, 8.4 MB a head), threads: "
+        in err
+    )
