@@ -98,7 +98,9 @@ def attention(
     What a query does not see has no influence on it, not even NaN or infinity.  Small
     calculations are done by the direct engine, which keeps the weights; large ones by the tiled
     engine, in memory linear in T.  `attncli.attention.sizes.choose` is the rule, `compute` lets
-    the caller choose.  Both give the same result to within rounding, for any number of threads.
+    the caller choose.  Both give the same result to within rounding, for any number of threads;
+    with several, the last bits of what they add up together, the gradients of shared inputs, may
+    differ from run to run.
 
     References
     ----------

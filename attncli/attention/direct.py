@@ -94,8 +94,9 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
     if not moderate:
         _scores(cache.operands, query, key, tile, weights)
         top = np.maximum.reduce(weights, axis=-1, keepdims=True)
-        if seen is not None:
-            top[top == -np.inf] = 0  # the query sees no key: −inf − (−inf) would be NaN
+        if seen is not None and (lowest := top == -np.inf).any():
+            # NaN, as −inf − (−inf) is, is right where scores overflowed, not where there are none.
+            top[lowest & ~seen.any(axis=-1, keepdims=True)] = 0
         shift[..., None] = top
         weights -= top
         np.exp(weights, out=weights)
@@ -159,7 +160,9 @@ def _backward(
         with lock:
             place += blocks.sum_to(dscores, place.shape)
     if softcap is not None:
-        dscores *= blocks.softcap_slope(blocks.scores(query, key, scale=scale, seen=seen), softcap)
+        room = empty(weights.shape, weights.dtype)
+        uncapped = blocks.scores(query, key, scale=scale, seen=seen, out=room)
+        dscores *= blocks.softcap_slope(uncapped, softcap)
     if not early:
         dscores *= scale
     _add(dquery, lock if shared[0] else None, dscores, key, seen)

@@ -136,8 +136,8 @@ def prepare_out(out: Array, operands: Operands) -> Array:
     if out.dtype != operands.query.dtype:
         raise DtypeError(f"out is {out.dtype}, expected {operands.query.dtype}, as is computed")
     inputs = {"query": operands.query, "key": operands.key, "value": operands.value}
-    for name, x in inputs.items():
-        if np.shares_memory(out, x):
+    for name, x in {**inputs, "mask": operands.masking.mask}.items():
+        if x is not None and np.shares_memory(out, x):
             raise ParameterError(f"out shares memory with {name}, expected memory of its own")
     return out.reshape(*operands.lead, T_dec, H_v)  # splits an axis at most: never a copy
 

@@ -99,8 +99,9 @@ def _forward(
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
         return
-    if not (operands.masking or done.total.all()):
-        done.total[done.total == 0] = np.nan  # all scores overflowed to −inf
+    if not done.total.all():  # nothing was seen, or all that was overflowed to −inf
+        seen, overflowed = _seen(operands, index, rows, done.total), done.total == 0
+        done.total[overflowed if seen is None else overflowed & seen.any(axis=-1)] = np.nan
     blocks.divide(done.out, done.total, out=same_out[row])
     if out is not same_out:
         out[row] = same_out[row]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from attncli.benchmarks.contenders import PRODUCTS
 from attncli.reports import BenchReport, Cell, Measurement
 
@@ -19,6 +21,8 @@ Progress = Callable[[int, int], None]
 
 # The book's loop is left out where one run would take more than some 10 s: N · T² · H.
 _BEARABLE_FOR_LOOP = 2e9
+# The bare products are left out where the scores that lie between them would take more: bytes.
+_BEARABLE_FOR_PRODUCTS = 4 << 30
 # Seconds.  A turn begins with runs that do not count: until the threads that others left spinning
 # have come to rest, and caches, clock and scheduler know the new one.  Then as many count as fit.
 _SETTLING, _COUNTED, _MOST = 0.04, 0.02, 10
@@ -125,9 +129,11 @@ def measure(
 
 
 def takes_part(name: str, cell: Cell) -> bool:
-    """Tell whether a contender can be measured on a cell, within bearable time."""
+    """Tell whether a contender can be measured on a cell, within bearable time and memory."""
     if name in ("loop", PRODUCTS) and cell.causal:
         return False
+    if name == PRODUCTS:
+        return cell.T**2 * np.dtype(cell.dtype).itemsize <= _BEARABLE_FOR_PRODUCTS
     return name != "loop" or cell.N * cell.T**2 * cell.H <= _BEARABLE_FOR_LOOP
 
 

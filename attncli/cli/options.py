@@ -336,7 +336,7 @@ execution_options = _bundle(
             default=None,
             group="Calculation",
             help="Keep the weights, or never have them.  "
-            "[default: kept up to 16 MiB, 8 MiB a head]",
+            "[default: kept up to 16.8 MB, 8.4 MB a head]",
         ),
     ],
 )

@@ -205,7 +205,9 @@ class Problem:
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
             copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
-            require(copies * nbytes + beside, what, limit)
+            in_core = hasattr(self.operation, "to_core")
+            hint = "--engine tiled computes the same without ever having them" if in_core else None
+            require(copies * nbytes + beside, what, limit, hint=hint)
         elif execution.engine == "direct":
             hint = "--no-weights computes without ever having them"
             require(nbytes + beside, what, limit, hint=hint)

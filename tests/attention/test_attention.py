@@ -208,10 +208,15 @@ def test_an_offset_of_all_scores_changes_nothing(offset, dtype, engine):
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 @pytest.mark.parametrize("engine", **by_name(ENGINES))
 @pytest.mark.parametrize("T_enc", [3, 11])
-def test_scores_that_all_overflow_give_nan_and_not_nothing(T_enc, engine):
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_that_all_overflow_give_nan_and_not_nothing(masked, T_enc, engine):
     query, key = np.full((5, 2), -1e200), np.full((T_enc, 2), 1e200)
-    out, cache = compute(query, key, np.ones((T_enc, 2)), **engine)
+    options = {}
+    if masked:
+        options["mask"] = np.arange(T_enc) != 1
+    out, cache = compute(query, key, np.ones((T_enc, 2)), **options, **engine)
     assert np.isnan(out).all()
+    assert np.isnan(cache.logsumexp).all()
     assert np.isnan(attention_backward(out, cache)[0]).all()
 
 
@@ -252,6 +257,9 @@ def test_out_has_memory_of_its_own():
     query, key, value = tensors(((5, 7), (11, 7), (11, 7)))
     with pytest.raises(ParameterError, match="out shares memory with key, expected memory of its"):
         compute(query, key, value, out=key[:5])
+    mask = np.ones((5, 11))
+    with pytest.raises(ParameterError, match="out shares memory with mask"):
+        compute(query, key, value, mask=mask, out=mask[:, :7])
 
 
 @pytest.mark.parametrize("engine", **by_name(ENGINES))

@@ -125,3 +125,11 @@ def test_gradients_of_what_is_shared_take_no_memory_for_each_who_shares_it(engin
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 5000 * 8 * 8 / 2
+
+
+@pytest.mark.parametrize("engine", **by_name(ENGINES))
+def test_softcap_where_only_value_or_the_mask_has_the_leading_axis(engine):
+    query, key, value = tensors(((1, 2, 5, 7), (1, 2, 11, 7), (3, 2, 11, 2)))
+    mask = np.random.default_rng(1).random((3, 2, 5, 11)) < 0.8
+    arrays = {"query": query, "key": key, "value": value, "mask": mask}
+    check(arrays, {"softcap": 1.3}, engine, "softcap beside a leading axis")

@@ -38,6 +38,13 @@ def test_the_table(attn):
     assert sum(line.startswith("products ") for line in lines) == 1  # causal has no such floor
 
 
+def test_products_leave_where_their_scores_would_take_gigabytes(attn):
+    shape = ("--shapes", "1,1000000,64", "--dtype", "float32", "--peers", "torch")
+    result = attn("bench", *shape, "--engines", "tiled", "--max-memory", "1GB")
+    assert result.code == 2
+    assert "products" not in result.err
+
+
 def test_scaling_doubles(attn, monkeypatch):
     monkeypatch.setattr("attncli.cli.bench._LAST_T", 64)
     result = attn("bench", "--scaling", "--shapes", "1,16,2", "--json")

@@ -38,7 +38,7 @@ THEIRS, DUMPED = SAMPLES / "exercise" / "attention.py", SAMPLES / "minilm_qkv.np
 REFUSED = {
     "bench shapes": (
         ["bench", "--shapes", "1,200000,64", "--engines", "direct", "--dtype", "float32"],
-        "measuring direct, products at N=1 T=200000 H=64 in float32 would take 640.8 GB, there is",
+        "measuring direct at N=1 T=200000 H=64 in float32 would take 480.4 GB, there is",
         "smaller --shapes",
     ),
     "bench shapes within a limit": (
