@@ -174,3 +174,16 @@ def describe_shape(shape: tuple[int, ...], axes: tuple[str, ...] | None = None) 
         return str(shape)
     names = ", ".join(axes) + ("," if len(axes) == 1 else "")
     return f"{shape} = ({names})"
+
+
+def describe_range(count: int) -> str:
+    """Write which indices an axis of this size has.
+
+    Examples
+    --------
+    >>> describe_range(12), describe_range(1), describe_range(0)
+    ('there are 12, 0 to 11', 'there is only 0', 'there is none')
+    """
+    if count > 1:
+        return f"there are {count}, 0 to {count - 1}"
+    return "there is only 0" if count else "there is none"

@@ -23,7 +23,7 @@ class Cache:
     Attributes
     ----------
     engine : str
-        ``"direct"`` or ``"tiled"``: who computed it.
+        ``"direct"`` if the weights were kept, ``"tiled"`` if not.
     threads : int
         How many threads it used; backward uses as many.
     weights : ndarray, shape (…, T_dec, T_enc), or None

@@ -107,7 +107,7 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
         return
     weights /= sums
     blocks.product(weights, value, seen, out=out)
-    if not cache.normalised:
+    if not (cache.normalised or cache.kept is None):
         weights *= sums
 
 

@@ -15,7 +15,7 @@ from attncli.cli.problem import Problem
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning, ParameterError
 from attncli.operations.tracing import Intermediate, Place, StepTrace
-from attncli.tensors import random_tensor
+from attncli.tensors import describe_range, random_tensor
 from attncli.views.labels import safe
 from attncli.views.trace import can_be_worked, draw_trace
 
@@ -39,14 +39,9 @@ def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:
     ):
         count = sizes.get(axis, 1)
         if not 0 <= number < count:
-            there = (
-                f"there are {count}, 0 to {count - 1}"
-                if count > 1
-                else "there is only 0"
-                if count
-                else "there is none"
+            raise ParameterError(
+                f"--{name} {number}: {problem.origin} has no such {name}; {describe_range(count)}"
             )
-            raise ParameterError(f"--{name} {number}: {problem.origin} has no such {name}; {there}")
     step = StepTrace(
         problem.operation,
         problem.inputs,

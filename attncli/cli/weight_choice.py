@@ -14,6 +14,7 @@ from attncli.arrays import Array
 from attncli.cli.weight_options import Span, Wanted
 from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.tensors import describe_range
 from attncli.views.combining import max_of, mean_of, rollout
 from attncli.views.cutting import Cut
 from attncli.views.tokens import is_padding, is_special, readable
@@ -227,16 +228,10 @@ def choose(name: str, wanted: int | None, count: int, label: str) -> range:
     if wanted is None:
         return range(count)
     if not 0 <= wanted < count:
-        there = (
-            f"there are {count}, 0 to {count - 1}"
-            if count > 1
-            else "there is only 0"
-            if count
-            else "there is none"
-        )
         axes = "--axes heads,dec,enc reads a 3-D array's first axis as heads"
         hint = axes if name == "head" and count == 1 else None
-        raise ParameterError(f"--{name} {wanted}: {label} has no such {name}; {there}", hint=hint)
+        message = f"--{name} {wanted}: {label} has no such {name}; {describe_range(count)}"
+        raise ParameterError(message, hint=hint)
     return range(wanted, wanted + 1)
 
 

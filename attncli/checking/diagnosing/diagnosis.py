@@ -72,6 +72,16 @@ def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mis
     )
 
 
+def _in_backward_alone() -> list[Mistake]:
+    """Return every reading of every mistake that shows in backward and not in forward."""
+    return [
+        reading
+        for mistake in MISTAKES
+        if mistake.in_backward and not mistake.in_forward
+        for reading in mistake.readings
+    ]
+
+
 _Explains = Literal["everything", "forward"]
 _Found = tuple[tuple[Mistake, ...], _Explains, str, float]
 
@@ -93,13 +103,7 @@ class _Search:
     def _wrong_backward(self) -> Iterator[_Found]:
         if not self.backward_seen or self._backward_distance({}, "formulas") is not None:
             return
-        candidates = [
-            reading
-            for m in MISTAKES
-            if m.in_backward and not m.in_forward
-            for reading in m.readings
-        ]
-        yield from self._backwards(candidates, (), {})
+        yield from self._backwards(_in_backward_alone(), (), {})
 
     def _backwards(
         self, candidates: list[Mistake], base: tuple[Mistake, ...], steps: Steps
@@ -151,13 +155,11 @@ class _Search:
                 own = any(mistake.in_backward for mistake in mistakes) and how != "consistent"
                 yield mistakes, "everything", "" if own else _BACKWARD[how], max(far, near)
                 return
-        candidates = [
-            reading
-            for m in MISTAKES
-            if m.in_backward and not m.in_forward
-            for reading in m.readings
-        ]
-        more = list(self._backwards(candidates, mistakes, steps)) if len(mistakes) == 1 else []
+        more = (
+            list(self._backwards(_in_backward_alone(), mistakes, steps))
+            if len(mistakes) == 1
+            else []
+        )
         if more:
             yield from more
         else:
