@@ -17,27 +17,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attncli.version import __version__
+
 if TYPE_CHECKING:
-    from attncli.attention import attention_backward, attention_weights
-    from attncli.checking.comparing.compare import assert_close, compare
+    from attncli.checking.comparing.comparison import assert_close, compare
     from attncli.checking.derivatives.target_gradcheck import gradcheck
-    from attncli.checking.diagnosing.check import check
-
-__version__ = "0.1.0"
-
-# Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
-_PUBLIC = {
-    "attention_backward": "attncli.attention",
-    "attention_weights": "attncli.attention",
-    "assert_close": "attncli.checking.comparing.compare",
-    "check": "attncli.checking.diagnosing.check",
-    "compare": "attncli.checking.comparing.compare",
-    "gradcheck": "attncli.checking.derivatives.target_gradcheck",
-}
+    from attncli.checking.diagnosing.examination import check
+    from attncli.core import attention, attention_backward, attention_weights
 
 __all__ = [
     "__version__",
     "assert_close",
+    "attention",
     "attention_backward",
     "attention_weights",
     "check",
@@ -45,10 +36,24 @@ __all__ = [
     "gradcheck",
 ]
 
+# Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
+_HOMES = {
+    "assert_close": "attncli.checking.comparing.comparison",
+    "attention": "attncli.core",
+    "attention_backward": "attncli.core",
+    "attention_weights": "attncli.core",
+    "check": "attncli.checking.diagnosing.examination",
+    "compare": "attncli.checking.comparing.comparison",
+    "gradcheck": "attncli.checking.derivatives.target_gradcheck",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "attention":  # the package, which can be called
-        return import_module("attncli.attention")
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,9 +1,9 @@
 """The public names: there, lazily, and typed."""
 
+import inspect
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import attncli
@@ -16,19 +16,22 @@ def test_every_public_name_is_there():
         _ = attncli.nothing
 
 
-def test_attention_is_a_package_and_a_function():
-    import attncli.attention.core
+def test_functions_are_functions_with_every_option_in_their_signature():
+    signature = inspect.signature(attncli.attention)
+    for option in ("mask", "causal", "scale", "softcap", "window", "threads"):
+        assert signature.parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
+    assert inspect.isfunction(attncli.attention_backward)
+    assert inspect.isfunction(attncli.attention_weights)
 
-    x = np.eye(3)
-    out, cache = attncli.attention(x, x, x, causal="upper_left")
-    assert attncli.attention.attention(x, x, x, causal="upper_left")[0].tolist() == out.tolist()
-    assert len(attncli.attention_backward(out, cache)) == 3
+
+def test_dir_shows_the_public_names_and_nothing_else():
+    import attncli.core.functions  # a sub-package that is loaded is not one of them
+
+    assert dir(attncli) == sorted(attncli.__all__)
 
 
-@pytest.mark.parametrize(
-    "first", ["attncli.attention", "attncli.attention.core", "attncli.operations"]
-)
-def test_whatever_is_imported_first_both_names_work(first):
+@pytest.mark.parametrize("first", ["attncli.core", "attncli.core.functions", "attncli.operations"])
+def test_whatever_is_imported_first_the_names_work(first):
     code = f"import {first}, attncli, numpy; x = numpy.eye(2); attncli.attention(x, x, x)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.attention import attention_backward, compute
+from attncli.core import attention_backward, compute
 from attncli.operations import OPERATIONS, Execution
 from attncli.reports import Cell
 

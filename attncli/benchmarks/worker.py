@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from attncli.attention import attention_backward, compute
 from attncli.benchmarks.contenders import Contender, make, tensors
+from attncli.core import attention_backward, compute
 from attncli.reports import Cell
 
 

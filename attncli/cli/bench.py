@@ -135,7 +135,7 @@ def bench(
     from attncli.benchmarks.needs import needed
     from attncli.memory import require
     from attncli.reports import Cell
-    from attncli.views.bench import draw_bench, draw_scaling
+    from attncli.views.bench_report import draw_bench, draw_scaling
 
     threads = threads or options.cores()
     dtypes = dtype or (("float32",) if scaling else ("float32", "float64"))
@@ -186,7 +186,7 @@ def bench(
 
 
 def _as_json(report: BenchReport, missing: list[str]) -> dict[str, Any]:
-    from attncli import __version__
+    from attncli.version import __version__
 
     return {
         "attn": __version__,

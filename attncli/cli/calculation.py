@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from attncli.arrays import Array
-from attncli.cli.json_text import jsonable_number
 from attncli.cli.output import Output
-from attncli.cli.problem import Problem, random_problem
-from attncli.cli.request import Request
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
 from attncli.operations import Pass
+from attncli.problems.problem import Problem, random_problem
+from attncli.problems.request import Request
+from attncli.views.json_text import jsonable_number
 from attncli.views.labels import safe
 from attncli.views.numbers import format_error
-from attncli.views.tensors import draw_tensor
+from attncli.views.tensor_tables import draw_tensor
 
 if TYPE_CHECKING:
     from attncli.reports import Agreement
@@ -29,7 +29,7 @@ def pose(request: Request, screen: Screen) -> Problem:
     if request.is_random:
         with screen.timed("drawing"):
             return random_problem(request)
-    from attncli.cli.problem_files import read_problem  # random tensors need no reader
+    from attncli.problems.from_files import read_problem  # random tensors need no reader
 
     with screen.timed("reading"):
         problem = read_problem(request)
@@ -118,7 +118,7 @@ def _agreements(problem: Problem, results: Mapping[str, Array]) -> tuple[Agreeme
     """Hold our results against those that the file brings along, which most do not."""
     if not problem.claimed:
         return ()
-    from attncli.cli.claims import compare_claims
+    from attncli.problems.claims import compare_claims
 
     return compare_claims(problem.claimed, results)
 

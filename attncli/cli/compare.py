@@ -86,9 +86,9 @@ def compare(
     1 if a tensor is outside the tolerance, or is in one of the files alone: --only and --ignore
     say what is to be compared.
     """
-    from attncli.cli.comparing import Selected, compare_files
-    from attncli.cli.report_json import headed
-    from attncli.views.compare import draw_comparison
+    from attncli.problems.pairing import Selected, compare_files
+    from attncli.views.comparison_report import draw_comparison
+    from attncli.views.report_json import headed
 
     selected = Selected.parse(only, ignore, names)
     report = compare_files(

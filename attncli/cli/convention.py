@@ -1,13 +1,13 @@
 """``attn check --convention``: under which convention an output was computed."""
 
-from attncli.checking.diagnosing.convention import find_convention
-from attncli.cli.report_json import headed
+from attncli.checking.diagnosing.convention_search import find_convention
 from attncli.cli.screen import Screen
 from attncli.errors import DataError, ShapeError
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
 from attncli.operations import Semantics
-from attncli.views.convention import draw_convention
+from attncli.views.convention_report import draw_convention
+from attncli.views.report_json import headed
 
 _WANTED = ("query", "key", "value", "output", "out", "mask", "enc_mask")
 

@@ -144,8 +144,8 @@ def gradcheck(
 
 
 def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
-    from attncli import __version__
-    from attncli.cli.json_text import jsonable_number
+    from attncli.version import __version__
+    from attncli.views.json_text import jsonable_number
 
     return {
         "attn": __version__,

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 import click
 
-from attncli import __version__
 from attncli.cli.streams import prepare_streams, say, silence_stdout
 from attncli.errors import AttnError, AttnWarning
+from attncli.version import __version__
 
 # The module and name of each command, and what the list of commands says of it: so the list can
 # be shown without importing any.

@@ -495,7 +495,7 @@ def calculation_options(function: F) -> F:
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:
-        from attncli.cli.request import Request
+        from attncli.problems.request import Request
 
         fields = Request.__dataclass_fields__
         own = {name: values.pop(name) for name in fields}

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from attncli.checking.diagnosing.check import check, guess_layer
-from attncli.checking.theirs.loading import load_targets
-from attncli.checking.theirs.targets import Target
-from attncli.cli.report_json import failed_as_json, report_as_json
+from attncli.checking.diagnosing.examination import check, guess_layer
+from attncli.checking.targets.loading import load_targets
+from attncli.checking.targets.target import Target
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback
 from attncli.errors import TargetError
 from attncli.operations import Semantics
-from attncli.views.check import draw_check
+from attncli.views.check_report import draw_check
 from attncli.views.labels import safe
+from attncli.views.report_json import failed_as_json, report_as_json
 
 
 def check_targets(
@@ -22,7 +22,7 @@ def check_targets(
     screen: Screen,
 ) -> bool:
     """Check every target that the text names, show the reports, and say whether all passed."""
-    from attncli import __version__
+    from attncli.version import __version__
 
     with showing_their_traceback():
         targets = load_targets(text)

@@ -3,11 +3,11 @@
 from typing import Any
 
 from attncli.checking.derivatives.target_gradcheck import gradcheck
-from attncli.checking.theirs.loading import load_targets
-from attncli.cli.report_json import failed_as_json, report_as_json
+from attncli.checking.targets.loading import load_targets
 from attncli.cli.screen import Screen
 from attncli.cli.targets import showing_their_traceback
 from attncli.errors import TargetError
+from attncli.views.report_json import failed_as_json, report_as_json
 from attncli.views.target_gradcheck import draw_target_gradcheck
 
 
@@ -19,7 +19,7 @@ def check_targets(
     options: dict[str, Any],
 ) -> bool:
     """Check every target that the text names, show the reports, and say whether all passed."""
-    from attncli import __version__
+    from attncli.version import __version__
 
     with showing_their_traceback():
         targets = load_targets(text)

@@ -17,9 +17,9 @@ import click
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from rich.segment import Segment
 
-from attncli.cli.json_text import json_pieces
 from attncli.cli.streams import say, silence_stdout
 from attncli.errors import FileError
+from attncli.views.json_text import json_pieces
 from attncli.views.look import Look
 
 _WIDEST = 2000  # columns; what claims to be wider is filled no further
@@ -165,7 +165,7 @@ class Screen:
     @contextlib.contextmanager
     def calculating(self, what: str) -> Iterator[None]:
         """Show how far a calculation is, and say, if ``-v`` asks for it, how long it took."""
-        from attncli.attention.progress import watching
+        from attncli.core.progress import watching
 
         with self.timed(what), self.progress(what) as progress, watching(progress):
             yield

@@ -49,12 +49,12 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
 
 
 def _show(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
-    from attncli.cli.weight_choice import choose_weights, difference, with_rows
-    from attncli.cli.weight_report import json_weights, load_all, show_chosen, warn_of_nothing
-    from attncli.cli.weight_source import find_weights
+    from attncli.views.weights_report import json_weights, load_all, show_chosen, warn_of_nothing
+    from attncli.weights.choosing import choose_weights, difference, with_rows
+    from attncli.weights.finding import find_weights
 
     if wanted.export:
-        from attncli.cli.weight_export import check_exports
+        from attncli.views.exports import check_exports
 
         check_exports(wanted, file)
     with screen.timed("reading"):
@@ -67,7 +67,7 @@ def _show(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
         chosen = with_rows(source, chosen, wanted)
     warn_of_nothing(source)
     if wanted.export:
-        from attncli.cli.weight_export import export
+        from attncli.views.exports import export
 
         export(source, chosen, wanted, screen)
     if wanted.browse:

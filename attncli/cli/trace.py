@@ -10,8 +10,8 @@ from attncli.cli import options
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
-    from attncli.cli.request import Request
     from attncli.cli.screen import Screen
+    from attncli.problems.request import Request
 
 
 def _parse_only(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.cli.output import Output
-from attncli.cli.problem import Problem
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning, ParameterError
 from attncli.operations.tracing import Intermediate, Place, StepTrace
+from attncli.problems.problem import Problem
 from attncli.tensors import describe_range, random_tensor
 from attncli.views.labels import safe
-from attncli.views.trace import can_be_worked, draw_trace
+from attncli.views.trace_steps import can_be_worked, draw_trace
 
 
 def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:

@@ -14,14 +14,14 @@ from rich.text import Text
 
 from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
-from attncli.cli.weight_choice import Chosen
 from attncli.cli.weight_options import DEFAULT_TOP, Wanted
-from attncli.cli.weight_report import name_of, picture_of
-from attncli.cli.weight_source import WeightSource
 from attncli.errors import AttnError, AttnWarning, ParameterError
 from attncli.views.labels import safe
 from attncli.views.strongest import draw_strongest
-from attncli.views.weights import View, draw_weights
+from attncli.views.weight_drawing import View, draw_weights
+from attncli.views.weights_report import name_of, picture_of
+from attncli.weights.choosing import Chosen
+from attncli.weights.finding import WeightSource
 
 # What a key does: the axis it moves along, and by how much. Terminals send arrows in two ways.
 _MOVES = {

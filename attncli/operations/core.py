@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.attention import attention_backward, compute
+from attncli.core import attention_backward, compute
 from attncli.errors import AttnWarning
 from attncli.operations.forward import Forward, Gradients
 from attncli.operations.semantics import Execution, Semantics

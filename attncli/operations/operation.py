@@ -12,8 +12,8 @@ import numpy as np
 from attncli.arrays import Array, parts
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.forward import Forward
-from attncli.operations.masks import combine_masks
 from attncli.operations.semantics import Execution, Semantics
+from attncli.problems.masks import combine_masks
 from attncli.tensors import axes_of, default_axes, describe_shape
 
 Tensors = dict[str, Array]

@@ -11,7 +11,7 @@ import numpy as np
 
 from attncli import layers
 from attncli.arrays import Array
-from attncli.attention.progress import steps
+from attncli.core.progress import steps
 from attncli.errors import ParameterError
 from attncli.operations.forward import Forward, Gradients, sum_to
 from attncli.operations.semantics import Execution, Semantics

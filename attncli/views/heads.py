@@ -13,7 +13,7 @@ from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.picture import WeightMatrix
 from attncli.views.records import Column, draw_records, fits
-from attncli.views.statistics import Statistics
+from attncli.weights.statistics import Statistics
 
 # What one can sort by: the heading in the table, and whether the largest come first.
 SORTS = {

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from attncli.reports import GradcheckReport, InputCheck
 from attncli.tensors import axes_of
-from attncli.views.errors import draw_errors, errors_legend
+from attncli.views.error_map import draw_errors, errors_legend
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.numbers import format_error

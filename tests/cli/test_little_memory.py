@@ -14,8 +14,8 @@ from conftest import SAMPLES
 LIMITED = """
 import resource, sys
 import numpy as np
-import attncli.cli.weight_report, attncli.cli.calculation, attncli.cli.problem_files
-import attncli.checking.diagnosing.check, attncli.checking.derivatives.gradcheck
+import attncli.views.weights_report, attncli.cli.calculation, attncli.problems.from_files
+import attncli.checking.diagnosing.examination, attncli.checking.derivatives.gradcheck
 import attncli.benchmarks.measure
 from attncli.cli.main import run
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -396,7 +396,7 @@ def test_tokens_that_fit_no_axis_are_said(attn, folder):
 
 def test_quiet_draws_nothing(attn, folder, monkeypatch):
     np.save("w.npy", np.eye(3))
-    monkeypatch.setattr("attncli.cli.weight_report.draw_weights", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("attncli.views.weights_report.draw_weights", lambda *a, **k: 1 / 0)
     assert attn("show-weights", "w.npy", "-q").code == 0
 
 

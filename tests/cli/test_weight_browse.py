@@ -16,7 +16,7 @@ from rich.console import Console
 
 from attncli.cli.keyboard import full_screen
 from attncli.cli.weight_browse import Browser
-from attncli.cli.weight_choice import Chosen
+from attncli.weights.choosing import Chosen
 
 HEADS = SAMPLES / "minilm_heads.npz"
 RIGHT, LEFT, DOWN, UP, NEXT, BACK = (f"\x1b[{end}" for end in ("C", "D", "B", "A", "6~", "5~"))

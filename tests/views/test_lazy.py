@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from attncli.cli.json_text import json_pieces, jsonable
+from attncli.views.json_text import json_pieces, jsonable
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import Notation
 

@@ -19,10 +19,10 @@ from attncli.views.records import Column, draw_records
 from attncli.views.scales import Scale
 from attncli.views.shades import colors as colors_of
 from attncli.views.shades import hole_color, lightness, shade_styles
-from attncli.views.statistics import head_statistics
 from attncli.views.strongest import draw_strongest
-from attncli.views.tensors import draw_tensor
-from attncli.views.weights import draw_weights
+from attncli.views.tensor_tables import draw_tensor
+from attncli.views.weight_drawing import draw_weights
+from attncli.weights.statistics import head_statistics
 
 WEIGHTS = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
 PICTURE = WeightMatrix("item 0", WEIGHTS, ["cat", "sat"], ["the", "日本", "kitten"])

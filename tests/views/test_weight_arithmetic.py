@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attncli.errors import ShapeError
-from attncli.views.combining import max_of, mean_of, rollout
-from attncli.views.cutting import Cut, renormalised
 from attncli.views.heads import SORTS, Head, sort_heads
 from attncli.views.pooling import factor, pool
 from attncli.views.scales import Scale, brightest
 from attncli.views.shades import levels
-from attncli.views.statistics import head_statistics
 from attncli.views.strongest import strongest
-from attncli.views.tokens import is_padding, is_special, readable
+from attncli.weights.combining import max_of, mean_of, rollout
+from attncli.weights.cutting import Cut, renormalised
+from attncli.weights.statistics import head_statistics
+from attncli.weights.tokens import is_padding, is_special, readable
 
 
 def weights_of(*shape, seed=0):
@@ -100,7 +100,7 @@ def test_statistics_of_a_part_know_where_it_lies():
 def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch):
     weights = weights_of(13, 11)
     whole = head_statistics(weights)
-    monkeypatch.setattr("attncli.views.statistics._AT_ONCE", 25)
+    monkeypatch.setattr("attncli.weights.statistics._AT_ONCE", 25)
     assert head_statistics(weights) == pytest.approx(whole)
     assert whole.entropy == pytest.approx(-(weights * np.log2(weights)).sum(1).mean())
 

@@ -13,8 +13,8 @@ from attncli.checking.derivatives.gradcheck import gradcheck as gradcheck_ours
 from attncli.checking.derivatives.jacobians import complex_columns, richardson_columns
 from attncli.checking.derivatives.judging import Moved, explained, find_kinks, noise, share_for
 from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of, step_for
-from attncli.checking.theirs.loading import target_of
-from attncli.checking.theirs.targets import (
+from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.target import (
     Layer,
     Shapes,
     Target,
@@ -24,7 +24,7 @@ from attncli.checking.theirs.targets import (
     real_array,
     same,
 )
-from attncli.checking.theirs.unfilled import describe_unfilled
+from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.errors import ParameterError, TargetError
 from attncli.reports import GradcheckReport, InputCheck, Method
 from attncli.tensors import random_tensor

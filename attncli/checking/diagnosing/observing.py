@@ -10,7 +10,7 @@ from attncli.arrays import Array
 from attncli.checking.derivatives.jacobians import complex_columns
 from attncli.checking.diagnosing.cases import Case
 from attncli.checking.reference.chain import FORWARD, STEPS, Chain, Steps
-from attncli.checking.theirs.targets import (
+from attncli.checking.targets.target import (
     Layer,
     Target,
     as_gradients,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from attncli.checking.comparing.budget import Budgets, evaluate
-from attncli.checking.comparing.compare import assert_close, compare, compare_tensors
+from attncli.checking.comparing.comparison import assert_close, compare, compare_tensors
 from attncli.checking.comparing.places import patterns
 from attncli.checking.comparing.tally import tiles
 from attncli.errors import AttnError, MemoryLimitError, ShapeError
@@ -117,7 +117,7 @@ def test_the_size_of_the_tiles_changes_nothing(monkeypatch, size, shape):
     a.flat[17], b.flat[40] = np.nan, np.inf
     whole = only(compare(a, b))
     monkeypatch.setattr(
-        "attncli.checking.comparing.compare.tiles", lambda shape: tiles(shape, size)
+        "attncli.checking.comparing.comparison.tiles", lambda shape: tiles(shape, size)
     )
     tiled = only(compare(a, b))
     assert tiled.worst_absolute == whole.worst_absolute
@@ -286,7 +286,7 @@ def inputs():
     ids=["plain", "all", "lower_right"],
 )
 def test_the_exact_result_is_the_cores(inputs, claims):
-    from attncli.attention import attention, attention_backward
+    from attncli.core import attention, attention_backward
 
     options = {name: getattr(claims, name) for name in ("scale", "causal", "softcap", "window")}
     out, cache = attention(inputs["query"], inputs["key"], inputs["value"], **options)
@@ -299,7 +299,7 @@ def test_the_exact_result_is_the_cores(inputs, claims):
 
 @pytest.mark.parametrize("kind", ["boolean", "floating"])
 def test_the_exact_result_is_the_cores_under_a_mask(inputs, kind):
-    from attncli.attention import attention, attention_backward
+    from attncli.core import attention, attention_backward
 
     mask = np.random.default_rng(1).random((2, 1, 5, 7)) < 0.5
     mask[..., 0] = True

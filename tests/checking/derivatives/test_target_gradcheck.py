@@ -6,7 +6,7 @@ import pytest
 
 from attncli import layers
 from attncli.checking.derivatives.target_gradcheck import gradcheck
-from attncli.checking.theirs.targets import as_gradients
+from attncli.checking.targets.target import as_gradients
 from attncli.errors import ParameterError, TargetError
 
 
@@ -39,7 +39,7 @@ def test_our_layers_are_right_to_the_last_digit(layer):
 
 
 def test_our_core_is_right_by_central_differences():
-    report = gradcheck("attncli.attention:attention")
+    report = gradcheck("attncli.core:attention")
     assert (report.passed, report.method) == (True, "central")
     assert report.notes == ("central differences, since the code does not take complex numbers",)
 

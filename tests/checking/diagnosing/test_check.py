@@ -5,7 +5,7 @@ import pytest
 
 import attncli
 from attncli import layers
-from attncli.checking.diagnosing.check import check
+from attncli.checking.diagnosing.examination import check
 from attncli.errors import ParameterError, TargetError
 
 
@@ -172,7 +172,7 @@ def test_our_layers_pass_and_are_recognised(name, layer):
 
 
 def test_our_core_passes_in_everything_it_can_do():
-    report = check("attncli.attention:attention")
+    report = check("attncli.core:attention")
     assert report.layer == "scaled-dot-product"
     assert [f for f in report.findings if f.status != "ok"] == []
     names = {finding.name for finding in report.findings}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attncli.attention import attention
-from attncli.checking.diagnosing.convention import find_convention
+from attncli.checking.diagnosing.convention_search import find_convention
+from attncli.core import attention
 from attncli.errors import DataError, ShapeError
 from attncli.operations import Semantics
 

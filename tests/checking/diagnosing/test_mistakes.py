@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from checking.book import BOOK, BOOK_MISTAKES, TRANSFORMER, TRANSFORMER_MISTAKES, changed
 
-from attncli.checking.diagnosing.check import check
+from attncli.checking.diagnosing.examination import check
 from attncli.checking.diagnosing.mistakes import MISTAKES
 from attncli.checking.reference.chain import FORWARD, STEPS
 from attncli.operations import Semantics
@@ -295,8 +295,8 @@ def test_the_first_difference_along_the_calculation(change, first, monkeypatch):
 
 def test_the_chain_is_the_reference(monkeypatch):
     """Its steps, unchanged, give what the layers and the core give."""
-    from attncli.attention import attention, attention_backward
     from attncli.checking.reference.chain import INPUTS, Chain
+    from attncli.core import attention, attention_backward
     from attncli.operations import OPERATIONS
     from attncli.tensors import random_tensor
 

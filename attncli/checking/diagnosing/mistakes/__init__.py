@@ -6,13 +6,13 @@ computed instead, why that is wrong, and the steps of the chain that differ
 A test then asks for a class that makes it.
 """
 
-from attncli.checking.diagnosing.mistakes.backward import BACKWARD
-from attncli.checking.diagnosing.mistakes.contract import CONTRACT
-from attncli.checking.diagnosing.mistakes.masking import MASKING
+from attncli.checking.diagnosing.mistakes.in_backward import BACKWARD
+from attncli.checking.diagnosing.mistakes.in_contract import CONTRACT
+from attncli.checking.diagnosing.mistakes.in_masking import MASKING
+from attncli.checking.diagnosing.mistakes.in_scores import SCORES
+from attncli.checking.diagnosing.mistakes.in_summing import SUMMING
+from attncli.checking.diagnosing.mistakes.in_weights import WEIGHTS
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.diagnosing.mistakes.scores import SCORES
-from attncli.checking.diagnosing.mistakes.summing import SUMMING
-from attncli.checking.diagnosing.mistakes.weights import WEIGHTS
 
 MISTAKES: tuple[Mistake, ...] = (*SCORES, *MASKING, *WEIGHTS, *SUMMING, *BACKWARD, *CONTRACT)
 """Every known mistake, in the order of the calculation."""

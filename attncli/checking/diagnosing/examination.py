@@ -1,0 +1,394 @@
+"""Hold somebody's layer against the reference: numbers, contract, and the likely mistake."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.comparing.places import count_along_axes, patterns, places
+from attncli.checking.diagnosing.cases import Case, Suite
+from attncli.checking.diagnosing.diagnosis import diagnose
+from attncli.checking.diagnosing.first_difference import first_difference
+from attncli.checking.diagnosing.observing import Observation, distance, observe, reference
+from attncli.checking.reference.chain import INPUTS, QKV
+from attncli.checking.reference.claims import described
+from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
+from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
+from attncli.errors import ParameterError, TargetError
+from attncli.operations import Semantics
+from attncli.reports import CheckReport, Finding
+from attncli.tensors import axes_of
+
+# To call it right but for its precision, float64 results must agree to this.
+_FLOAT32_AGREEMENT = 1e-5
+
+
+def check(
+    thing: Any,
+    *,
+    layer: str | None = None,
+    scale: float | None = None,
+    causal: str | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    shapes: Shapes | None = None,
+) -> CheckReport:
+    """Check a layer against the reference, and name the likely mistake where it differs.
+
+    Parameters
+    ----------
+    thing : class, instance, pair of functions, or str
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.
+    layer : str, optional
+        ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
+        ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
+    scale, causal, window, softcap
+        What it is meant to compute, as `attncli.operations.Semantics` has them.
+    shapes : mapping of str to tuple of int, optional
+        The shapes of arrays for the constructor.
+
+    Returns
+    -------
+    CheckReport
+        ``report.passed`` is the verdict, ``report.diagnoses`` the mistakes, best first.
+
+    Raises
+    ------
+    TargetError
+        If it cannot be loaded or called, or it is not clear which layer it is.
+
+    Examples
+    --------
+    >>> from attncli.layers import WeightSum
+    >>> class Mine(WeightSum):
+    ...     def forward(self, hs, a):
+    ...         return super().forward(hs, a) / a.shape[1]
+    >>> report = check(Mine, layer="weight-sum")
+    >>> report.passed, report.diagnoses[0].mistakes[0].name
+    (False, 'mean instead of sum over T')
+    """
+    target = target_of(thing)
+    claims = Semantics(scale, causal, window, softcap)
+    chosen = layer or guess_layer(target)
+    if chosen not in INPUTS:
+        raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
+    if len(target.inputs) == len(INPUTS[chosen]):
+        target = target.in_order(INPUTS[chosen])
+    else:
+        raise TargetError(
+            f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
+            f"{', '.join(INPUTS[chosen])}",
+            hint="--as says which layer it is",
+        )
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        return _Check(target, chosen, claims, dict(shapes or {})).report()
+
+
+def guess_layer(target: Target) -> str:
+    """Say which layer a target is: by its name, else by what its inputs are called.
+
+    Raises
+    ------
+    TargetError
+        If neither says it.
+    """
+    named = layer_named(target.name)
+    if named is not None and len(INPUTS[named]) == len(target.inputs):
+        return named
+    known = tuple(target.known_as(name) for name in target.inputs)
+    for layer, names in INPUTS.items():
+        if sorted(map(str, known)) == sorted(names):
+            # (hs, h) is also what AttentionWeight takes, but that has it in its name.
+            return "attention" if layer == "attention-weight" else layer
+    if len(target.inputs) == 3 and named in (None, "attention"):
+        return QKV
+    raise TargetError(
+        f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
+        hint=f"--as {' | '.join(INPUTS)}",
+    )
+
+
+class _Check:
+    def __init__(self, target: Target, layer: str, claims: Semantics, shapes: Shapes) -> None:
+        self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
+        self.names = INPUTS[layer]
+        self.findings: list[Finding] = []
+        self.trace: tuple[str, ...] = ()
+        self.differs = False  # whether numbers are wrong, and not only calls
+        # What memory holds that is never filled, where there is such: the same in every call.
+        self.memory: float | None = None
+
+    def report(self) -> CheckReport:
+        suite = self._suite()
+        self._find_unfilled(suite.ordinary())
+        with fresh_memory(self.memory):
+            report = self._report(suite)
+        if not report.passed:
+            self._refuse_weights(suite.ordinary())
+        return report
+
+    def _refuse_weights(self, case: Case) -> None:
+        """Say of a layer with weights that the reference, which has none, is no measure of it."""
+        count = len(self.target.start(case.sizes, self.shapes).parameters)
+        if count:
+            arrays = "array" if count == 1 else "arrays"
+            raise TargetError(
+                f"{self.target.where}: this layer has weights of its own ({count} {arrays} in "
+                f"params), and {self.layer} has none to compare them with",
+                hint="attn gradcheck proves its gradients",
+            )
+
+    def _find_unfilled(self, case: Case) -> None:
+        def run() -> list[Any] | None:
+            seen = self._observe(case)
+            usable = seen.out is not None and not seen.forward_fault
+            return [seen.out, *(seen.gradients or [])] if usable else None
+
+        detail = describe_unfilled(run, ["out", *(f"d{name}" for name in self.names)])
+        if detail:
+            self.memory = 0.0
+            self.findings.append(Finding("every element filled", "contract", "wrong", detail))
+
+    def _report(self, suite: Suite) -> CheckReport:
+        observations = []
+        for case in suite.cases():
+            seen = self._observe(case)
+            observations.append(seen)
+            self._judge(seen)
+        ordinary = observations[0]
+        if all(o.error is not None and o.out is None for o in observations):
+            assert ordinary.error is not None
+            raise ordinary.error
+        if ordinary.out is not None and not ordinary.forward_fault:
+            self.findings += self._contract(ordinary.case, ordinary)
+        failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
+        passed = all(finding.status != "wrong" for finding in self.findings)
+        usable = [o for o in observations if o.out is not None and not o.forward_fault]
+        silent = usable and all(o.gradients is None for o in usable)
+        diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
+        # Where the mistake is known, what follows from it along the chain is no news.
+        explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
+        look_inside = self.differs and not passed and not explained
+        return CheckReport(
+            self.target.where,
+            self.layer,
+            described(self.claims),
+            tuple(self.findings),
+            diagnoses,
+            first_difference(self._observe, suite, self.layer) if look_inside else (),
+            self.differs,
+            usable[0].backward_fault if silent else "",
+            self.trace,
+        )
+
+    def _suite(self) -> Suite:
+        """The suite, with as many axes as the target takes, and in the dtype that it takes."""
+        suites = [
+            Suite(self.layer, self.claims, self.target.options, axes, narrow=narrow)
+            for narrow in (False, True)
+            for axes in ((4, 3, 2) if self.layer == QKV else (3,))
+        ]
+        refusal, takes_float64 = "", False
+        for suite in suites:
+            for case in (suite.ordinary(), suite.square()):
+                if suite.narrow and takes_float64:
+                    break
+                seen = self._observe(case)
+                if seen.out is not None and not seen.forward_fault:
+                    if suite.narrow:
+                        self._tell_narrow(refusal)
+                    return suite
+                refusal = refusal or seen.forward_fault
+                takes_float64 = takes_float64 or seen.error is None
+        return next(suite for suite in suites if suite.axes == 3)
+
+    def _tell_narrow(self, refusal: str) -> None:
+        detail = (
+            f"float64 is refused ({refusal}): every case is in float32, and so is the tolerance"
+        )
+        self.findings.append(Finding("float64 inputs", "contract", "note", detail))
+
+    def _observe(self, case: Case) -> Observation:
+        np.random.seed(0)  # noqa: NPY002 (it is their code that uses it)
+        return observe(self.target, self.layer, case, self.names, self.shapes)
+
+    def _judge(self, seen: Observation) -> None:
+        """Say of forward and of backward whether they are as they should be."""
+        case = seen.case
+        if seen.error is not None and not case.optional:
+            self.trace = self.trace or seen.error.trace
+        expected, gradients, _ = reference(self.layer, case)
+        if seen.forward_fault:
+            if case.optional and seen.error is not None:
+                self._add(case, "forward", "skipped", f"not taken: {seen.forward_fault}")
+                return
+            self._add(case, "forward", "wrong", seen.forward_fault)
+            return
+        assert seen.out is not None
+        far = distance(seen.out, expected["out"])
+        if far <= case.tolerance:
+            self._add(case, "forward", "ok", "")
+        else:
+            self._add_difference(case, "forward", _how(seen.out, expected["out"], "out", far))
+        if seen.gradients is None:
+            self._add(case, "backward", "wrong", seen.backward_fault)
+            return
+        wrong = []
+        for name, observed, gradient in zip(self.names, seen.gradients, gradients, strict=True):
+            far = distance(observed, gradient)
+            if not far <= case.tolerance:
+                wrong.append(_how(observed, gradient, f"d{name}", far))
+        if wrong:
+            self._add_difference(case, "backward", "; ".join(wrong))
+        else:
+            self._add(case, "backward", "ok", "")
+
+    def _add_difference(self, case: Case, part: Any, detail: str) -> None:
+        self.differs = self.differs or not case.lenient
+        self._add(case, part, "wrong", detail)
+
+    def _add(self, case: Case, part: Any, status: Any, detail: str) -> None:
+        if status == "wrong" and case.lenient:
+            status = "note"
+        self.findings.append(Finding(case.name, part, status, detail))
+
+    # What a layer does beside computing.
+
+    def _contract(self, case: Case, first: Observation) -> Iterator[Finding]:
+        again = self._observe_plainly(case)
+        other = self._observe_plainly(case)
+        deterministic = same(again, other)
+        yield self._finding(
+            "deterministic", deterministic, "the same input gives different results"
+        )
+        yield from self._unchanged(case)
+        if deterministic:
+            yield self._finding(
+                "called twice",
+                self._twice(case, first),
+                "a second forward and backward of the same instance gives others",
+            )
+            yield self._finding(
+                "two instances at once",
+                self._two_instances(case, first),
+                "an instance gives others after a second one has run",
+            )
+        # Where out is wrong, wrong weights are a part of that, and not another fault.
+        results = reference(self.layer, case)[0]
+        right = distance(np.asarray(first.out), results["out"]) <= case.tolerance
+        if right and "weights" in results and self.layer != QKV:
+            name = "attention_weights" if self.layer == "time-attention" else "attention_weight"
+            yield self._weights(first, name)
+        if any(finding.status == "wrong" for finding in self.findings):
+            yield from self._precision(case, first)
+        yield self._lists(first)
+
+    def _finding(self, name: str, holds: bool, otherwise: str) -> Finding:
+        return Finding(name, "contract", "ok" if holds else "wrong", "" if holds else otherwise)
+
+    def _observe_plainly(self, case: Case) -> tuple[Any, ...]:
+        """What forward and backward give, without a seed."""
+        layer = self.target.start(case.sizes, self.shapes)
+        return _results(layer, case, self._dout(case))
+
+    def _dout(self, case: Case) -> Array:
+        dtype = case.inputs[0].dtype
+        return reference(self.layer, case)[2].astype(dtype if dtype.kind == "f" else np.float64)
+
+    def _unchanged(self, case: Case) -> Iterator[Finding]:
+        inputs = [array.copy() for array in case.inputs]
+        dout = self._dout(case)
+        given = dout.copy()
+        layer = self.target.start(case.sizes, self.shapes)
+        try:
+            layer.forward(*inputs, **case.options)
+            layer.backward(given)
+        except TargetError:
+            pass  # reported already
+        changed = [
+            name
+            for name, before, after in zip(self.names, case.inputs, inputs, strict=True)
+            if not np.array_equal(before, after)
+        ]
+        yield self._finding("inputs unchanged", not changed, f"{', '.join(changed)} is changed")
+        yield self._finding("dout unchanged", np.array_equal(dout, given), "backward changes it")
+
+    def _twice(self, case: Case, first: Observation) -> bool:
+        layer = self.target.start(case.sizes, self.shapes)
+        other = replace(case, inputs=[array[::-1] + 1 for array in case.inputs])
+        _results(layer, other, first.dout)
+        return same(_results(layer, case, first.dout), self._observe_plainly(case))
+
+    def _two_instances(self, case: Case, first: Observation) -> bool:
+        """Run one forward, another one forward on other inputs, then the first one backward."""
+        one = self.target.start(case.sizes, self.shapes)
+        try:
+            out = one.forward(*(array.copy() for array in case.inputs), **case.options)
+            two = self.target.start(case.sizes, self.shapes)
+            two.forward(*(array[::-1] + 1 for array in case.inputs), **case.options)
+            gradients = one.backward(first.dout.copy())
+        except TargetError:
+            return True  # reported already
+        return same((out, gradients), self._observe_plainly(case))
+
+    def _weights(self, first: Observation, name: str) -> Finding:
+        assert first.layer is not None
+        held = first.layer.held(name)
+        if first.weights is not None:
+            expected = reference(self.layer, first.case)[0]["weights"]
+            right = distance(first.weights, expected) <= first.case.tolerance
+            return self._finding("weights right", right, f"{name} holds other numbers")
+        if held is None:
+            return self._finding("weights kept", False, f"{name} is not filled by forward")
+        shape = np.shape(held) if real_array(held) is not None else type(held).__name__
+        form = "one (N, T_enc) for every decoder step" if name.endswith("s") else "(N, T_enc)"
+        return self._finding("weights kept", False, f"{name} holds {shape}, expected {form}")
+
+    def _precision(self, case: Case, first: Observation) -> Iterator[Finding]:
+        """Tell a wrong result from one that is right to seven digits."""
+        expected, gradients, _ = reference(self.layer, case)
+        pairs = [(first.out, expected["out"]), *zip(first.gradients or [], gradients, strict=False)]
+        farthest = max(distance(np.asarray(a), b) for a, b in pairs)
+        if case.tolerance < farthest <= _FLOAT32_AGREEMENT:
+            yield self._finding(
+                "float64 precision", False, f"right to {farthest:.0e} only, as float32 is"
+            )
+
+    def _lists(self, first: Observation) -> Finding:
+        """``params`` and ``grads`` are lists of one length, as optimisers expect."""
+        assert first.layer is not None
+        held = [first.layer.held(name) for name in ("params", "grads")]
+        if all(isinstance(one, list) for one in held):
+            same = len(held[0] or ()) == len(held[1] or ())
+            return self._finding("params and grads", same, "they are not of one length")
+        return Finding(
+            "params and grads", "contract", "note", "the book's optimisers expect both as lists"
+        )
+
+
+def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
+    try:
+        out = layer.forward(*(array.copy() for array in case.inputs), **case.options)
+        out = np.array(out) if real_array(out) is not None else out
+        return out, layer.backward(dout.copy())
+    except TargetError:
+        return (None, None)
+
+
+def _how(observed: Array, expected: Array, name: str, far: float) -> str:
+    """Say how an array differs: a pattern, a place, or by how much."""
+    if observed.shape != expected.shape:
+        return f"{name} is {observed.shape}, expected {expected.shape}"
+    bad = int((~np.isfinite(observed)).sum())
+    if bad and np.isfinite(expected).all():
+        return f"{name}: {bad} of {observed.size} elements are NaN or infinite"
+    found = patterns(observed, expected)
+    if not found:
+        scale = max(float(np.abs(expected).max(initial=0)), 1e-3)
+        wrong = np.abs(observed - expected) > 1e-9 * scale
+        if not wrong.all():
+            found = places(count_along_axes(wrong), axes_of(name, observed.ndim))
+    return f"{name}: " + (", ".join(found) or f"off by {far:.1e} of the largest element")

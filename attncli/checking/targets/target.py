@@ -1,0 +1,399 @@
+"""A target: somebody's layer, which can be started, run forward and walked back."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.targets.running import Printed, running
+from attncli.errors import TargetError
+from attncli.operations import OPERATIONS
+from attncli.tensors import axes_of, random_tensor
+
+# What people call the tensors we know.
+_ALIASES = {
+    "q": "query", "k": "key", "v": "value", "Q": "query", "K": "key", "V": "value",
+    "queries": "query", "keys": "key", "values": "value",
+    "enc_hs": "hs_enc", "dec_hs": "hs_dec", "hs_encoder": "hs_enc", "hs_decoder": "hs_dec",
+}  # fmt: skip
+_KNOWN = ("hs_enc", "hs_dec", "hs", "h", "a", "scores", "query", "key", "value")
+# Constructor arguments that are sizes.
+_SIZE_ARGUMENTS = {
+    "N": "N", "batch_size": "N", "T_enc": "T_enc", "T_dec": "T_dec", "H": "H", "hidden": "H",
+    "hidden_size": "H", "hidden_dim": "H", "D": "H", "dim": "H", "d_model": "H", "embed_dim": "H",
+    "head_dim": "H",
+}  # fmt: skip
+_REQUIRED = inspect.Parameter.empty
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+Sizes = Mapping[str, int]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Somebody's layer.
+
+    Attributes
+    ----------
+    name : str
+        Of the class or function.
+    where : str
+        How the user named it, for messages.
+    file : str or None
+        The file it is from.
+    inputs : tuple of str
+        The arrays that forward takes: its arguments without a default.
+    options : mapping of str to object
+        Its arguments with a default, and the default.
+    start_with : callable
+        ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
+    printed : Printed
+        Where what its calls print goes.
+    """
+
+    name: str
+    where: str
+    file: str | None
+    inputs: tuple[str, ...]
+    options: Mapping[str, Any]
+    start_with: Callable[[Sizes, Shapes, int], Any]
+    printed: Printed = field(default_factory=Printed, compare=False, repr=False)
+
+    @classmethod
+    def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
+        """Make a target of a class with forward and backward."""
+        inputs, options = _arguments(layer.forward, where, bound=_is_plain(layer))
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            arguments = _constructor_arguments(layer, where, sizes, shapes, seed)
+            with running(f"{where}: {layer.__name__}()", file):
+                return layer(**arguments)
+
+        return cls(layer.__name__, where, file, inputs, options, start)
+
+    @classmethod
+    def from_instance(cls, layer: Any, *, where: str, file: str | None) -> "Target":
+        """Make a target of an instance; every start is a deep copy of it."""
+        inputs, options = _arguments(layer.forward, where, bound=False)
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            with running(f"{where}: copying it", file):
+                return copy.deepcopy(layer)
+
+        return cls(type(layer).__name__, where, file, inputs, options, start)
+
+    @classmethod
+    def from_functions(
+        cls,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        *,
+        where: str,
+        file: str | None,
+    ) -> "Target":
+        """Make a target of ``out, cache = forward(…)``, ``gradients = backward(dout, cache)``."""
+        inputs, options = _arguments(forward, where, bound=False)
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            return _Functions(forward, backward)
+
+        return cls(forward.__name__, where, file, inputs, options, start)
+
+    def start(self, sizes: Sizes, shapes: Shapes | None = None, seed: int = 0) -> "Layer":
+        """Make a new instance.
+
+        Raises
+        ------
+        TargetError
+            If its constructor takes what cannot be guessed, or raises.
+        """
+        return Layer(self, self.start_with(sizes, shapes or {}, seed))
+
+    def known_as(self, name: str) -> str | None:
+        """Give our name of one of the inputs, by its own name or by the layer's."""
+        for known in (name, _ALIASES.get(name, "")):
+            if known in _KNOWN:
+                return known
+        operation = layer_named(self.name)
+        if operation is not None:
+            ours = OPERATIONS[operation].inputs
+            if len(ours) == len(self.inputs):
+                return ours[self.inputs.index(name)]
+        return None
+
+    def in_order(self, names: tuple[str, ...]) -> "Target":
+        """The target with its inputs, and their gradients, in the order of these known names.
+
+        As it is where the names of its inputs do not say which is which.
+        """
+        known = [name if name in _KNOWN else _ALIASES.get(name, "") for name in self.inputs]
+        if sorted(known) != sorted(names) or known == list(names):
+            return self
+        order = tuple(known.index(name) for name in names)
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            return _Reordered(self.start_with(sizes, shapes, seed), order)
+
+        return replace(self, inputs=tuple(self.inputs[i] for i in order), start_with=start)
+
+    def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
+        """Give the shape of every input.
+
+        Raises
+        ------
+        TargetError
+            If there is an input whose shape neither its name nor `given` says.
+        """
+        given = given or {}
+        shapes = {}
+        for name in self.inputs:
+            known = self.known_as(name)
+            if name in given:
+                shapes[name] = given[name]
+            elif known is None:
+                raise TargetError(
+                    f"{self.where}: forward takes {name}, whose shape is not known",
+                    hint=f"--input {name}=3,5,4 gives it a shape",
+                )
+            else:
+                # The book's softmax is for (N, T).
+                axes = ("N", "T_enc") if known == "scores" else axes_of(known, _ndim(known)) or ()
+                shapes[name] = tuple(sizes.get(axis, sizes["H"]) for axis in axes)
+        return shapes
+
+    def draw(self, shapes: Shapes, seed: int, dtype: str = "float64") -> list[Array]:
+        """Draw random inputs, each from the stream of its name."""
+        return [
+            random_tensor(self.known_as(name) or name, shapes[name], seed=seed, dtype=dtype)
+            for name in self.inputs
+        ]
+
+
+class Layer:
+    """An instance of a target; every call goes through `running`."""
+
+    def __init__(self, target: Target, instance: Any) -> None:
+        self.target = target
+        self.instance = instance
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward; what comes out may be anything."""
+        with running(f"{self.target.where}: forward", self.target.file, self.target.printed):
+            return _result(self.instance.forward(*arrays, **options))
+
+    def backward(self, dout: Array) -> Any:
+        """Run backward; what comes out may be anything."""
+        with running(f"{self.target.where}: backward", self.target.file, self.target.printed):
+            return _result(self.instance.backward(dout))
+
+    def held(self, name: str) -> Any:
+        """Give one of its attributes, None where it has none, or one that raises."""
+        try:
+            return getattr(self.instance, name, None)
+        except Exception:  # a property of theirs
+            return None
+
+    @property
+    def parameters(self) -> list[Array]:
+        """The arrays in ``params``."""
+        return _arrays(self.held("params"))
+
+    @property
+    def gradients(self) -> list[Array]:
+        """The arrays in ``grads``."""
+        return _arrays(self.held("grads"))
+
+
+def _result(value: Any) -> Any:
+    """What a call returned, of kinds that can be looked at without running their code again."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python complains that nobody awaits it
+    if isinstance(value, (tuple, list)) and type(value) not in (tuple, list):
+        return tuple(value)
+    return value
+
+
+class _Reordered:
+    """A layer that takes its inputs, and gives their gradients, in another order."""
+
+    def __init__(self, layer: Any, order: tuple[int, ...]) -> None:
+        self._layer, self._order = layer, order
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
+        return self._layer.forward(*theirs, **options)
+
+    def backward(self, dout: Array) -> Any:
+        result = self._layer.backward(dout)
+        if isinstance(result, (tuple, list)) and len(result) == len(self._order):
+            return tuple(result[i] for i in self._order)
+        return result
+
+
+class _Functions:
+    """A pair of functions as a layer."""
+
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+        self._forward, self._backward = forward, backward
+        self._cache: Any = None
+        self.params: list[Array] = []
+        self.grads: list[Array] = []
+        self.weights: Any = None
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        result = self._forward(*arrays, **options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"{self._forward.__name__} returns {type(result).__name__}, expected (out, cache)"
+            )
+        out, self._cache = result
+        self.weights = getattr(self._cache, "weights", None)
+        return out
+
+    def backward(self, dout: Array) -> Any:
+        return self._backward(dout, self._cache)
+
+
+def layer_named(name: str) -> str | None:
+    """Guess which of our layers a class is by its name.
+
+    Examples
+    --------
+    >>> layer_named("MyTimeAttention"), layer_named("attention_weight"), layer_named("Affine")
+    ('time-attention', 'attention-weight', None)
+    """
+    plain = name.lower().replace("_", "")
+    for operation in sorted(OPERATIONS, key=len, reverse=True):
+        if operation.replace("-", "") in plain:
+            return operation
+    return None
+
+
+def real_array(value: Any) -> Array | None:
+    """Give a value as an array of real numbers, or None where it is none."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # an __array__ of theirs may raise anything
+        return None
+    if array.dtype.name == "bfloat16":  # of ml_dtypes; NumPy has none
+        array = array.astype(np.float32)
+    return array if array.dtype.kind in "biuf" else None
+
+
+def same(a: Any, b: Any, depth: int = 3) -> bool:
+    """Say whether two results are the same numbers; NaN equals NaN.
+
+    What are no numbers (a gap, None, a text) are the same if they are of one type: that they are
+    no numbers is a fault of its own, and tells of nothing that changes between calls.
+
+    Examples
+    --------
+    >>> same(([1.0, float("nan")], ...), (np.array([1.0, np.nan]), ...)), same(1.0, 2.0)
+    (True, False)
+    """
+    left, right = real_array(a), real_array(b)
+    if left is not None and right is not None:
+        return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
+    # A list may hold itself: out and gradients are no deeper than this.
+    if depth and isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b, [depth - 1] * len(a)))
+    return left is None and right is None and type(a) is type(b)
+
+
+def kind_of(value: Any) -> str:
+    """Say what somebody returned instead of an array of real numbers."""
+    if value is ...:
+        return "a gap (...) that is still to be filled in"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return "None" if value is None else type(value).__name__
+
+
+def as_gradients(result: Any, count: int) -> list[Any]:
+    """Give what backward returned as a list: of several arrays, or of the one."""
+    if isinstance(result, (tuple, list)) and not (count == 1 and real_array(result) is not None):
+        return list(result)
+    return [result]
+
+
+def how_many(given: list[Any]) -> str:
+    """Say how many gradients backward returned, or what it returned instead of one."""
+    if len(given) != 1:
+        return f"{len(given)} values"
+    return "one array" if real_array(given[0]) is not None else kind_of(given[0])
+
+
+def _ndim(known: str) -> int:
+    return 2 if known in ("h", "a") else 3
+
+
+def _is_plain(layer: type[Any]) -> bool:
+    """Whether forward is an ordinary method, whose first argument is the instance."""
+    forward = inspect.getattr_static(layer, "forward")
+    return hasattr(forward, "__get__") and not isinstance(forward, (staticmethod, classmethod))
+
+
+def _arguments(
+    function: Callable[..., Any], where: str, *, bound: bool
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+    except (TypeError, ValueError):
+        raise TargetError(f"{where}: forward's arguments cannot be read") from None
+    inputs = tuple(p.name for p in parameters if p.kind in _POSITIONAL and p.default is _REQUIRED)
+    options = {p.name: p.default for p in parameters if p.default is not _REQUIRED}
+    if not inputs:
+        raise TargetError(
+            f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)"
+        )
+    return inputs, options
+
+
+def _constructor_arguments(
+    layer: type[Any], where: str, sizes: Sizes, shapes: Shapes, seed: int
+) -> dict[str, Any]:
+    """Guess sizes by their names, and draw arrays of the shapes that were given.
+
+    Raises
+    ------
+    TargetError
+        Naming every argument that is neither.
+    """
+    try:
+        parameters = list(inspect.signature(layer).parameters.values())
+    except (TypeError, ValueError):
+        return {}
+    arguments: dict[str, Any] = {}
+    missing = []
+    for parameter in parameters:
+        name = parameter.name
+        if name in shapes:
+            arguments[name] = random_tensor(name, shapes[name], seed=seed)
+        elif parameter.default is not _REQUIRED or parameter.kind not in _POSITIONAL:
+            continue
+        elif name in _SIZE_ARGUMENTS:
+            arguments[name] = sizes[_SIZE_ARGUMENTS[name]]
+        else:
+            missing.append(name)
+    if missing:
+        raise TargetError(
+            f"{where}: {layer.__name__}({', '.join(p.name for p in parameters)}) cannot be called: "
+            f"nothing says what {' and '.join(missing)} should be",
+            hint=f"{' '.join(f'--input {name}=4,4' for name in missing)} gives random arrays of "
+            "these shapes",
+        )
+    return arguments
+
+
+def _arrays(held: Any) -> list[Array]:
+    if not isinstance(held, (list, tuple)):
+        return []
+    return [array for array in held if isinstance(array, np.ndarray)]

@@ -1,0 +1,89 @@
+"""What forward leaves for backward, and for whoever wants to look."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.core.blocks import log
+from attncli.core.operands import Operands
+from attncli.errors import AttnWarning
+
+
+@dataclass(slots=True)
+class Cache:
+    """One forward calculation: its operands, its options and what backward needs of it.
+
+    The inputs are referred to, not copied, wherever their layout allows; changing them in place
+    between forward and backward changes the gradients.
+
+    Attributes
+    ----------
+    engine : str
+        ``"direct"`` if the weights were kept, ``"tiled"`` if not.
+    threads : int
+        How many threads it used; backward uses as many.
+    weights : ndarray, shape (…, T_dec, T_enc), or None
+        The weights in the compute dtype; None where they were never materialised.
+    logsumexp : ndarray, shape (…, T_dec)
+        log Σ exp(score) per query, in the compute dtype; −inf for a fully masked row.
+    dmask : ndarray or None
+        After backward: the gradient of a float mask, in the mask's own shape and the compute
+        dtype.  It is the gradient of the scores summed over the axes on which the mask was
+        broadcast.  None before backward, without a mask and for a boolean one.
+    """
+
+    operands: Operands
+    engine: str
+    threads: int
+    # In the engines' own shapes, with heads split; None where the engine has no use for them.
+    shift: Array  # per row: what was subtracted from the scores, and
+    total: Array  # the sum of the exponentials that remained; 0 if the query sees no key
+    # exp(score − shift) as (…, T_dec, T_enc), or as (…, tile, T_dec, keys of a tile), and
+    kept: Array | None = None
+    normalised: bool = False  # whether they are divided by the total already
+    out: Array | None = None
+    tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
+    moderate: Array | None = None  # per row: whether no reference had to be subtracted
+    mask_gradient: Array | None = None
+
+    @property
+    def weights(self) -> Array | None:  # noqa: D102 - documented with the class
+        kept, total = self.kept, self.total[..., None]
+        if kept is None:
+            return None
+        if not self.normalised:  # when first asked for, and in place: they may be large
+            total = np.where(total == 0, 1, total)
+            kept /= total[..., None, :, :] if all(self.tile) else total
+            self.normalised = True
+        if all(self.tile):
+            kept = np.moveaxis(kept, -3, -2)
+            kept = kept.reshape(*kept.shape[:-2], -1)[..., : self.operands.key.shape[-2]]
+        return kept.reshape(*self.operands.public_lead, *kept.shape[-2:])
+
+    @property
+    def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
+        if self.mask_gradient is None or self.operands.mask_shape is None:
+            return None
+        return self.mask_gradient.reshape(self.operands.mask_shape)
+
+    @property
+    def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
+        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, -1)
+
+    def warn_of_masked_rows(self, stacklevel: int) -> None:
+        """Warn once, with their number, of queries that see no key at all."""
+        if not self.operands.masking:
+            return
+        count = self.total.size - np.count_nonzero(self.total)
+        if not count:
+            return
+        warnings.warn(
+            f"{count} of {self.total.size} queries see no key at all; "
+            "their weights, output and gradients are 0",
+            AttnWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -1,0 +1,268 @@
+"""Whole (batch, head) pairs at a time, in batched matrix products.
+
+The formulas as they stand, so this is the way to read first; it is also the faster one as long as
+the weights of a pair fit the processor's cache.  Asked not to keep the weights, it has those of a
+few pairs at a time, and backward computes them again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.core import blocks
+from attncli.core.buffers import empty, together
+from attncli.core.cache import Cache
+from attncli.core.engines import weights_nbytes
+from attncli.core.moderate import Hope, in_range, unit_of
+from attncli.core.operands import Operands
+from attncli.core.progress import steps
+from attncli.core.threads import run
+from attncli.core.visibility import Index, pick, tile_of
+
+# Weights of one piece, in bytes: what stays in a core's own cache from one pass to the next.
+PIECE = 1 << 20
+
+# Bytes of weights up to which a try whether the scores are moderate takes longer than it saves.
+SMALL = 1 << 14
+
+# Bytes of weights times the lengths of their products, from where a second thread saves more time
+# than it takes to start.
+WORTH_A_THREAD = 1 << 26
+
+
+def forward(
+    operands: Operands, threads: int = 1, keep: bool = True, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """Return (out, cache), in the shapes of the operands."""
+    query, key, value = operands[:3]
+    rows = (*operands.lead, query.shape[-2])
+    if out is None:
+        out = empty((*rows, value.shape[-1]), query.dtype)
+    cache = Cache(
+        operands,
+        engine="direct" if keep else "tiled",
+        threads=threads,
+        shift=np.empty(rows, query.dtype),
+        total=np.empty(rows, query.dtype),
+        kept=empty((*rows, key.shape[-2]), query.dtype) if keep else None,
+        # Or else out is divided, and dout: that is less work if they are smaller than the weights.
+        normalised=key.shape[-2] <= 2 * value.shape[-1],
+    )
+    if out.size or cache.total.size:
+        hope = Hope(weights_nbytes(operands) > SMALL)
+        _run(partial(_forward, cache, out, hope), cache)
+    return out, cache
+
+
+def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
+    operands = cache.operands
+    gradients = together([x.shape for x in operands[:3]], dout.dtype)
+    shared = [x.shape[:-2] != operands.lead for x in gradients]
+    for gradient, several_add in zip(gradients, shared, strict=True):
+        if several_add:
+            gradient[...] = 0
+    _run(partial(_backward, dout, cache, gradients, shared, Lock()), cache)
+    dquery, dkey, dvalue = gradients
+    return dquery, dkey, dvalue
+
+
+def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
+    query, key, value, shift, total, out = _at(
+        index, *cache.operands[:3], cache.shift, cache.total, out
+    )
+    _, seen = tile = _tile(cache.operands, index)
+    weights = _weights(cache, index, shift)
+    moderate = False
+    if hope:
+        unit, exp = unit_of(cache.operands, moderate=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
+            _scores(cache.operands, query, key, tile, weights, moderate=True, unit=unit)
+            total[...], shift[...] = blocks.exponentials(weights, seen=seen, shift=0.0, exp=exp)
+            moderate = in_range(total, seen)
+            if moderate and not cache.normalised:
+                blocks.product(weights, value, seen, out=out)
+                moderate = math.isfinite(np.vdot(out, out))
+        hope.learn(moderate)
+    if not moderate:
+        _scores(cache.operands, query, key, tile, weights)
+        top = np.maximum.reduce(weights, axis=-1, keepdims=True)
+        if seen is not None and (lowest := top == -np.inf).any():
+            # NaN, as −inf − (−inf) is, is right where scores overflowed, not where there are none.
+            top[lowest & ~seen.any(axis=-1, keepdims=True)] = 0
+        shift[..., None] = top
+        weights -= top
+        np.exp(weights, out=weights)
+        np.add.reduce(weights, axis=-1, out=total)
+    sums = _sums(total, seen)
+    if moderate and not cache.normalised:
+        out /= sums
+        return
+    weights /= sums
+    blocks.product(weights, value, seen, out=out)
+    if not (cache.normalised or cache.kept is None):
+        weights *= sums
+
+
+def _backward(
+    dout: Array,
+    cache: Cache,
+    gradients: list[Array],
+    shared: list[bool],
+    lock: Lock,
+    index: Index,
+) -> None:
+    query, key, value, dquery, dkey, dvalue, shift, total, dout = _at(
+        index, *cache.operands[:3], *gradients, cache.shift, cache.total, dout
+    )
+    scale, softcap = cache.operands.scale, cache.operands.softcap
+    _, seen = tile = _tile(cache.operands, index)
+    seen_by = None if seen is None else seen.swapaxes(-1, -2)
+    weights = _weights(cache, index, shift)
+    if cache.kept is None:
+        moderate = not shift.any()
+        unit, exp = unit_of(cache.operands, moderate)
+        _scores(cache.operands, query, key, tile, weights, moderate=moderate, unit=unit)
+        if not moderate:
+            weights -= shift[..., None]
+        exp(weights, out=weights)
+        if moderate and seen is not None:
+            np.copyto(weights, 0, where=~seen)
+        if cache.normalised:
+            weights /= _sums(total, seen)
+    if not cache.normalised:
+        sums = _sums(total, seen)
+        dout = dout / sums
+
+    _add(dvalue, lock if shared[2] else None, weights.swapaxes(-1, -2), dout, seen_by)
+    # The gradient of a mask is that of the scaled scores.  Otherwise scaling may come early.
+    early = not cache.operands.masking.adds and key.shape[-2] > value.shape[-1]
+    if early:
+        dout = dout * scale
+    dweights = dout @ value.swapaxes(-1, -2)
+    if seen is not None:
+        np.copyto(dweights, 0, where=~seen)  # what is hidden may hold NaN
+    dscores = dweights
+    delta = np.vecdot(weights, dweights)[..., None]
+    if not cache.normalised:
+        delta /= sums
+    dscores -= delta
+    dscores *= weights
+    if cache.mask_gradient is not None:
+        place = tile_of(cache.mask_gradient, *_everything(cache.operands), index)
+        with lock:
+            place += blocks.sum_to(dscores, place.shape)
+    if softcap is not None:
+        room = empty(weights.shape, weights.dtype)
+        uncapped = blocks.scores(query, key, scale=scale, seen=seen, out=room)
+        dscores *= blocks.softcap_slope(uncapped, softcap)
+    if not early:
+        dscores *= scale
+    _add(dquery, lock if shared[0] else None, dscores, key, seen)
+    _add(dkey, lock if shared[1] else None, dscores.swapaxes(-1, -2), query, seen_by)
+
+
+def _add(
+    gradient: Array, lock: Lock | None, first: Array, second: Array, seen: Array | None
+) -> None:
+    """Write a product where a gradient goes, or add it there if that takes a lock."""
+    if lock is None:
+        blocks.product(first, second, seen, out=gradient)
+        return
+    term = blocks.product(first, second, seen)
+    with lock:
+        gradient += blocks.sum_to(term, gradient.shape)
+
+
+def _scores(
+    operands: Operands,
+    query: Array,
+    key: Array,
+    tile: tuple[Array | None, Array | None],
+    out: Array,
+    *,
+    moderate: bool = False,
+    unit: float = 1.0,
+) -> None:
+    """Compute the scores of a piece, −inf where hidden unless they are moderate."""
+    scale, (bias, seen) = operands.scale * unit, tile
+    wide = key.shape[-2] > query.shape[-1]  # fewer numbers to scale before the product than after
+    if wide:
+        query = query * scale
+    blocks.scores(
+        query,
+        key,
+        scale=None if wide else scale,
+        softcap=operands.softcap,
+        bias=bias,
+        seen=None if moderate else seen,
+        out=out,
+    )
+
+
+def _tile(operands: Operands, index: Index) -> tuple[Array | None, Array | None]:
+    """Return (bias, seen) of a piece."""
+    if not operands.masking:
+        return None, None
+    return operands.masking.tile(*_everything(operands), index)
+
+
+def _everything(operands: Operands) -> tuple[slice, slice]:
+    return slice(0, operands.query.shape[-2]), slice(0, operands.key.shape[-2])
+
+
+def _sums(total: Array, seen: Array | None) -> Array:
+    """Return what weights are divided by to sum to 1; 1 for a query that sees no key."""
+    return (total if seen is None else np.where(total == 0, 1, total))[..., None]
+
+
+def _weights(cache: Cache, index: Index, shift: Array) -> Array:
+    """Return where the weights of a piece lie, or room for them."""
+    if cache.kept is None:
+        return empty((*shift.shape, cache.operands.key.shape[-2]), shift.dtype)
+    return cache.kept[pick(index, cache.kept.shape)] if index else cache.kept
+
+
+def _at(index: Index, *arrays: Array) -> list[Any]:
+    """Return the piece of each array that lies at `index`, on the leading axes they have."""
+    if not index:
+        return list(arrays)
+    return [x[pick(index, x.shape)] for x in arrays]
+
+
+def _run(task: Callable[[Index], object], cache: Cache) -> None:
+    pieces = _pieces(cache)
+    if len(pieces) == 1:
+        task(pieces[0])
+    else:
+        run([partial(task, index) for index in pieces], cache.threads, steps(len(pieces)))
+
+
+def _pieces(cache: Cache) -> list[Index]:
+    """Divide the work into pieces, each of pairs that follow each other and stay in cache."""
+    operands, lead = cache.operands, cache.operands.lead
+    size, pairs = weights_nbytes(operands), math.prod(lead)
+    widths = operands.key.shape[-1] + operands.value.shape[-1]
+    threads = cache.threads if size * widths > WORTH_A_THREAD else 1
+    if any(x.shape[:-2] != lead for x in operands[:3]):
+        # What pairs share gets a gradient from each of them, and these should stay small as well.
+        rows = max(*operands.query.shape[-2:-1], *operands.key.shape[-2:-1])
+        size = max(size, pairs * rows * widths * operands.query.itemsize)
+    if not lead or (size <= PIECE and threads == 1):
+        return [()]
+    count = max(1, min(pairs * PIECE // size, -(-pairs // threads)))
+    # Of the axes before this one every place is a piece of its own; those after it are whole.
+    axis = next(at for at in range(len(lead)) if math.prod(lead[at + 1 :]) <= count)
+    step = count // math.prod(lead[axis + 1 :])
+    return [
+        (*outer, slice(start, start + step))
+        for outer in np.ndindex(lead[:axis])
+        for start in range(0, lead[axis], step)
+    ]

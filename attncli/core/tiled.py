@@ -1,0 +1,412 @@
+"""The tiled engine: one block of queries at a time, and the keys it sees tile by tile.
+
+No thread ever holds more than a tile of weights, so memory is linear in T: backward visits the
+same tiles and computes their weights again from what forward kept of each row.  Asked to keep the
+weights, it leaves the tiles in one large array instead, and backward has one product less to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.core import blocks, buffers
+from attncli.core.cache import Cache
+from attncli.core.moderate import in_range, unit_of
+from attncli.core.operands import Operands
+from attncli.core.progress import steps
+from attncli.core.threads import Scratch, run
+from attncli.core.visibility import Index, pick, tile_of
+
+# Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
+TILE = (512, 512)
+
+
+def forward(
+    operands: Operands,
+    threads: int = 1,
+    tile: tuple[int, int] | None = None,
+    keep: bool = False,
+    out: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Return (out, cache), in the shapes of the operands."""
+    query, key, value = operands[:3]
+    tile = tile or TILE
+    rows = (*operands.lead, query.shape[-2])
+    same_out = out
+    if out is None:
+        out = buffers.empty((*rows, value.shape[-1]), query.dtype)
+        # The caller may write into what is returned, and backward needs it as it is.
+        same_out = buffers.empty(out.shape, out.dtype)
+    cache = Cache(
+        operands,
+        engine="direct" if keep else "tiled",
+        threads=threads,
+        shift=np.empty(rows, query.dtype),
+        total=np.empty(rows, query.dtype),
+        out=same_out,
+        tile=tile,
+        moderate=np.empty(rows, bool),
+    )
+    if keep:  # tiles that nobody sees are not visited
+        count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
+        cache.kept = buffers.empty((*operands.lead, count, rows[-1], step), query.dtype)
+        if operands.masking:
+            cache.kept[...] = 0
+        else:
+            cache.kept[..., -1, :, (key.shape[-2] - 1) % step + 1 :] = 0  # beyond the last key
+    scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
+    all_blocks = list(_blocks(0, rows[-1], tile[0]))
+    if operands.masking.band:  # later queries see more keys: nobody should end with the longest
+        all_blocks.reverse()
+    tasks = [
+        partial(_forward, cache, out, index, block, scratch)
+        for index in np.ndindex(operands.lead)
+        for block in all_blocks
+    ]
+    run(tasks, threads, steps(len(tasks)))
+    return out, cache
+
+
+def _forward(
+    cache: Cache,
+    out: Array,
+    index: Index,
+    rows: slice,
+    scratch: tuple[Scratch, Scratch],
+) -> None:
+    """Compute what one block of queries of one (batch, head) pair attends to."""
+    operands, row, same_out = cache.operands, (*index, rows), cache.out
+    assert same_out is not None
+    assert cache.moderate is not None  # this engine keeps both
+    query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
+        # One infinity or NaN is enough to show in the product, and no large sum does harm.
+        moderate = done is None or (
+            in_range(done.total, _seen(operands, index, rows, done.total))
+            and math.isfinite(np.vdot(done.out, done.out))
+        )
+    if not moderate:
+        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
+    cache.moderate[row] = moderate
+    if done is None:
+        out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
+        return
+    if not done.total.all():  # nothing was seen, or all that was overflowed to −inf
+        seen, overflowed = _seen(operands, index, rows, done.total), done.total == 0
+        done.total[overflowed if seen is None else overflowed & seen.any(axis=-1)] = np.nan
+    blocks.divide(done.out, done.total, out=same_out[row])
+    if out is not same_out:
+        out[row] = same_out[row]
+    cache.shift[row], cache.total[row] = done.shift, done.total
+    if operands.masking:
+        nothing = done.total == 0
+        cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+
+
+def _seen(operands: Operands, index: Index, rows: slice, total: Array) -> Array | None:
+    """Return which keys these queries see, if it matters: if some seem to see none."""
+    if not operands.masking or total.all():
+        return None
+    return operands.masking.tile(rows, slice(0, operands.key.shape[-2]), index)[1]
+
+
+def _partial(
+    cache: Cache,
+    index: Index,
+    rows: slice,
+    pair: tuple[Array, Array, Array],
+    scratch: tuple[Scratch, Scratch],
+    moderate: bool,
+) -> blocks.Partial | None:
+    """Return the partial result of a block of queries for all keys; None if they see no tile.
+
+    Moderate scores need no reference subtracted from them, which saves passes over them.
+    """
+    operands, (query, key, value) = cache.operands, pair
+    unit, exp = unit_of(operands, moderate)
+    query = query[rows] * (operands.scale * unit)
+    done = None
+    assert cache.out is not None  # this engine keeps it
+    place = cache.out[(*index, rows)]
+    whole = cache.kept is not None and not moderate
+    for tile in _tiles(cache, index, rows, whole_rows=not moderate, whole_keys=whole):
+        keys, seen = tile.keys, tile.seen
+        weights = blocks.scores(
+            query[tile.inside],
+            key[keys],
+            softcap=operands.softcap,
+            bias=tile.bias,
+            seen=None if moderate else seen,
+            out=_place(cache, scratch[0], (*index, tile.rows), keys),
+        )
+        if not moderate:
+            part = blocks.partial(weights, value[keys], seen=seen)
+            done = part if done is None else blocks.merge(done, part)
+            if cache.kept is not None:  # all keys came at once: all tiles have one reference
+                for some in _aligned(keys, cache.tile[1]):
+                    inside = slice(some.start - keys.start, some.stop - keys.start)
+                    _place(cache, scratch[0], (*index, rows), some)[...] = weights[:, inside]
+            continue
+        # The same as merge, without new arrays: the first tile's sums lie where out will be.
+        if done is None and tile.rows == rows:
+            done = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+            continue
+        if done is None:
+            place[...] = 0
+            done = blocks.Partial(place, np.zeros(len(query), query.dtype), 0.0)
+        out, total = done.out[tile.inside], done.total[tile.inside]
+        part = blocks.partial(
+            weights, value[keys], seen=seen, shift=0.0, exp=exp, out=scratch[1](out.shape)
+        )
+        np.add(out, part.out, out=out)
+        np.add(total, part.total, out=total)
+    return done
+
+
+def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
+    operands, threads = cache.operands, cache.threads
+    gradients = buffers.together([x.shape for x in operands[:3]], dout.dtype)
+    # With few pairs, several threads share the query blocks of each.
+    pairs = math.prod(operands.lead)
+    parts = threads if pairs < 4 * threads and pairs % threads else 1
+    all_blocks = list(_blocks(0, operands.query.shape[-2], cache.tile[0]))
+    whole = [x.shape[:-2] == operands.lead for x in operands[:3]]
+    shared = _Shared(
+        gradients,
+        Lock(),
+        apart=(whole[0], parts == 1 and all(whole[1:])),
+        value_one=lru_cache(threads + 1)(partial(_with_ones, operands.value)),
+        scratch=tuple(Scratch((0,), dout.dtype) for _ in range(4)),
+        step_done=steps(pairs * len(all_blocks)),
+    )
+    for gradient, apart in zip(gradients, (shared.apart[0], *2 * shared.apart[1:]), strict=True):
+        if not apart or operands.masking:
+            gradient[...] = 0  # otherwise whoever comes first writes instead of adding
+    tasks = [
+        partial(_backward, dout, cache, shared, index, _share(all_blocks, part, parts))
+        for index in np.ndindex(operands.lead)
+        for part in range(parts)
+    ]
+    run(tasks, threads)
+    dquery, dkey, dvalue = gradients
+    return dquery, dkey, dvalue
+
+
+def _share(blocks: list[slice], part: int, parts: int) -> list[slice]:
+    """Return one part's share, dealt to and fro: under a band, later blocks are more work."""
+    return blocks[part :: 2 * parts] + blocks[2 * parts - 1 - part :: 2 * parts]
+
+
+class _Shared(NamedTuple):
+    """What the tasks of one backward calculation share."""
+
+    gradients: list[Array]
+    lock: Lock
+    apart: tuple[bool, bool]  # whether no two tasks add to the same queries; the same keys
+    value_one: Callable[[Index], Array]
+    scratch: tuple[Scratch, ...]  # for weights, their gradients, products, and rows of dout
+    step_done: Callable[[], None]
+
+
+def _backward(
+    dout: Array, cache: Cache, shared: _Shared, index: Index, row_blocks: list[slice]
+) -> None:
+    """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
+    operands = cache.operands
+    assert cache.moderate is not None  # this engine keeps it
+    scale, softcap = operands.scale, operands.softcap
+    # Scaling is cheapest done to dout, but the gradient of a mask is that of the scaled scores.
+    factor, late = (1.0, scale) if operands.masking.adds else (scale, 1.0)
+    query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
+    dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
+    value_one = shared.value_one(index)
+    own_query, own_keys = shared.apart
+    dkey, dvalue = sum_dkey, sum_dvalue
+    if not own_keys:
+        dkey, dvalue = np.zeros_like(key), np.zeros_like(value)
+    for rows in row_blocks:
+        row = (*index, rows)
+        q = query[rows]
+        moderate = bool(cache.moderate[row].all())
+        do, do_delta = _shifted(dout, cache, row, factor, shared.scratch[3])
+        again = None if cache.kept is not None else _again(cache, index, rows, moderate)
+        dq = dquery[rows] if own_query else np.zeros_like(q)
+        # The first queries are the first to add to their keys, if they see all of them.
+        fresh = own_keys and rows is row_blocks[0] and not operands.masking
+        products = shared.scratch[2]
+        for tile in _tiles(cache, index, rows):
+            keys, inside, seen = tile.keys, tile.inside, tile.seen
+            seen_by = None if seen is None else seen.T
+            weights = _place(cache, shared.scratch[0], (*index, tile.rows), keys)
+            if again is not None:
+                again(tile, weights)
+            _add(dvalue[keys], weights.T, do[inside], seen_by, products, fresh)
+            dscores = shared.scratch[1](weights.shape)
+            # The column of ones beside value subtracts delta for nothing.
+            np.matmul(do_delta[inside], value_one[keys].T, out=dscores)
+            dscores *= weights
+            if seen is not None:
+                np.copyto(dscores, 0, where=~seen)  # what is hidden may hold NaN
+            if cache.mask_gradient is not None:
+                place = tile_of(cache.mask_gradient, tile.rows, keys, index)
+                with shared.lock:
+                    place += blocks.sum_to(dscores, place.shape)
+            if softcap is not None:
+                dscores *= blocks.softcap_slope(
+                    blocks.scores(q[inside] * scale, key[keys], seen=seen), softcap
+                )
+            _add(dq[inside], dscores, key[keys], seen, products, keys.start == 0)
+            _add(dkey[keys], dscores.T, q[inside], seen_by, products, fresh)
+        if late != 1:
+            dq *= late
+        if not own_query:
+            with shared.lock:
+                dquery[rows] += dq
+        shared.step_done()
+    if late != 1:
+        dkey *= late
+    if not own_keys:
+        with shared.lock:
+            sum_dkey += dkey
+            sum_dvalue += dvalue
+
+
+def _shifted(
+    dout: Array, cache: Cache, row: Index, factor: float, scratch: Scratch
+) -> tuple[Array, Array]:
+    """Return a block of dout, and `factor` times the same with one more column, of −delta."""
+    do, out = dout[row], cache.out
+    assert out is not None  # this engine keeps it
+    height, width = do.shape
+    both = scratch((2 * width + 1, height))
+    place, do_delta = both[:width].reshape(height, width), both[width:].reshape(height, width + 1)
+    if not cache.normalised:  # cheaper done to dout than to the weights
+        do = blocks.divide(do, cache.total[row], out=place)
+    np.multiply(do, factor, out=do_delta[:, :width])
+    np.multiply(np.vecdot(do, out[row]), -factor, out=do_delta[:, width])
+    return do, do_delta
+
+
+def _add(
+    total: Array,
+    first: Array,
+    second: Array,
+    seen: Array | None,
+    scratch: Scratch,
+    untouched: bool,
+) -> None:
+    """Add the product to `total`, which is all 0 still if it is untouched."""
+    if untouched:
+        blocks.product(first, second, seen, out=total)
+    else:
+        total += blocks.product(first, second, seen, out=scratch(total.shape))
+
+
+def _again(
+    cache: Cache, index: Index, rows: slice, moderate: bool
+) -> Callable[[_Tile, Array], None]:
+    """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
+    operands, (unit, exp) = cache.operands, unit_of(cache.operands, moderate)
+    query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
+    shift = None if moderate else cache.shift[(*index, rows)][:, None]
+    key = operands.key[pick(index, operands.key.shape)]
+
+    def compute(tile: _Tile, weights: Array) -> None:
+        blocks.scores(
+            query[tile.inside],
+            key[tile.keys],
+            softcap=operands.softcap,
+            bias=tile.bias,
+            seen=None if moderate else tile.seen,
+            out=weights,
+        )
+        if shift is not None:
+            np.subtract(weights, shift[tile.inside], out=weights)
+        exp(weights, out=weights)
+        if moderate and tile.seen is not None:
+            np.copyto(weights, 0, where=~tile.seen)
+
+    return compute
+
+
+def _with_ones(value: Array, index: Index) -> Array:
+    """Return a copy of one pair's values with one more column, of ones.
+
+    Its columns lie each in one piece: products with its transpose prefer it so.
+    """
+    value = value[pick(index, value.shape)]
+    steps, size = value.shape
+    result = buffers.empty((size + 1, steps), value.dtype)
+    result[size] = 1
+    for part in _blocks(0, steps, 64):  # stays in cache while it is turned
+        result[:size, part] = value[part].T
+    return result.T
+
+
+def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
+    """Return where the weights of a tile go, or lie."""
+    *index, rows = row
+    assert isinstance(rows, slice)
+    step = cache.tile[1]
+    at, start = divmod(keys.start, step)
+    width = keys.stop - keys.start
+    if cache.kept is None or start + width > step:
+        return scratch((rows.stop - rows.start, width))
+    return cache.kept[(*index, at, rows, slice(start, start + width))]
+
+
+class _Tile(NamedTuple):
+    """Some queries of a block, some keys, and how the ones see the others."""
+
+    rows: slice
+    inside: slice  # the same, counted from the block's first
+    keys: slice
+    bias: Array | None
+    seen: Array | None
+
+
+def _tiles(
+    cache: Cache,
+    index: Index,
+    block: slice,
+    *,
+    whole_rows: bool = False,
+    whole_keys: bool = False,
+) -> Iterator[_Tile]:
+    """Yield the tiles in which some query of `block` sees some key.
+
+    Without the rows at either end that see none of the keys, unless `whole_rows`; if
+    `whole_keys`, all keys that the block can see are one tile.
+    """
+    masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
+    reach = masking.keys(block, T_enc)
+    width = T_enc if whole_keys else cache.tile[1]
+    for wide in _aligned(reach, width):
+        at_edge = masking.band is not None and masking.band.seen(block, wide) is not None
+        halve = at_edge and not whole_keys  # half as wide, less is computed for nothing
+        for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
+            rows = block if whole_rows else masking.rows(block, keys)
+            bias, seen = masking.tile(rows, keys, index)
+            if seen is None or seen.any():
+                inside = slice(rows.start - block.start, rows.stop - block.start)
+                yield _Tile(rows, inside, keys, bias, seen)
+
+
+def _aligned(keys: slice, step: int) -> Iterator[slice]:
+    """Yield the parts of `keys` between the multiples of `step`."""
+    for part in _blocks(keys.start - keys.start % step, keys.stop, step):
+        if part.stop > keys.start:  # not so if there are no keys
+            yield slice(max(part.start, keys.start), part.stop)
+
+
+def _blocks(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(at, min(at + step, stop)) for at in range(start, stop, step))

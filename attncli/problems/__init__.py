@@ -1,0 +1,1 @@
+"""What is to be computed, on what: drawn or read."""

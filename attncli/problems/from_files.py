@@ -1,0 +1,260 @@
+"""Reading a problem from files: which tensors there are, and which operation they imply."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array, Tokens
+from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
+from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.dtypes import require_finite
+from attncli.files.reading import Reading
+from attncli.operations import OPERATIONS, Execution, Operation, Semantics
+from attncli.problems.masks import MASKS, fitting_mask
+from attncli.problems.problem import TOKEN_AXES, Problem, with_heads
+from attncli.problems.request import Request
+from attncli.tensors import default_axes, describe_shape
+
+
+def read_problem(request: Request) -> Problem:
+    """Read the inputs of an operation from one file, from one for each tensor, or from both.
+
+    Raises
+    ------
+    AttnError
+        If they cannot be read, do not fit each other, or contradict an option.
+    """
+    whole = open_tensors(request.file, request.reading) if request.file is not None else None
+    held = {name: (whole, name) for name in whole} if whole is not None else {}
+    single = dataclasses.replace(request.reading, rename={})
+    if request.reading.rename and whole is None:
+        raise ParameterError("--rename has no meaning without FILE: single tensors need no name")
+    for name, path in request.parts.items():
+        if name in held:
+            option = f"--{name.replace('_', '-')}"
+            raise ParameterError(f"{option} {path}: {request.file} holds {name} too")
+        held[name] = _single(name, path, single)
+    origin = ", ".join([*([whole.label] if whole is not None else []), *request.parts.values()])
+    options = whole.options if whole is not None else {}
+    problem = _assemble(held, options, request, origin)
+    idle = [name for name in request.parts if name in problem.unused]
+    if idle:
+        raise ParameterError(
+            f"--{idle[0].replace('_', '-')} has no meaning here: {problem.operation.name} takes "
+            f"{', '.join(problem.operation.inputs)}"
+        )
+    _refuse_contradictions(request.sizes, problem.sizes, origin)
+    return problem
+
+
+def problem_in(file: TensorFile) -> Problem:
+    """Find the problem that an open file holds, computed by default options.
+
+    Raises
+    ------
+    AttnError
+        If its tensors do not fit each other.
+    """
+    request = Request(
+        file=file.label,
+        layer=None,
+        dtype=None,
+        execution=Execution("direct"),  # for the weights
+        semantics=Semantics(),
+        heads={},
+        sizes={},
+        seed=None,
+        parts={},
+        reading=file.reading,
+    )
+    return _assemble({name: (file, name) for name in file}, file.options, request, file.label)
+
+
+def _assemble(
+    held: Mapping[str, tuple[TensorFile, str]],
+    options: Mapping[str, Any],
+    request: Request,
+    origin: str,
+) -> Problem:
+    """Load what an operation needs; `held` gives the file, and the name in it, of every tensor."""
+    heads = request.heads or {
+        name: options[name] for name in ("heads", "kv_heads") if isinstance(options.get(name), int)
+    }
+    operation = with_heads(_choose(request.layer or options.get("layer"), held, origin), heads)
+
+    def load(name: str) -> Array:
+        source, theirs = held[name]
+        return source.numbers(theirs, known_as=name)
+
+    inputs = {name: load(name) for name in operation.inputs}
+    if request.dtype is not None:
+        with np.errstate(over="ignore"):  # what became infinite is found below
+            inputs = {name: array.astype(request.dtype) for name, array in inputs.items()}
+        if not request.reading.allow_nonfinite:
+            for name, array in inputs.items():
+                require_finite(array, f"{name} as {request.dtype}", origin)
+    with in_file(origin):
+        sizes = operation.sizes(inputs)
+    claims = [] if options else ["output", "weights"]
+    claimed = {name: load(name) for name in claims if name in held}
+    used = {*operation.inputs, *MASKS, *TOKEN_AXES, *claims, "tokens", "dout", "options"}
+    with in_file(origin):
+        masks = _masks(held, load, operation, inputs, sizes)
+    seed = options.get("seed", 0)
+    return Problem(
+        request=request,
+        operation=operation,
+        inputs=inputs,
+        origin=origin,
+        semantics=_semantics(request, options, origin),
+        masks=masks,
+        dout=load("dout") if "dout" in held else None,
+        tokens=_tokens(held, sizes),
+        claimed=claimed,
+        unused=tuple(name for name in held if name not in used),
+        stored_seed=seed if isinstance(seed, int) and seed >= 0 else 0,
+    )
+
+
+def _masks(
+    held: Mapping[str, Any],
+    load: Callable[[str], Array],
+    operation: Operation,
+    inputs: Mapping[str, Array],
+    sizes: Mapping[str, int],
+) -> dict[str, Array]:
+    """Load the masks that the operation takes; say which it does not."""
+    masks = {}
+    for name in MASKS:
+        if name not in held:
+            continue
+        axes = default_axes(name) if name != "mask" else ("T_enc",)
+        if not operation.weights_shape(inputs) or not set(axes) <= set(sizes):
+            message = f"{name} has no effect on {operation.name}"
+            warnings.warn(message, AttnWarning, stacklevel=2)
+            continue
+        masks[name] = load(name)
+    if "dec_mask" in masks:
+        masks["dec_mask"] = fitting_mask("dec_mask", masks, sizes)
+    operation.mask({**inputs, **masks})  # whether they fit
+    return masks
+
+
+@contextlib.contextmanager
+def in_file(label: str) -> Iterator[None]:
+    """Say of an error about tensors which file they are in."""
+    try:
+        yield
+    except (ShapeError, DtypeError) as error:
+        raise type(error)(f"{label}: {error}", hint=error.hint) from None
+
+
+def semantics_in(file: TensorFile) -> Semantics:
+    """Read the options of the run that wrote a file."""
+    return _stored_semantics(file.options, file.label)
+
+
+def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
+    stored = {name: options[name] for name in Semantics.__dataclass_fields__ if name in options}
+    try:
+        return Semantics(**stored)
+    except ParameterError as error:
+        raise DataError(f"{origin}: its options: {error}") from None
+    except TypeError:
+        raise DataError(f"{origin}: its options hold what no run writes: {stored}") from None
+
+
+def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:
+    """Give the options asked for; those not asked for as the run had them."""
+    stored = _stored_semantics(options, origin)
+    return Semantics(**{**stored.given(), **request.semantics.given()})
+
+
+def _tokens(
+    held: Mapping[str, tuple[TensorFile, str]], sizes: Mapping[str, int]
+) -> dict[str, Tokens]:
+    """The tokens of both axes; plain ``tokens`` serve every axis of their number."""
+    tokens = {}
+    for name, axis in TOKEN_AXES.items():
+        if axis not in sizes:
+            continue
+        if name in held:
+            tokens[name] = _fitting_tokens(held[name][0], name, sizes, axis)
+        elif "tokens" in held:
+            shared = held["tokens"][0].tokens("tokens")
+            if shared.shape in ((sizes[axis],), (sizes.get("N"), sizes[axis])):
+                tokens[name] = shared
+    if "tokens" in held and not tokens and (axes := [x for x in ("T_dec", "T_enc") if x in sizes]):
+        source = held["tokens"][0]
+        steps = " nor ".join(f"{axis} = {sizes[axis]}" for axis in axes)
+        warnings.warn(
+            f"{source.label}: tokens is {source.shape('tokens')}, one a step of neither {steps}, "
+            "and left out",
+            AttnWarning,
+            stacklevel=2,
+        )
+    return tokens
+
+
+def _single(name: str, path: str, reading: Reading) -> tuple[TensorFile, str]:
+    """Find the array that a file given for one tensor holds."""
+    source = open_tensors(path, reading)
+    held = list(source)
+    if name in held:
+        return source, name
+    if len(held) == 1:
+        return source, held[0]
+    raise DataError(f"{source.label}: expected one array, or one named {name}; it holds: {held}")
+
+
+def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operation:
+    """Choose the operation by its name, or the outermost one whose inputs are there."""
+    if layer is not None and (not isinstance(layer, str) or layer not in OPERATIONS):
+        raise DataError(f"{origin}: its options name the layer {layer}, which is not known")
+    candidates = [OPERATIONS[layer]] if layer else list(OPERATIONS.values())[::-1]
+    for operation in candidates:
+        if all(name in held for name in operation.inputs):
+            return operation
+    if "" in held:
+        raise DataError(
+            f"{origin}: an .npy file holds one array without a name",
+            hint="say which it is: --hs-enc FILE --hs-dec FILE",
+        )
+    names = ", ".join(held) or "nothing"
+    wanted = (
+        f"{layer} needs {' and '.join(candidates[0].inputs)}"
+        if layer
+        else "expected hs_enc and hs_dec; query, key and value; hs and h; hs and a; or scores"
+    )
+    raise DataError(
+        f"{origin}: {wanted}; it holds {names}",
+        hint="--rename OURS=THEIRS reads an array under another name",
+    )
+
+
+def _refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], origin: str) -> None:
+    for option, size in sizes.items():
+        for axis in ("T_dec", "T_enc") if option == "T" and "T_enc" not in sizes else (option,):
+            axis = "T_dec" if axis == "T" else axis
+            if axis in found and found[axis] != size:
+                raise ParameterError(
+                    f"--{option.replace('_', '-')} {size} contradicts {origin}: "
+                    f"{axis} is {found[axis]}"
+                )
+
+
+def _fitting_tokens(source: TensorFile, name: str, sizes: Mapping[str, int], axis: str) -> Tokens:
+    tokens = source.tokens(name)
+    expected = (sizes.get("N", 1), sizes[axis])
+    if tokens.shape not in (expected, expected[1:]):
+        raise ShapeError(
+            f"{source.label}: {name} is {tokens.shape}, expected one token a step: "
+            f"{describe_shape(expected, ('N', axis))} or {describe_shape(expected[1:], (axis,))}"
+        )
+    return tokens

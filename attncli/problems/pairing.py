@@ -1,0 +1,227 @@
+"""Comparing two files: which tensors go together, and walking through large ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from attncli.arrays import Array
+from attncli.checking.comparing.budget import Budgets
+from attncli.checking.comparing.comparison import compare_tensors
+from attncli.checking.reference.claims import described
+from attncli.cli.screen import Screen
+from attncli.errors import DataError, ParameterError
+from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.dtypes import to_numbers
+from attncli.files.mapped import release
+from attncli.files.reading import Reading
+from attncli.operations import OPERATIONS, Semantics
+from attncli.problems.from_files import in_file, semantics_in
+from attncli.reports import CompareReport
+
+# Pages that were read are given back every so many elements.
+_RELEASED_AFTER = 1 << 22
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Which tensors to compare.
+
+    Attributes
+    ----------
+    only, ignore : tuple of str
+        Names as A has them; no `only` means all.
+    names : dict of str to str
+        A tensor of A and its name in B.
+    """
+
+    only: tuple[str, ...]
+    ignore: tuple[str, ...]
+    names: dict[str, str]
+
+    @classmethod
+    def parse(
+        cls, only: tuple[str, ...], ignore: tuple[str, ...], pairs: tuple[str, ...]
+    ) -> "Selected":
+        """Read the ``A=B`` pairs.
+
+        Raises
+        ------
+        ParameterError
+            If one is no such pair.
+        """
+        names = {}
+        for pair in pairs:
+            ours, equals, theirs = pair.partition("=")
+            if not (ours and equals and theirs):
+                raise ParameterError(f"--map {pair!r} is not A=B")
+            names[ours] = theirs
+        return cls(only, ignore, names)
+
+
+def compare_files(
+    a: str,
+    b: str,
+    selected: Selected,
+    inputs: str | None,
+    claims: Semantics,
+    reading: Reading,
+    screen: Screen,
+    **tolerances: Any,
+) -> CompareReport:
+    """Compare the tensors of two files.
+
+    Raises
+    ------
+    AttnError
+        If a file cannot be read, or there is nothing to compare.
+    """
+    if inputs is None and claims != Semantics():
+        raise ParameterError(f"{described(claims)}: has a meaning with --budget only")
+    # NaN and Inf are what one may be looking for.
+    reading = replace(reading, allow_nonfinite=True)
+    files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
+    pairs, only_a, only_b = _pairs(files[0], files[1], selected)
+    budgets = None
+    if inputs is not None:
+        budgets = Budgets(*_inputs(inputs, reading, claims), reading.max_memory)
+
+    compared = []
+    total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
+    done = 0
+
+    def advance(elements: int) -> None:
+        nonlocal done
+        done += elements
+        shown(done, total)
+
+    with screen.timed("comparing"), screen.progress("comparing") as shown:
+        for ours, theirs in pairs:
+            left, right = files[0].load(ours), files[1].load(theirs)
+            dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
+            report = compare_tensors(
+                ours, left, right, dtypes=dtypes, progress=_walking(left, right, advance),
+                **tolerances,
+            )  # fmt: skip
+            if budgets is not None and report.problem is None:
+                try:
+                    budget = budgets.judge(ours, left, right, dtypes[0])
+                except DataError as error:
+                    raise DataError(f"{inputs}: {error}", hint=error.hint) from None
+                report = replace(report, budget=budget)
+            compared.append(report)
+    if budgets is not None and not any(tensor.budget for tensor in compared):
+        raise DataError(
+            f"{inputs}: leads to none of the tensors compared ({', '.join(p[0] for p in pairs)})"
+        )
+    return CompareReport(tuple(compared), only_a, only_b)
+
+
+class _Numbers:
+    """The tensors of a file that hold numbers; one without a name is called after its file."""
+
+    def __init__(self, name: str, reading: Reading) -> None:
+        self.file: TensorFile = open_tensors(name, reading)
+        self.as_bfloat16 = reading.as_bfloat16
+        self.nameless = PurePath(name).stem if name != "-" else "array"
+        self.names = {
+            entry or self.nameless: entry
+            for entry in self.file
+            if self.file.entries[entry].dtype.kind not in "USO"
+        }
+
+    def load(self, name: str) -> Array:
+        """Load or map a tensor; only what no tile can be taken of is converted as a whole."""
+        entry = self.file.entries[self.names[name]]
+        array = entry.load(self.file.reading.max_memory)
+        if array.dtype.kind in "biuf":
+            return array
+        return to_numbers(array, name, self.file.label, as_bfloat16=self.as_bfloat16)
+
+    def dtype(self, name: str, loaded: Array) -> str:
+        """Name what the numbers are in the file."""
+        entry = self.file.entries[self.names[name]]
+        if entry.dtype.kind == "V" and loaded.dtype.kind == "f":
+            return "bfloat16"
+        return entry.stored_as or loaded.dtype.name
+
+
+def _size(file: _Numbers, name: str) -> int:
+    size = 1
+    for length in file.file.shape(file.names[name]):
+        size *= length
+    return size
+
+
+def _pairs(
+    a: _Numbers, b: _Numbers, selected: Selected
+) -> tuple[list[tuple[str, str]], tuple[str, ...], tuple[str, ...]]:
+    """Say which tensors are compared, and which names either file alone has."""
+    for option, names in (("--only", selected.only), ("--map", selected.names)):
+        for name in names:
+            if name not in a.names:
+                raise ParameterError(f"{option} {name}: {_holds(a)}")
+    for theirs in selected.names.values():
+        if theirs not in b.names:
+            raise ParameterError(f"--map {theirs}: {_holds(b)}")
+    if len(a.names) == len(b.names) == 1 and not selected.names:
+        return [(next(iter(a.names)), next(iter(b.names)))], (), ()
+
+    wanted = selected.only or tuple(name for name in a.names if name not in selected.ignore)
+    pairs = [(name, selected.names.get(name, name)) for name in wanted]
+    common = [(ours, theirs) for ours, theirs in pairs if theirs in b.names]
+    if selected.only and len(common) < len(pairs):
+        missing = next(theirs for _, theirs in pairs if theirs not in b.names)
+        raise ParameterError(f"--only {missing}: {_holds(b)}")
+    if not common:
+        raise DataError(
+            f"{a.file.label} and {b.file.label} have no tensor in common: the first holds "
+            f"{', '.join(a.names) or 'none'}, the second {', '.join(b.names) or 'none'}",
+            hint="--map A=B compares a tensor with one of another name",
+        )
+    if selected.only or "" in (*a.names.values(), *b.names.values()):
+        return common, (), ()  # a file of a single array says by itself what is compared
+    taken = {theirs for _, theirs in common}
+    return (
+        common,
+        tuple(ours for ours, theirs in pairs if theirs not in b.names),
+        tuple(name for name in b.names if name not in taken and name not in selected.ignore),
+    )
+
+
+def _holds(file: _Numbers) -> str:
+    return f"{file.file.label} holds {', '.join(file.names) or 'no tensor'}"
+
+
+def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, Array], Semantics]:
+    """Read what A was computed from; the options not given are those of the run in the file."""
+    file = open_tensors(name, replace(reading, allow_nonfinite=False, rename={}))
+    book = "hs_enc" in file
+    operation = OPERATIONS["time-attention" if book else "scaled-dot-product"]
+    if missing := [entry for entry in operation.inputs if entry not in file]:
+        raise DataError(
+            f"{file.label}: {missing[0]} is missing: expected query, key and value, or hs_enc and "
+            f"hs_dec; it holds {', '.join(file) or 'nothing'}"
+        )
+    names = (*operation.inputs, "mask", "enc_mask", "dout")
+    held = {entry: file.numbers(entry) for entry in names if entry in file}
+    with in_file(file.label):
+        mask = operation.mask(held)
+    masks = {} if mask is None else {"mask": mask}
+    return {**held, **masks}, Semantics(**{**semantics_in(file).given(), **claims.given()})
+
+
+def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell of progress, and keep no more of mapped files in memory than is being read."""
+    since = 0
+
+    def step(elements: int) -> None:
+        nonlocal since
+        since += elements
+        if since >= _RELEASED_AFTER:
+            advance(since)
+            release(a)
+            release(b)
+            since = 0
+
+    return step

@@ -1,0 +1,290 @@
+"""What `forward` and `backward` are to compute: an operation and its tensors, drawn or read."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array, Tokens
+from attncli.core.engines import DIRECT_LIMIT, PAIR_LIMIT
+from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.memory import readable, require
+from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
+from attncli.problems.request import Request
+from attncli.tensors import default_axes, describe_shape, random_tensor
+from attncli.version import __version__
+
+DEFAULT_LAYER = "time-attention"
+TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
+
+_DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
+_SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An operation and the tensors it is to be run on.
+
+    Attributes
+    ----------
+    request : Request
+        What was asked for.
+    operation : Operation
+    inputs : dict of str to ndarray
+        One for each of the operation's inputs.
+    origin : str
+        Where the tensors come from.
+    semantics : Semantics
+        The options that change the result: those asked for, else those of the run that is read.
+    masks : dict of str to ndarray
+        mask, enc_mask and dec_mask, as far as there are any.
+    dout : ndarray or None
+        The incoming gradient, where a file has one.
+    tokens : dict of str to ndarray of str
+        ``tokens_enc`` and ``tokens_dec``, as far as there are any.
+    claimed : dict of str to ndarray
+        Results that somebody else put into the file, to compare ours with.
+    unused : tuple of str
+        What the file holds beside.
+    stored_seed : int
+        The seed of the run that is read.
+    """
+
+    request: Request
+    operation: Operation
+    inputs: dict[str, Array]
+    origin: str
+    semantics: Semantics
+    masks: dict[str, Array] = field(default_factory=dict)
+    dout: Array | None = None
+    tokens: dict[str, Tokens] = field(default_factory=dict)
+    claimed: dict[str, Array] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    stored_seed: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random: the one asked for, else the run's."""
+        return self.stored_seed if self.request.seed is None else self.request.seed
+
+    def item(self, n: int) -> Problem:
+        """Return the problem of one item of the batch alone."""
+        N = self.sizes["N"]
+
+        def cut(name: str, x: Array) -> Array:
+            # A mask may have no batch axis, or one that stands for all.
+            batched = name != "mask" or (x.ndim == 3 and len(x) == N)
+            return x[n : n + 1] if batched else x
+
+        return dataclasses.replace(
+            self,
+            inputs={name: cut(name, x) for name, x in self.inputs.items()},
+            masks={name: cut(name, x) for name, x in self.masks.items()},
+        )
+
+    def steps(self, rows: slice | Array) -> Problem:
+        """Return the problem of some decoder steps alone: none depends on another."""
+        sizes = self.sizes
+        mask = self.operation.mask({**self.inputs, **self.masks})
+        semantics, mask = self.semantics.of_rows(rows, sizes["T_dec"], sizes["T_enc"], mask)
+        masks = {} if mask is None else {"mask": mask}
+        if "dec_mask" in self.masks:
+            masks["dec_mask"] = self.masks["dec_mask"][:, rows]
+        inputs = {**self.inputs, "hs_dec": self.inputs["hs_dec"][:, rows]}
+        return dataclasses.replace(
+            self, inputs=inputs, masks=masks, semantics=semantics, dout=None, tokens={}
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that the inputs have."""
+        found = self.operation.sizes(self.inputs)
+        return {axis: found[axis] for axis in _SIZE_ORDER if axis in found}
+
+    @property
+    def axis_tokens(self) -> dict[str, Tokens]:
+        """The tokens by the axis they label."""
+        return {TOKEN_AXES[name]: texts for name, texts in self.tokens.items()}
+
+    def describe_result(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """The shape and the dtype that the result will have."""
+        return self.operation.describe_result(self.inputs)
+
+    def forward(self, out: Array | None = None) -> Pass:
+        """Run forward, after making sure that what it needs fits into memory.
+
+        If `out` is given, it holds the result afterwards, whichever engine computed it.
+        """
+        self.require_memory()
+        done = self._run(out)
+        if out is not None:
+            result = done.results[self.operation.result]
+            if not np.may_share_memory(result, out):
+                out[...] = result
+        return done
+
+    def _run(self, out: Array | None) -> Pass:
+        return self.operation.forward(
+            self.inputs,
+            self.operation.mask({**self.inputs, **self.masks}),
+            padding=self.masks.get("dec_mask"),
+            semantics=self.semantics,
+            execution=dataclasses.replace(self.request.execution, out=out),
+        )
+
+    def gradient_in(self, forward: Pass) -> Array:
+        """Return dout: the file's, or a random one of the shape of the result."""
+        result = forward.results[self.operation.result]
+        if self.dout is not None:
+            self.require_dout_of(result.shape)
+            return self.dout
+        axes = self.operation.axes("dout", result.ndim)
+        what = f"random dout {describe_shape(result.shape, axes)}"
+        require(result.nbytes, what, self.request.reading.max_memory)
+        return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
+
+    def require_dout_of(self, shape: tuple[int, ...]) -> None:
+        """Raise unless the dout that there is has the shape of the result."""
+        if self.dout is not None and self.dout.shape != shape:
+            axes = self.operation.axes("dout", len(shape))
+            raise ShapeError(
+                f"{self.origin}: dout is {self.dout.shape}, expected the shape of the result, "
+                f"{describe_shape(shape, axes)}"
+            )
+
+    def describe_choice(self) -> str:
+        """Say by which rule the engine was chosen."""
+        return (
+            f"weights take {self._weights_size()}; kept up to {readable(DIRECT_LIMIT)}, "
+            f"{readable(PAIR_LIMIT)} a head"
+        )
+
+    def describe_lost_weights(self) -> str:
+        """Say that the weights were too many to be kept."""
+        shape, size = self.operation.weights_shape(self.inputs), self._weights_size()
+        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
+
+    def _weights_size(self) -> str:
+        shape = self.operation.weights_shape(self.inputs)
+        itemsize = max(x.dtype.itemsize for x in self.inputs.values())
+        return readable(prod(shape) * itemsize)
+
+    def options(self, command: str) -> dict[str, Any]:
+        """Return what a run file says of the run beside its tensors."""
+        heads = {}
+        if isinstance(self.operation, ScaledDotProduct):
+            heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
+        return {
+            "attn": __version__,
+            "command": command,
+            "layer": self.operation.name,
+            "seed": self.seed,
+            "source": self.origin.encode("utf-8", "backslashreplace").decode(),
+            **{name: value for name, value in heads.items() if value is not None},
+            **self.semantics.given(),
+        }
+
+    def require_memory(self, *, beside: int = 0) -> None:
+        """Raise if the weights that will be there do not fit, before any of it is computed.
+
+        Nor if they do not fit `beside` so many bytes that are still to be drawn.
+        """
+        shape = self.operation.weights_shape(self.inputs)
+        execution, limit = self.request.execution, self.request.reading.max_memory
+        nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
+        what = f"weights {describe_shape(shape)}"
+        if beside and nbytes:
+            what += f" beside the {readable(beside)} of the inputs"
+        if execution.engine == "reference" or not hasattr(self.operation, "to_core"):
+            # Every step keeps its own, they are gathered, and in between there are copies; under a
+            # mask every step also has two copies of what it may see.
+            copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
+            in_core = hasattr(self.operation, "to_core")
+            hint = "--engine tiled computes the same without ever having them" if in_core else None
+            require(copies * nbytes + beside, what, limit, hint=hint)
+        elif execution.engine == "direct":
+            hint = "--no-weights computes without ever having them"
+            require(nbytes + beside, what, limit, hint=hint)
+        elif execution.engine == "auto" and self.request.is_random:
+            # What is drawn can be drawn smaller; so many scores would take days.
+            hint = "--no-weights computes without ever having them, at length"
+            require(nbytes + beside, what, limit, hint=hint)
+
+
+def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
+    """Return the operation that reads its inputs as (N, T, heads · H), if heads are given.
+
+    Raises
+    ------
+    ParameterError
+        If the operation has no heads, or their numbers do not fit each other.
+    """
+    if not heads:
+        return operation
+    if not isinstance(operation, ScaledDotProduct):
+        raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
+    if "heads" not in heads:
+        raise ParameterError("--kv-heads has no meaning without --heads")
+    query, shared = heads["heads"], heads.get("kv_heads", heads["heads"])
+    if query % shared:
+        raise ParameterError(
+            f"--heads {query} and --kv-heads {shared}: expected a divisor, so that every key head "
+            "serves as many query heads"
+        )
+    return dataclasses.replace(operation, heads=query, kv_heads=shared)
+
+
+def random_problem(request: Request) -> Problem:
+    """Draw the inputs of an operation at random.
+
+    Raises
+    ------
+    MemoryLimitError
+        If they do not fit.
+    """
+    operation = with_heads(OPERATIONS[request.layer or DEFAULT_LAYER], request.heads)
+    given = {**_DEFAULT_SIZES, **request.sizes}
+    full = {
+        "N": given["N"],
+        "T_dec": given["T"],
+        "T_enc": given.get("T_enc", given["T"]),
+        "H": given["H"],
+        "H_v": given["H"],
+    }
+    for size in request.sizes:
+        if not _decides(size, operation):
+            option = f"--{size.replace('_', '-')}"
+            message = f"{option} has no effect: {operation.name} has no such size"
+            warnings.warn(message, AttnWarning, stacklevel=2)
+    shapes = operation.shapes(full)
+    seed, dtype = request.seed or 0, request.dtype or "float64"
+    names = (
+        f"{name} {describe_shape(shape, operation.axes(name, len(shape)))}"
+        for name, shape in shapes.items()
+    )
+    drawn = sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
+    require(
+        drawn, f"random {', '.join(names)}", request.reading.max_memory,
+        hint="smaller --N, --T or --H",
+    )  # fmt: skip
+    unwritten = {
+        name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
+    }
+    problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
+    problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
+    inputs = {
+        name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
+    }
+    return dataclasses.replace(problem, inputs=inputs)
+
+
+def _decides(size: str, operation: Operation) -> bool:
+    """Whether a size option has a say in the shapes of an operation's inputs."""
+    axes = {axis for name in operation.inputs for axis in default_axes(name)}
+    return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

@@ -1,0 +1,568 @@
+"""What a check found: frozen values that the table, the JSON and a test all read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+# What a check of somebody's layer against the reference found.
+
+
+Status = Literal["ok", "wrong", "note", "skipped"]
+Part = Literal["forward", "backward", "contract"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that holds or does not.
+
+    Attributes
+    ----------
+    name : str
+        The situation: "N = 1", "called twice" …
+    part : {"forward", "backward", "contract"}
+    status : {"ok", "wrong", "note", "skipped"}
+        A note is worth knowing and no fault.
+    detail : str
+        What was found, in a sentence.
+    """
+
+    name: str
+    part: Part
+    status: Status
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class NamedMistake:
+    """A mistake from the catalogue.
+
+    Attributes
+    ----------
+    name, meant, computed, why : str
+        As `attncli.checking.diagnosing.mistakes.Mistake`.
+    """
+
+    name: str
+    meant: str
+    computed: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What reproduces the observed numbers.
+
+    Attributes
+    ----------
+    mistakes : tuple of NamedMistake
+        One, or a pair.
+    explains : {"everything", "forward"}
+        Whether the gradients are reproduced too.
+    backward : str
+        How backward goes with a wrong forward, in a sentence; empty where forward is right.
+    distance : float
+        The largest relative distance between the numbers it predicts and those observed.
+    beside : bool
+        Whether it is no rival explanation of the numbers, but what else was noticed.
+    """
+
+    mistakes: tuple[NamedMistake, ...]
+    explains: Literal["everything", "forward"]
+    backward: str
+    distance: float
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """One quantity along the calculation, as far as it can be seen from outside.
+
+    Attributes
+    ----------
+    name : str
+    status : {"right", "wrong", "not visible"}
+    seen : str
+        By what it was seen.
+    """
+
+    name: str
+    status: Literal["right", "wrong", "not visible"]
+    seen: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What holds of somebody's layer and what does not.
+
+    Attributes
+    ----------
+    target : str
+    layer : str
+        The layer of ours that it is compared with.
+    claims : str
+        Scale, causal order and so on, where they were given.
+    findings : tuple of Finding
+    diagnoses : tuple of Diagnosis
+        Best first; empty where it is right, or where nothing known matches.
+    chain : tuple of Link
+        Where it is wrong: what is right and what is not along the calculation.
+    differs : bool
+        Whether numbers are wrong: a mistake is looked for in those alone.
+    no_gradients : str
+        Why backward gave nothing to judge in any case; empty where it did.
+    trace : tuple of str
+        The traceback of a call that raised, of their code alone.
+    """
+
+    target: str
+    layer: str
+    claims: str
+    findings: tuple[Finding, ...]
+    diagnoses: tuple[Diagnosis, ...] = ()
+    chain: tuple[Link, ...] = ()
+    differs: bool = False
+    no_gradients: str = ""
+    trace: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(finding.status != "wrong" for finding in self.findings)
+
+    @property
+    def first_difference(self) -> str | None:
+        """The first quantity along the calculation that is wrong, as far as it is visible."""
+        return next((link.name for link in self.chain if link.status == "wrong"), None)
+
+
+# What a comparison of tensors found.
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of two tensors.
+
+    Attributes
+    ----------
+    index : tuple of int
+    a, b : float
+        The two values there; whole numbers beyond 2**53 are int, so as not to be rounded.
+    """
+
+    index: tuple[int, ...]
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far the candidate may be from the exact result.
+
+    Attributes
+    ----------
+    allowed : float
+        Twice the largest error of a straightforward evaluation in the candidate's own dtype.
+    straightforward : float
+        That error.
+    candidate : float
+        The largest error of the candidate, A.
+    other : float
+        The largest error of B, for information.
+    exact_dtype : str
+        What the exact result was computed in.
+    """
+
+    allowed: float
+    straightforward: float
+    candidate: float
+    other: float
+    exact_dtype: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate keeps within the budget."""
+        return self.candidate <= self.allowed
+
+
+@dataclass(frozen=True)
+class TensorComparison:
+    """How far two tensors are apart.
+
+    Differences are taken over the elements that are finite in both.
+
+    Attributes
+    ----------
+    name : str
+    shapes : pair of tuple of int
+    dtypes : pair of str
+    elements : int
+    problem : str or None
+        Why they could not be compared; then nothing below has a meaning.
+    rtol, atol : float
+        An element passes if |a − b| ≤ atol + rtol · |b|.
+    torch_defaults : bool
+        Whether they are those of ``torch.testing.assert_close`` for the dtypes.
+    outside : int
+        How many elements do not pass.
+    max_absolute, mean_absolute, max_relative, mean_relative : float
+        Of |a − b|, and of |a − b| / |b|.
+    worst_absolute, worst_relative : Element or None
+        Where the two largest are.
+    ulp_dtype : str
+        The coarser of the two dtypes: the distances below are counted in its steps.
+    ulps : tuple of (float, float)
+        Quantiles of the distance: (share of elements, at most so many steps); above 128 steps
+        to within one percent.
+    histogram : tuple of (int or None, int)
+        How many elements differ by 10^k ≤ |a − b| < 10^(k+1), for every k there is; None stands
+        for no difference.
+    nan_a, nan_b, nan_both : int
+        How many elements are NaN in A alone, in B alone, in both.
+    infinite : int
+        How many are infinite in one and not the same in the other.
+    nonfinite : tuple of Element
+        The first few of those.
+    places : tuple of str
+        Where the elements outside the tolerance lie, in words.
+    needed_atol, needed_rtol : float
+        The smallest of each that would pass with the other as it is; infinite where none would.
+    budget : Budget or None
+        If set, it decides instead of the tolerances.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtypes: tuple[str, str]
+    elements: int = 0
+    problem: str | None = None
+    rtol: float = 0.0
+    atol: float = 0.0
+    torch_defaults: bool = False
+    outside: int = 0
+    max_absolute: float = 0.0
+    mean_absolute: float = 0.0
+    max_relative: float = 0.0
+    mean_relative: float = 0.0
+    worst_absolute: Element | None = None
+    worst_relative: Element | None = None
+    ulp_dtype: str = ""
+    ulps: tuple[tuple[float, float], ...] = ()
+    histogram: tuple[tuple[int | None, int], ...] = ()
+    nan_a: int = 0
+    nan_b: int = 0
+    nan_both: int = 0
+    infinite: int = 0
+    nonfinite: tuple[Element, ...] = ()
+    places: tuple[str, ...] = ()
+    needed_atol: float = 0.0
+    needed_rtol: float = 0.0
+    budget: Budget | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree."""
+        if self.problem is not None:
+            return False
+        return self.budget.passed if self.budget is not None else self.outside == 0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How one of our results compares with the one that a file brings along.
+
+    Attributes
+    ----------
+    name : str
+    agrees : bool
+        Within the tolerance of the coarser dtype; those of ``torch.testing.assert_close``.
+    largest_difference : float
+        Infinity where the shapes differ.
+    """
+
+    name: str
+    agrees: bool
+    largest_difference: float
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """How far two sets of tensors are apart.
+
+    Attributes
+    ----------
+    tensors : tuple of TensorComparison
+    only_a, only_b : tuple of str
+        The tensors that one side alone has: a difference, as long as nobody left them out.
+    """
+
+    tensors: tuple[TensorComparison, ...]
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all tensors agree, and none is missing on either side."""
+        alone = self.only_a or self.only_b
+        return not alone and all(tensor.passed for tensor in self.tensors)
+
+
+# Under which convention somebody's output was computed.
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One way in which attention can be computed from given arrays.
+
+    Attributes
+    ----------
+    scale, causal, mask, layout, groups, softcap : str
+        In words; empty where there is nothing to choose.
+    distance : float
+        The largest difference from the output, relative to its largest number.
+    """
+
+    scale: str
+    causal: str
+    mask: str
+    layout: str
+    groups: str
+    softcap: str
+    distance: float
+
+    @property
+    def described(self) -> str:
+        """All of it in one line."""
+        parts = (self.causal, self.scale, self.mask, self.layout, self.groups, self.softcap)
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class ConventionReport:
+    """What a search for a convention found.
+
+    Attributes
+    ----------
+    tried : int
+        How many combinations.
+    tolerance : float
+        A combination of at most this distance reproduces the output.
+    found : tuple of Convention
+        Those that do, the simplest first.
+    nearest : Convention or None
+        The nearest of all.
+    """
+
+    tried: int
+    tolerance: float
+    found: tuple[Convention, ...]
+    nearest: Convention | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether one reproduces the output."""
+        return bool(self.found)
+
+
+# What a gradient check found: frozen values that the table, the JSON and a test all read.
+
+
+Method = Literal["complex", "central"]
+
+
+@dataclass(frozen=True)
+class GradientElement:
+    """One element of a gradient.
+
+    Attributes
+    ----------
+    index : tuple of int
+    backward, derivative : float
+        What the backward pass gave, and what it is.
+    relative_error : float
+    """
+
+    index: tuple[int, ...]
+    backward: float
+    derivative: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class InputCheck:
+    """The check of the gradient with respect to one input.
+
+    Attributes
+    ----------
+    layer, engine, input : str
+        What was checked: the gradient of which operation, by which engine, to which input.
+    elements : int
+        How many elements were checked: all there are.
+    absolute_error : float
+        The largest |backward − derivative|.
+    relative_error : float
+        The largest |backward − derivative| / scale, where scale is the larger of |derivative|, a
+        hundredth of the tensor's largest |derivative|, and 0.01.
+    worst : tuple of int
+        The index of the element with the largest relative error.
+    backward, derivative : float
+        The two values there.
+    passed : bool
+    worst_elements : tuple of GradientElement
+        Of a check that failed, the worst few.
+    patterns : tuple of str
+        What the errors have in common, in words.
+    not_differentiable : int
+        How many elements lie where forward has no derivative; they are not judged.
+    jacobian_error : float or None
+        The largest relative error over the whole Jacobian, where it was small enough to check.
+    errors : ndarray or None
+        Of a check that failed, the relative error of every element.
+    tolerance : float
+        The largest relative error that passes.
+    """
+
+    layer: str
+    engine: str
+    input: str
+    elements: int
+    absolute_error: float
+    relative_error: float
+    worst: tuple[int, ...]
+    backward: float
+    derivative: float
+    passed: bool
+    worst_elements: tuple[GradientElement, ...] = ()
+    patterns: tuple[str, ...] = ()
+    not_differentiable: int = 0
+    jacobian_error: float | None = None
+    errors: Any = field(default=None, compare=False, repr=False)
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class GradcheckReport:
+    """What a gradient check found.
+
+    Attributes
+    ----------
+    method : {"complex", "central"}
+    tolerance : float
+        The largest relative error that passes: of the gradients' tolerances the largest.
+    seed : int
+    checks : tuple of InputCheck
+    target : str or None
+        What was checked, where it is not ours.
+    dtype : str
+        What was computed in.
+    problems : tuple of str
+        What is wrong beside single gradients: calls that differ, inputs that are changed …
+    notes : tuple of str
+        What should be known of how it was checked.
+    """
+
+    method: Method
+    tolerance: float
+    seed: int
+    checks: tuple[InputCheck, ...]
+    target: str | None = None
+    dtype: str = "float64"
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are checks, every one passed, and there is no problem beside."""
+        right = not self.problems and all(check.passed for check in self.checks)
+        return right and self.judged > 0
+
+    @property
+    def judged(self) -> int:
+        """How many elements were judged; where there are none, nothing has been shown."""
+        return sum(check.elements - check.not_differentiable for check in self.checks)
+
+    @property
+    def worst(self) -> InputCheck:
+        """The check with the largest relative error."""
+        return max(self.checks, key=lambda check: check.relative_error)
+
+
+# What measuring found.
+
+
+class Cell(NamedTuple):
+    """A calculation that is measured.
+
+    Attributes
+    ----------
+    N, T, H : int
+        T decoder and T encoder steps.
+    dtype : str
+    causal : bool
+    """
+
+    N: int
+    T: int
+    H: int
+    dtype: str
+    causal: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender on one cell.
+
+    Attributes
+    ----------
+    cell : Cell
+    contender : str
+    forward : float or None
+        Median seconds of forward alone.
+    both : float or None
+        Median seconds of forward and backward; None where there is no backward.
+    memory : int or None
+        The most bytes that a run took beside its inputs; None where the system does not tell.
+    error : float or None
+        The largest error against float64, relative to each tensor's largest number.
+    """
+
+    cell: Cell
+    contender: str
+    forward: float | None
+    both: float | None
+    memory: int | None
+    error: float | None
+
+    def gflops(self) -> float | None:
+        """Billions of operations a second of forward's two products: 4 · N · T² · H in all."""
+        if self.forward is None:
+            return None
+        cell = self.cell
+        pairs = cell.T * (cell.T + 1) / 2 if cell.causal else cell.T * cell.T
+        return 4 * cell.N * pairs * cell.H / self.forward / 1e9
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What measuring found.
+
+    Attributes
+    ----------
+    threads, repeat : int
+    measurements : tuple of Measurement
+    failures : dict of str to str
+        Contenders that could not run some cell, and why.
+    """
+
+    threads: int
+    repeat: int
+    measurements: tuple[Measurement, ...]
+    failures: dict[str, str]
+
+    def cells(self) -> list[Cell]:
+        """The cells in the order in which they were measured."""
+        return list(dict.fromkeys(one.cell for one in self.measurements))
+
+    def of(self, cell: Cell) -> list[Measurement]:
+        """The measurements of one cell."""
+        return [one for one in self.measurements if one.cell == cell]

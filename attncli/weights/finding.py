@@ -1,0 +1,330 @@
+"""Which attention weights a file holds, and how they were found; loaded only when looked at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array, Tokens
+from attncli.core import attention_weights
+from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
+from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.reading import Reading
+from attncli.memory import require
+from attncli.problems.from_files import problem_in, semantics_in
+from attncli.problems.masks import MASKS, combine_masks, fitting_mask
+from attncli.tensors import axes_of, describe_shape
+
+_FOUR = ("N", "heads", "T_dec", "T_enc")
+_TOKENS = {"T_dec": ("tokens_dec", "tokens"), "T_enc": ("tokens_enc", "tokens")}
+
+
+Region = tuple[slice | Array, slice]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer.
+
+    Attributes
+    ----------
+    name : str
+        The array's name in the file, or how the weights were computed.
+    shape : tuple of int
+        (N, heads, T_dec, T_enc); N and heads are 1 where the file has no such axis.
+    load : callable
+        ``load(item, head, region)`` returns the (T_dec, T_enc) weights, or what an index of rows
+        and one of columns leaves of them; nothing else is read of a file that is mapped.
+    """
+
+    name: str
+    shape: tuple[int, int, int, int]
+    load: Callable[[int, int, Region], Array]
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """The weights that a file holds or implies.
+
+    Attributes
+    ----------
+    label : str
+        The file.
+    reading : str
+        How the axes were read, or from what the weights were computed.
+    layers : dict of int to Layer
+        By their number.
+    numbered : bool
+        Whether the file numbers its layers.
+    axes : tuple of str
+        The axes that the file really has.
+    tokens : dict of str to ndarray of str
+        The tokens of ``T_dec`` and ``T_enc``, (T,) or (N, T).
+    """
+
+    label: str
+    reading: str
+    layers: dict[int, Layer]
+    numbered: bool
+    axes: tuple[str, ...]
+    tokens: dict[str, Tokens]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The (N, heads, T_dec, T_enc) of the first layer."""
+        return self.layers[min(self.layers)].shape
+
+
+def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = None) -> WeightSource:
+    """Find the attention weights of a file.
+
+    Taken from ``weights``, from ``layer0``, ``layer1`` …, from ``a``; else computed from
+    ``hs_enc`` and ``hs_dec`` or from ``query`` and ``key``.
+
+    Parameters
+    ----------
+    name : str
+    reading : Reading
+    axes : tuple of str, optional
+        What the axes of the stored arrays are, of layers, N, heads, T_dec and T_enc; where that is
+        not what their number implies.
+
+    Raises
+    ------
+    DataError
+        If the file holds nothing that weights follow from.
+    ShapeError
+        If the array has other axes.
+    """
+    file = open_tensors(name, reading)
+    layers = sorted(
+        (int(entry[5:]), entry)
+        for entry in file
+        if entry.startswith("layer") and entry[5:].isdecimal() and entry[5:].isascii()
+    )
+    if "" in file:
+        return _stored(file, {0: ""}, axes)
+    if "weights" in file:
+        return _stored(file, {0: "weights"}, axes)
+    if layers:
+        return _stored(file, dict(layers), axes, numbered=True)
+    if axes is not None and "a" not in file:
+        raise ParameterError(
+            f"--axes has no meaning for {file.label}: it holds no weights, they are computed"
+        )
+    if "hs_enc" in file and "hs_dec" in file:
+        return _computed_from_states(file)
+    if "query" in file and "key" in file:
+        return _computed_from_queries(file)
+    if "a" in file:
+        return _stored(file, {0: "a"}, axes)
+    held = ", ".join(file) or "nothing"
+    raise DataError(
+        f"{file.label}: no weights: expected weights, layer0 …, hs_enc and hs_dec, or query and "
+        f"key; it holds {held}",
+        hint="--rename weights=THEIRS reads an array under another name",
+    )
+
+
+def _stored(
+    file: TensorFile,
+    names: dict[int, str],
+    given: tuple[str, ...] | None,
+    *,
+    numbered: bool = False,
+) -> WeightSource:
+    layers: dict[int, Layer] = {}
+    axes: tuple[str, ...] = ()
+    for number, name in names.items():
+        shape = file.shape(name)
+        axes = _axes(file.label, name, shape, given)
+        sizes = dict(zip(axes, shape, strict=True))
+        if sizes["T_enc"] == 0:
+            raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: T_enc = 0, no keys")
+        four = (
+            sizes.get("N", 1),
+            sizes.get("heads", 1),
+            sizes.get("T_dec", 1),
+            sizes.get("T_enc", 1),
+        )
+        if "layers" in sizes:
+            if numbered:
+                raise ParameterError(
+                    f"--axes: {name} is one layer, and cannot have an axis of them"
+                )
+            for layer in range(sizes["layers"]):
+                layers[layer] = Layer(name, four, _loader(file, name, axes, layer))
+            numbered = True
+        else:
+            layers[number] = Layer(name, four, _loader(file, name, axes))
+    if not layers:
+        raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: layers = 0")
+    first = layers[min(layers)]
+    shape = file.shape(first.name)
+    what = first.name or "weights"
+    if len(names) > 1:
+        last = max(layers)
+        whole = len(layers) == last - min(layers) + 1
+        what = f"{first.name} to layer{last}" if whole else ", ".join(names.values())
+    reading = f"{what} {describe_shape(shape, axes)}"
+    if len({layer.shape for layer in layers.values()}) > 1:
+        reading += " and other shapes"
+    return WeightSource(file.label, reading, layers, numbered, axes, _tokens(file, first.shape))
+
+
+def _axes(
+    label: str, name: str, shape: tuple[int, ...], given: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """Name the axes of stored weights: as they were given, else as their number implies."""
+    what = f"{label}: {name or 'the array'} is {shape}"
+    if given is not None:
+        if len(given) != len(shape):
+            raise ShapeError(f"{what}: --axes names {len(given)}, {', '.join(given)}")
+        return given
+    found = axes_of("a" if name == "a" else "weights", len(shape))
+    if found is None:
+        raise ShapeError(
+            f"{what}, expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)",
+            hint="--axes layers,N,heads,dec,enc says what other axes are",
+        )
+    return found
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Complete a shape to four axes, with 1 for N or heads where there is no such axis."""
+    if len(shape) == 4:
+        return (shape[0], shape[1], shape[2], shape[3])
+    N, T_dec, T_enc = (1,) * (3 - len(shape)) + shape
+    return (N, 1, T_dec, T_enc)
+
+
+def _loader(
+    file: TensorFile, name: str, axes: tuple[str, ...], layer: int = 0
+) -> Callable[[int, int, Region], Array]:
+    steps = [axis for axis in axes if axis in ("T_dec", "T_enc")]
+
+    def load(item: int, head: int, region: Region) -> Array:
+        rows, columns = region
+        at = {"layers": layer, "N": item, "heads": head, "T_dec": rows, "T_enc": columns}
+        index: list[Any] = [at[axis] for axis in axes]
+        whole = [(slice(None), slice(0, size)) for size in file.shape(name)]
+        while index and isinstance(index[-1], slice) and index[-1] in whole[len(index) - 1]:
+            index.pop()  # messages say where something is, in short
+        matrix = np.atleast_2d(file.numbers(name, tuple(index)))
+        return matrix.T if steps == ["T_enc", "T_dec"] else matrix
+
+    return load
+
+
+def _computed_from_states(file: TensorFile) -> WeightSource:
+    """Compute the weights of one item when it is looked at."""
+    problem = problem_in(file)
+    axes = ("N", "T_dec", "T_enc")
+    N, T_dec, T_enc = (problem.sizes[axis] for axis in axes)
+    if problem.sizes["H"] == 0:
+        raise ShapeError(f"{file.label}: hs_enc and hs_dec have H = 0: no weights follow")
+
+    def load(item: int, head: int, region: Region) -> Array:
+        if T_dec == 0:
+            return np.zeros((T_dec, T_enc))[region]
+        rows, columns = region
+        one = problem.item(item)
+        if "hs_dec" in one.inputs and not _is_whole(rows, T_dec):
+            one, rows = one.steps(rows), slice(None)
+        weights: Array = one.forward().results["weights"][0]
+        return weights[rows, columns]
+
+    layer = Layer("weights", (N, 1, T_dec, T_enc), load)
+    how = f"weights {describe_shape((N, T_dec, T_enc), axes)} computed from hs_enc and hs_dec"
+    return WeightSource(file.label, how, {0: layer}, False, axes, _tokens(file, layer.shape))
+
+
+def _computed_from_queries(file: TensorFile) -> WeightSource:
+    """Compute the weights of one head when it is looked at: softmax(scale · query · keyᵀ)."""
+    query, key = file.shape("query"), file.shape("key")
+    if len(query) != len(key) or not 2 <= len(query) <= 4:
+        raise ShapeError(
+            f"{file.label}: query is {query}, key is {key}: expected both (T, H), (N, T, H) or "
+            "(N, heads, T, H)"
+        )
+    N, heads, T_dec, H = _four(query)
+    N_key, key_heads, T_enc, H_key = _four(key)
+    for axis, ours, theirs in (("N", N, N_key), ("H", H, H_key)):
+        if ours != theirs:
+            raise ShapeError(
+                f"{file.label}: query is {query}, key is {key}: "
+                f"{axis} differs ({ours} and {theirs})"
+            )
+    if key_heads == 0 or heads % key_heads:
+        raise ShapeError(
+            f"{file.label}: query has {heads} heads and key {key_heads}: "
+            "expected a divisor, so that every key head serves as many query heads"
+        )
+    shape = (N, heads, T_dec, T_enc)
+    axes = axes_of("weights", len(query)) or ()
+    own = tuple(size for size, axis in zip(shape, _FOUR, strict=True) if axis in axes)
+    sizes = dict(zip(_FOUR, shape, strict=True))
+    masks = {name: file.numbers(name) for name in MASKS if name in file}
+    mask, padding = combine_masks(masks, axes, sizes), None
+    if mask is not None:
+        mask = np.broadcast_to(mask, own).reshape(shape) if len(own) < 4 else mask
+        mask = np.broadcast_to(mask, shape)
+    if "dec_mask" in masks:
+        padding = fitting_mask("dec_mask", masks, sizes)
+    semantics = semantics_in(file)
+
+    def load(item: int, head: int, region: Region) -> Array:
+        rows, columns = region
+        count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
+        require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
+        place: tuple[Any, ...] = (item, head)[: len(query) - 2]
+        own, seen = semantics, None if mask is None else mask[item, head]
+        if not _is_whole(rows, T_dec):
+            place = (*place, rows)
+            own, seen = semantics.of_rows(rows, T_dec, T_enc, seen)
+        part = file.numbers("query", place)
+        keys = file.numbers("key", (item, head * key_heads // heads)[: len(key) - 2])
+        weights = attention_weights(part, keys, mask=seen, **own.given())
+        if padding is not None:
+            weights = np.where(padding[item][rows, None], weights, 0)
+        return weights[:, columns]
+
+    how = f"weights {describe_shape(own, axes)} computed from query and key"
+    return WeightSource(
+        file.label, how, {0: Layer("weights", shape, load)}, False, axes, _tokens(file, shape)
+    )
+
+
+def _is_whole(rows: slice | Array, size: int) -> bool:
+    return isinstance(rows, slice) and len(range(size)[rows]) == size
+
+
+def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tokens]:
+    """The tokens of both axes; a plain ``tokens`` serves every axis of its length."""
+    N, _, T_dec, T_enc = shape
+    found = {}
+    for (axis, names), size in zip(_TOKENS.items(), (T_dec, T_enc), strict=True):
+        for name in names:
+            if name not in file:
+                continue
+            tokens = file.tokens(name)
+            if tokens.shape in ((size,), (N, size)):
+                found[axis] = tokens
+                break
+            if name != "tokens":
+                raise ShapeError(
+                    f"{file.label}: {name} is {tokens.shape}, {axis} is {size}: expected one token "
+                    f"a step, {(size,)} or {(N, size)}"
+                )
+    if "tokens" in file and not found:
+        warnings.warn(
+            f"{file.label}: tokens is {file.shape('tokens')}, one a step of neither "
+            f"T_dec = {T_dec} nor T_enc = {T_enc}, and left out",
+            AttnWarning,
+            stacklevel=2,
+        )
+    return found

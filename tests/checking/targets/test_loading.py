@@ -1,0 +1,170 @@
+"""Finding a layer in somebody's file."""
+
+import sys
+
+import pytest
+
+from attncli.checking.targets.loading import load_targets, target_of
+from attncli.errors import TargetError
+
+LAYER = """
+class Layer:
+    def __init__(self):
+        self.params, self.grads = [], []
+    def forward(self, hs, h, mask=None):
+        return h
+    def backward(self, dout):
+        return dout, dout
+"""
+SIZES = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
+
+
+@pytest.fixture
+def write(folder, monkeypatch):
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+    def write(source, name="mine.py"):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text(source)
+        return name
+
+    return write
+
+
+def names(text):
+    return [target.name for target in load_targets(text)]
+
+
+def test_every_layer_in_a_file_in_its_order(write):
+    more = LAYER.replace("Layer", "Other") + "def f(h): pass\ndef f_backward(dout, cache): pass\n"
+    helpers = "import numpy as np\nfrom attncli.layers import Attention\nclass Helper: pass\n"
+    assert names(write(helpers + LAYER + more)) == ["Layer", "Other", "f"]
+
+
+def test_what_only_looks_like_a_layer_is_passed_over(write):
+    other = "class Timer:\n  def forward(self): pass\n  def backward(self): pass\n"
+    assert names(write(other + LAYER)) == ["Layer"]
+
+
+def test_one_by_its_name_even_if_it_is_imported_there(write):
+    write(LAYER + "from attncli.layers import Attention\n")
+    assert names("mine.py:Layer") == ["Layer"]
+    assert names("mine.py:Attention") == ["Attention"]
+
+
+def test_a_module_of_the_working_directory(write):
+    write("", "package/__init__.py")
+    write(LAYER, "package/module.py")
+    assert names("package.module:Layer") == ["Layer"]
+
+
+def test_arguments_without_a_default_are_inputs_and_the_others_options(write):
+    (target,) = load_targets(write(LAYER))
+    assert (target.inputs, target.options) == (("hs", "h"), {"mask": None})
+    assert target.shapes(SIZES) == {"hs": (3, 7, 4), "h": (3, 4)}
+
+
+def test_its_folder_and_the_one_above_can_be_imported_from(write):
+    write("VALUE = 1\n", "ch08/beside.py")
+    write("", "common/__init__.py")
+    write("VALUE = 2\n", "common/layers.py")
+    write("import beside\nfrom common.layers import VALUE\n" + LAYER, "ch08/mine.py")
+    assert names("ch08/mine.py") == ["Layer"]
+
+
+def test_nothing_is_written_beside_it(write, folder):
+    write("VALUE = 1\n", "beside.py")
+    write("VALUE = 2\n", "later.py")
+    body = "        import later\n        return h\n"
+    (target,) = load_targets(
+        write("import beside\n" + LAYER.replace("        return h\n", body, 1))
+    )
+    target.start(SIZES).forward(1, 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["beside.py", "later.py", "mine.py"]
+
+
+def test_a_file_may_be_called_like_a_module_that_is_loaded(write):
+    assert names(write(LAYER, "numpy.py")) == ["Layer"]
+    assert hasattr(sys.modules["numpy"], "array")
+
+
+def test_what_it_prints_is_no_result(write, capsys):
+    load_targets(write("print('hello')\n" + LAYER))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "message"),
+    [
+        ("none.py", "", "none.py: no such file, expected file.py"),
+        ("mine", "", "'mine' names no target"),
+        ("mine.ipynb", "", "is a notebook"),
+        ("mine.py", "x = 1", "no layer found: expected a class with forward and backward"),
+        ("mine.py:Nothing", LAYER, "holds nothing named Nothing"),
+        ("mine.py:x", "x = 1", "is int, expected a class or a function"),
+        ("mine.py:f", "def f(): pass", "has no partner named f_backward"),
+        ("mine.py:C", "class C:\n  def forward(self, h): pass", "the class has no backward"),
+        ("mine.py", "import nothing_of_this_name", "raises ModuleNotFoundError"),
+        ("mine.py", "def f(:", "raises SyntaxError"),
+        ("mine.py", "import sys; sys.exit(3)", "raises SystemExit"),
+        ("mine.py", "1 / 0", "raises ZeroDivisionError"),
+        ("no.such.module:X", "", "no.such.module"),
+    ],
+)
+def test_what_cannot_be_found_is_said(write, text, source, message):
+    write(source)
+    with pytest.raises(TargetError, match=message.replace("(", r"\(")):
+        load_targets(text)
+
+
+def test_a_class_without_backward_is_pointed_out(write):
+    with pytest.raises(TargetError) as error:
+        load_targets(write("class Mine:\n  def forward(self, h): return h\n"))
+    assert error.value.hint == "the class Mine has forward, but no backward"
+
+
+def test_the_traceback_is_of_their_file_alone(write):
+    with pytest.raises(TargetError) as error:
+        load_targets(write("def f():\n    return 1 / 0\nf()\n"))
+    text = "\n".join(error.value.trace)
+    assert "attncli" not in text
+    assert "importlib" not in text
+    assert text.count("mine.py") == 2
+    assert text.endswith("ZeroDivisionError: division by zero")
+
+
+def test_constructor_arguments_are_guessed_where_their_names_say_them(write):
+    source = LAYER.replace("__init__(self)", "__init__(self, hidden_size, W, depth=2)")
+    source = source.replace("[], []", "[W, hidden_size], []")
+    (target,) = load_targets(write(source))
+    with pytest.raises(TargetError, match="cannot be called: nothing says what W should be"):
+        target.start(SIZES)
+    layer = target.start(SIZES, {"W": (4, 2)})
+    assert layer.instance.params[0].shape == (4, 2)
+    assert layer.instance.params[1] == 4
+
+
+def test_unknown_inputs_need_a_shape(write):
+    (target,) = load_targets(write(LAYER.replace("hs, h", "x, h")))
+    with pytest.raises(TargetError, match="forward takes x, whose shape is not known"):
+        target.shapes(SIZES)
+    assert target.shapes(SIZES, {"x": (2, 2)})["x"] == (2, 2)
+
+
+def test_a_known_layer_knows_its_inputs_by_their_place(write):
+    (target,) = load_targets(
+        write(LAYER.replace("Layer", "MyTimeAttention").replace("hs, h,", "enc, dec,"))
+    )
+    assert target.shapes(SIZES) == {"enc": (3, 7, 4), "dec": (3, 5, 4)}
+
+
+def test_in_python_a_class_an_instance_and_functions_are_targets_too():
+    from attncli.core import attention, attention_backward
+    from attncli.layers import Attention
+
+    for thing in (Attention, Attention(), (attention, attention_backward)):
+        assert target_of(thing).inputs[0] in ("hs", "query")
+    with pytest.raises(TargetError, match="is no layer"):
+        target_of(3)
