@@ -12,6 +12,7 @@ from attncli.arrays import Array
 from attncli.cli.output import Output
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
+from attncli.files.contents import run_arrays
 from attncli.operations import Pass
 from attncli.problems.problem import Problem, random_problem
 from attncli.problems.request import Request
@@ -88,7 +89,8 @@ def publish(
     tensors = {**problem.inputs, **problem.masks, **given, **results, **(more or {})}
     main = done.operation.result if more is None else None
     if not written:
-        output.write(problem.options(command), tensors, problem.tokens, screen, main=main)
+        arrays = run_arrays(problem.options(command), tensors, problem.tokens)
+        output.write(arrays, screen, main=main)
     if output.is_stdout:
         return
     agreements = _agreements(problem, results)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.arrays import Array, Tokens
+from attncli.arrays import Array
 from attncli.cli.screen import Screen
 from attncli.errors import FileError, ParameterError
 
@@ -54,7 +53,7 @@ class Output:
             if sys.stdout.isatty():
                 raise FileError("standard output is a terminal, and what -o writes is binary")
             return
-        from attncli.files.formats import check_target
+        from attncli.files.writing import check_target
 
         check_target(self.path, force=self.force, inputs=tuple(inputs))
 
@@ -67,44 +66,39 @@ class Output:
         Yields
         ------
         ndarray or None
-            Mapped into an .npy file, which is complete once this is left; None if it is to be
-            written in another way, or not at all.
+            Mapped into the file, which is complete once this is left; None if it is to be written
+            in another way, or not at all.
 
         Raises
         ------
         FileError
         """
-        path = self.path
-        if path is None or not path.lower().endswith(".npy") or 0 in shape or _is_device(path):
+        if self.path is None or self.is_stdout:
             yield None
             return
-        from attncli.files.formats import filling
+        from attncli.files.writing import filling
 
-        with filling(path, shape, dtype, force=self.force) as place:
+        with filling(self.path, shape, dtype, force=self.force) as place:
             yield place
-        self._say(name, screen)
+        if place is not None:
+            self._say(name, screen)
 
     def write(
         self,
-        options: Mapping[str, Any],
-        tensors: Mapping[str, Array],
-        tokens: Mapping[str, Tokens],
+        arrays: Mapping[str, Array],
         screen: Screen,
         *,
         main: str | None = None,
         what: str = "the run",
     ) -> None:
-        """Write the run file or trace file, if there is to be one.
+        """Write arrays, if they are to be written, and say so.
 
         Parameters
         ----------
-        options : mapping
-            What the file says of the run.
-        tensors, tokens : mapping of str to ndarray
+        arrays : mapping of str to ndarray
         screen : Screen
-            Where to say that it was written.
         main : str, optional
-            The tensor that goes into a file that holds but one; without it, such a file is refused.
+            The array that goes into a file that holds but one; without it, such a file is refused.
         what : str, default "the run"
             What is written, for the note.
 
@@ -114,28 +108,13 @@ class Output:
         """
         if self.path is None:
             return
-        from attncli.files.contents import run_arrays
-        from attncli.files.formats import save, save_to_stream
+        from attncli.files.writing import save, save_to_stream
 
-        arrays = run_arrays(options, tensors, tokens)
         if self.is_stdout:
             save_to_stream(sys.stdout.buffer, arrays)
-            return
-        if self.path.lower().endswith(".npy"):
-            if main is None:
-                raise FileError(
-                    f"{self.path}: an .npy file holds one array, and there are several results",
-                    hint="write an .npz file",
-                )
-            arrays, what = {main: tensors[main]}, main
-        save(self.path, arrays, force=self.force)
-        self._say(what, screen)
+        else:
+            self._say(save(self.path, arrays, force=self.force, main=main) or what, screen)
 
     def _say(self, what: str, screen: Screen) -> None:
         assert self.path is not None
         screen.note(f"wrote {what} to {click.format_filename(self.path)}")
-
-
-def _is_device(path: str) -> bool:
-    """Whether a pipe or a device is written to, which cannot be mapped."""
-    return os.path.exists(path) and not os.path.isfile(path)

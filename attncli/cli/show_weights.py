@@ -11,8 +11,8 @@ from attncli.cli.weight_options import weight_options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
-    from attncli.cli.weight_options import Wanted
     from attncli.files.reading import Reading
+    from attncli.weights.wanted import Wanted
 
 
 @options.command(
@@ -43,39 +43,30 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     """
     import numpy as np
 
+    from attncli.views.exports import check_exports, export
+    from attncli.weights.choosing import select_weights
+
+    check_exports(wanted, file)
     # What is not finite was asked for, and is shown as what it is.
     with np.errstate(invalid="ignore", over="ignore"):
-        _show(file, wanted, reading, screen)
+        with screen.timed("reading"):
+            selection = select_weights(file, wanted, reading)
+        for path in wanted.export:
+            export(path, selection, screen.precision)
+            screen.note(f"wrote {click.format_filename(path)}")
+        if wanted.browse:
+            from attncli.cli.weight_browse import browse
 
+            browse(selection, screen)
+        elif screen.as_json:
+            from attncli.views.weights_json import weights_as_json
 
-def _show(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
-    from attncli.views.weights_report import json_weights, load_all, show_chosen, warn_of_nothing
-    from attncli.weights.choosing import choose_weights, difference, with_rows
-    from attncli.weights.finding import find_weights
+            selection.load_all()
+            screen.show_json(weights_as_json(selection))
+        elif not screen.quiet:
+            from attncli.views.gallery import Gallery
+            from attncli.views.weights_report import draw_selection
 
-    if wanted.export:
-        from attncli.views.exports import check_exports
-
-        check_exports(wanted, file)
-    with screen.timed("reading"):
-        source = find_weights(file, reading, wanted.axes)
-        chosen = choose_weights(source, wanted)
-        if wanted.diff is not None:
-            other = find_weights(wanted.diff, reading, wanted.axes)
-            labels = (source.label, other.label)
-            chosen = difference(chosen, choose_weights(other, wanted), labels)
-        chosen = with_rows(source, chosen, wanted)
-    warn_of_nothing(source)
-    if wanted.export:
-        from attncli.views.exports import export
-
-        export(source, chosen, wanted, screen)
-    if wanted.browse:
-        from attncli.cli.weight_browse import browse
-
-        browse(source, chosen, wanted, screen)
-    elif screen.as_json:
-        load_all(source, chosen, wanted)
-        screen.show_json(json_weights(source, chosen, wanted))
-    elif not screen.quiet:
-        show_chosen(source, chosen, wanted, screen)
+            gallery = Gallery(selection, screen.look, screen.precision)
+            for part in draw_selection(gallery, screen.progress):
+                screen.show(part)

@@ -13,6 +13,7 @@ from attncli.arrays import Array
 from attncli.cli.output import Output
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning, ParameterError
+from attncli.files.contents import run_arrays
 from attncli.operations.tracing import Intermediate, Place, StepTrace
 from attncli.problems.problem import Problem
 from attncli.tensors import describe_range, random_tensor
@@ -98,7 +99,7 @@ def publish_trace(
     }
     arrays = {one.name: one.array for one in trace}
     labels = {"tokens_enc": tokens["T_enc"]} if "T_enc" in tokens else {}  # it is of one step
-    output.write(options, arrays, labels, screen, what="the trace")
+    output.write(run_arrays(options, arrays, labels), screen, what="the trace")
     if output.is_stdout:
         return
     shown = _chosen(trace, directions, only)

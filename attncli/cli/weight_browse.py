@@ -14,14 +14,12 @@ from rich.text import Text
 
 from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
-from attncli.cli.weight_options import DEFAULT_TOP, Wanted
 from attncli.errors import AttnError, AttnWarning, ParameterError
+from attncli.views.gallery import Gallery
 from attncli.views.labels import safe
-from attncli.views.strongest import draw_strongest
-from attncli.views.weight_drawing import View, draw_weights
-from attncli.views.weights_report import name_of, picture_of
-from attncli.weights.choosing import Chosen
-from attncli.weights.finding import WeightSource
+from attncli.views.ways import draw_weights
+from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.wanted import DEFAULT_TOP
 
 # What a key does: the axis it moves along, and by how much. Terminals send arrows in two ways.
 _MOVES = {
@@ -34,7 +32,7 @@ _MOVES = {
 }  # fmt: skip
 _QUIT = ("q", "\x1b", "\x04")
 _NAMES = ("layer", "item", "head")
-_VIEWS: tuple[View | None, ...] = (None, "heatmap", "list")
+_VIEWS: tuple[str | None, ...] = (None, "heatmap", "list")
 _HELP_LINES = 3
 
 
@@ -87,12 +85,7 @@ class Browser:
         return "   ".join([*parts, "v view", "q quit"])
 
 
-def browse(
-    source: WeightSource,
-    chosen: Sequence[Chosen],
-    wanted: Wanted,
-    screen: Screen,
-) -> None:
+def browse(selection: Selection, screen: Screen) -> None:
     """Show one matrix at a time until told to stop; what was on the screen before comes back.
 
     Raises
@@ -105,32 +98,33 @@ def browse(
             "--browse needs a terminal, for what it shows and for the keys",
             hint="--layer, --item and --head choose without one",
         )
-    if not chosen:
-        raise ParameterError(f"--browse: {source.label} holds no weights to page through")
-    browser = Browser(chosen)
+    if not selection.matrices:
+        label = selection.source.label
+        raise ParameterError(f"--browse: {label} holds no weights to page through")
+    browser = Browser(selection.matrices)
     with full_screen(Console(force_terminal=True, legacy_windows=False)) as read_keys:
         keys: list[str] | None = []
         while keys is not None and all(browser.press(key) for key in keys):
             click.clear()
             # A new one each time: the terminal may have another size by now.
-            _draw(browser, source, wanted, dataclasses.replace(screen))
+            _draw(browser, selection, dataclasses.replace(screen))
             keys = read_keys()
 
 
-def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen) -> None:
+def _draw(browser: Browser, selection: Selection, screen: Screen) -> None:
     """Draw the matrix and the keys, and not a line more than there are."""
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
     height = screen.look.height - 1  # the line that the cursor is left on
-    one = browser.current
-    name = name_of(source, wanted, look)
-    name.no_wrap, name.overflow = True, "ellipsis"
+    one, wanted = browser.current, selection.wanted
+    gallery = Gallery(selection, look, screen.precision)
+    name = Text(gallery.title, "bold", no_wrap=True, overflow="ellipsis")
     heading = Group(name)  # a console joins bare texts into one that wraps
     arrows = "←→↑↓" if look.unicode else "<>^v"
     keys = Group(Text(browser.keys(arrows), "dim", no_wrap=True, overflow="ellipsis"))
     try:
         with warnings.catch_warnings(record=True) as odd:  # a line of its own, not one a key
             warnings.simplefilter("always", AttnWarning)
-            picture = picture_of(source, one, wanted, look)
+            picture = gallery.picture(one)
     except AttnError as error:  # one bad head is no reason to stop
         screen.show_at_most(height, heading, Text(f"{one.heading}  {error}", "red"), last=keys)
         return
@@ -141,9 +135,8 @@ def _draw(browser: Browser, source: WeightSource, wanted: Wanted, screen: Screen
     if view == "list" or wanted.lists:
         rows = max(1, look.height - 4)
         left_out = len(picture.rows) - rows
-        drawn = draw_strongest(
-            picture.first_rows(rows), wanted.top or DEFAULT_TOP, look, screen.precision
-        )
+        top = wanted.top or DEFAULT_TOP
+        drawn = draw_weights(picture.first_rows(rows), look, screen.precision, view="list", top=top)
         more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
         screen.show_at_most(height, heading, drawn, *more, last=keys)
         return

@@ -5,89 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
 
 from attncli.cli.options import option
-from attncli.errors import ParameterError
+from attncli.views.exports import described_exports
+from attncli.views.ways import WAYS
+from attncli.weights.wanted import Span, Wanted
 
 F = TypeVar("F", bound=Callable[..., Any])
-Span = tuple[int | None, int | None]
-
-DEFAULT_TOP = 3
-"""How many keys a row has in a list on a terminal, where nothing says how many."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which weights to show, and how; each attribute is the option of its name.
-
-    Raises
-    ------
-    ParameterError
-        If two of them contradict each other.
-    """
-
-    item: int | None = None
-    head: int | None = None
-    layer: int | None = None
-    axes: tuple[str, ...] | None = None
-    mean: tuple[str, ...] = ()
-    maximum: tuple[str, ...] = ()
-    rollout: bool = False
-    diff: str | None = None
-    rows: Span | None = None
-    cols: Span | None = None
-    row: tuple[str, ...] = ()
-    drop_special: bool = False
-    drop_pad: bool = False
-    drop_sink: bool = False
-    renormalise: bool = False
-    view: Literal["table", "cells", "heatmap", "list"] | None = None
-    top: int | None = None
-    threshold: float | None = None
-    pool: Literal["max", "mean"] = "max"
-    shade: Literal["linear", "log", "row"] | None = None
-    sort: str | None = None
-    raw_tokens: bool = False
-    full: bool = False
-    browse: bool = False
-    export: tuple[str, ...] = ()
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        twice = set(self.mean) & set(self.maximum)
-        if twice:
-            raise ParameterError(f"--mean and --max of {twice.pop()} contradict each other")
-        if self.rollout and (self.mean or self.maximum or self.layer is not None):
-            other = "--layer" if self.layer is not None else "--mean" if self.mean else "--max"
-            raise ParameterError(f"--rollout goes through all layers and heads: not with {other}")
-        for axis, number in (("heads", self.head), ("layers", self.layer)):
-            if number is not None and axis in {*self.mean, *self.maximum}:
-                how = "mean" if axis in self.mean else "max"
-                one = axis[:-1]
-                raise ParameterError(f"--{how} {axis} and --{one} {number} contradict each other")
-        if self.top is not None and self.view not in (None, "list"):
-            raise ParameterError(f"--top makes a list: not with --view {self.view}")
-        if self.diff is not None and self.shade is not None:
-            raise ParameterError("--diff has a scale of its own: not with --shade")
-        if self.force and not self.export:
-            raise ParameterError("--force has no meaning without --export")
-        if self.sort is not None and (self.view is not None or self.lists):
-            other = "--view" if self.view else "--top" if self.top else "--threshold"
-            raise ParameterError(f"--sort gives an overview of heads: not with {other}")
-        if self.row and self.rows:
-            raise ParameterError("--row and --rows contradict each other")
-
-    @property
-    def lists(self) -> bool:
-        """Whether lists are asked for instead of pictures."""
-        given = self.top is not None or self.threshold is not None
-        return self.view == "list" or (self.view is None and given)
-
-
 _AXES = {
     "n": "N", "batch": "N", "item": "N", "items": "N",
     "heads": "heads", "head": "heads",
@@ -213,11 +140,10 @@ _OPTIONS = (
     ),
     option(
         "--view",
-        type=click.Choice(["table", "cells", "heatmap", "list"]),
+        type=click.Choice(list(WAYS)),
         group=_SHOWN,
-        help="table: digits; cells: a shade for each weight under its token; heatmap: all on one "
-        "screen; list: the strongest of every row, piped all that are not 0.  [default: the first "
-        "of these that fits]",
+        help="; ".join(f"{name}: {way.says}" for name, way in WAYS.items())
+        + ".  [default: the first of these that fits]",
     ),
     option(
         "--top",
@@ -277,9 +203,8 @@ _OPTIONS = (
         metavar="FILE",
         multiple=True,
         group="Output",
-        help="Write what is chosen as .svg, .html (a page to explore), .csv, .md, .json or .png "
-        "(with the plot extra); repeatable. In .csv an apostrophe stands before a label "
-        "that a spreadsheet would compute.",
+        help=f"Write what is chosen as {described_exports()}; repeatable. In .csv an apostrophe "
+        "stands before a label that a spreadsheet would compute.",
     ),
     option("--force", is_flag=True, group="Output", help="Replace existing files."),
 )

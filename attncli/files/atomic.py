@@ -108,6 +108,11 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
         raise _cannot_write(path, error) from None
 
 
+def is_device(path: str) -> bool:
+    """Tell whether a path is a pipe or a device, which is written to and not replaced."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
 def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
     # Not tempfile's: those are private (0600), while a new output follows the umask.
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")

@@ -14,7 +14,7 @@ from attncli.arrays import Array, Tokens
 from attncli.errors import DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
-from attncli.files.formats import list_entries
+from attncli.files.formats import ENDINGS, list_entries, listed
 from attncli.files.reading import Reading
 from attncli.files.source import cannot_be_read, open_source
 from attncli.memory import require
@@ -156,7 +156,8 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         If it cannot be read, is damaged or of no known format, or lacks a name to be renamed.
     """
     reading = reading or Reading()
-    source = open_source(name, max_memory=reading.max_memory)
+    expected = f"an {listed(ENDINGS)} file"
+    source = open_source(name, max_memory=reading.max_memory, expected=expected)
     try:
         entries = list_entries(source)
     except OSError as error:

@@ -1,12 +1,15 @@
 """One array in a file: what it declares, and how to load it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from attncli.arrays import Array
+    from attncli.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,17 @@ class Entry:
     dtype: np.dtype[Any]
     load: Callable[[int | None], Array]
     stored_as: str | None = None
+
+
+class ForeignFormatError(Exception):
+    """A file turns out to be of a kind that is not read.
+
+    Attributes
+    ----------
+    kind : str
+        "a pickle" …
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -79,8 +80,9 @@ def create(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Ar
     return np.asarray(np.memmap(stream, dtype, "r+", offset, shape))
 
 
-def write(stream: BinaryIO, array: Array) -> None:
-    """Write one array as .npy."""
+def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
+    """Write the one array there is as .npy."""
+    (array,) = arrays.values()
     # To a file NumPy would write by itself, and not say why it could not.
     np.lib.format.write_array(OneGo(stream), array, allow_pickle=False)
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
-from attncli.files.entries import Entry
+from attncli.files.entries import Entry, ForeignFormatError
 from attncli.files.npy import OneGo, array_from_bytes, map_array
-from attncli.files.preflight import Header, foreign, read_npy_header
+from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source, cannot_be_read
 from attncli.memory import require
 
@@ -60,7 +60,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
 def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
     names = [member.filename for member in members]
     if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-        raise foreign(label, "a pickle")
+        raise ForeignFormatError("a pickle")
     name, count = next(iter(Counter(names).most_common(1)), ("", 0))
     if count > 1:
         raise FileError(f"{label}: holds {count} members named {name}, expected each name once")
@@ -133,7 +133,7 @@ def _damaged(where: str, error: Exception) -> FileError:
     return FileError(f"{where}: damaged or truncated archive ({reason})")
 
 
-def write(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
+def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
     """Write arrays as an uncompressed .npz: its members can be mapped."""
     # A device says that it can seek, and cannot: whatever is no file of ours is written in one go.
     target: Any = stream if stream.seekable() and _is_file(stream) else OneGo(stream)

@@ -7,44 +7,17 @@ import sys
 from dataclasses import dataclass
 from itertools import repeat
 from math import prod
-from pathlib import PurePath
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from attncli.errors import FileError
 
-NPY_MAGIC = b"\x93NUMPY"
-ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_MAGIC = b"\x93NUMPY"
 
 # NumPy writes headers of some 120 bytes, and itself refuses to parse more than this.
 _LONGEST_HEADER = 10_000
 _MOST_AXES = 64
-
-# What to say of the formats that people have but that execute code, or need another library.
-_FOREIGN = (
-    (b"\x80", "a pickle"),
-    (b"\x89HDF", "an HDF5 file"),
-)
-# Text has no beginning to be told by.
-_TEXT = {".csv": "a CSV file", ".tsv": "a TSV file", ".json": "a JSON file"}
-_CONVERSIONS = {
-    "a CSV file": (
-        "convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE, delimiter=','))",
-    ),
-    "a TSV file": ("convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE))",),
-    "a JSON file": (
-        "convert it: import json, numpy; numpy.save('out.npy', json.load(open(FILE)))",
-    ),
-    "a pickle": (
-        "convert it where you trust it: import numpy, torch; t = torch.load(FILE)",
-        "numpy.savez('out.npz', **{name: tensor.numpy() for name, tensor in t.items()})",
-    ),
-    "an HDF5 file": (
-        "convert it: import h5py, numpy; f = h5py.File(FILE)",
-        "numpy.savez('out.npz', **{name: f[name][()] for name in f})",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ def read_npy_header(stream: BinaryIO, size: int, where: str) -> Header:
         If it is no npy header, is damaged, declares more data than there is, or holds objects.
     """
     start = stream.read(8)
-    if start[:6] != NPY_MAGIC or len(start) < 8:
+    if start[:6] != _MAGIC or len(start) < 8:
         raise FileError(f"{where}: not an npy array")
     if (version := start[6:8]) not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
         raise FileError(f"{where}: npy format {version[0]}.{version[1]}, expected 1.0, 2.0 or 3.0")
@@ -143,20 +116,3 @@ def _parse_header(text: bytes, encoding: str, offset: int, where: str) -> Header
     if dtype.itemsize == 0 and dtype.kind not in "US":
         raise damaged
     return Header(shape, dtype, fortran_order, offset)
-
-
-def refuse_foreign(beginning: bytes, label: str) -> None:
-    """Raise, with the way to convert it, if a file begins or ends like a format not read."""
-    for magic, kind in _FOREIGN:
-        if beginning.startswith(magic):
-            raise foreign(label, kind)
-    if beginning and (kind := _TEXT.get(PurePath(label).suffix.lower(), "")):
-        raise foreign(label, kind)
-
-
-def foreign(label: str, kind: str) -> FileError:
-    """Make the error for a format that is not read, with the lines that convert it."""
-    return FileError(
-        f"{label}: is {kind}, expected .npz, .npy or .safetensors",
-        hint="\n".join(_CONVERSIONS[kind]),
-    )

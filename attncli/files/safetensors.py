@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -36,25 +37,18 @@ _DTYPES = {
     "F64": "<f8",
     "BF16": "V2",
 }
-_INSTALL = "pip install 'attncli[safetensors]'"
-
-
-def looks_like(beginning: bytes, size: int) -> bool:
-    """Tell whether a file begins as .safetensors does: a length, then a JSON object."""
-    length = int.from_bytes(beginning[:8], "little")
-    return beginning[8:9] == b"{" and 2 <= length <= size - 8
 
 
 def list_entries(source: Source) -> dict[str, Entry]:
     """Describe every tensor of the file by its name, and the text in its metadata."""
-    library = _library(source.label)
+    safetensors: Any = import_module("safetensors")
     try:
         if source.is_file:
-            with library.safe_open(source.label, framework="numpy"):
+            with safetensors.safe_open(source.label, framework="numpy"):
                 pass
         else:
-            library.deserialize(source.data)
-    except (library.SafetensorError, OSError) as error:
+            safetensors.deserialize(source.data)
+    except (safetensors.SafetensorError, OSError) as error:
         raise FileError(f"{source.label}: damaged or truncated ({error})") from None
     with source.open() as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -132,12 +126,3 @@ def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
     stream.write(len(header).to_bytes(8, "little") + header)
     for _, array in tensors:
         write_data(stream, array.astype(array.dtype.newbyteorder("<"), copy=False))
-
-
-def _library(label: str) -> Any:
-    try:
-        import safetensors
-    except ImportError:
-        message = f"{label}: .safetensors files need the safetensors package"
-        raise FileError(message, hint=_INSTALL) from None
-    return safetensors

@@ -57,7 +57,7 @@ class Source:
         return stream
 
 
-def open_source(name: str, *, max_memory: int | None = None) -> Source:
+def open_source(name: str, *, max_memory: int | None = None, expected: str = "a file") -> Source:
     """Find the bytes of a file by its name; ``-`` is standard input.
 
     Parameters
@@ -66,6 +66,8 @@ def open_source(name: str, *, max_memory: int | None = None) -> Source:
         A path, or ``-``.
     max_memory : int, optional
         The most bytes to take from a stream; default: what there is.
+    expected : str, default "a file"
+        What is expected, for messages.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def open_source(name: str, *, max_memory: int | None = None) -> Source:
         return _read_stream("standard input", sys.stdin.buffer, max_memory)
     try:
         if os.path.isdir(name):
-            raise FileError(f"{name}: is a folder, expected an .npz, .npy or .safetensors file")
+            raise FileError(f"{name}: is a folder, expected {expected}")
         descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise cannot_be_read(name, error) from None

@@ -1,111 +1,99 @@
-"""What ``--export`` writes: a picture, a page or a sheet, by the ending of the file."""
+"""What ``--export`` writes: an entry for each ending, and the module that makes it.
+
+To add one, add an `Export` to the table, and its module with ``write(gallery)``, which gives the
+file's contents piece by piece. Nothing here imports NumPy or rich at once: help texts are made
+from the table too.
+"""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-import click
-
-from attncli.cli.screen import Screen
-from attncli.cli.weight_options import Wanted
 from attncli.errors import FileError, ParameterError
-from attncli.files.atomic import check_output, replacing
-from attncli.views.json_text import json_pieces
-from attncli.views.labels import safe
-from attncli.views.look import Look
-from attncli.views.picture import WeightMatrix
-from attncli.views.weights_report import json_weights, picture_of, several
-from attncli.weights.choosing import Chosen
-from attncli.weights.finding import WeightSource
 
-ENDINGS = (".svg", ".html", ".csv", ".md", ".json", ".png")
+if TYPE_CHECKING:
+    from attncli.weights.choosing import Selection
+    from attncli.weights.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Export:
+    """A kind of file that weights can be written as.
+
+    Attributes
+    ----------
+    module : str
+        What makes it.
+    says : str
+        What there is to say of it in the help.
+    """
+
+    module: str
+    says: str = ""
+
+
+EXPORTS = {
+    ".svg": Export("attncli.views.svg"),
+    ".html": Export("attncli.views.page", "a page to explore"),
+    ".csv": Export("attncli.views.spreadsheet"),
+    ".md": Export("attncli.views.markdown"),
+    ".json": Export("attncli.views.weights_json"),
+    ".png": Export("attncli.views.plot", "with the plot extra"),
+}
+
+
+def described_exports() -> str:
+    """Name the endings in a sentence.
+
+    Examples
+    --------
+    >>> described_exports()
+    '.svg, .html (a page to explore), .csv, .md, .json or .png (with the plot extra)'
+    """
+    *others, last = (
+        f"{ending} ({one.says})" if one.says else ending for ending, one in EXPORTS.items()
+    )
+    return f"{', '.join(others)} or {last}"
 
 
 def check_exports(wanted: Wanted, file: str) -> None:
-    """Say before any work whether all of them could be written.
+    """Say before any work whether all that are wanted could be written.
 
     Raises
     ------
     FileError
     """
+    from attncli.files.atomic import check_output
+
     inputs = [file] if wanted.diff is None else [file, wanted.diff]
     targets = [os.path.realpath(path) for path in wanted.export]
     for path, target in zip(wanted.export, targets, strict=True):
         if targets.count(target) > 1:
             raise ParameterError(f"--export {path}: the same file is named twice")
         ending = PurePath(path).suffix.lower()
-        if ending not in ENDINGS:
+        if ending not in EXPORTS:
             found = f"the ending {ending}" if ending else "no ending"
-            raise FileError(f"{path}: {found}, expected one of {', '.join(ENDINGS)}")
+            raise FileError(f"{path}: {found}, expected one of {', '.join(EXPORTS)}")
         check_output(path, force=wanted.force, inputs=inputs)
 
 
-def export(source: WeightSource, chosen: Sequence[Chosen], wanted: Wanted, screen: Screen) -> None:
-    """Write every file that is asked for, each whole or not at all.
+def export(path: str, selection: Selection, precision: int | None) -> None:
+    """Write a selection of weights to a file, whole or not at all.
 
     Raises
     ------
     FileError
     """
-    for path in wanted.export:
-        parts = _parts(PurePath(path).suffix.lower(), source, chosen, wanted, screen.precision)
-        with replacing(path, force=wanted.force) as stream:
-            for part in parts:
-                stream.write(part if isinstance(part, bytes) else part.encode())
-        screen.note(f"wrote {click.format_filename(path)}")
+    from attncli.files.atomic import replacing
+    from attncli.views.gallery import Gallery
+    from attncli.views.look import Look
 
-
-def _parts(
-    ending: str,
-    source: WeightSource,
-    chosen: Sequence[Chosen],
-    wanted: Wanted,
-    precision: int | None,
-) -> Iterable[str | bytes]:
-    """Make the contents of a file; only what draws is imported."""
-    look = Look.piped()  # labels in full
-    title = safe(source.label, look)
-    if wanted.diff is not None:
-        title += f" − {safe(wanted.diff, look)}"
-    reading, count = source.reading, len(chosen)
-
-    telling = several(chosen)
-
-    def pictures() -> Iterator[WeightMatrix]:
-        for one in chosen:
-            names = {name: one.names[name] for name in telling}
-            yield picture_of(source, replace(one, names=names), wanted, look)
-
-    across = _across(chosen)
-    if ending == ".json":
-        return itertools.chain(json_pieces(json_weights(source, chosen, wanted)), ["\n"])
-    if ending == ".svg":
-        from attncli.views.svg import draw_svg
-
-        return [draw_svg(pictures(), count, title, reading, across)]
-    if ending == ".html":
-        from attncli.views.page import draw_page
-
-        return [draw_page(pictures(), count, title, reading)]
-    if ending == ".png":
-        from attncli.views.plot import draw_png
-
-        return [draw_png(pictures(), count, title, across)]
-    from attncli.views.sheets import write_csv, write_markdown
-
-    if ending == ".md":
-        return write_markdown(pictures(), title, reading, precision)
-    named = ((one.names, picture_of(source, one, wanted, look)) for one in chosen)
-    return write_csv(named, precision)
-
-
-def _across(chosen: Sequence[Chosen]) -> int:
-    """How many matrices there are of everything but the last name: the heads of a layer."""
-    if not chosen or not chosen[0].names:
-        return 1
-    *others, _ = chosen[0].names.items()
-    return sum(all(one.names[name] == value for name, value in others) for one in chosen)
+    module = import_module(EXPORTS[PurePath(path).suffix.lower()].module)
+    parts = module.write(Gallery(selection, Look.piped(), precision))  # labels in full
+    with replacing(path, force=selection.wanted.force) as stream:
+        for part in parts:
+            stream.write(part if isinstance(part, bytes) else part.encode())

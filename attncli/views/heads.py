@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Group, RenderableType
 
-from attncli.views.heatmap import draw_cells
+from attncli.views.cells import draw_cells
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.picture import WeightMatrix

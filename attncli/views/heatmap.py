@@ -1,15 +1,13 @@
-"""One cell a weight, or one for a block of them where the terminal has fewer cells."""
+"""A whole matrix on one screen: a cell stands for several weights where there are many."""
 
 from __future__ import annotations
 
-from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from attncli.views.headings import narrow_headings
 from attncli.views.legends import legend
 from attncli.views.look import Look
-from attncli.views.picture import WeightMatrix
+from attncli.views.picture import How, WeightMatrix
 from attncli.views.pooling import factor
 from attncli.views.strips import Strips
 
@@ -19,65 +17,16 @@ _FEWEST_LINES = 8
 _TICKS = 10
 
 
-def draw_cells(
-    picture: WeightMatrix, look: Look, note: str = "1 cell = 1 weight"
-) -> list[RenderableType]:
-    """Draw every weight as one shaded cell, in blocks of columns that fit the width.
-
-    The note says in the legend what a cell is.
-    """
-    weights = picture.weights
-    T_enc = weights.shape[1]
-    label_width = label_width_of(picture, look)
-    room = look.width - label_width - 1
-    cell = 2 if 2 * T_enc <= room else 1
-    per_block = max(1, room // cell)
-
-    parts: list[RenderableType] = []
-    for first in range(0, T_enc, per_block):
-        last = min(first + per_block, T_enc)
-        if T_enc > per_block:
-            ends = picture.column_number(first), picture.column_number(last - 1)
-            parts.append(Text(f"columns {ends[0]} to {ends[1]} of {T_enc}", "dim"))
-        headings = picture.columns[first:last]
-        number = picture.column_number(first)
-        parts += narrow_headings(headings, number, cell, label_width + 1, look)
-        strips = Strips(
-            weights[:, first:last],
-            look,
-            picture.scale,
-            cell=cell,
-            labels=picture.rows,
-            label_width=label_width,
-        )
-        parts.append(strips)
-    parts.append(legend(picture.scale, label_width + 1, look, note))
-    return parts
-
-
-def label_width_of(picture: WeightMatrix, look: Look) -> int:
-    """Give the columns that row labels get beside shaded cells: at most a third."""
-    return min(max(map(cell_len, picture.rows), default=0), max(4, look.width // 3))
-
-
-def draw_heatmap(
-    picture: WeightMatrix, look: Look, lines: int | None = None
-) -> list[RenderableType]:
+def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
     """Draw the whole matrix on one screen: where it is larger, blocks of weights share a cell.
 
-    Parameters
-    ----------
-    picture : WeightMatrix
-    look : Look
-        With colours two rows share a line, as half blocks. Piped, nothing is pooled.
-    lines : int, optional
-        How many lines there are for all of it; default: the terminal's.
+    With colours two rows share a line, as half blocks. Piped, nothing is pooled.
     """
     T_dec, T_enc = picture.weights.shape
     half = look.color and look.unicode
     label_width = len(str(picture.row_number(T_dec - 1))) if T_dec else 1
     room = look.width - label_width - 1
-    free = max(_FEWEST_LINES, (lines or look.height) - _AROUND)
+    free = max(_FEWEST_LINES, (how.lines or look.height) - _AROUND)
     across = factor(T_enc, room)
     down = 1 if look.plain else factor(T_dec, free * (2 if half else 1))
     pooled, scale, note = picture.pooled(down, across)

@@ -1,20 +1,34 @@
-"""Many heads at a glance: a grid of small heatmaps, a line of numbers under each."""
+"""Many heads at a glance: a grid of small heatmaps, and a sorted table of what they do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 
 from attncli.arrays import Array
+from attncli.views.gallery import Gallery
+from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
+from attncli.views.legends import hole_key
 from attncli.views.look import Look
 from attncli.views.pooling import Pool, factor, pool, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
+from attncli.weights.choosing import Chosen
+from attncli.weights.statistics import head_statistics
 
+Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""How a long step is watched: within ``progress(what)`` as `step`, ``step(done, total)`` says how
+far it is."""
+
+# Of more heads than this a terminal shows the first ones of the table; of more than this, one
+# cell for each instead of a picture.
+_MOST_HEADS, _MOST_IN_GRID = 24, 400
 # A small heatmap is so many columns wide, at least and at most.
 _NARROWEST, _WIDEST = 5, 16
 _BOLD, _DIM, _LABEL = Style.parse("bold"), Style.parse("dim"), Style.parse("cyan")
@@ -121,3 +135,60 @@ class Overview:
         if one is None:
             return None
         return Strips(one.weights, self.look, Scale.of(one.weights), half=self.half)
+
+
+def draw_overview(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
+    """Draw all heads small, and a table of what they do.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    progress : callable
+        ``progress(what)`` is a context in which a long step is watched; see `Watched`.
+    """
+    look, selection, wanted = gallery.look, gallery.selection, gallery.selection.wanted
+    telling, count = selection.telling, len(gallery)
+    grid = not look.plain and count <= _MOST_IN_GRID
+    sort = wanted.sort or "entropy"
+    noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
+    heads: list[Head] = []
+    places = [_place(one, telling) for one in selection.matrices]
+    overview = Overview(places, look, wanted.pool) if grid else None
+    with progress("reading heads") as step:
+        for number, one in enumerate(selection.matrices):
+            cut = selection.cut(one)
+            weights = one.load(cut)
+            statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
+            names = one.names if look.plain else {name: one.names[name] for name in telling}
+            heads.append(Head(names, statistics))
+            if overview is not None:
+                value = heads[-1].value("entropy" if sort == "file" else sort)
+                overview.add(places[number], weights, f"{value:.2f}")
+            step(number + 1, count)
+    by = None if sort == "file" else sort
+    ordered = sort_heads(heads, by)
+    matrices = "1 matrix" if count == 1 else f"{count} matrices"
+    more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
+    if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
+        left = len(ordered) - _MOST_HEADS
+        ordered = ordered[:_MOST_HEADS]
+        more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
+    yield ""
+    if overview is not None:
+        what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
+        under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
+        explained = Text(look.fit(under), "dim italic")
+        if overview.holes:
+            explained = Text.assemble(hole_key(look), "  ", explained)
+        yield from (overview, explained, "")
+    elif not look.plain:  # too many to be drawn one by one
+        yield from (draw_map(heads, by or "entropy", look), "")
+    order = "in the order of the file" if by is None else f"sorted by {by}"
+    yield Text(f"{count} {noun if count == 1 else noun + 's'}, {order}", "bold")
+    yield from (draw_heads(ordered, look, gallery.precision), "", Text(more, "dim italic"))
+
+
+def _place(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
+    """Where in the grid a matrix stands: its last name across, all others down."""
+    names = [f"{name} {one.names[name]}" for name in telling]
+    return (" ".join(names[:-1]), names[-1]) if names else ("", "")

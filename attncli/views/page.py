@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.views.gallery import Gallery
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import factor
@@ -23,25 +23,16 @@ _FEWEST_CELLS = 32
 _MOST_CELLS = 720
 
 
-def draw_page(pictures: Iterable[WeightMatrix], count: int, title: str, reading: str) -> str:
+def write(gallery: Gallery) -> list[str]:
     """Write the page.
 
     It is a file that needs no other one, XML as well as HTML. Weights are rounded to four digits;
     a head with more cells than a screen can show is pooled, which the page says.
-
-    Parameters
-    ----------
-    pictures : iterable of WeightMatrix
-        Labelled in full; read one at a time.
-    count : int
-        How many there are.
-    title, reading : str
-        Safe to show.
     """
-    most = min(_MOST_CELLS, max(_FEWEST_CELLS, int((_MOST_NUMBERS / max(1, count)) ** 0.5)))
+    most = min(_MOST_CELLS, max(_FEWEST_CELLS, int((_MOST_NUMBERS / max(1, len(gallery))) ** 0.5)))
     labels: dict[tuple[str, ...], int] = {}
     heads, shade = [], "linear"
-    for picture in pictures:
+    for picture in gallery:
         heads.append(_head(picture, most, labels))
         shade = picture.shade
     colors = gradient(LEVELS, diverging=shade == "diverging")
@@ -57,9 +48,10 @@ def draw_page(pictures: Iterable[WeightMatrix], count: int, title: str, reading:
         text = text.replace(character, f"\\u{ord(character):04x}")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     # The data last: what stands in it is never taken for a place to fill.
-    for place, value in (("title", escape(title)), ("reading", escape(reading)), ("data", text)):
+    title, reading = escape(gallery.title), escape(gallery.reading)
+    for place, value in (("title", title), ("reading", reading), ("data", text)):
         template = template.replace("{{" + place + "}}", value)
-    return template
+    return [template]
 
 
 def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) -> dict[str, Any]:

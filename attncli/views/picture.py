@@ -14,6 +14,8 @@ from attncli.views.pooling import Pool, pool, stated
 from attncli.views.scales import Scale, Shade
 
 WEIGHT_PRECISION = 2
+# A table and labelled cells scroll like any text, up to here; more rows become a heatmap.
+_MOST_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,34 @@ class WeightMatrix:
     def column_number(self, column: int) -> int:
         """Return the position of a column in the sequence."""
         return int(self.column_numbers[column]) if len(self.column_numbers) else column
+
+
+@dataclass(frozen=True)
+class How:
+    """What a picture is drawn by, beside what can be shown.
+
+    Attributes
+    ----------
+    precision : int or None
+        Digits behind the point.
+    lines : int or None
+        Nothing may be taller than this: for what cannot scroll.
+    top, threshold : int, float or None
+        Of a list: at most so many a row, and only those of at least this weight.
+    asked : bool
+        It is to be drawn whether it fits or not.
+    """
+
+    precision: int | None = None
+    lines: int | None = None
+    top: int | None = None
+    threshold: float | None = None
+    asked: bool = False
+
+    @property
+    def tallest(self) -> int:
+        """How many rows fit."""
+        return _MOST_LINES if self.lines is None else self.lines - 4
 
 
 def weight_digits(precision: int | None, look: Look) -> int | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from attncli.errors import FileError
+from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
@@ -23,8 +23,8 @@ _MOST_LARGE = 12
 _HOLES = "magenta: not finite"
 
 
-def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: int = 1) -> bytes:
-    """Draw the matrices, many of them small, so many columns of them.
+def write(gallery: Gallery) -> list[bytes]:
+    """Draw the matrices, many of them small, those of a layer in a row.
 
     Raises
     ------
@@ -37,9 +37,9 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
         raise FileError(
             "writing .png needs matplotlib", hint="pip install 'attncli[plot]', or export .svg"
         ) from None
-    count = max(1, count)  # of nothing, an empty picture
+    count = max(1, len(gallery))  # of nothing, an empty picture
     small = count > _MOST_LARGE
-    columns = min(columns, count) if small else 1
+    columns = min(gallery.across, count) if small else 1
     rows = -(-count // columns)
     size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
     # Small ones have no labels to make room for, and a layout that looks for some takes a minute.
@@ -48,13 +48,13 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
         width, height = size
         sides, above = 0.5 / width, 0.7 / height
         figure.subplots_adjust(sides, 0.4 / height, 1 - sides, 1 - above, wspace=0.2, hspace=0.4)
-    figure.suptitle(title, parse_math=False, fontsize=10)
+    figure.suptitle(gallery.title, parse_math=False, fontsize=10)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
     how: Pool = "max"
     holes = False
-    for panel, picture in zip(panels, pictures, strict=False):
+    for panel, picture in zip(panels, gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
         image, scale = _panel(panel, picture, down, across, small)
         if small:
@@ -71,7 +71,7 @@ def draw_png(pictures: Iterable[WeightMatrix], count: int, title: str, columns: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font without some letter draws a box for it
         figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+    return [file.getvalue()]
 
 
 def _legend(bar: Any, scale: Scale) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -16,36 +16,19 @@ from attncli.views.lazy import OneByOne
 from attncli.views.look import Look
 from attncli.views.matrix import LABEL_STYLE
 from attncli.views.numbers import Notation
-from attncli.views.picture import WeightMatrix, weight_digits
+from attncli.views.picture import How, WeightMatrix, weight_digits
 
 # So many numbers are sorted and written in one go.
 _AT_ONCE = 1 << 18
 
 
-def draw_strongest(
-    picture: WeightMatrix,
-    count: int | None,
-    look: Look,
-    precision: int | None = None,
-    threshold: float | None = None,
-) -> RenderableType:
+def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
     """List the keys of every row, strongest first.
 
-    Parameters
-    ----------
-    picture : WeightMatrix
-    count : int or None
-        At most so many a row; without it and a threshold, all that are not 0.
-    look : Look
-    precision : int, optional
-        Digits behind the point.
-    threshold : float, optional
-        Only those of at least this weight.
+    At most `how.top` a row, and of at least `how.threshold`; without either all that are not 0.
     """
-    label_width = max(map(cell_len, picture.rows), default=0)
-    digits = weight_digits(precision, look)
-    lines = OneByOne(lambda: _lines(picture, count, look, digits, threshold, label_width))
-    return Group(*picture.title(), lines)
+    width, digits = max(map(cell_len, picture.rows), default=0), weight_digits(how.precision, look)
+    return [OneByOne(lambda: _lines(picture, how.top, look, digits, how.threshold, width))]
 
 
 def _lines(
@@ -83,7 +66,6 @@ def _lines(
             if look.plain and not look.color:
                 parts = [("".join(text for text, _ in parts), "")]
             yield _Line(parts) if look.plain else Text.assemble(*parts)
-    yield ""
 
 
 def _pieces(

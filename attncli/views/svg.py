@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
 from rich.cells import cell_len
 
 from attncli.arrays import Array
+from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import number
 from attncli.views.picture import WeightMatrix, shortened
@@ -51,33 +52,21 @@ class _Drawing:
         self.width, self.height = max(self.width, x), max(self.height, y)
 
 
-def draw_svg(
-    pictures: Iterable[WeightMatrix], count: int, title: str, reading: str, across: int = 1
-) -> str:
-    """Draw the matrices below each other, or many of them small, `across` in a row.
+def write(gallery: Gallery) -> list[str]:
+    """Draw the matrices below each other, or many of them small, those of a layer in a row.
 
     Every cell that has a label says its tokens and weight when pointed at.
-
-    Parameters
-    ----------
-    pictures : iterable of WeightMatrix
-        Read one at a time.
-    count : int
-        How many there are.
-    title, reading : str
-        Safe to show.
-    across : int, default 1
-        How many small ones stand beside each other.
     """
+    title, across = gallery.title, gallery.across
     drawing = _Drawing()
     drawing.text(_MARGIN, _MARGIN + _FONT, title, "t")
-    drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, reading, "s")
+    drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, gallery.reading, "s")
     top = _MARGIN + 4.0 * _FONT
     factors: set[tuple[int, int]] = set()
     how: Pool = "max"
     holes = False
-    for place, picture in enumerate(pictures):
-        if count > _MOST_LARGE:
+    for place, picture in enumerate(gallery):
+        if len(gallery) > _MOST_LARGE:
             x = _MARGIN + place % across * (_SMALL + 12)
             y = top + place // across * (_SMALL + 2.4 * _FONT)
             factors.add(_small(drawing, picture, x, y))
@@ -88,14 +77,14 @@ def draw_svg(
     if note := "  ".join(filter(None, (stated(factors, how), _HOLES if holes else ""))):
         drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
-    return (
+    return [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n"
         f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>\n'
         + "\n".join(drawing.parts)
         + "\n</svg>\n"
-    )
+    ]
 
 
 def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> tuple[int, int]:

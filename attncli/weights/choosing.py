@@ -5,19 +5,20 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.cli.weight_options import Span, Wanted
 from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.files.reading import Reading
 from attncli.tensors import describe_range
 from attncli.weights.combining import max_of, mean_of, rollout
 from attncli.weights.cutting import Cut
-from attncli.weights.finding import WeightSource
+from attncli.weights.finding import WeightSource, find_weights
 from attncli.weights.tokens import is_padding, is_special, readable
+from attncli.weights.wanted import Span, Wanted
 
 # How far the sum of a row may be from 1 before it is worth a warning: float16 has 3 digits.
 _SUM_TOLERANCE = 5e-3
@@ -53,6 +54,28 @@ class Chosen:
     def heading(self) -> str:
         """Its names in one line."""
         return "  ".join(f"{name} {number}" for name, number in self.names.items())
+
+
+def select_weights(name: str, wanted: Wanted, reading: Reading) -> Selection:
+    """Find the weights of a file, or those that it has more than another, and choose from them.
+
+    Raises
+    ------
+    AttnError
+        If there are none, or not those that are wanted.
+    """
+    source = find_weights(name, reading, wanted.axes)
+    chosen = choose_weights(source, wanted)
+    if wanted.diff is not None:
+        other = find_weights(wanted.diff, reading, wanted.axes)
+        labels = (source.label, other.label)
+        chosen = difference(chosen, choose_weights(other, wanted), labels)
+    selection = Selection(source, wanted, chosen).with_rows()
+    for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
+        if size == 0:
+            warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=2)
+            break
+    return selection
 
 
 def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
@@ -238,76 +261,105 @@ def choose(name: str, wanted: int | None, count: int, label: str) -> range:
 # Which part of a matrix
 
 
-def tokens_of(source: WeightSource, one: Chosen, axis: str) -> list[str] | None:
-    """Give the tokens along an axis of a matrix, as the file has them; None where it has none."""
-    tokens = source.tokens.get(axis)
-    if tokens is None:
-        return None
-    row = tokens if tokens.ndim == 1 else tokens[one.item]
-    return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+@dataclass(frozen=True)
+class Selection:
+    """The matrices of a file that are wanted, none of them loaded yet.
 
-
-def with_rows(source: WeightSource, chosen: list[Chosen], wanted: Wanted) -> list[Chosen]:
-    """Leave out the matrices that have none of the rows that ``--row`` names, saying so.
-
-    Raises
-    ------
-    ParameterError
-        If none has.
+    Attributes
+    ----------
+    source : WeightSource
+    wanted : Wanted
+    matrices : list of Chosen
     """
-    if not wanted.row or len(chosen) < 2:
-        return chosen
-    kept, missing = [], None
-    for one in chosen:
-        try:
-            cut_of(source, one, wanted)
-        except ParameterError as error:
-            missing = error
-        else:
-            kept.append(one)
-    if missing is not None and not kept:
-        raise missing
-    if len(kept) < len(chosen):
-        left_out = len(chosen) - len(kept)
-        message = f"{left_out} of {len(chosen)} matrices have no such row and are left out"
-        warnings.warn(message, AttnWarning, stacklevel=2)
-    return kept
 
+    source: WeightSource
+    wanted: Wanted
+    matrices: list[Chosen]
 
-def cut_of(source: WeightSource, one: Chosen, wanted: Wanted) -> Cut:
-    """Find the rows and columns that the options leave of a matrix.
+    @property
+    def telling(self) -> list[str]:
+        """The names that tell the matrices apart; all of them where there is but one matrix."""
+        every = self.matrices
+        names = list(every[0].names) if every else []
+        return [x for x in names if len({one.names[x] for one in every}) > 1] or names
 
-    Raises
-    ------
-    ParameterError
-        If that is nothing, or the file has no tokens to go by.
-    """
-    kept = []
-    for axis, size, span, option in (
-        ("T_dec", one.shape[0], wanted.rows, "--rows"),
-        ("T_enc", one.shape[1], wanted.cols, "--cols"),
-    ):
-        tokens = tokens_of(source, one, axis)
-        keep = _within(span, size, option)
-        if axis == "T_dec" and wanted.row:
-            keep &= _named(wanted.row, tokens, size)
-        for dropped, tells, name in (
-            (wanted.drop_special, is_special, "--drop-special"),
-            (wanted.drop_pad, is_padding, "--drop-pad"),
+    def tokens(self, one: Chosen, axis: str) -> list[str] | None:
+        """Give the tokens along an axis of a matrix, as the file has them; None if it has none."""
+        tokens = self.source.tokens.get(axis)
+        if tokens is None:
+            return None
+        row = tokens if tokens.ndim == 1 else tokens[one.item]
+        return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+
+    def cut(self, one: Chosen) -> Cut:
+        """Find the rows and columns that the options leave of a matrix.
+
+        Raises
+        ------
+        ParameterError
+            If that is nothing, or the file has no tokens to go by.
+        """
+        wanted, kept = self.wanted, []
+        for axis, size, span, option in (
+            ("T_dec", one.shape[0], wanted.rows, "--rows"),
+            ("T_enc", one.shape[1], wanted.cols, "--cols"),
         ):
-            if dropped and tokens is not None:
-                keep &= [not tells(token) for token in tokens]
-            elif dropped and not any(tokens_of(source, one, other) for other in ("T_dec", "T_enc")):
-                raise ParameterError(
-                    f"{name}: {source.label} has no tokens, of {one.shape} steps",
-                    hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
-                )
-        if axis == "T_enc" and wanted.drop_sink:
-            keep[0] = False
-        if not keep.any() and size:
-            raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
-        kept.append(np.flatnonzero(keep))
-    return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
+            tokens = self.tokens(one, axis)
+            keep = _within(span, size, option)
+            if axis == "T_dec" and wanted.row:
+                keep &= _named(wanted.row, tokens, size)
+            for dropped, tells, name in (
+                (wanted.drop_special, is_special, "--drop-special"),
+                (wanted.drop_pad, is_padding, "--drop-pad"),
+            ):
+                if dropped and tokens is not None:
+                    keep &= [not tells(token) for token in tokens]
+                elif dropped and not any(self.tokens(one, other) for other in ("T_dec", "T_enc")):
+                    raise ParameterError(
+                        f"{name}: {self.source.label} has no tokens, of {one.shape} steps",
+                        hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
+                    )
+            if axis == "T_enc" and wanted.drop_sink:
+                keep[0] = False
+            if not keep.any() and size:
+                raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
+            kept.append(np.flatnonzero(keep))
+        return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
+
+    def with_rows(self) -> Selection:
+        """Leave out the matrices that have none of the rows that ``--row`` names, saying so.
+
+        Raises
+        ------
+        ParameterError
+            If none has.
+        """
+        if not self.wanted.row or len(self.matrices) < 2:
+            return self
+        kept, missing = [], None
+        for one in self.matrices:
+            try:
+                self.cut(one)
+            except ParameterError as error:
+                missing = error
+            else:
+                kept.append(one)
+        if missing is not None and not kept:
+            raise missing
+        if len(kept) < len(self.matrices):
+            left_out = len(self.matrices) - len(kept)
+            message = (
+                f"{left_out} of {len(self.matrices)} matrices have no such row and are left out"
+            )
+            warnings.warn(message, AttnWarning, stacklevel=3)
+        return replace(self, matrices=kept)
+
+    def load_all(self) -> None:
+        """Load every matrix and forget it: what cannot be is said before any is printed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
+            for one in self.matrices[1:]:
+                one.load(self.cut(one))
 
 
 def _within(span: Span | None, size: int, option: str) -> Array:

@@ -85,8 +85,8 @@ WRONG_CRC[200:202] = b"\xff\xff"
 
 # File name, bytes, message; every reader says it.
 NO_FILE = {
-    "row 1, empty": ("x.npz", b"", "not an .npy, .npz or .safetensors file: it is empty"),
-    "row 1, text": ("x.npz", b"hello, world", "not an .npy, .npz or .safetensors file"),
+    "row 1, empty": ("x.npz", b"", "not an .npz, .npy or .safetensors file: it is empty"),
+    "row 1, text": ("x.npz", b"hello, world", "not an .npz, .npy or .safetensors file"),
     "row 2, npz": ("x.npz", states()[:-30], "damaged or truncated archive"),
     "row 2, npy": ("x.npy", npy(ENC)[:-8], "declares float64 (2, 4, 3), 192 bytes, and holds 184"),
     "row 2, header": ("x.npy", npy(ENC)[:20], "truncated in its header"),

@@ -11,7 +11,7 @@ RUNNER = """
 import io, os, resource, sys
 import numpy as np
 from attncli.cli.main import run
-from attncli.files.formats import save
+from attncli.files.writing import save
 from attncli.files.contents import open_tensors
 import attncli.cli.calculation, attncli.problems.from_files  # loaded once
 import attncli.views.weights_report

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from attncli.files.contents import open_tensors
-from attncli.files.formats import save
+from attncli.files.writing import save
 
 # Kills its own process at the n-th call of one of the steps that writing takes.
 KILLED_AT = """
 import os, signal, sys
 import numpy as np
 from attncli.files import atomic, npz
-from attncli.files.formats import save
+from attncli.files.writing import save
 
 left = int(sys.argv[1])
 
@@ -100,7 +100,7 @@ def test_a_thousand_writes_at_the_same_time(folder):
     writer = """
 import sys
 import numpy as np
-from attncli.files.formats import save
+from attncli.files.writing import save
 mine = float(sys.argv[1])
 for _ in range(250):
     save("run.npz", {"a": np.full(500, mine), "b": np.full(500, mine)}, force=True)

@@ -25,8 +25,8 @@ from attncli.errors import (
     MemoryLimitError,
 )
 from attncli.files.contents import open_tensors, run_arrays
-from attncli.files.formats import save
 from attncli.files.reading import Reading
+from attncli.files.writing import save
 
 
 def npy(array):
@@ -236,8 +236,8 @@ def test_text_that_is_no_unicode(folder, name):
 
 
 DAMAGED = {
-    "empty": (b"", "not an .npy, .npz or .safetensors file: it is empty"),
-    "text": (b"hello, world", "not an .npy, .npz or .safetensors file"),
+    "empty": (b"", "not an .npz, .npy or .safetensors file: it is empty"),
+    "text": (b"hello, world", "not an .npz, .npy or .safetensors file"),
     "pickle": (b"\x80\x04\x95", "is a pickle"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
     "magic alone": (b"\x93NUMPY", "not an npy array"),

@@ -19,9 +19,8 @@ from attncli.views.records import Column, draw_records
 from attncli.views.scales import Scale
 from attncli.views.shades import colors as colors_of
 from attncli.views.shades import hole_color, lightness, shade_styles
-from attncli.views.strongest import draw_strongest
 from attncli.views.tensor_tables import draw_tensor
-from attncli.views.weight_drawing import draw_weights
+from attncli.views.ways import draw_weights
 from attncli.weights.statistics import head_statistics
 
 WEIGHTS = np.array([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]])
@@ -305,19 +304,19 @@ def test_colours_shade_the_cells():
 
 def test_a_long_list_goes_on_under_itself():
     picture = WeightMatrix("", np.full((1, 7), 1 / 7), ["kitten"], ["日本", *"abcdef"])
-    assert render(draw_strongest(picture, 7, terminal(30)), terminal(30)) == [
+    assert render(draw_weights(picture, terminal(30), view="list", top=7), terminal(30)) == [
         "kitten → 日本 0.14, a 0.14,",
         "         b 0.14, c 0.14,",
         "         d 0.14, e 0.14,",
         "         f 0.14",
         "",
     ]
-    (piped, _) = render(draw_strongest(picture, None, Look.piped()), Look.piped())
+    (piped, _) = render(draw_weights(picture, Look.piped(), view="list"), Look.piped())
     assert piped.count("0.142") == 7
 
 
 def test_strongest_keys_as_a_list():
-    assert render(draw_strongest(PICTURE, 2, terminal(80)), terminal(80)) == [
+    assert render(draw_weights(PICTURE, terminal(80), view="list", top=2), terminal(80)) == [
         "item 0",
         "cat → the 0.75, 日本 0.25",
         "sat → 日本 0.50, kitten 0.50",

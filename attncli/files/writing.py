@@ -1,0 +1,96 @@
+"""Writing arrays to a file, in the format of its ending."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.errors import FileError
+from attncli.files import npy
+from attncli.files.atomic import check_output, is_device, replacing
+from attncli.files.formats import FORMATS, format_of
+
+
+def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()) -> None:
+    """Say before any work whether `path` names a known format and could be written.
+
+    Raises
+    ------
+    FileError
+    """
+    format_of(path)
+    check_output(path, force=force, inputs=inputs)
+
+
+def save(
+    path: str, arrays: Mapping[str, Array], *, force: bool = False, main: str | None = None
+) -> str | None:
+    """Write arrays to a file in the format of its ending, atomically.
+
+    Parameters
+    ----------
+    path : str
+    arrays : mapping of str to ndarray
+        What to write.
+    force : bool, default False
+        Whether an existing file may be replaced.
+    main : str, optional
+        Which of several arrays goes into a file that holds but one.
+
+    Returns
+    -------
+    str or None
+        The array that the file holds, where it holds but one of several.
+
+    Raises
+    ------
+    FileError
+        If the ending is not known, the file exists or cannot be written, or holds but one array
+        and nothing says which.
+    """
+    one = format_of(path)
+    main = main if one.holds_one and len(arrays) > 1 else None
+    if one.holds_one and len(arrays) > 1:
+        if main is None:
+            raise FileError(
+                f"{path}: an {one.ending} file holds one array, and there are several results",
+                hint=f"write an {FORMATS[0].ending} file",
+            )
+        arrays = {main: arrays[main]}
+    with replacing(path, force=force) as stream:
+        one.write(stream, arrays, path)
+    return main
+
+
+@contextlib.contextmanager
+def filling(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, force: bool = False
+) -> Iterator[Array | None]:
+    """Offer a place in a file to compute an array into, if such a file holds one array alone.
+
+    Yields
+    ------
+    ndarray or None
+        Mapped into the file, which appears once this is left; it stays readable afterwards. None
+        if the file is to be written in another way.
+
+    Raises
+    ------
+    FileError
+        If the file exists, cannot be written, or has no room on the disk.
+    """
+    if not format_of(path).holds_one or 0 in shape or is_device(path):
+        yield None
+        return
+    with replacing(path, force=force) as stream:
+        yield npy.create(stream, shape, dtype)
+
+
+def save_to_stream(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a stream that need not be seekable, and flush it."""
+    FORMATS[0].write(stream, arrays, "standard output")
+    stream.flush()

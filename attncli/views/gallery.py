@@ -1,0 +1,93 @@
+"""The chosen weights of a file as pictures, each made when it is its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.views.labels import safe, shorten
+from attncli.views.look import Look
+from attncli.views.picture import WeightMatrix
+from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.tokens import readable
+
+_LONGEST_LABEL = 16
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What a selection of weights looks like.
+
+    Attributes
+    ----------
+    selection : Selection
+    look : Look
+        Of the place they are shown in; piped, labels are in full.
+    precision : int or None
+        Digits behind the point.
+    """
+
+    selection: Selection
+    look: Look
+    precision: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Name the file, or both where it is a difference."""
+        other = self.selection.wanted.diff
+        minus = "" if other is None else f" {self.look.minus} {safe(other, self.look)}"
+        return safe(self.selection.source.label, self.look) + minus
+
+    @property
+    def reading(self) -> str:
+        """How the weights were found."""
+        return self.selection.source.reading
+
+    def __len__(self) -> int:
+        """Return how many matrices there are."""
+        return len(self.selection.matrices)
+
+    @property
+    def across(self) -> int:
+        """How many there are of everything but the last name: the heads of a layer."""
+        chosen = self.selection.matrices
+        if not chosen or not chosen[0].names:
+            return 1
+        *others, _ = chosen[0].names.items()
+        return sum(all(one.names[name] == value for name, value in others) for one in chosen)
+
+    def __iter__(self) -> Iterator[WeightMatrix]:
+        """Load and label matrix after matrix, each called by what tells it from the others."""
+        telling = self.selection.telling
+        for one in self.selection.matrices:
+            yield self.picture(replace(one, names={name: one.names[name] for name in telling}))
+
+    def picture(self, one: Chosen) -> WeightMatrix:
+        """Load a matrix and label the part of it that is wanted."""
+        selection, wanted = self.selection, self.selection.wanted
+        cut = selection.cut(one)
+        weights = one.load(cut)
+        if wanted.threshold is not None and not wanted.lists:
+            weights = np.where(np.abs(weights) >= wanted.threshold, weights, weights.dtype.type(0))
+        return WeightMatrix(
+            one.heading,
+            weights,
+            self._labels(selection.tokens(one, "T_dec"), cut.rows),
+            self._labels(selection.tokens(one, "T_enc"), cut.columns),
+            "diverging" if wanted.diff is not None else wanted.shade or "linear",
+            wanted.pool,
+            cut.rows.tolist(),
+            cut.columns.tolist(),
+        )
+
+    def _labels(self, tokens: list[str] | None, positions: Array) -> list[str]:
+        """Label the positions along an axis by their tokens, else by their numbers."""
+        if tokens is None:
+            return [str(position) for position in positions.tolist()]
+        shown = tokens if self.selection.wanted.raw_tokens else readable(tokens)
+        longest = 10**6 if self.look.plain else _LONGEST_LABEL
+        look = self.look
+        return [shorten(safe(shown[place], look), longest, look) for place in positions.tolist()]

@@ -1,0 +1,66 @@
+"""Weights as the JSON object that ``--json`` prints, each matrix when it is its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from attncli.version import __version__
+from attncli.views.gallery import Gallery
+from attncli.views.json_text import json_pieces
+from attncli.views.strongest import strongest
+from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.statistics import head_statistics
+
+
+def write(gallery: Gallery) -> Iterator[str]:
+    """Write the object to a file."""
+    yield from json_pieces(weights_as_json(gallery.selection))
+    yield "\n"
+
+
+def weights_as_json(selection: Selection) -> dict[str, Any]:
+    """Give the object; no matrix is loaded before it is printed."""
+    result = {
+        "attn": __version__,
+        "command": "show-weights",
+        "source": selection.source.label,
+        "reading": selection.source.reading,
+    }
+    if selection.wanted.diff is not None:
+        result["minus"] = selection.wanted.diff
+    return {**result, "matrices": (_matrix(selection, one) for one in selection.matrices)}
+
+
+def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
+    wanted, cut = selection.wanted, selection.cut(one)
+    weights = one.load(cut)
+    matrix: dict[str, Any] = dict(one.names)
+    for axis, name, kept in (
+        ("T_dec", "tokens_dec", cut.rows),
+        ("T_enc", "tokens_enc", cut.columns),
+    ):
+        tokens = selection.tokens(one, axis)
+        if tokens is not None:
+            matrix[name] = [tokens[place] for place in kept.tolist()]
+    if (len(cut.rows), len(cut.columns)) != one.shape:
+        matrix |= {"rows": cut.rows.tolist(), "columns": cut.columns.tolist()}
+    if wanted.diff is None:
+        statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
+        matrix["statistics"] = {
+            name: np.asarray(value) for name, value in statistics._asdict().items()
+        }
+    if not wanted.lists:
+        return {**matrix, "shape": list(weights.shape), "weights": weights}
+    order = strongest(weights, wanted.top or weights.shape[1])
+    values = np.take_along_axis(weights, order, axis=1)
+    if wanted.threshold is None:
+        return {**matrix, "strongest": order, "weights": values}
+    kept = np.abs(values) >= wanted.threshold
+    return {
+        **matrix,
+        "strongest": (row[some] for row, some in zip(order, kept, strict=True)),
+        "weights": (row[some] for row, some in zip(values, kept, strict=True)),
+    }

@@ -1,0 +1,82 @@
+"""Which weights to show, and how: what ``attn show-weights`` can be asked for beside the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from attncli.errors import ParameterError
+
+Span = tuple[int | None, int | None]
+"""The first step and the one behind the last; either may be left out or negative."""
+
+DEFAULT_TOP = 3
+"""How many keys a row has in a list on a terminal, where nothing says how many."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which weights to show, and how; each attribute is the option of its name.
+
+    Raises
+    ------
+    ParameterError
+        If two of them contradict each other.
+    """
+
+    item: int | None = None
+    head: int | None = None
+    layer: int | None = None
+    axes: tuple[str, ...] | None = None
+    mean: tuple[str, ...] = ()
+    maximum: tuple[str, ...] = ()
+    rollout: bool = False
+    diff: str | None = None
+    rows: Span | None = None
+    cols: Span | None = None
+    row: tuple[str, ...] = ()
+    drop_special: bool = False
+    drop_pad: bool = False
+    drop_sink: bool = False
+    renormalise: bool = False
+    view: Literal["table", "cells", "heatmap", "list"] | None = None
+    top: int | None = None
+    threshold: float | None = None
+    pool: Literal["max", "mean"] = "max"
+    shade: Literal["linear", "log", "row"] | None = None
+    sort: str | None = None
+    raw_tokens: bool = False
+    full: bool = False
+    browse: bool = False
+    export: tuple[str, ...] = ()
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        twice = set(self.mean) & set(self.maximum)
+        if twice:
+            raise ParameterError(f"--mean and --max of {twice.pop()} contradict each other")
+        if self.rollout and (self.mean or self.maximum or self.layer is not None):
+            other = "--layer" if self.layer is not None else "--mean" if self.mean else "--max"
+            raise ParameterError(f"--rollout goes through all layers and heads: not with {other}")
+        for axis, number in (("heads", self.head), ("layers", self.layer)):
+            if number is not None and axis in {*self.mean, *self.maximum}:
+                how = "mean" if axis in self.mean else "max"
+                one = axis[:-1]
+                raise ParameterError(f"--{how} {axis} and --{one} {number} contradict each other")
+        if self.top is not None and self.view not in (None, "list"):
+            raise ParameterError(f"--top makes a list: not with --view {self.view}")
+        if self.diff is not None and self.shade is not None:
+            raise ParameterError("--diff has a scale of its own: not with --shade")
+        if self.force and not self.export:
+            raise ParameterError("--force has no meaning without --export")
+        if self.sort is not None and (self.view is not None or self.lists):
+            other = "--view" if self.view else "--top" if self.top else "--threshold"
+            raise ParameterError(f"--sort gives an overview of heads: not with {other}")
+        if self.row and self.rows:
+            raise ParameterError("--row and --rows contradict each other")
+
+    @property
+    def lists(self) -> bool:
+        """Whether lists are asked for instead of pictures."""
+        given = self.top is not None or self.threshold is not None
+        return self.view == "list" or (self.view is None and given)
