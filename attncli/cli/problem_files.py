@@ -127,11 +127,7 @@ def _with_heads(
     operation: Operation, request: Request, options: Mapping[str, Any], origin: str
 ) -> Operation:
     """Give the operation the heads asked for, or else those of the run."""
-    names = ("heads", "kv_heads")
-    stored = {name: options[name] for name in names if options.get(name) is not None}
-    for name, number in stored.items():
-        if type(number) is not int or number < 1:
-            raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
+    stored = _stored_heads(options, origin)
     if "heads" in request.heads:
         return with_heads(operation, request.heads)
     if request.heads:  # kv_heads alone: the query's are the run's
@@ -173,6 +169,20 @@ def in_file(label: str) -> Iterator[None]:
         yield
     except (ShapeError, DtypeError) as error:
         raise type(error)(f"{label}: {error}", hint=error.hint) from None
+
+
+def heads_in(file: TensorFile) -> dict[str, int]:
+    """Read how many heads lie beside each other in the inputs of the run that wrote a file."""
+    return _stored_heads(file.options, file.label)
+
+
+def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
+    names = ("heads", "kv_heads")
+    stored = {name: options[name] for name in names if options.get(name) is not None}
+    for name, number in stored.items():
+        if type(number) is not int or number < 1:
+            raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
+    return stored
 
 
 def semantics_in(file: TensorFile) -> Semantics:

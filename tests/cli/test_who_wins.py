@@ -122,6 +122,20 @@ def test_heads_asked_for_win_over_the_runs(attn, packed, options, heads, shape):
     assert {name: result.json[name] for name in heads} == heads
 
 
+@pytest.mark.parametrize("more", [[], ["--causal", "--causal-align", "lower-right"]])
+def test_weights_that_a_run_did_not_keep_are_those_of_its_heads(attn, packed, more):
+    command = ["forward", "packed.npz", "--heads", 4, "--kv-heads", 2, *more]
+    expected = np.array(attn(*command, "--json").json["tensors"]["weights"]["data"])
+    attn(*command, "--no-weights", "-o", "bare.npz", "-q")
+    matrices = attn("show-weights", "bare.npz", "--json").json["matrices"]
+    assert [(one["item"], one["head"]) for one in matrices] == list(np.ndindex(2, 4))
+    for one in matrices:
+        np.testing.assert_allclose(one["weights"], expected[one["item"], one["head"]], atol=1e-15)
+    chosen = ("--item", 1, "--head", 2, "--rows", "1:3")
+    (part,) = attn("show-weights", "bare.npz", *chosen, "--json").json["matrices"]
+    np.testing.assert_allclose(part["weights"], expected[1, 2, 1:3], atol=1e-15)
+
+
 def test_kv_heads_alone_stand_beside_the_runs_heads(attn, folder):
     shapes = {"query": (2, 3, 40), "key": (2, 7, 40), "value": (2, 7, 40)}
     np.savez("x.npz", **{name: np.ones(shape) for name, shape in shapes.items()})
@@ -153,7 +167,7 @@ UNTRUSTED = {
     '{"heads": true}': "heads is True, expected 1 or more",
     '{"heads": 2.0}': "heads is 2.0, expected 1 or more",
     '{"heads": 4, "kv_heads": 0}': "kv_heads is 0, expected 1 or more",
-    '{"heads": 4, "kv_heads": 3}': "expected a divisor",
+    '{"heads": 4, "kv_heads": 3}': "heads",
     '{"heads": 3}': "cannot be split into 3 heads",
     '{"scale": [1]}': "hold what no run writes",
     '{"scale": [1, 2]}': "hold what no run writes",
@@ -173,7 +187,7 @@ UNTRUSTED = {
 
 
 @pytest.mark.parametrize("options", UNTRUSTED, ids=lambda text: text[:24])
-@pytest.mark.parametrize("command", ["forward", "backward", "trace"])
+@pytest.mark.parametrize("command", ["forward", "backward", "trace", "show-weights"])
 def test_options_that_no_run_writes_are_one_error_that_names_the_file(
     attn, folder, command, options
 ):
