@@ -185,6 +185,23 @@ def test_an_offset_of_all_scores_costs_no_precision(way, dtype, many):
 
 
 @pytest.mark.parametrize("way", **by_name(WAYS))
+@pytest.mark.parametrize("band", **by_name(BANDS))
+@pytest.mark.parametrize("mask", ["no mask", "boolean", "float"])
+@pytest.mark.parametrize("size", [0.5, 1000.0], ids=["moderate", "large"])
+def test_many_scores_under_any_band_and_mask(way, band, mask, size):
+    rng = np.random.default_rng(2)
+    seen = rng.random((N, *MANY)) < 0.7
+    seen[0, 5] = seen[1, 30:50] = False
+    options = {
+        "no mask": {},
+        "boolean": {"mask": seen},
+        "float": {"mask": np.where(seen, np.rint(4 * rng.standard_normal(seen.shape)), -np.inf)},
+    }[mask]
+    arrays = operands(size=size, shape=MANY)
+    assert_exact(arrays, way, tile=(17, 19), factor=100, threads=2, **band, **options)
+
+
+@pytest.mark.parametrize("way", **by_name(WAYS))
 def test_long_doubles_are_long(way):
     """Scores some 20 apart: a constant rounded to float64 on the way would show."""
     if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
