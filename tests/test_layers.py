@@ -200,6 +200,33 @@ def test_scores_of_any_size_are_finite(size):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("offset", [-5000, -800, -100, -1, 100, 800, 5000])
+def test_softmax_is_the_same_wherever_the_scores_lie(offset, dtype):
+    """Exactly: whole numbers lose nothing to an offset. All negative is no other case."""
+    scores = np.random.default_rng(0).integers(-9, 10, (N, T_DEC, T_ENC))
+    softmax_there = Softmax()
+    weights = softmax_there.forward((scores + offset).astype(dtype))
+    np.testing.assert_array_equal(weights, Softmax().forward(scores.astype(dtype)))
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-6)
+    dscores = softmax_there.backward(np.arange(T_ENC, dtype=dtype) + np.zeros_like(weights))
+    assert (np.abs(dscores).max(axis=-1) > 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_attention_is_its_formula_where_all_scores_are_negative(size):
+    hs_enc, hs_dec = (np.abs(x) + 1 for x in draw(TimeAttention))
+    inputs = [hs_enc, -size * hs_dec]
+    layer = TimeAttention()
+    out = layer.forward(*inputs)
+    dout = np.random.default_rng(1).normal(size=out.shape)
+    expected, expected_gradients = formula(TimeAttention, inputs, dout)
+    np.testing.assert_allclose(out, expected, rtol=1e-9)
+    np.testing.assert_allclose(np.sum(layer.attention_weights, axis=-1), 1)
+    for got, want in zip(layer.backward(dout), expected_gradients, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-9)
+
+
 def test_softmax_takes_any_number_of_axes():
     scores = np.random.default_rng(0).normal(size=(2, 3, 5, 7))
     np.testing.assert_allclose(Softmax().forward(scores), softmax(scores), rtol=1e-14)
@@ -259,17 +286,31 @@ def test_fully_masked_row_gives_zero_everywhere(mask, kind):
     assert np.isfinite(dhs_enc).all()
 
 
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("layer", [AttentionWeight, Attention, TimeAttention])
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
-def test_what_is_masked_does_not_leak(mask, junk):
+def test_what_is_masked_does_not_leak(mask, junk, layer, kind):
     mask[:, :, 3] = False
-    hs_enc, hs_dec = draw(TimeAttention)
-    clean, _, clean_gradients = both(TimeAttention, [hs_enc, hs_dec], mask)
+    given = mask if kind == "bool" else np.where(mask, 0.5, -np.inf)
+    given = given if layer is TimeAttention else given[:, 0]
+    hs_enc, query = draw(layer)
+    clean, _, clean_gradients = both(layer, [hs_enc, query], given)
     dirty_enc = hs_enc.copy()
     dirty_enc[:, 3] = junk
-    dirty, _, gradients = both(TimeAttention, [dirty_enc, hs_dec], mask)
+    dirty, _, gradients = both(layer, [dirty_enc, query], given)
     np.testing.assert_array_equal(dirty, clean)
     for got, want in zip(gradients, clean_gradients, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("layer", MASKED)
+def test_nan_in_a_float_mask_hides_nothing(mask, layer):
+    bias = np.zeros((N, T_DEC, T_ENC))
+    bias[1, :, 2] = np.nan
+    out, _, gradients = both(layer, draw(layer), bias if layer is TimeAttention else bias[:, 0])
+    assert np.isnan(out[1]).all()
+    assert np.isfinite(out[0]).all()
+    assert all(np.isnan(gradient[1]).any() for gradient in gradients)
 
 
 def test_mask_broadcasts():

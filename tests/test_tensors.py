@@ -1,5 +1,7 @@
 """The named tensors and their random streams."""
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,50 @@ def test_numbers_are_nearly_standard_normal():
     assert abs((drawn**4).mean() - 2.9) < 0.1  # 3 less 6/5 twelfths
     assert np.abs(drawn).max() < 6
     assert len(np.unique(drawn)) == drawn.size
+
+
+def splitmix64_at(start, place):
+    """The word at a place of a stream, in whole numbers of Python: as the paper has it."""
+    word = (start + (place + 1) * 0x9E3779B97F4A7C15) % 2**64
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
+    return word ^ word >> 31
+
+
+def twelve_at(name, seed, count, place):
+    """The twelve uniform integers that make one number of a tensor of `count`."""
+    start = splitmix64_at(splitmix64_at(seed, 0) ^ crc32(name.encode()), 0)
+    words = [splitmix64_at(start, word * count + place) for word in range(6)]
+    return [half for word in words for half in divmod(word, 2**32)]
+
+
+MANY = (2, 3, 399_989)  # 2.3 times 2^20: what is drawn at a time, twice and a part
+PLACES = [0, 7, 2**20 - 1, 2**20, 2**20 + 7, 2**21 - 1, 2**21, 2**21 + 7, 2 * 3 * 399_989 - 1]
+
+
+def test_a_number_is_where_it_belongs_in_the_stream_however_many_there_are():
+    drawn = random_tensor("hs_enc", MANY, seed=3).ravel()
+    for place in PLACES:
+        total = sum(twelve_at("hs_enc", 3, drawn.size, place))
+        assert drawn[place] == (total + 6) / 2**32 - 6
+
+
+def test_many_random_numbers_do_not_repeat_themselves():
+    drawn = random_tensor("query", MANY).ravel()
+    first, second, rest = np.split(drawn, [2**20, 2**21])
+    # Of some 2^34 numbers there are, a million meet a million a few times by chance.
+    assert np.isin(second, first).mean() < 1e-3
+    assert np.isin(rest, drawn[: 2**21]).mean() < 1e-3
+
+
+def test_many_random_weights_are_weights_and_do_not_repeat_themselves():
+    weights = random_tensor("a", (3, 399_989), seed=3)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    total = [sum(twelve_at("a", 3, weights.size, place)) for place in (2**20 - 1, 2**20)]
+    row = weights[2]  # both lie in it
+    assert row[2**20 - 2 * 399_989] / row[2**20 - 1 - 2 * 399_989] == pytest.approx(
+        total[1] / total[0], rel=1e-14
+    )
 
 
 def test_every_name_has_its_own_stream():

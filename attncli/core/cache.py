@@ -61,7 +61,8 @@ class Cache:
             self.normalised = True
         if all(self.tile):
             kept = np.moveaxis(kept, -3, -2)
-            kept = kept.reshape(*kept.shape[:-2], -1)[..., : self.operands.key.shape[-2]]
+            *rows, count, step = kept.shape
+            kept = kept.reshape(*rows, count * step)[..., : self.operands.key.shape[-2]]
         return kept.reshape(*self.operands.public_lead, *kept.shape[-2:])
 
     @property
@@ -72,7 +73,8 @@ class Cache:
 
     @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
-        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, -1)
+        rows = self.shift.shape[-1]
+        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, rows)
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""

@@ -13,6 +13,8 @@ from attncli.errors import ParameterError
 Engine = Literal["auto", "direct", "tiled", "reference"]
 ENGINES: tuple[Engine, ...] = ("auto", "direct", "tiled", "reference")
 
+_LARGEST = float(np.finfo(float).max)  # a whole number may be larger, and still no infinity
+
 
 @dataclass(frozen=True)
 class Semantics:
@@ -48,13 +50,13 @@ class Semantics:
     softcap: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not np.isfinite(self.scale):
+        if self.scale is not None and not abs(self.scale) <= _LARGEST:
             raise ParameterError(f"scale is {self.scale}, expected a finite number")
         if self.causal not in (None, "upper_left", "lower_right"):
             raise ParameterError(f"causal is {self.causal}, expected upper_left or lower_right")
         if self.window is not None and self.window < 0:
             raise ParameterError(f"window is {self.window}, expected 0 or more")
-        if self.softcap is not None and not 0 < self.softcap < np.inf:
+        if self.softcap is not None and not 0 < self.softcap <= _LARGEST:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
 
     def given(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from attncli.problems.problem import TOKEN_AXES, Problem, with_heads
 from attncli.problems.request import Request
 from attncli.tensors import default_axes, describe_shape
 
+# What a run writes of its semantics: the types that JSON has for it.
+_KINDS = {"scale": (int, float), "causal": (str,), "window": (int,), "softcap": (int, float)}
+
 
 def read_problem(request: Request) -> Problem:
     """Read the inputs of an operation from one file, from one for each tensor, or from both.
@@ -83,10 +86,8 @@ def _assemble(
     origin: str,
 ) -> Problem:
     """Load what an operation needs; `held` gives the file, and the name in it, of every tensor."""
-    heads = request.heads or {
-        name: options[name] for name in ("heads", "kv_heads") if isinstance(options.get(name), int)
-    }
-    operation = with_heads(_choose(request.layer or options.get("layer"), held, origin), heads)
+    operation = _choose(request.layer or options.get("layer"), held, origin)
+    operation = _with_heads(operation, request, options, origin)
 
     def load(name: str) -> Array:
         source, theirs = held[name]
@@ -118,8 +119,23 @@ def _assemble(
         tokens=_tokens(held, sizes),
         claimed=claimed,
         unused=tuple(name for name in held if name not in used),
-        stored_seed=seed if isinstance(seed, int) and seed >= 0 else 0,
+        stored_seed=seed if type(seed) is int and seed >= 0 else 0,
     )
+
+
+def _with_heads(
+    operation: Operation, request: Request, options: Mapping[str, Any], origin: str
+) -> Operation:
+    """Give the operation the heads asked for, or else those of the run."""
+    stored = _stored_heads(options, origin)
+    if "heads" in request.heads:
+        return with_heads(operation, request.heads)
+    if request.heads:  # kv_heads alone: the query's are the run's
+        return with_heads(operation, {**stored, **request.heads})
+    try:
+        return with_heads(operation, stored)
+    except ParameterError as error:
+        raise DataError(f"{origin}: its options: {error}") from None
 
 
 def _masks(
@@ -155,19 +171,33 @@ def in_file(label: str) -> Iterator[None]:
         raise type(error)(f"{label}: {error}", hint=error.hint) from None
 
 
+def heads_in(file: TensorFile) -> dict[str, int]:
+    """Read how many heads lie beside each other in the inputs of the run that wrote a file."""
+    return _stored_heads(file.options, file.label)
+
+
+def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
+    names = ("heads", "kv_heads")
+    stored = {name: options[name] for name in names if options.get(name) is not None}
+    for name, number in stored.items():
+        if type(number) is not int or number < 1:
+            raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
+    return stored
+
+
 def semantics_in(file: TensorFile) -> Semantics:
     """Read the options of the run that wrote a file."""
     return _stored_semantics(file.options, file.label)
 
 
 def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
-    stored = {name: options[name] for name in Semantics.__dataclass_fields__ if name in options}
+    stored = {name: x for name in _KINDS if (x := options.get(name)) is not None}
+    if any(type(x) not in _KINDS[name] for name, x in stored.items()):
+        raise DataError(f"{origin}: its options hold what no run writes: {stored}")
     try:
         return Semantics(**stored)
     except ParameterError as error:
         raise DataError(f"{origin}: its options: {error}") from None
-    except TypeError:
-        raise DataError(f"{origin}: its options hold what no run writes: {stored}") from None
 
 
 def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:

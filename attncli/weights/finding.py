@@ -15,7 +15,7 @@ from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
-from attncli.problems.from_files import problem_in, semantics_in
+from attncli.problems.from_files import heads_in, problem_in, semantics_in
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.tensors import axes_of, describe_shape
 
@@ -251,8 +251,14 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             f"{file.label}: query is {query}, key is {key}: expected both (T, H), (N, T, H) or "
             "(N, heads, T, H)"
         )
-    N, heads, T_dec, H = _four(query)
-    N_key, key_heads, T_enc, H_key = _four(key)
+    split = heads_in(file) if len(query) == 3 else {}
+    packed = "heads" in split  # they lie beside each other on the last axis
+    if packed:
+        N, heads, T_dec, H = _unpacked(file, "query", split["heads"])
+        N_key, key_heads, T_enc, H_key = _unpacked(file, "key", split.get("kv_heads", heads))
+    else:
+        N, heads, T_dec, H = _four(query)
+        N_key, key_heads, T_enc, H_key = _four(key)
     for axis, ours, theirs in (("N", N, N_key), ("H", H, H_key)):
         if ours != theirs:
             raise ShapeError(
@@ -265,7 +271,7 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             "expected a divisor, so that every key head serves as many query heads"
         )
     shape = (N, heads, T_dec, T_enc)
-    axes = axes_of("weights", len(query)) or ()
+    axes = axes_of("weights", 4 if packed else len(query)) or ()
     own = tuple(size for size, axis in zip(shape, _FOUR, strict=True) if axis in axes)
     sizes = dict(zip(_FOUR, shape, strict=True))
     masks = {name: file.numbers(name) for name in MASKS if name in file}
@@ -281,13 +287,19 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         rows, columns = region
         count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
         require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
-        place: tuple[Any, ...] = (item, head)[: len(query) - 2]
+        shared = head * key_heads // heads
+        place: tuple[Any, ...] = (item,) if packed else (item, head)[: len(query) - 2]
+        beside: tuple[Any, ...] = (item,) if packed else (item, shared)[: len(key) - 2]
         own, seen = semantics, None if mask is None else mask[item, head]
         if not _is_whole(rows, T_dec):
             place = (*place, rows)
             own, seen = semantics.of_rows(rows, T_dec, T_enc, seen)
-        part = file.numbers("query", place)
-        keys = file.numbers("key", (item, head * key_heads // heads)[: len(key) - 2])
+        elif packed:
+            place = (*place, slice(0, T_dec))
+        if packed:
+            place = (*place, slice(head * H, (head + 1) * H))
+            beside = (*beside, slice(0, T_enc), slice(shared * H, (shared + 1) * H))
+        part, keys = file.numbers("query", place), file.numbers("key", beside)
         weights = attention_weights(part, keys, mask=seen, **own.given())
         if padding is not None:
             weights = np.where(padding[item][rows, None], weights, 0)
@@ -297,6 +309,17 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     return WeightSource(
         file.label, how, {0: Layer("weights", shape, load)}, False, axes, _tokens(file, shape)
     )
+
+
+def _unpacked(file: TensorFile, name: str, heads: int) -> tuple[int, int, int, int]:
+    """Return (N, heads, T, H) of an array (N, T, heads · H)."""
+    N, T, width = file.shape(name)
+    if width % heads:
+        shape = file.shape(name)
+        raise ShapeError(
+            f"{file.label}: {name} is {shape}: {width} cannot be split into {heads} heads"
+        )
+    return N, heads, T, width // heads
 
 
 def _is_whole(rows: slice | Array, size: int) -> bool:

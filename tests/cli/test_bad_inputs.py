@@ -102,6 +102,9 @@ NO_FILE = {
     "row 5, 70 axes": ("x.npy", declared(f"({'2, ' * 70})"), "damaged header"),
     "row 6": ("x.npy", declared("(2,)", length=2**32 - 1), "declares a header of 4294967295 bytes"),
     "row 7": ("x.npy", declared("(" * 5000), "damaged header"),
+    "row 6, no bytes": ("x.npy", declared("(3,)", "|V0"), "damaged header"),
+    "row 6, no bytes in all": ("x.npy", declared("(0,)", "|V0"), "damaged header"),
+    "row 6, no bytes in a member": ("x.npz", zipped(("a.npy", declared("()", "V0"))), "damaged"),
     "row 9": ("x.npz", zipped(("a.npy", npy(ENC)), ("a.npy", npy(ENC))), "2 members named a.npy"),
     "row 9, alias": ("x.npz", zipped(("q.npy", npy(ENC)), ("query.npy", npy(ENC))), "query is th"),
     "row 11, records": (
@@ -115,8 +118,24 @@ NO_FILE = {
     "row 22, .h5": ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(50), "is an HDF5 file, expected .npz"),
 }  # fmt: skip
 
+
+def short_member(kept):
+    """An archive whose first member unpacks to less than it and its header declare."""
+    whole = npy(ENC)
+    data = bytearray(zipped(("hs_enc.npy", whole[:kept]), ("hs_dec.npy", npy(DEC)),
+                            method=zipfile.ZIP_DEFLATED))  # fmt: skip
+    # The size of what is unpacked, in the member's own header and in the archive's list.
+    for place in (22, data.index(b"PK\x01\x02") + 24):
+        assert data[place : place + 4] == struct.pack("<I", kept)
+        data[place : place + 4] = struct.pack("<I", len(whole))
+    return bytes(data)
+
+
 # What does not compute; readers of anything else are not concerned.
 NO_NUMBERS = {
+    "row 2, no numbers": (short_member(128), "hs_enc.npy: truncated"),
+    "row 2, one number": (short_member(136), "hs_enc.npy: truncated"),
+    "row 2, all but one": (short_member(312), "hs_enc.npy: truncated"),
     "row 8": (
         states(zipfile.ZIP_DEFLATED, hs_enc=np.zeros((1, 10**6, 3)), hs_dec=DEC[:1]),
         "hs_enc.npy would take 24.0 MB, there is 20.0 MB",
@@ -136,6 +155,10 @@ NO_NUMBERS = {
     "row 16": (states(hs_enc=ENC[:, :0]), "hs_enc is (2, 0, 3): T_enc = 0 leaves nothing to"),
     "row 17": (
         states(hs_enc=np.where(ENC > 1, np.nan, ENC)), "hs_enc holds 3 non-finite values, the firs",
+    ),
+    "row 17, infinity": (states(hs_dec=DEC + np.inf), "18 non-finite values, the first (inf) at"),
+    "row 17, -infinity": (
+        states(hs_enc=np.where(ENC > 1, -np.inf, ENC)), "hs_enc holds 3 non-finite values, the fir",
     ),
     "row 20": (states(tokens_enc=np.array(["a"])), "tokens_enc is (1,), expected one token a step"),
     "layer of a run": (states(options=np.array('{"layer": "x"}')), "its options name the layer x"),
@@ -293,3 +316,36 @@ def test_outputs_are_checked_before_any_work(attn, folder, writer, row):
     assert all(part in result.err for part in message.split("the folder ")[-1:])
     assert (folder / f"there{ending}").read_bytes() == b"old"
     assert (folder / "in.npz").read_bytes() == b"what is never read"
+
+
+def masked(value):
+    mask = np.zeros((3, 4))
+    mask[1, 2] = value
+    return states(mask=mask)
+
+
+@pytest.mark.parametrize("reader", WEIGHTS)
+def test_row_17_a_float_mask_hides_with_minus_infinity(attn_on, reader):
+    result = attn_on(reader, "x.npz", masked(-np.inf))
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("reader", WEIGHTS)
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_row_17_no_other_non_finite_number_is_taken_in_a_mask(attn_on, reader, value):
+    result = attn_on(reader, "x.npz", masked(value))
+    assert (result.code, result.out) == (2, "")
+    message = f"x.npz: mask holds 1 non-finite value, the first ({value}) at [1, 2]"
+    assert result.err.splitlines()[0] == f"error: {message}"
+    assert "--allow-nonfinite" in result.err
+
+
+def test_row_17_masks_beside_a_file_are_held_to_the_same(attn, folder):
+    (folder / "x.npz").write_bytes(states())
+    for value, code in ((-np.inf, 0), (np.inf, 2), (np.nan, 2)):
+        mask = np.zeros((3, 4))
+        mask[1, 2] = value
+        np.save("mask.npy", mask)
+        result = attn("forward", "x.npz", "--mask", "mask.npy")
+        assert result.code == code
+        assert ("at [1, 2]" in result.err) == (code == 2)

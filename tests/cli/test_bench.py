@@ -1,7 +1,9 @@
 """``attn bench``: that it measures; no test looks at how fast."""
 
+import numpy as np
 import pytest
 
+import attncli
 from attncli.benchmarks import contenders
 from attncli.benchmarks.measure import Worker, measure
 from attncli.reports import Cell
@@ -83,6 +85,51 @@ def test_contenders_compute_the_same():
         other = contenders.make(name, cell, 1)
         for ours, theirs in zip(core.both(), other.both(), strict=True):
             assert abs(ours - theirs).max() < 1e-13
+
+
+def error_of(ours, exact):
+    return max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, exact, strict=True))
+
+
+def test_accuracy_is_that_of_the_output_and_the_gradients(attn):
+    rng = np.random.default_rng(0)  # query, key, value, dout: as every contender draws them
+    drawn = [rng.standard_normal((2, 3, 13)).astype(np.float32) for _ in range(4)]
+    found = []
+    for tensors in (drawn, [tensor.astype(np.float64) for tensor in drawn]):
+        *inputs, dout = tensors
+        out, cache = attncli.attention(*inputs)
+        found.append((out, *attncli.attention_backward(dout, cache)))
+    ours, exact = found
+    of_out, of_all = error_of(ours[:1], exact[:1]), error_of(ours, exact)
+    assert of_all > 3 * of_out
+    options = ("--shapes", "2,3,13", "--dtype", "float32", "--repeat", 1, "--threads", 1)
+    report = attn("bench", *options, "--engines", "core", "--accuracy", "--json").json
+    (core,) = [one for one in report["measurements"] if one["contender"] == "core"]
+    assert core["error"] == pytest.approx(of_all, rel=0.2)
+
+
+def test_what_is_measured_under_a_causal_mask_is_causal(attn):
+    """Its results are those of causal attention in float64, and nobody else's."""
+    options = (*SMALL, "--dtype", "float32", "--engines", "core,direct,tiled")
+    report = attn("bench", *options, "--causal", "--accuracy", "--json").json
+    names = {"core", "direct", "tiled"}
+    judged = [one for one in report["measurements"] if one["contender"] in names]
+    assert sorted(one["causal"] for one in judged) == [False] * 3 + [True] * 3
+    assert max(one["error"] for one in judged) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["core", "direct", "tiled"])
+def test_a_contender_runs_what_the_cell_says(engine):
+    query, key, value, dout = contenders.tensors(Cell(2, 7, 3, "float64"))
+    results = []
+    for causal in (None, "upper_left"):
+        out, cache = attncli.attention(query, key, value, causal=causal)
+        results.append((out, *attncli.attention_backward(dout, cache)))
+        contender = contenders.make(engine, Cell(2, 7, 3, "float64", causal is not None), 1)
+        np.testing.assert_allclose(contender.forward(), out, atol=1e-13)
+        for ours, expected in zip(contender.both(), results[-1], strict=True):
+            np.testing.assert_allclose(ours, expected, atol=1e-13)
+    assert error_of(*results) > 0.1
 
 
 @pytest.mark.parametrize("peer", contenders.PEERS)

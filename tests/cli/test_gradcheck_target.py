@@ -104,3 +104,45 @@ def test_what_makes_no_sense_is_refused(attn, mine, arguments):
     result = attn("gradcheck", *arguments)
     assert result.code == 2
     assert result.err.startswith("error: ")
+
+
+STEEP = """
+import numpy as np
+
+class Sine:
+    def forward(self, h):
+        self.h = h
+        return np.sin(90 * h)
+    def backward(self, dout):
+        return 90 * np.cos(90 * self.h) * dout
+"""
+
+
+def test_central_differences_bear_a_steep_layer(attn, folder):
+    """Of sin(kh) they are off by (k · step)⁴ / 480: twice the step would not do."""
+    (folder / "mine.py").write_text(STEEP)
+    result = attn("gradcheck", "mine.py", "--method", "central", "--json")
+    assert result.code == 0, result.out
+    (check,) = result.json["targets"][0]["checks"]
+    assert check["relative_error"] < 1e-6
+
+
+TWICE = """
+import numpy as np
+
+class Twice:
+    def forward(self, h):
+        return 2 * h
+    def backward(self, dout):
+        return 2 * dout
+"""
+
+
+def test_differences_are_divided_by_the_step_as_it_is_after_rounding(attn, folder):
+    """Doubling rounds nothing: whatever the difference is off by comes from the step."""
+    (folder / "mine.py").write_text(TWICE)
+    options = ("--method", "central", "--dtype", "float32", "--json")
+    result = attn("gradcheck", "mine.py", *options)
+    assert result.code == 0, result.out
+    (check,) = result.json["targets"][0]["checks"]
+    assert check["relative_error"] < 1e-12

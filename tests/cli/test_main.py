@@ -1,5 +1,6 @@
 """The group: help, exit codes, streams, signals."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -301,3 +302,48 @@ def test_quiet_and_verbose_contradict(attn):
 
 def test_quiet_json_is_still_printed(attn):
     assert attn("gradcheck", "--layer", "softmax", "-q", "--json").json["passed"] is True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "ours.txt"),
+        PermissionError(errno.EACCES, "Permission denied", "ours.txt"),
+        OSError(errno.ENOSPC, "No space left on device", "ours.txt"),
+        OSError("no number"),
+        OSError(),
+    ],
+    ids=["missing file", "forbidden file", "full file", "text alone", "nothing"],
+)
+def test_an_error_of_the_system_that_is_not_of_the_output_is_a_bug(attn, monkeypatch, error):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr("attncli.operations.Operation.forward", fail)
+    result = attn("forward")
+    assert (result.code, result.out) == (main.BUG, "")
+    assert result.err.startswith("Traceback")
+    assert "this is a bug in attn" in result.err
+
+
+BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+SHOW_ENVIRONMENT = f"""
+import os, runpy, sys
+sys.argv = ["attn", "--version"]
+try:
+    runpy.run_module("attncli", run_name="__main__")
+finally:
+    print(*(os.environ[name] for name in {BLAS}))
+"""
+
+
+@pytest.mark.parametrize("given", [(), BLAS[:1], BLAS[1:], BLAS])
+def test_threads_of_the_blas_are_one_unless_the_user_says_otherwise(given):
+    surroundings = {name: value for name, value in os.environ.items() if name not in BLAS}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_ENVIRONMENT],
+        env=surroundings | dict.fromkeys(given, "3"), capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = ["3" if name in given else "1" for name in BLAS]
+    assert done.stdout.splitlines()[-1].split() == expected

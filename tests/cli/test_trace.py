@@ -14,45 +14,42 @@ BY_HAND, QKV, PARAPHRASE = (
 def test_the_sample_reads_like_a_worked_example(attn):
     result = attn("trace", BY_HAND, "--only", "scores,weights,dscores", columns=60)
     assert (result.code, result.err) == (0, "")
-    assert (
-        result.out.splitlines()[2:]
-        == [
-            "Forward",
-            "",
-            " 1  scores = scale · query · keyᵀ",
-            "    how well each key fits the query",
-            "    (2,) = (T_enc,)  float64  from query, key",
-            "            0       1",
-            "       0.0000  1.0986",
-            "",
-            "    scores[0] = 1 · (1 · 0 + 0 · 1.0986) = 0",
-            "    scores[1] = 1 · (0 · 0 + 1 · 1.0986) = 1.0986",
-            "",
-            " 2  weights = exps / total",
-            "    how much this step looks at each key: the softmax of the",
-            "    scores",
-            "    (2,) = (T_enc,)  float64  from exps, total",
-            "            0       1",
-            "       0.2500  0.7500",
-            "",
-            "    weights[0] = 0.33333 / 1.3333 = 0.25",
-            "    weights[1] = 1 / 1.3333 = 0.75",
-            "",
-            "Backward",
-            "",
-            " 3  dscores = weights ⊙ (dweights − rowsum)",
-            "    back through the softmax: weights sum to 1, so only",
-            "    differences count",
-            "    (2,) = (T_enc,)  float64  from weights, dweights, rowsum",
-            "             0        1",
-            "        0.1875  -0.1875",
-            "",
-            "    dscores[0] = 0.25 · (1 − 0.25) = 0.1875",
-            "    dscores[1] = 0.75 · (0 − 0.25) = -0.1875",
-            "",
-        ]
-        or result.out.splitlines()[2:]
-    )
+    lines = [line.rstrip() for line in result.out.splitlines()]
+    assert lines[lines.index("Forward") :] == [
+        "Forward",
+        "",
+        " 1  scores = scale · query · keyᵀ",
+        "    how well each key fits the query",
+        "    (2,) = (T_enc,)  float64  from query, key",
+        "           0       1",
+        "      0.0000  1.0986",
+        "",
+        "    scores[0] = 1 · (1 · 0 + 0 · 1.0986) = 0",
+        "    scores[1] = 1 · (0 · 0 + 1 · 1.0986) = 1.0986",
+        "",
+        " 2  weights = exps / total",
+        "    how much this step looks at each key: the softmax of the",
+        "    scores",
+        "    (2,) = (T_enc,)  float64  from exps, total",
+        "           0       1",
+        "      0.2500  0.7500",
+        "",
+        "    weights[0] = 0.33333 / 1.3333 = 0.25",
+        "    weights[1] = 1 / 1.3333 = 0.75",
+        "",
+        "Backward",
+        "",
+        " 3  dscores = weights ⊙ (dweights − rowsum)",
+        "    back through the softmax: weights sum to 1, so only",
+        "    differences count",
+        "    (2,) = (T_enc,)  float64  from weights, dweights, rowsum",
+        "            0        1",
+        "       0.1875  -0.1875",
+        "",
+        "    dscores[0] = 0.25 · (1 − 0.25) = 0.1875",
+        "    dscores[1] = 0.75 · (0 − 0.25) = -0.1875",
+        "",
+    ]
 
 
 def test_json_has_every_intermediate_in_full(attn):

@@ -417,3 +417,100 @@ def test_no_more_rows_are_computed_than_shown(attn, folder, names):
     assert "would take" in attn("show-weights", "x.npz", *limit).err
     result = attn("show-weights", "x.npz", "--rows", "2990:2993", "--view", "heatmap", *limit)
     assert (result.code, result.err) == (0, "")
+
+
+def test_a_threshold_goes_by_the_size_of_a_difference(attn, folder):
+    np.savez("a.npz", weights=np.array([[0.5, 0.1, 0.4]]), tokens_enc=list("abc"))
+    np.savez("b.npz", weights=np.array([[0.1, 0.6, 0.3]]), tokens_enc=list("abc"))
+    options = ("a.npz", "--diff", "b.npz", "--threshold", 0.4)
+    listed = attn("show-weights", *options, columns=80).out.splitlines()
+    assert listed[2] == "0 → b -0.50, a 0.40"
+    (matrix,) = attn("show-weights", *options, "--json").json["matrices"]
+    assert matrix["strongest"] == [[1, 0]]
+    drawn = attn("show-weights", *options, "--view", "table", columns=80).out
+    assert "0.40  -0.50   0.00" in drawn
+    none = attn("show-weights", "a.npz", "--diff", "b.npz", "--threshold", 0.6, columns=80).out
+    assert "0 → nothing from 0.6" in none
+
+
+FLAT, DIAGONAL, FIRST = np.full((5, 5), 0.2), np.eye(5), np.eye(5)[[0] * 5]
+PREVIOUS = np.eye(5)[[0, 0, 1, 2, 3]]
+
+
+def flattened(weights):
+    return 0.75 * weights + 0.25 * FLAT
+
+
+def dead_rows(count):
+    return np.where(np.arange(5)[:, None] < count, 0, FLAT)
+
+
+@pytest.mark.parametrize(
+    ("by", "heads", "order"),
+    [
+        ("entropy", [FLAT, DIAGONAL, flattened(DIAGONAL)], [1, 2, 0]),
+        ("max", [FLAT, flattened(DIAGONAL), DIAGONAL], [2, 1, 0]),
+        ("first", [flattened(FIRST), FLAT, FIRST], [2, 0, 1]),
+        ("diagonal", [flattened(DIAGONAL), FLAT, DIAGONAL], [2, 0, 1]),
+        ("previous", [flattened(PREVIOUS), FLAT, PREVIOUS], [2, 0, 1]),
+        ("dead", [dead_rows(1), dead_rows(0), dead_rows(3)], [2, 0, 1]),
+        ("file", [FLAT, DIAGONAL, flattened(DIAGONAL)], [0, 1, 2]),
+    ],
+)
+def test_heads_come_in_the_order_of_what_stands_out(attn, folder, by, heads, order):
+    np.save("w.npy", np.stack(heads))
+    out = attn("show-weights", "w.npy", "--axes", "heads,dec,enc", "--sort", by).out.splitlines()
+    start = next(n for n, line in enumerate(out) if line.lstrip().startswith("head "))
+    assert [int(line.split()[0]) for line in out[start + 1 : start + 4]] == order
+
+
+@pytest.mark.parametrize("number", [-1, -2, -3, 2, 3])
+@pytest.mark.parametrize("axis", ["item", "head", "layer"])
+def test_no_item_head_or_layer_is_counted_from_the_end(attn, folder, axis, number):
+    np.savez("w.npz", layer0=weights_of(2, 2, 3, 5), layer1=weights_of(2, 2, 3, 5))
+    result = attn("show-weights", "w.npz", f"--{axis}", number)
+    assert (result.code, result.out) == (2, "")
+    message = f"error: --{axis} {number}: w.npz has no such {axis}; there "
+    assert result.err.startswith(message)
+    assert attn("show-weights", "w.npz", f"--{axis}", 1, "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("span", "steps"),
+    [
+        ("-1", [6]),
+        ("-3", [4]),
+        ("-3:", [4, 5, 6]),
+        ("-3:-1", [4, 5]),
+        (":-5", [0, 1]),
+        ("-7:1", [0]),
+        ("-99:2", [0, 1]),
+        ("5:99", [5, 6]),
+    ],
+)
+def test_rows_and_columns_are_counted_from_the_end(attn, folder, span, steps):
+    weights = weights_of(7, 7)
+    np.save("w.npy", weights)
+    matrix, part = only(attn, "w.npy", f"--rows={span}")
+    assert matrix["rows"] == steps
+    np.testing.assert_array_equal(part, weights[steps])
+    matrix, part = only(attn, "w.npy", f"--cols={span}")
+    assert matrix["columns"] == steps
+    np.testing.assert_array_equal(part, weights[:, steps])
+
+
+@pytest.mark.parametrize("span", ["-8", "7", "-2:-3", "-99:-8", "3:3"])
+@pytest.mark.parametrize("option", ["--rows", "--cols"])
+def test_a_span_of_nothing_is_refused(attn, folder, option, span):
+    np.save("w.npy", weights_of(7, 7))
+    result = attn("show-weights", "w.npy", f"{option}={span}")
+    assert (result.code, result.out) == (2, "")
+    assert f"{option} " in result.err
+    assert " leaves nothing: there are 7, 0 to 6" in result.err
+
+
+def test_a_row_by_its_number_is_not_counted_from_the_end(attn, folder):
+    np.save("w.npy", weights_of(7, 7))
+    result = attn("show-weights", "w.npy", "--row=-1")
+    assert (result.code, result.out) == (2, "")
+    assert "--row -1: is none of 7 steps" in result.err

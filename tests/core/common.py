@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from attncli.core import compute
+
 # How far a result may be from the truth, relative to the largest element of the truth.
 TOLERANCE = {
     "float16": 2e-3,
@@ -75,3 +77,21 @@ def assert_near(actual, expected, dtype="float64", factor=1, scale=1e-3):
     difference = np.abs(actual.astype(wide)[finite] - expected.astype(wide)[finite])
     largest = np.abs(expected[finite]).max(initial=1e-300)
     assert difference.max(initial=0) <= factor * TOLERANCE[dtype] * max(largest, scale)
+
+
+# Both questions asked of the core: which code runs, and whether the weights are kept.
+WAYS = {
+    "direct, weights kept": ("direct", True),
+    "direct, weights again": ("direct", False),
+    "tiled, weights kept": ("tiled", True),
+    "tiled, weights again": ("tiled", False),
+}
+
+
+def run(query, key, value, *, way, tile=(2, 3), **options):
+    """Return (out, cache) of the core in one of the `WAYS`: all that knows how to ask for one."""
+    code, weights = way
+    engine = "direct" if weights else "tiled"
+    return compute(
+        query, key, value, engine=engine, tile=tile if code == "tiled" else None, **options
+    )

@@ -171,3 +171,36 @@ def test_read_only_folder_is_said(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *args: False)  # root may write anywhere
     with pytest.raises(FileError, match="cannot be written to"):
         check_output("out")
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["new", "replaced"])
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
+    folder, monkeypatch, force
+):
+    if force:
+        (folder / "file").write_bytes(b"old")
+    steps = []
+
+    def noting(name):
+        real = getattr(os, name)
+
+        def call(*arguments, **options):
+            if name == "fsync":
+                what = os.fstat(arguments[0])
+                kind = "folder" if stat.S_ISDIR(what.st_mode) else what.st_size
+                steps.append(("fsync", what.st_ino, kind))
+            else:
+                steps.append(("name", os.stat(arguments[0]).st_ino, os.fspath(arguments[1])))
+            return real(*arguments, **options)
+
+        return call
+
+    for name in ("fsync", "link", "rename", "replace"):
+        monkeypatch.setattr(os, name, noting(name))
+    write("file", b"x" * 1_009, force=force)
+    inode = os.stat("file").st_ino
+    assert steps == [
+        ("fsync", inode, 1_009),
+        ("name", inode, str(folder / "file")),
+        ("fsync", os.stat(folder).st_ino, "folder"),
+    ]

@@ -61,3 +61,25 @@ def test_shortened_text_fits(text, width):
     short = shorten(text, width)
     assert cell_len(short) <= width
     assert short == text or short.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("width", "short"),
+    [
+        (2, "…"),
+        (3, "\U0001f1ef\U0001f1f5…"),
+        (4, "\U0001f1ef\U0001f1f5…"),
+        (5, "\U0001f1ef\U0001f1f5\U0001f1eb\U0001f1f7…"),
+        (6, "\U0001f1ef\U0001f1f5\U0001f1eb\U0001f1f7\U0001f1e9\U0001f1ea"),
+    ],
+)
+def test_a_row_of_flags_is_cut_between_flags(width, short):
+    flags = "\U0001f1ef\U0001f1f5\U0001f1eb\U0001f1f7\U0001f1e9\U0001f1ea"  # jp, fr, de
+    assert shorten(flags, width) == short
+
+
+def test_a_letter_after_a_flag_and_a_half_of_a_flag_are_on_their_own():
+    flag, half = "\U0001f1ef\U0001f1f5", "\U0001f1eb"
+    assert shorten(f"{flag}abc", 4) == f"{flag}a…"
+    assert shorten(f"{flag}{half}abc", 4) == f"{flag}{half}…"
+    assert shorten(f"ab{flag}", 3) == "ab…"

@@ -40,3 +40,26 @@ def test_full_precision_reads_back_to_the_same_number(dtype, value):
 
 def test_errors_show_their_magnitude():
     assert [format_error(x) for x in (0.0, 1.234e-15, 0.5)] == ["0", "1.2e-15", "5.0e-01"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "precision", "text"),
+    [
+        (1e-3, 2, "0.00"),
+        (9.99e-4, 2, "9.99e-04"),
+        (1e-3, 4, "0.0010"),
+        (9.99e-4, 4, "9.9900e-04"),
+        (1e-5, 6, "0.000010"),  # six digits show it
+        (9.99e-6, 6, "9.990000e-06"),
+        (99_999.0, 1, "99999.0"),
+        (1e5, 1, "1.0e+05"),
+        (-99_999.0, 0, "-99999"),
+        (-1e5, 0, "-1e+05"),
+    ],
+)
+def test_numbers_are_written_with_an_exponent_where_fixed_they_would_say_little(
+    largest, precision, text
+):
+    texts = format_array(np.array([largest, 0.0, largest / 1e3]), precision)
+    assert texts[0] == text
+    assert len({"e" in one for one in texts}) == 1  # all alike

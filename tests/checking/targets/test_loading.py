@@ -168,3 +168,16 @@ def test_in_python_a_class_an_instance_and_functions_are_targets_too():
         assert target_of(thing).inputs[0] in ("hs", "query")
     with pytest.raises(TargetError, match="is no layer"):
         target_of(3)
+
+
+def test_what_is_private_is_checked_by_its_name_alone(write):
+    private = LAYER.replace("Layer", "_Base")
+    pair = "def _f(h): pass\ndef _f_backward(dout, cache): pass\n"
+    public = "def f(h): pass\ndef f_backward(dout, cache): pass\n"
+    write(private + LAYER + pair + public)
+    assert names("mine.py") == ["Layer", "f"]
+    assert names("mine.py:_Base") == ["_Base"]
+    assert names("mine.py:_f") == ["_f"]
+    write(private + pair, "base.py")
+    with pytest.raises(TargetError, match="no layer found"):
+        load_targets("base.py")
