@@ -216,7 +216,8 @@ class TensorComparison:
         to within one percent.
     histogram : tuple of (int or None, int)
         How many elements differ by 10^k ≤ |a − b| < 10^(k+1), for every k there is; None stands
-        for no difference.
+        for no difference.  What is less than one percent below a power of ten may be counted
+        with it.
     nan_a, nan_b, nan_both : int
         How many elements are NaN in A alone, in B alone, in both.
     infinite : int

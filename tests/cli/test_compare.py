@@ -182,3 +182,135 @@ def test_a_dout_of_another_shape_has_no_budget(attn, folder):
     assert (result.code, result.out) == (2, "")
     message = "inputs.npz: dout is (1, 1, 2), expected the shape of the result, (1, 2, 2)"
     assert result.err == f"error: {message}\n"
+
+
+def test_rename_is_of_the_candidate_alone(attn, folder):
+    x = np.arange(5.0)
+    np.savez("a.npz", theirs=x)
+    np.savez("b.npz", out=x, theirs=x + 1)
+    result = attn("compare", "a.npz", "b.npz", "--rename", "out=theirs", "--only", "out")
+    assert (result.code, result.err) == (0, "")
+    result = attn("compare", "a.npz", "b.npz", "--rename", "out=theirs", "--json")
+    assert (result.code, result.json["only_b"]) == (1, ["theirs"])
+
+
+@pytest.mark.parametrize(("steps", "passes"), [(1, True), (2, True), (3, False)])
+def test_the_tolerance_of_bfloat16_to_the_edge(attn, folder, steps, passes):
+    raw = np.array([0x3F80, 0x3F80 + steps], np.uint16)  # 1, and so many steps beyond
+    np.savez("a.npz", out=raw.view("V2"))
+    np.savez("b.npz", out=np.ones(2, np.float32))
+    result = attn("compare", "a.npz", "b.npz", "--as", "bfloat16", "--json")
+    (tensor,) = result.json["tensors"]
+    assert (result.code, tensor["outside"]) == (0 if passes else 1, 0 if passes else 1)
+    assert tensor["ulps"][-1] == [1.0, steps]
+
+
+# Budgets whose every number can be worked by hand: with queries of zeros all weights are equal.
+
+
+def even(value, dtype="f4"):
+    """Inputs of one query that sees all values alike; half of each of two."""
+    value = np.asarray(value, dtype)[:, None]
+    return {"query": np.zeros((1, 2), dtype), "key": np.zeros((len(value), 2), dtype),
+            "value": value}  # fmt: skip
+
+
+def judged(attn, inputs, candidate, *options, other=None):
+    np.savez("in.npz", **inputs)
+    np.savez("a.npz", out=candidate)
+    np.savez("b.npz", out=candidate if other is None else other)
+    result = attn("compare", "a.npz", "b.npz", "--budget", "in.npz", *options, "--json")
+    assert (result.code, result.err) == (0 if result.json["passed"] else 1, "")
+    return result.json["passed"], result.json["tensors"][0]["budget"]
+
+
+def test_exactly_twice_the_error_of_a_straightforward_evaluation_passes(attn, folder):
+    inputs = even([1, 2.0**-24])  # 0.5 + 2^-25 lies in the middle of two float32
+    below = np.nextafter(np.float32(0.5), np.float32(0))
+    passed, budget = judged(attn, inputs, np.array([[below]]))
+    assert passed
+    assert budget["straightforward"] == 2.0**-25
+    assert budget["candidate"] == budget["allowed"] == 2.0**-24
+    beyond = np.nextafter(below, np.float32(0))
+    passed, budget = judged(attn, inputs, np.array([[beyond]]))
+    assert (passed, budget["candidate"]) == (False, 1.5 * 2.0**-24)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_where_nothing_need_be_rounded_the_budget_is_zero(attn, folder, dtype):
+    right = np.array([[2.0]], dtype)
+    passed, budget = judged(attn, even([1, 3], dtype), right)
+    assert (passed, budget["allowed"], budget["candidate"]) == (True, 0.0, 0.0)
+    passed, budget = judged(attn, even([1, 3], dtype), np.nextafter(right, right + 1))
+    assert (passed, budget["allowed"]) == (False, 0.0)
+
+
+def test_the_budget_decides_and_not_the_tolerance(attn, folder):
+    near = np.array([[2.0000002]], np.float32)
+    assert judged(attn, even([1, 3]), near, "--rtol", 1)[0] is False
+    far = np.array([[9.0]], np.float32)
+    passed, budget = judged(attn, even([1, 3]), np.array([[2.0]], "f4"), other=far)
+    assert (passed, budget["other"]) == (True, 7.0)
+
+
+def test_bfloat16_is_rounded_to_the_nearest_and_of_two_to_the_even_one(attn, folder):
+    # 1 + 2^-8 is rounded to 1, and 1 + 3 · 2^-8 to 1 + 2^-6; their mean needs no rounding.
+    inputs = even([1 + 2.0**-8, 1 + 3 * 2.0**-8])
+    mean = np.array([[0x3F81]], np.uint16).view("V2")  # 1 + 2^-7
+    passed, budget = judged(attn, inputs, mean, "--as", "bfloat16")
+    assert (passed, budget["straightforward"], budget["candidate"]) == (True, 0.0, 0.0)
+    above = np.array([[0x3F82]], np.uint16).view("V2")
+    passed, budget = judged(attn, inputs, above, "--as", "bfloat16")
+    assert (passed, budget["candidate"]) == (False, 2.0**-7)
+    # A little more than the middle is rounded up, a little less down.
+    inputs = even([1 + 2.0**-8 + 2.0**-20, 1 + 2.0**-8 - 2.0**-20])
+    passed, budget = judged(attn, inputs, mean, "--as", "bfloat16")
+    assert budget["straightforward"] == 2.0**-8
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_as_far_as_can_be(attn, folder, value):
+    inputs, right = even([1, 2.0**-24]), np.array([[0.5]], np.float32)
+    passed, budget = judged(attn, inputs, np.array([[value]], np.float32), other=right)
+    assert (passed, budget["candidate"], budget["other"]) == (False, "Infinity", 2.0**-25)
+    passed, budget = judged(attn, inputs, right, other=np.array([[value]], np.float32))
+    assert (passed, budget["other"]) == (True, "Infinity")
+
+
+@pytest.mark.parametrize("names", [["dquery"], ["dquery", "scores"], ["mine"]])
+def test_a_budget_that_leads_to_none_of_the_tensors_is_an_error(attn, folder, names):
+    np.savez("in.npz", **even([1, 3]))
+    np.savez("a.npz", **{name: np.ones((1, 1), "f4") for name in (*names, "more")})
+    result = attn("compare", "a.npz", "a.npz", "--budget", "in.npz")
+    assert (result.code, result.out) == (2, "")
+    named = ", ".join((*names, "more"))
+    assert result.err.startswith("error: in.npz: leads to none of the tensors compared")
+    assert named in result.err
+
+
+def test_tensors_that_the_inputs_do_not_lead_to_keep_their_tolerance(attn, folder):
+    np.savez("in.npz", **even([1, 3]))
+    out = np.array([[2.0]], np.float32)
+    np.savez("a.npz", mine=out, out=out)
+    np.savez("b.npz", mine=out + 1, out=out)
+    command = ("compare", "a.npz", "b.npz", "--budget", "in.npz", "--json")
+    result = attn(*command)
+    verdicts = {t["name"]: (t["passed"], t["budget"] is None) for t in result.json["tensors"]}
+    assert result.code == 1
+    assert verdicts == {"mine": (False, True), "out": (True, False)}
+    assert attn(*command, "--atol", 1).code == 0
+
+
+def test_a_budget_without_end_judges_nothing_and_is_an_error(attn, folder):
+    # In float16 the products overflow, so that a straightforward evaluation gives no number.
+    inputs = {"query": np.full((1, 2), 300, "f2"), "key": np.full((3, 2), 300, "f2"),
+              "value": np.ones((3, 1), "f2")}  # fmt: skip
+    np.savez("in.npz", **inputs)
+    for value in (np.nan, 7.0, 1.0):
+        np.savez("a.npz", out=np.array([[value]], "f2"))
+        result = attn("compare", "a.npz", "a.npz", "--budget", "in.npz")
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(
+            "error: in.npz: out: a straightforward evaluation in float16 gives numbers that are "
+            "not finite, and so no budget\n"
+        )

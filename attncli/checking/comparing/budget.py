@@ -70,12 +70,23 @@ class Budgets:
         -------
         Budget or None
             None where the inputs do not lead to a tensor of this name.
+
+        Raises
+        ------
+        DataError
+            If the straightforward evaluation overflows: any error would be within its budget.
         """
         exact_dtype = "longdouble" if dtype == "float64" else "float64"
         exact = self._evaluated(exact_dtype).get(name)
         if exact is None or a.shape != exact.shape:
             return None
         straightforward = _farthest(self._evaluated(dtype)[name], exact)
+        if not np.isfinite(straightforward):
+            raise DataError(
+                f"{name}: a straightforward evaluation in {dtype} gives numbers that are not "
+                "finite, and so no budget",
+                hint="without --budget, tolerances decide",
+            )
         return Budget(
             allowed=ALLOWED * straightforward,
             straightforward=straightforward,
@@ -87,7 +98,8 @@ class Budgets:
     def _evaluated(self, dtype: str) -> dict[str, Array]:
         if dtype not in self.known:
             own = np.dtype("float32" if dtype == "bfloat16" else dtype)
-            self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype)
+            with np.errstate(all="ignore"):  # what overflows is told by the numbers
+                self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype)
         return self.known[dtype]
 
 

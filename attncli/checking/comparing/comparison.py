@@ -290,11 +290,13 @@ def _quantiles(tally: Tally) -> tuple[tuple[float, float], ...]:
 def _decades(tally: Tally) -> tuple[tuple[int | None, int], ...]:
     """Gather the fine bins into powers of ten."""
     filled = np.flatnonzero(tally.absolute_bins)
-    values = np.minimum(bin_values(), np.finfo(np.float32).max)  # the last bin is of all beyond
+    # The largest number of each bin decides, so that 10^k stays in its decade: numbers within one
+    # percent below it share its bin, and are counted there.  The last bin is of all beyond.
+    ends = np.append(bin_values()[1:], np.inf)
+    largest = np.nextafter(np.fmin(ends, np.finfo(np.float32).max), 0.0)
     found: dict[int | None, int] = {}
     for index in filled.tolist():
-        # A hair is added so that 10^k itself, cut to its bin's lower edge, stays in its decade.
-        decade = None if index == 0 else int(np.floor(np.log10(values[index] * 1.005)))
+        decade = None if index == 0 else int(np.floor(np.log10(largest[index])))
         found[decade] = found.get(decade, 0) + int(tally.absolute_bins[index])
     return tuple(found.items())
 

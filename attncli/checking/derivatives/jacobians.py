@@ -92,16 +92,22 @@ def central_quotient(
 
 def slopes(
     evaluate: Evaluate, point: Array, index: tuple[int, ...], step: float, cotangent: Array
-) -> tuple[float, float]:
-    """Return the slopes of Σ cotangent ⊙ f to the left and to the right of one element."""
+) -> tuple[float, float, float]:
+    """Return the slopes of Σ cotangent ⊙ f to the left and to the right of one element.
+
+    And how large the numbers are that the step changes, whose rounding makes slopes uncertain.
+    """
     original = point[index]
-    here = float(np.vdot(cotangent, evaluate()))
-    above = float(np.vdot(cotangent, _moved(evaluate, point, index, original + step)))
-    right = (above - here) / (float(point[index]) - float(original))
-    below = float(np.vdot(cotangent, _moved(evaluate, point, index, original - step)))
-    left = (here - below) / (float(original) - float(point[index]))
+    here = np.asarray(evaluate(), np.float64)
+    above = _moved(evaluate, point, index, original + step)
+    span = float(point[index]) - float(original)
+    right = float(np.vdot(cotangent, above - here)) / span
+    below = _moved(evaluate, point, index, original - step)
+    span = float(original) - float(point[index])
+    left = float(np.vdot(cotangent, here - below)) / span
     point[index] = original
-    return left, right
+    changed = (above != here) | (below != here)
+    return left, right, float(np.linalg.norm((cotangent * here)[changed]))
 
 
 def _moved(evaluate: Evaluate, point: Array, index: tuple[int, ...], value: Array) -> Array:

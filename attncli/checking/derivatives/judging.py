@@ -20,6 +20,8 @@ _NOISE_FACTOR = 4.0
 _NOISE_SHARE = 0.9
 # Left and right slope differ by at least this share of the largest gradient at a kink.
 _KINK = 1e-3
+# So many times as much as one number is rounded by, slopes between several may be off.
+_ROUNDING = 8.0
 _KINKS_SOUGHT = 300
 _SHOWN = 5
 
@@ -58,7 +60,8 @@ def find_kinks(
 ) -> Array:
     """Find the wrong elements at which forward has a kink: other slopes to the left and right.
 
-    A smooth function's slopes come together as the step shrinks; at a kink they do not.
+    A smooth function's slopes come together as the step shrinks, but for rounding, which grows;
+    at a kink they do not.
     """
     kinks = np.zeros(gradient.shape, bool)
     size = max(float(np.abs(derivative).max(initial=0)), 1e-3)
@@ -69,11 +72,12 @@ def find_kinks(
     cotangent = dout.astype(np.float64)
     for index in map(tuple, wrong[:_KINKS_SOUGHT].tolist()):
         h = step * max(1.0, abs(float(point[index])))
-        gaps = []
-        for width in (h, h / 8):
-            left, right = slopes(moved.evaluate, point, index, width, cotangent)
+        gaps, narrow = [], h / 8
+        for width in (h, narrow):
+            left, right, changing = slopes(moved.evaluate, point, index, width, cotangent)
             gaps.append(abs(right - left))
-        kinks[index] = gaps[0] > least and gaps[1] > 0.5 * gaps[0]
+        rounding = _ROUNDING * epsilon * changing / narrow
+        kinks[index] = gaps[0] > least and gaps[1] > max(0.5 * gaps[0], rounding)
     return kinks
 
 
