@@ -19,6 +19,8 @@ GUIDE = ROOT / "attncli" / "guide"
 README = ROOT / "README.md"
 PAGES = {page.name: page for page in (README, *sorted(GUIDE.glob("*.md")))}
 
+GROUP = click.Context(main.attn, **main.attn.context_settings)
+
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
@@ -73,20 +75,19 @@ def test_commands_that_are_only_named_are_commands_and_have_these_options(name):
     for command in named:
         if command.startswith("attn "):
             _, name, *arguments = shlex.split(command)
-            context = click.Context(main.attn)
-            found = main.attn.get_command(context, name)
+            found = main.attn.get_command(GROUP, name)
             assert found is not None, command
-            found.make_parser(click.Context(found)).parse_args(arguments)
+            context = click.Context(found, parent=GROUP, info_name=name)
+            found.make_parser(context).parse_args(arguments)
 
 
 @each_page
 def test_every_option_that_is_named_exists(name):
-    context = click.Context(main.attn)
-    commands = [main.attn, *(main.attn.get_command(context, command) for command in main.COMMANDS)]
+    commands = [main.attn, *(main.attn.get_command(GROUP, command) for command in main.COMMANDS)]
     known = {
         option
         for command in commands
-        for parameter in command.get_params(context)
+        for parameter in command.get_params(GROUP)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     assert set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", text_of(name))) <= known

@@ -1,5 +1,6 @@
 """``attn guide``: the documentation on a terminal and piped."""
 
+import click
 import pytest
 from conftest import SAMPLES
 
@@ -97,5 +98,5 @@ def test_of_a_topic_like_none_all_are_named(attn, asked):
 
 def test_topics_are_completed():
     (topic,) = guide.params[:1]
-    found = topic.shell_complete(guide.make_context("guide", []), "c")
+    found = topic.shell_complete(click.Context(guide), "c")
     assert [item.value for item in found] == ["checking", "catalogue"]
