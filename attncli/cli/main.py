@@ -32,6 +32,7 @@ COMMANDS = {
     "check": ("attncli.cli.check:check", "Check your layer, and name the mistake."),
     "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
+    "guide": ("attncli.cli.guide:guide", "Read the documentation."),
 }
 
 CHECK_SAID_NO = 1
@@ -90,6 +91,7 @@ _EPILOG = """\b
 Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C;
 70 a bug of ours.
 Every command has its own help: attn forward --help
+The documentation is in attn guide.
 """
 
 

@@ -485,6 +485,14 @@ report_options = _bundle(
     "screen", _screen, [json_option, color_option, quiet_option, verbose_option]
 )
 
+
+def _page(color: str) -> Screen:
+    return _screen(as_json=False, color=color, quiet=False, verbose=False)
+
+
+# For what is only to be read.
+page_options = _bundle("screen", _page, [color_option])
+
 full_option = option(
     "--full", is_flag=True, group="Output", help="Show every number, however many there are."
 )

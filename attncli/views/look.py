@@ -12,6 +12,7 @@ _NARROWEST = 20
 # The symbols of our formulas where they cannot be encoded.
 _WORDS = {
     "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2", "×": "x",
+    "≤": "<=", "≥": ">=", "√": "sqrt", "→": "->", "½": "1/2", "…": "...",
 }  # fmt: skip
 
 

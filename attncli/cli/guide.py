@@ -1,0 +1,74 @@
+"""``attn guide``: the documentation, there offline and on a remote machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from attncli.cli import options
+from attncli.errors import ParameterError
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+
+# The topics in the order in which one reads them; each is a page attncli/guide/TOPIC.md.
+TOPICS = {
+    "getting-started": "From nothing to the first weights, gradients and checks.",
+    "semantics": "The mathematics, and each place where libraries disagree.",
+    "files": "What can be read and written, and which names are known.",
+    "checking": "Your own code: check, gradcheck, compare, convention.",
+    "catalogue": "The catalogue of mistakes that attn check knows.",
+    "weights": "Looking at attention weights, from one head to a model.",
+    "python": "The layers, the core and the checks in Python.",
+    "performance": "Engines, weights kept or not, threads, measurements.",
+    "trust": "What is promised of hostile files, memory and writes.",
+    "exit-codes": "What the exit codes mean, and what goes to which stream.",
+    "json": "The JSON object that each command prints.",
+}
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [topic for topic in TOPICS if topic.startswith(incomplete)]
+
+
+@options.command(
+    "guide",
+    example="""\
+attn guide
+attn guide semantics
+attn guide checking > checking.md""",
+)
+@click.argument("topic", required=False, shell_complete=_complete)
+@options.page_options
+def guide(topic: str | None, screen: Screen) -> None:
+    """Show a page of the documentation; without TOPIC, which pages there are.
+
+    On a terminal a page is laid out to its width; piped, it is Markdown. All examples in it have
+    been run.
+    """
+    from importlib.resources import files
+
+    from attncli.views.documents import draw_page, draw_topics
+
+    if topic is None:
+        screen.show(draw_topics(TOPICS, screen.look))
+        return
+    if topic not in TOPICS:
+        raise _unknown(topic)
+    page = (files("attncli") / "guide" / f"{topic}.md").read_text("utf-8")
+    screen.show(draw_page(page, screen.look))
+
+
+def _unknown(topic: str) -> ParameterError:
+    """Say that there is no such topic, and name the nearest."""
+    import difflib
+
+    begun = [known for known in TOPICS if topic and known.startswith(topic)]
+    near = begun or difflib.get_close_matches(topic, TOPICS, n=1)
+    if not near:
+        known = ", ".join(TOPICS)
+        return ParameterError(f"no topic {topic}: there is {known}", hint="attn guide")
+    return ParameterError(
+        f"no topic {topic}: did you mean {near[0]}?", hint=f"attn guide {near[0]}"
+    )
