@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from attncli.benchmarks.contenders import PRODUCTS
+from attncli.memory import require
 from attncli.reports import BenchReport, Cell, Measurement
 
 Progress = Callable[[int, int], None]
@@ -26,6 +27,37 @@ _BEARABLE_FOR_PRODUCTS = 4 << 30
 # Seconds.  A turn begins with runs that do not count: until the threads that others left spinning
 # have come to rest, and caches, clock and scheduler know the new one.  Then as many count as fit.
 _SETTLING, _COUNTED, _MOST = 0.04, 0.02, 10
+
+# Matrices of N · T · T numbers that one run holds; the tiled engines hold none that counts.
+_MATRICES = {"direct": 3, "loop": 4, "jax": 3, "onnxruntime": 2}
+# Everybody's inputs and results: query, key, value and dout; out and three gradients.
+_TENSORS = 8
+
+
+# What is measured unless shapes are given; the scaling mode doubles T from the first to the last.
+_SHAPES = ((3, 5, 4), (64, 29, 256), (8, 512, 64), (1, 2048, 64), (1, 8192, 64), (4, 2048, 128))
+_FIRST, _LAST_T = (1, 1024, 64), 65_536
+
+Shapes = Sequence[tuple[int, int, int]]
+
+
+def crossed(shapes: Shapes, dtypes: Sequence[str], *, causal: bool) -> list[Cell]:
+    """Make a cell of every (N, T, H) and dtype, and one under a causal mask beside if wanted."""
+    return [
+        Cell(*shape, dtype, mask)
+        for shape in shapes or _SHAPES
+        for dtype in dtypes or ("float32", "float64")
+        for mask in ((False, True) if causal else (False,))
+    ]
+
+
+def doubled(shapes: Shapes, dtypes: Sequence[str]) -> list[Cell]:
+    """Make cells in which T doubles, from the first shape on."""
+    N, T, H = shapes[0] if shapes else _FIRST
+    steps = [T]
+    while steps[-1] * 2 <= _LAST_T:
+        steps.append(steps[-1] * 2)
+    return [Cell(N, step, H, dtype) for dtype in dtypes or ("float32",) for step in steps]
 
 
 class Worker:
@@ -135,6 +167,47 @@ def takes_part(name: str, cell: Cell) -> bool:
     if name == PRODUCTS:
         return cell.T**2 * np.dtype(cell.dtype).itemsize <= _BEARABLE_FOR_PRODUCTS
     return name != "loop" or cell.N * cell.T**2 * cell.H <= _BEARABLE_FOR_LOOP
+
+
+def require_memory(
+    cells: Sequence[Cell], contenders: Sequence[str], limit: int | None, *, accuracy: bool = False
+) -> None:
+    """Raise unless what every cell takes fits, before any of it is allocated.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    for cell in cells:
+        measured = [name for name in contenders if takes_part(name, cell)]
+        require(
+            needed(cell, measured, accuracy=accuracy) if measured else 0,
+            f"measuring {', '.join(measured)} at N={cell.N} T={cell.T} H={cell.H} in {cell.dtype}",
+            limit,
+            hint="smaller --shapes, or --engines and --peers that keep no T × T weights, need less",
+        )
+
+
+def needed(cell: Cell, contenders: Sequence[str], *, accuracy: bool = False) -> int:
+    """Give the bytes for one cell: all hold their tensors at a time, one at a time computes.
+
+    Examples
+    --------
+    >>> needed(Cell(1, 1000, 64, "float32"), ["core"])
+    2560000
+    >>> needed(Cell(1, 1000, 64, "float32"), ["core", "direct"])
+    16096000
+    """
+    tensor = cell.N * cell.T * cell.H
+    matrix = cell.T**2
+    itemsize = np.dtype(cell.dtype).itemsize
+    held = len(contenders) * _TENSORS * tensor * itemsize
+    working = max(cell.N * matrix * _MATRICES.get(name, 0) for name in contenders)
+    if PRODUCTS in contenders:
+        held += matrix * itemsize
+    exact = _TENSORS * tensor * 8 if accuracy else 0
+    drawing = 8 * tensor  # one float64 tensor at a time, before it is rounded
+    return held + max(working * itemsize, exact, drawing)
 
 
 def _ready(workers: dict[str, Worker], cell: Cell, failures: dict[str, str]) -> dict[str, bool]:

@@ -10,13 +10,9 @@ from attncli.cli import options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
-    from attncli.reports import BenchReport
 
-_SHAPES = ((3, 5, 4), (64, 29, 256), (8, 512, 64), (1, 2048, 64), (1, 8192, 64), (4, 2048, 128))
 _PEERS = ("torch", "jax", "onnxruntime")
 _ENGINES = ("core", "direct", "tiled", "loop")
-# The scaling mode doubles T from the first to the last.
-_FIRST_T, _LAST_T = 1024, 65_536
 
 
 def _parse_shapes(
@@ -131,41 +127,20 @@ def bench(
     nothing between them. Memory is the peak beside the inputs.
     """
     from attncli.benchmarks.contenders import PRODUCTS, is_installed
-    from attncli.benchmarks.measure import measure, takes_part
-    from attncli.benchmarks.needs import needed
-    from attncli.memory import require
-    from attncli.reports import Cell
-    from attncli.views.bench_report import draw_bench, draw_scaling
+    from attncli.benchmarks.measure import crossed, doubled, measure, require_memory
+    from attncli.views.bench_report import bench_as_json, draw_bench, draw_scaling
 
     threads = threads or options.cores()
-    dtypes = dtype or (("float32",) if scaling else ("float32", "float64"))
     missing: list[str] = []
     if scaling:
-        first = shapes[0] if shapes else (1, _FIRST_T, 64)
-        steps = [first[1]]
-        while steps[-1] * 2 <= _LAST_T:
-            steps.append(steps[-1] * 2)
-        cells = [Cell(first[0], T, first[2], kind) for kind in dtypes for T in steps]
+        cells = doubled(shapes[:1], dtype)
         contenders = engines or ["core"]
     else:
-        masks = (False, True) if causal else (False,)
-        cells = [
-            Cell(*shape, kind, mask)
-            for shape in shapes or _SHAPES
-            for kind in dtypes
-            for mask in masks
-        ]
+        cells = crossed(shapes, dtype, causal=causal)
         missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
         present = [peer for peer in peers or _PEERS if peer not in missing]
         contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
-    for cell in cells:
-        measured = [name for name in contenders if takes_part(name, cell)]
-        require(
-            needed(cell, measured, accuracy=accuracy) if measured else 0,
-            f"measuring {', '.join(measured)} at N={cell.N} T={cell.T} H={cell.H} in {cell.dtype}",
-            max_memory,
-            hint="smaller --shapes, or --engines and --peers that keep no T × T weights, need less",
-        )
+    require_memory(cells, contenders, max_memory, accuracy=accuracy)
     with screen.progress("measuring") as progress:
         report = measure(
             cells,
@@ -176,35 +151,7 @@ def bench(
             progress=progress,
         )
     if screen.as_json:
-        screen.show_json(_as_json(report, missing))
+        screen.show_json(bench_as_json(report, missing))
     else:
-        screen.show(
-            draw_scaling(report, screen.look)
-            if scaling
-            else draw_bench(report, missing, screen.look)
-        )
-
-
-def _as_json(report: BenchReport, missing: list[str]) -> dict[str, Any]:
-    from attncli.version import __version__
-
-    return {
-        "attn": __version__,
-        "command": "bench",
-        "threads": report.threads,
-        "repeat": report.repeat,
-        "not_installed": missing,
-        "failures": report.failures,
-        "measurements": [
-            {
-                **one.cell._asdict(),
-                "contender": one.contender,
-                "forward_seconds": one.forward,
-                "both_seconds": one.both,
-                "gflops": one.gflops(),
-                "memory_bytes": one.memory,
-                "error": one.error,
-            }
-            for one in report.measurements
-        ],
-    }
+        draw = draw_scaling if scaling else draw_bench
+        screen.show(draw(report, missing, screen.look))

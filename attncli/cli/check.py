@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import parse_inputs, require_memory
+from attncli.cli.targets import require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -30,15 +30,7 @@ attn check --convention dumped.npz""",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
 @options.semantics_options
-@options.option(
-    "--input",
-    "shapes",
-    metavar="NAME=2,3,4",
-    multiple=True,
-    callback=parse_inputs,
-    group="What is computed",
-    help="Shape of an array for the constructor.",
-)
+@options.shapes_option("What is computed", "Shape of an array for the constructor.")
 @options.option(
     "--convention",
     metavar="FILE",
@@ -71,9 +63,18 @@ def check(
     if (target is None) == (convention is None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
-        from attncli.cli.convention import show_convention
+        from attncli.files.reading import Reading
+        from attncli.problems.from_files import find_convention_of
+        from attncli.views.check_report import draw_convention
+        from attncli.views.report_json import headed
 
-        ctx.exit(0 if show_convention(convention, rename, max_memory, semantics, screen) else 1)
+        with screen.timed("searching"):
+            report = find_convention_of(convention, Reading(max_memory, rename=rename), semantics)
+        if screen.as_json:
+            screen.show_json(headed("check", report, file=convention))
+        else:
+            screen.show(draw_convention(report, screen.look))
+        ctx.exit(0 if report.passed else 1)
     assert target is not None
     require_memory(shapes, max_memory)
     from attncli.cli.own_check import check_targets

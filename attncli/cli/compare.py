@@ -41,6 +41,7 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     "names",
     multiple=True,
     metavar="A=B",
+    callback=options.parse_pairs,
     group="What to compare",
     help="A tensor of A and the name it has in B; repeatable.",
 )
@@ -70,7 +71,7 @@ def compare(
     b: str,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
-    names: tuple[str, ...],
+    names: dict[str, str],
     rtol: float | None,
     atol: float | None,
     equal_nan: bool,
@@ -90,19 +91,19 @@ def compare(
     from attncli.views.comparison_report import draw_comparison
     from attncli.views.report_json import headed
 
-    selected = Selected.parse(only, ignore, names)
-    report = compare_files(
-        a,
-        b,
-        selected,
-        inputs,
-        semantics,
-        reading,
-        screen,
-        rtol=rtol,
-        atol=atol,
-        equal_nan=equal_nan,
-    )
+    with screen.timed("comparing"), screen.progress("comparing") as progress:
+        report = compare_files(
+            a,
+            b,
+            Selected(only, ignore, names),
+            inputs,
+            semantics,
+            reading,
+            progress,
+            rtol=rtol,
+            atol=atol,
+            equal_nan=equal_nan,
+        )
     if screen.as_json:
         screen.show_json(headed("compare", report, a=a, b=b))
     else:

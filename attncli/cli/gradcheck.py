@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import parse_inputs, require_memory
+from attncli.cli.targets import require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -62,14 +62,9 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     group="Calculation",
     help="Of TARGET's inputs.",
 )
-@options.option(
-    "--input",
-    "shapes",
-    metavar="NAME=2,3,4",
-    multiple=True,
-    callback=parse_inputs,
-    group="Calculation",
-    help="Shape of an input, or of an array for the constructor, that its name does not say.",
+@options.shapes_option(
+    "Calculation",
+    "Shape of an input, or of an array for the constructor, that its name does not say.",
 )
 @options.size_options
 @options.seed_option

@@ -149,18 +149,36 @@ class Size(click.ParamType[int]):
         return int(size)
 
 
-def _parse_rename(
-    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+def parse_pairs(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, str]:
-    renames: dict[str, str] = {}
-    for pair in pairs:
-        ours, equals, theirs = pair.partition("=")
-        if not (ours and equals and theirs):
-            raise click.BadParameter(f"{pair!r} is not OURS=THEIRS", ctx, param)
-        if ours in renames:
-            raise click.BadParameter(f"{ours} is renamed twice", ctx, param)
-        renames[ours] = theirs
-    return renames
+    """Read ``OURS=THEIRS``, or whatever the option's metavar says, repeated."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        first, equals, second = text.partition("=")
+        if not (first and equals and second):
+            raise click.BadParameter(f"{text!r} is not {param.metavar}", ctx, param)
+        if first in pairs:
+            raise click.BadParameter(f"{first} is there twice", ctx, param)
+        pairs[first] = second
+    return pairs
+
+
+def parse_shapes(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """Read ``NAME=2,3,4`` as a shape."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, text in parse_pairs(ctx, param, texts).items():
+        try:
+            shape = tuple(int(size) for size in text.split(",") if size.strip())
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            message = f"{f'{name}={text}'!r} is not {param.metavar}"
+            raise click.BadParameter(message, ctx, param)
+        shapes[name] = shape
+    return shapes
 
 
 _COUNT = click.IntRange(min=1)
@@ -348,11 +366,24 @@ def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
     return Reading(as_bfloat16=as_dtype is not None, **values)
 
 
+def shapes_option(group: str, text: str) -> Callable[[F], F]:
+    """Declare ``--input``, which says the shapes of somebody's arrays."""
+    return option(
+        "--input",
+        "shapes",
+        metavar="NAME=2,3,4",
+        multiple=True,
+        callback=parse_shapes,
+        group=group,
+        help=text,
+    )
+
+
 rename_option = option(
     "--rename",
     metavar="OURS=THEIRS",
     multiple=True,
-    callback=_parse_rename,
+    callback=parse_pairs,
     group="Reading files",
     help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
 )

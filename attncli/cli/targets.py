@@ -10,23 +10,6 @@ from attncli.errors import TargetError
 from attncli.memory import require
 
 
-def parse_inputs(
-    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """Read ``NAME=2,3,4`` as a shape."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        try:
-            shape = tuple(int(size) for size in text.split(",") if size.strip())
-        except ValueError:
-            shape = ()
-        if not (name and equals and shape and min(shape) > 0):
-            raise click.BadParameter(f"{pair!r} is not NAME=2,3,4", ctx, param)
-        shapes[name] = shape
-    return shapes
-
-
 def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
     """Raise if arrays of these shapes are too large to be checked.
 

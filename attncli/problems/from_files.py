@@ -19,6 +19,7 @@ from attncli.operations import OPERATIONS, Execution, Operation, Semantics
 from attncli.problems.masks import MASKS, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Problem, with_heads
 from attncli.problems.request import Request
+from attncli.reports import ConventionReport
 from attncli.tensors import default_axes, describe_shape
 
 # What a run writes of its semantics: the types that JSON has for it.
@@ -167,7 +168,7 @@ def in_file(label: str) -> Iterator[None]:
     """Say of an error about tensors which file they are in."""
     try:
         yield
-    except (ShapeError, DtypeError) as error:
+    except (ShapeError, DtypeError, DataError) as error:
         raise type(error)(f"{label}: {error}", hint=error.hint) from None
 
 
@@ -183,6 +184,23 @@ def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
         if type(number) is not int or number < 1:
             raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
     return stored
+
+
+def find_convention_of(name: str, reading: Reading, claims: Semantics) -> ConventionReport:
+    """Find under which convention the output in a file was computed from its inputs.
+
+    Raises
+    ------
+    AttnError
+        If it does not hold both, or they do not fit each other.
+    """
+    from attncli.checking.diagnosing.convention_search import find_convention
+
+    file = open_tensors(name, reading)
+    wanted = ("query", "key", "value", "output", "out", "mask", "enc_mask")
+    tensors = {entry: file.numbers(entry) for entry in wanted if entry in file}
+    with in_file(file.label):
+        return find_convention(tensors, claims)
 
 
 def semantics_in(file: TensorFile) -> Semantics:

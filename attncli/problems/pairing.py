@@ -9,7 +9,6 @@ from attncli.arrays import Array
 from attncli.checking.comparing.budget import Budgets
 from attncli.checking.comparing.comparison import compare_tensors
 from attncli.checking.reference.claims import described
-from attncli.cli.screen import Screen
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
@@ -39,25 +38,6 @@ class Selected:
     ignore: tuple[str, ...]
     names: dict[str, str]
 
-    @classmethod
-    def parse(
-        cls, only: tuple[str, ...], ignore: tuple[str, ...], pairs: tuple[str, ...]
-    ) -> "Selected":
-        """Read the ``A=B`` pairs.
-
-        Raises
-        ------
-        ParameterError
-            If one is no such pair.
-        """
-        names = {}
-        for pair in pairs:
-            ours, equals, theirs = pair.partition("=")
-            if not (ours and equals and theirs):
-                raise ParameterError(f"--map {pair!r} is not A=B")
-            names[ours] = theirs
-        return cls(only, ignore, names)
-
 
 def compare_files(
     a: str,
@@ -66,7 +46,7 @@ def compare_files(
     inputs: str | None,
     claims: Semantics,
     reading: Reading,
-    screen: Screen,
+    progress: Callable[[int, int], None],
     **tolerances: Any,
 ) -> CompareReport:
     """Compare the tensors of two files.
@@ -93,23 +73,22 @@ def compare_files(
     def advance(elements: int) -> None:
         nonlocal done
         done += elements
-        shown(done, total)
+        progress(done, total)
 
-    with screen.timed("comparing"), screen.progress("comparing") as shown:
-        for ours, theirs in pairs:
-            left, right = files[0].load(ours), files[1].load(theirs)
-            dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
-            report = compare_tensors(
-                ours, left, right, dtypes=dtypes, progress=_walking(left, right, advance),
-                **tolerances,
-            )  # fmt: skip
-            if budgets is not None and report.problem is None:
-                try:
-                    budget = budgets.judge(ours, left, right, dtypes[0])
-                except DataError as error:
-                    raise DataError(f"{inputs}: {error}", hint=error.hint) from None
-                report = replace(report, budget=budget)
-            compared.append(report)
+    for ours, theirs in pairs:
+        left, right = files[0].load(ours), files[1].load(theirs)
+        dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
+        report = compare_tensors(
+            ours, left, right, dtypes=dtypes, progress=_walking(left, right, advance),
+            **tolerances,
+        )  # fmt: skip
+        if budgets is not None and report.problem is None:
+            try:
+                budget = budgets.judge(ours, left, right, dtypes[0])
+            except DataError as error:
+                raise DataError(f"{inputs}: {error}", hint=error.hint) from None
+            report = replace(report, budget=budget)
+        compared.append(report)
     if budgets is not None and not any(tensor.budget for tensor in compared):
         raise DataError(
             f"{inputs}: leads to none of the tensors compared ({', '.join(p[0] for p in pairs)})"

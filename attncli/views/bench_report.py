@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.memory import readable
 from attncli.reports import BenchReport, Cell, Measurement
+from attncli.version import __version__
 from attncli.views.look import Look
 from attncli.views.numbers import format_error
 from attncli.views.records import Column, draw_records
@@ -32,7 +34,7 @@ def draw_bench(report: BenchReport, missing: Sequence[str], look: Look) -> Rende
     return Group(heading, *tables, *([""] if notes else []), *notes)
 
 
-def draw_scaling(report: BenchReport, look: Look) -> RenderableType:
+def draw_scaling(report: BenchReport, missing: Sequence[str], look: Look) -> RenderableType:
     """Draw how time and memory grow as T doubles."""
     ours = report.measurements
     before: list[Measurement | None] = [None, *ours[:-1]]
@@ -120,3 +122,27 @@ def _number(value: float | None) -> str:
 
 def _bytes(memory: int | None) -> str:
     return "" if memory is None else readable(max(0, memory))
+
+
+def bench_as_json(report: BenchReport, missing: Sequence[str]) -> dict[str, Any]:
+    """Give the object that ``--json`` prints."""
+    return {
+        "attn": __version__,
+        "command": "bench",
+        "threads": report.threads,
+        "repeat": report.repeat,
+        "not_installed": list(missing),
+        "failures": report.failures,
+        "measurements": [
+            {
+                **one.cell._asdict(),
+                "contender": one.contender,
+                "forward_seconds": one.forward,
+                "both_seconds": one.both,
+                "gflops": one.gflops(),
+                "memory_bytes": one.memory,
+                "error": one.error,
+            }
+            for one in report.measurements
+        ],
+    }

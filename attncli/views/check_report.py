@@ -6,9 +6,10 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from attncli.reports import CheckReport, Diagnosis, Finding
+from attncli.reports import CheckReport, ConventionReport, Diagnosis, Finding
 from attncli.views.labels import safe
 from attncli.views.look import Look
+from attncli.views.numbers import format_error
 from attncli.views.records import Column, draw_records
 
 _WORDS = {"ok": "ok", "wrong": "WRONG", "note": "note", "skipped": "-", "": ""}
@@ -100,12 +101,12 @@ def _diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[Rendera
 
 def _diagnosis(what: str, diagnosis: Diagnosis, look: Look) -> Iterator[RenderableType]:
     names = " + ".join(mistake.name for mistake in diagnosis.mistakes)
-    yield Text(what).append(_encodable(names, look), "bold yellow")
+    yield Text(what).append(look.fit(names), "bold yellow")
     for mistake in diagnosis.mistakes:
         for label, text in (("meant", mistake.meant), ("computed", mistake.computed)):
-            line = Text().append(f"{label:<9} ", "dim").append(_encodable(text, look))
+            line = Text().append(f"{label:<9} ", "dim").append(look.fit(text))
             yield Padding(line, (0, 0, 0, 2))
-        yield Padding(Text(_encodable(mistake.why, look)), (0, 0, 0, 2))
+        yield Padding(Text(look.fit(mistake.why)), (0, 0, 0, 2))
     how = diagnosis.backward
     if diagnosis.explains == "forward":
         how = how or "it explains forward; backward gave nothing to compare"
@@ -142,11 +143,17 @@ def _verdict(report: CheckReport) -> Text:
     return Text(f"{wrong} of {len(judged)} checks fail", "bold red")
 
 
-def _encodable(text: str, look: Look) -> str:
-    if look.unicode:
-        return text
-    for sign, word in (("·", "*"), ("ᵀ", "^T"), ("√", "sqrt "), ("−", "-"), ("∞", "inf"),
-                       ("Σ", "sum"), ("⊙", "*"), ("≤", "<="), ("≥", ">="), ("…", "..."),
-                       ("²", "^2"), ("½", "1/2"), ("→", "->")):  # fmt: skip
-        text = text.replace(sign, word)
-    return text.encode(look.encoding, "backslashreplace").decode(look.encoding)
+def draw_convention(report: ConventionReport, look: Look) -> RenderableType:
+    """Draw what reproduces the output, or what comes nearest."""
+    lines: list[RenderableType] = []
+    for number, convention in enumerate(report.found):
+        line = Text().append("or  " if number else "", "dim")
+        line.append(look.fit(convention.described), "bold green" if not number else "")
+        lines.append(line.append(f"  within {format_error(convention.distance)}", "dim"))
+    if not report.found:
+        lines.append(Text("no combination reproduces the output", "bold red"))
+        if report.nearest is not None:
+            line = Text("the nearest: ").append(look.fit(report.nearest.described))
+            lines.append(line.append(f"  off by {format_error(report.nearest.distance)}"))
+    tried = f"{report.tried} combinations tried, tolerance {report.tolerance:g}"
+    return Group(*lines, Text(tried, "dim"))

@@ -48,7 +48,7 @@ def test_products_leave_where_their_scores_would_take_gigabytes(attn):
 
 
 def test_scaling_doubles(attn, monkeypatch):
-    monkeypatch.setattr("attncli.cli.bench._LAST_T", 64)
+    monkeypatch.setattr("attncli.benchmarks.measure._LAST_T", 64)
     result = attn("bench", "--scaling", "--shapes", "1,16,2", "--json")
     assert [one["T"] for one in result.json["measurements"]] == [16, 32, 64]
     assert all(one["memory_bytes"] is not None for one in result.json["measurements"])

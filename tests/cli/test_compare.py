@@ -100,7 +100,7 @@ def test_nan_can_be_looked_for(attn, folder):
         (["a.npz", "none.npz"], "none.npz: no such file"),
         (["a.npz", "b.npz", "--only", "nothing"], "--only nothing: a.npz holds hs_enc"),
         (["a.npz", "b.npz", "--map", "out=nothing"], "--map nothing: b.npz holds"),
-        (["a.npz", "b.npz", "--map", "out"], "--map 'out' is not A=B"),
+        (["a.npz", "b.npz", "--map", "out"], "'out' is not A=B"),
         (["a.npz", "b.npz", "--causal"], "causal upper_left: has a meaning with --budget only"),
         (["a.npz", "b.npz", "--budget", "empty.npz"], "empty.npz: query is missing"),
         (["a.npz", "empty.npz"], "no tensor in common"),
