@@ -267,23 +267,10 @@ class TensorComparison:
             return False
         return self.budget.passed if self.budget is not None else self.outside == 0
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """How one of our results compares with the one that a file brings along.
-
-    Attributes
-    ----------
-    name : str
-    agrees : bool
-        Within the tolerance of the coarser dtype; those of ``torch.testing.assert_close``.
-    largest_difference : float
-        Infinity where the shapes differ.
-    """
-
-    name: str
-    agrees: bool
-    largest_difference: float
+    @property
+    def largest_difference(self) -> float:
+        """The largest |a − b|: infinite where shapes differ, or two that are not finite do."""
+        return float("inf") if self.problem is not None or self.nonfinite else self.max_absolute
 
 
 @dataclass(frozen=True)

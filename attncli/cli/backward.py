@@ -22,11 +22,13 @@ attn backward run.npz --seed 1 -o gradients.npz""",
 @options.calculation_options
 @options.output_options
 @options.full_option
+@options.equal_nan_option
 @options.screen_options
 def backward(
     request: Request,
     output: Output,
     full: bool,
+    equal_nan: bool,
     screen: Screen,
 ) -> None:
     """Run a layer forward, then backward, and show the gradients.
@@ -45,4 +47,13 @@ def backward(
     dout = problem.gradient_in(done)
     with screen.calculating("backward"):
         gradients = done.backward(dout)
-    publish("backward", problem, done, screen, output, more={"dout": dout, **gradients}, full=full)
+    publish(
+        "backward",
+        problem,
+        done,
+        screen,
+        output,
+        more={"dout": dout, **gradients},
+        full=full,
+        equal_nan=equal_nan,
+    )

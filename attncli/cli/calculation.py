@@ -22,7 +22,7 @@ from attncli.views.numbers import format_error
 from attncli.views.tensor_tables import draw_tensor
 
 if TYPE_CHECKING:
-    from attncli.reports import Agreement
+    from attncli.reports import TensorComparison
 
 
 def pose(request: Request, screen: Screen) -> Problem:
@@ -64,6 +64,7 @@ def publish(
     *,
     more: Mapping[str, Array] | None = None,
     full: bool = False,
+    equal_nan: bool = False,
     written: bool = False,
 ) -> None:
     """Write the run file, and show the tensors or print them as JSON.
@@ -81,6 +82,8 @@ def publish(
         What came beside; then this alone is shown, and a file that holds but one tensor refused.
     full : bool, default False
         Show every number.
+    equal_nan : bool, default False
+        NaN agrees with NaN where the file brings results along.
     written : bool, default False
         The file is there already: the result was computed into it.
     """
@@ -93,7 +96,7 @@ def publish(
         output.write(arrays, screen, main=main)
     if output.is_stdout:
         return
-    agreements = _agreements(problem, results)
+    agreements = problem.compare_claims(results, equal_nan=equal_nan) if problem.claims else ()
     if screen.as_json:
         screen.show_json(_as_json(command, problem, tensors, agreements, done.engine))
         return
@@ -116,15 +119,6 @@ def publish(
     )
 
 
-def _agreements(problem: Problem, results: Mapping[str, Array]) -> tuple[Agreement, ...]:
-    """Hold our results against those that the file brings along, which most do not."""
-    if not problem.claimed:
-        return ()
-    from attncli.problems.claims import compare_claims
-
-    return compare_claims(problem.claimed, results)
-
-
 def _headline(command: str, problem: Problem, screen: Screen) -> Text:
     parts = [safe(problem.origin, screen.look)]
     if command == "backward" and problem.dout is None and not problem.request.is_random:
@@ -135,10 +129,10 @@ def _headline(command: str, problem: Problem, screen: Screen) -> Text:
     return text.append("".join(screen.look.dot + part for part in parts), "not bold")
 
 
-def _agreement(agreement: Agreement, screen: Screen) -> Text:
+def _agreement(agreement: TensorComparison, screen: Screen) -> Text:
     """Say how far our result is from the one that the file brings along."""
     name, error = safe(agreement.name, screen.look), format_error(agreement.largest_difference)
-    if agreement.agrees:
+    if agreement.passed:
         return Text(f"agrees with {name} in the file to {error}", "green")
     return Text(f"DIFFERS from {name} in the file by up to {error}", "bold red")
 
@@ -147,7 +141,7 @@ def _as_json(
     command: str,
     problem: Problem,
     tensors: Mapping[str, Array],
-    agreements: Sequence[Agreement],
+    agreements: Sequence[TensorComparison],
     engine: str,
 ) -> dict[str, Any]:
     described = {}
@@ -171,7 +165,7 @@ def _as_json(
     if agreements:
         result["agreement"] = {
             one.name: {
-                "agrees": one.agrees,
+                "agrees": one.passed,
                 "largest_difference": jsonable_number(one.largest_difference),
             }
             for one in agreements

@@ -52,7 +52,7 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     help="Relative to |b|.  [default: torch's assert_close for the dtypes]",
 )
 @options.option("--atol", type=click.FloatRange(min=0), group="Tolerance", help="Absolute.")
-@options.option("--equal-nan", is_flag=True, group="Tolerance", help="NaN equals NaN.")
+@options.equal_nan_option
 @options.option(
     "--budget",
     "inputs",

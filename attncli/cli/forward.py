@@ -23,11 +23,13 @@ attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 @options.calculation_options
 @options.output_options
 @options.full_option
+@options.equal_nan_option
 @options.screen_options
 def forward(
     request: Request,
     output: Output,
     full: bool,
+    equal_nan: bool,
     screen: Screen,
 ) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
@@ -46,4 +48,13 @@ def forward(
     with filling as place, screen.calculating("forward"):
         done = problem.forward(place)
     describe_engine(problem, done, screen)
-    publish("forward", problem, done, screen, output, full=full, written=place is not None)
+    publish(
+        "forward",
+        problem,
+        done,
+        screen,
+        output,
+        full=full,
+        equal_nan=equal_nan,
+        written=place is not None,
+    )

@@ -524,6 +524,10 @@ def _page(color: str) -> Screen:
 # For what is only to be read.
 page_options = _bundle("screen", _page, [color_option])
 
+equal_nan_option = option(
+    "--equal-nan", is_flag=True, group="Tolerance", help="NaN agrees with NaN."
+)
+
 full_option = option(
     "--full", is_flag=True, group="Output", help="Show every number, however many there are."
 )

@@ -54,13 +54,19 @@ class TensorFile:
         return self.entries[name].shape
 
     def numbers(
-        self, name: str, index: tuple[Index, ...] = (), *, known_as: str | None = None
+        self,
+        name: str,
+        index: tuple[Index, ...] = (),
+        *,
+        known_as: str | None = None,
+        allow_nonfinite: bool = False,
     ) -> Array:
         """Load an array of booleans, integers or floats, or the part of it at an index.
 
         Only that part is read where the file can be mapped, and only that part is checked. An
         index takes along every axis one position, a slice, or an array of positions. Where the
-        file's name for it is not ours, `known_as` is ours, for messages.
+        file's name for it is not ours, `known_as` is ours, for messages. With `allow_nonfinite`,
+        NaN and Inf are no error whatever `Reading` says.
 
         Raises
         ------
@@ -77,10 +83,17 @@ class TensorFile:
             raw, name, self.label,
             as_bfloat16=self.reading.as_bfloat16, max_memory=self.reading.max_memory,
         )  # fmt: skip
-        if not self.reading.allow_nonfinite:
+        if not (allow_nonfinite or self.reading.allow_nonfinite):
             where = f"{name}[{', '.join(map(_written, index))}]" if index else name
             require_finite(array, where, self.label, minus_inf=name == "mask")
         return array
+
+    def stored_dtype(self, name: str, loaded: Array) -> str:
+        """Name what the numbers of an array, loaded and perhaps widened, are in the file."""
+        entry = self.entries[name]
+        if entry.dtype.kind == "V" and loaded.dtype.kind == "f":
+            return "bfloat16"
+        return entry.stored_as or loaded.dtype.name
 
     def tokens(self, name: str) -> Tokens:
         """Load an array of tokens; byte strings are decoded, numbers (token ids) written out.

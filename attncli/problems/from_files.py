@@ -17,7 +17,7 @@ from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, Execution, Operation, Semantics
 from attncli.problems.masks import MASKS, fitting_mask
-from attncli.problems.problem import TOKEN_AXES, Problem, with_heads
+from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads
 from attncli.problems.request import Request
 from attncli.reports import ConventionReport
 from attncli.tensors import default_axes, describe_shape
@@ -103,8 +103,9 @@ def _assemble(
                 require_finite(array, f"{name} as {request.dtype}", origin)
     with in_file(origin):
         sizes = operation.sizes(inputs)
-    claims = [] if options else ["output", "weights"]
-    claimed = {name: load(name) for name in claims if name in held}
+    # The results of a run are its own; those of anybody else are claims, to be held against ours.
+    claims = {} if options else {"output": "out", "weights": "weights"}
+    claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
     used = {*operation.inputs, *MASKS, *TOKEN_AXES, *claims, "tokens", "dout", "options"}
     with in_file(origin):
         masks = _masks(held, load, operation, inputs, sizes)
@@ -118,7 +119,7 @@ def _assemble(
         masks=masks,
         dout=load("dout") if "dout" in held else None,
         tokens=_tokens(held, sizes),
-        claimed=claimed,
+        claims=tuple(claimed),
         unused=tuple(name for name in held if name not in used),
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
     )
@@ -137,6 +138,12 @@ def _with_heads(
         return with_heads(operation, stored)
     except ParameterError as error:
         raise DataError(f"{origin}: its options: {error}") from None
+
+
+def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:
+    # NaN and Inf are what one may be looking for: nothing is computed with them.
+    array = source.numbers(theirs, known_as=name, allow_nonfinite=True)
+    return Claim(name, result, array, source.stored_dtype(theirs, array))
 
 
 def _masks(

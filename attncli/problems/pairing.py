@@ -79,8 +79,8 @@ def compare_files(
         left, right = files[0].load(ours), files[1].load(theirs)
         dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
         report = compare_tensors(
-            ours, left, right, dtypes=dtypes, progress=_walking(left, right, advance),
-            **tolerances,
+            ours, left, right, dtypes=dtypes, statistics=True,
+            progress=_walking(left, right, advance), **tolerances,
         )  # fmt: skip
         if budgets is not None and report.problem is None:
             try:
@@ -119,10 +119,7 @@ class _Numbers:
 
     def dtype(self, name: str, loaded: Array) -> str:
         """Name what the numbers are in the file."""
-        entry = self.file.entries[self.names[name]]
-        if entry.dtype.kind == "V" and loaded.dtype.kind == "f":
-            return "bfloat16"
-        return entry.stored_as or loaded.dtype.name
+        return self.file.stored_dtype(self.names[name], loaded)
 
 
 def _size(file: _Numbers, name: str) -> int:

@@ -17,6 +17,7 @@ from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
 from attncli.problems.request import Request
+from attncli.reports import TensorComparison
 from attncli.tensors import default_axes, describe_shape, random_tensor
 from attncli.version import __version__
 
@@ -25,6 +26,25 @@ TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
 
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
 _SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result that somebody else put into the file.
+
+    Attributes
+    ----------
+    name, result : str
+        Its name, and that of our result which it is compared with.
+    array : ndarray
+    dtype : str
+        What its numbers are in the file.
+    """
+
+    name: str
+    result: str
+    array: Array
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,7 @@ class Problem:
         The incoming gradient, where a file has one.
     tokens : dict of str to ndarray of str
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
-    claimed : dict of str to ndarray
+    claims : tuple of Claim
         Results that somebody else put into the file, to compare ours with.
     unused : tuple of str
         What the file holds beside.
@@ -64,7 +84,7 @@ class Problem:
     masks: dict[str, Array] = field(default_factory=dict)
     dout: Array | None = None
     tokens: dict[str, Tokens] = field(default_factory=dict)
-    claimed: dict[str, Array] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
     unused: tuple[str, ...] = ()
     stored_seed: int = 0
 
@@ -136,6 +156,24 @@ class Problem:
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
             execution=dataclasses.replace(self.request.execution, out=out),
+        )
+
+    def compare_claims(
+        self, results: Mapping[str, Array], *, equal_nan: bool = False
+    ) -> tuple[TensorComparison, ...]:
+        """Compare our results, as far as they were kept, with those that the file brings along."""
+        from attncli.checking.comparing.comparison import compare_tensors  # most files claim none
+
+        return tuple(
+            compare_tensors(
+                claim.name,
+                ours,
+                claim.array,
+                dtypes=(ours.dtype.name, claim.dtype),
+                equal_nan=equal_nan,
+            )
+            for claim in self.claims
+            if (ours := results.get(claim.result)) is not None
         )
 
     def gradient_in(self, forward: Pass) -> Array:

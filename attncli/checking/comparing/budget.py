@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.reference.claims import visible
 from attncli.errors import DataError
 from attncli.memory import require
@@ -80,7 +81,7 @@ class Budgets:
         exact = self._evaluated(exact_dtype).get(name)
         if exact is None or a.shape != exact.shape:
             return None
-        straightforward = _farthest(self._evaluated(dtype)[name], exact)
+        straightforward = near(self._evaluated(dtype)[name], exact, Tolerance()).absolute
         if not np.isfinite(straightforward):
             raise DataError(
                 f"{name}: a straightforward evaluation in {dtype} gives numbers that are not "
@@ -90,8 +91,8 @@ class Budgets:
         return Budget(
             allowed=ALLOWED * straightforward,
             straightforward=straightforward,
-            candidate=_farthest(a, exact),
-            other=_farthest(b, exact),
+            candidate=near(a, exact, Tolerance()).absolute,
+            other=near(b, exact, Tolerance()).absolute,
             exact_dtype=exact_dtype,
         )
 
@@ -167,13 +168,3 @@ def _to_bfloat16(x: Array) -> Array:
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
     return np.where(np.isfinite(x), rounded.view(np.float32), x)
-
-
-def _farthest(x: Array, exact: Array) -> float:
-    """The largest distance; NaN is as far as can be."""
-    if x.size == 0:
-        return 0.0
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(x.astype(exact.dtype) - exact)
-    distance[np.isnan(distance)] = np.inf
-    return float(distance.max())

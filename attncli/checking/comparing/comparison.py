@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import TORCH, Tolerance, computed_in, tiles
 from attncli.checking.comparing.places import patterns, places
-from attncli.checking.comparing.tally import Tally, bin_values, tiles
-from attncli.checking.comparing.tolerances import TOLERANCES, default_tolerances
+from attncli.checking.comparing.tally import Tally, bin_values
 from attncli.errors import DtypeError, ParameterError, ShapeError
 from attncli.reports import CompareReport, TensorComparison
 from attncli.tensors import axes_of
@@ -68,6 +68,10 @@ def compare(
     >>> compare([1.0, 2.0], [1.0, 2.1], atol=0.2).passed
     True
     """
+    return _compared(a, b, statistics=True, rtol=rtol, atol=atol, equal_nan=equal_nan)
+
+
+def _compared(a: Tensors, b: Tensors, *, statistics: bool, **tolerances: Any) -> CompareReport:
     ours, theirs = _by_name(a, b)
     common = [name for name in ours if name in theirs]
     if not common:
@@ -81,9 +85,8 @@ def compare(
                 name,
                 _array(name, ours[name]),
                 _array(name, theirs[name]),
-                rtol=rtol,
-                atol=atol,
-                equal_nan=equal_nan,
+                statistics=statistics,
+                **tolerances,
             )
             for name in common
         ),
@@ -120,7 +123,8 @@ def assert_close(
       only at axis 0, index 1 of 2
       would pass at atol 0.5 or rtol 0.2
     """
-    report = compare(actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan)
+    tolerances = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
+    report = _compared(actual, expected, statistics=False, **tolerances)
     failed = [describe(tensor) for tensor in report.tensors if not tensor.passed]
     failed += [
         [f"only in {side}: {', '.join(names)}"]
@@ -140,6 +144,7 @@ def compare_tensors(
     atol: float | None = None,
     equal_nan: bool = False,
     dtypes: tuple[str, str] | None = None,
+    statistics: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TensorComparison:
     """Compare two tensors tile by tile; of mapped files only a tile is in memory at a time.
@@ -153,6 +158,8 @@ def compare_tensors(
         As `compare`.
     dtypes : pair of str, optional
         What the numbers were before they were widened; default: the arrays' own dtypes.
+    statistics : bool, default False
+        Whether to tell how the distances are distributed, which takes about as long again.
     progress : callable, optional
         Called with the number of elements after each tile.
 
@@ -166,30 +173,30 @@ def compare_tensors(
     for array in (a, b):
         if array.dtype.kind not in "biuf":
             raise DtypeError(f"{name} is {array.dtype}, expected real numbers")
-    for option, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not value >= 0:
-            raise ParameterError(f"{option} is {value}, expected 0 or more")
     dtypes = dtypes or (_name(a.dtype), _name(b.dtype))
-    default_rtol, default_atol = default_tolerances(*dtypes)
-    rtol = default_rtol if rtol is None else rtol
-    atol = default_atol if atol is None else atol
+    tolerance = Tolerance.of_dtypes(*dtypes, rtol=rtol, atol=atol, equal_nan=equal_nan)
     if a.shape != b.shape:
         problem = f"shapes differ: {a.shape} and {b.shape}"
         return TensorComparison(
-            name, (a.shape, b.shape), dtypes, problem=problem, rtol=rtol, atol=atol
+            name,
+            (a.shape, b.shape),
+            dtypes,
+            problem=problem,
+            rtol=tolerance.relative,
+            atol=tolerance.absolute,
         )
     shape = a.shape
     # Walking along memory, whichever order it is in.
     turned = a.ndim > 1 and all(x.flags.f_contiguous and not x.flags.c_contiguous for x in (a, b))
     left, right = (a.T, b.T) if turned else (np.atleast_1d(a), np.atleast_1d(b))
 
-    tally = Tally(left.shape, rtol, atol, equal_nan, _coarser(*dtypes))
-    common = _computed_in(a.dtype, b.dtype)
-    for corner, rows in tiles(left.shape):
-        where: Any = (*corner[:-1], slice(corner[-1], corner[-1] + rows))
+    steps = _coarser(*dtypes) if statistics else None
+    tally = Tally(left.shape, tolerance, tolerance.floor(b), steps)
+    common = computed_in(a.dtype, b.dtype)
+    for where in tiles(left.shape):
         part_a, part_b = (np.asarray(x[where]).astype(common, copy=False) for x in (left, right))
         if part_a.size:
-            tally.add(part_a, part_b, corner)
+            tally.add(part_a, part_b, where)
         if progress is not None:
             progress(part_a.size)
     return _report(name, a, b, dtypes, tally, turned, shape)
@@ -248,15 +255,15 @@ def _report(
         found = places(counts, axes_of(name, len(shape)))
         if a.size <= _SMALL:
             found += patterns(np.asarray(a), np.asarray(b))
-    count = max(1, tally.finite)
+    count, tolerance = max(1, tally.finite), tally.tolerance
     return TensorComparison(
         name=name,
         shapes=(a.shape, b.shape),
         dtypes=dtypes,
         elements=a.size,
-        rtol=tally.rtol,
-        atol=tally.atol,
-        torch_defaults=(tally.rtol, tally.atol) == default_tolerances(*dtypes),
+        rtol=tolerance.relative,
+        atol=tolerance.absolute,
+        torch_defaults=tolerance == Tolerance.of_dtypes(*dtypes, equal_nan=tolerance.equal_nan),
         outside=tally.outside,
         max_absolute=max(0.0, tally.max_absolute),
         mean_absolute=tally.sum_absolute / count,
@@ -264,7 +271,7 @@ def _report(
         mean_relative=tally.sum_relative / count,
         worst_absolute=as_given(tally.worst_absolute),
         worst_relative=as_given(tally.worst_relative),
-        ulp_dtype=tally.ulp_dtype,
+        ulp_dtype=tally.ulp_dtype or "",
         ulps=_quantiles(tally),
         histogram=_decades(tally),
         nan_a=tally.nan_a,
@@ -344,7 +351,7 @@ def _array(name: str, value: Any) -> Array:
 
 
 def _name(dtype: np.dtype[Any]) -> str:
-    return dtype.name if dtype.name in TOLERANCES or dtype.kind != "f" else "longdouble"
+    return dtype.name if dtype.name in TORCH or dtype.kind != "f" else "longdouble"
 
 
 def _coarser(*dtypes: str) -> str:
@@ -353,10 +360,3 @@ def _coarser(*dtypes: str) -> str:
     if floating:
         return floating[0]
     return "float64" if "longdouble" in dtypes else dtypes[0]
-
-
-def _computed_in(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    """A floating dtype that holds the numbers of both exactly."""
-    dtype = np.result_type(a, b, np.float32)
-    wide = any(x.kind in "iu" and x.itemsize == 8 for x in (a, b))
-    return np.dtype(np.longdouble) if wide else np.dtype(dtype.newbyteorder("="))

@@ -4,7 +4,6 @@ A tile is small enough to stay in the processor's cache, so that the passes over
 beside reading it.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -12,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Apart, Room, Tolerance, set_apart
 from attncli.checking.comparing.places import count_along_axes
 from attncli.reports import Element
 
 Corner = tuple[int, ...]
-Room = Callable[[str, tuple[int, ...], Any], Array]
-
-TILE = 1 << 16
-"""Elements of a tile."""
 
 # Errors along longer axes are not told apart: the counts themselves would be large.
 _LONGEST_AXIS = 1 << 16
@@ -27,28 +23,6 @@ _NONFINITE_SHOWN = 5
 # Distances are counted in bins given by the upper half of a float32: 1/128 of a power of two.
 _BIN_SHIFT = 16
 _BINS = 1 << 15  # the sign bit is never set
-
-
-def tiles(shape: tuple[int, ...], size: int = TILE) -> Iterator[tuple[Corner, int]]:
-    """Cut a tensor into tiles of at most about `size` elements that lie in one piece.
-
-    Yields
-    ------
-    (corner, rows)
-        The tile is ``array[corner[:-1]][corner[-1] : corner[-1] + rows]``.
-
-    Examples
-    --------
-    >>> list(tiles((2, 5, 3), size=9))
-    [((0, 0), 3), ((0, 3), 2), ((1, 0), 3), ((1, 3), 2)]
-    """
-    axis = 0
-    while axis < len(shape) - 1 and prod(shape[axis + 1 :]) > size:
-        axis += 1
-    step = max(1, size // max(1, prod(shape[axis + 1 :])))
-    for outer in np.ndindex(shape[:axis]):
-        for start in range(0, shape[axis], step):
-            yield (*outer, start), min(step, shape[axis] - start)
 
 
 @dataclass
@@ -59,18 +33,17 @@ class Tally:
     ----------
     shape : tuple of int
         Of the tensors; at least one axis.
-    rtol, atol : float
-    equal_nan : bool
-        Whether NaN equals NaN.
-    ulp_dtype : dtype
-        In whose steps distances are counted.
+    tolerance : Tolerance
+    floor : float
+        The least size of an element, as the tolerance has it.
+    ulp_dtype : dtype or None
+        In whose steps distances are counted; None where nobody asks for their distribution.
     """
 
     shape: tuple[int, ...]
-    rtol: float
-    atol: float
-    equal_nan: bool
-    ulp_dtype: str
+    tolerance: Tolerance
+    floor: float
+    ulp_dtype: str | None
     finite: int = 0
     outside: int = 0
     nan_a: int = 0
@@ -103,80 +76,65 @@ class Tally:
             self.rooms[key] = np.empty(size, dtype)
         return self.rooms[key][:size].reshape(shape)
 
-    def add(self, a: Array, b: Array, corner: Corner) -> None:
-        """Add one tile of numbers; `corner` is its first element's index, trailing zeros left out.
-
-        The tiles of both must have one floating dtype.
-        """
+    def add(self, a: Array, b: Array, where: tuple[int | slice, ...]) -> None:
+        """Add the tile of numbers at an index; those of both must have one floating dtype."""
+        corner = tuple(i.start if isinstance(i, slice) else i for i in where)
         with np.errstate(all="ignore"):
-            self._add(a, b, corner)
+            apart = set_apart(a, b, self.tolerance, self.floor, self.room)
+            self._count_nonfinite(a, b, apart, corner)
+            agrees = self._measure(apart, corner)
+            if self.ulp_dtype is not None:
+                self.absolute_bins += _bincount(apart.distance, self.room)
+                self.ulp_bins += _bincount(_ulps(apart, self.ulp_dtype, self.room), self.room)
+            if not agrees:
+                self._count_wrong(apart.outside(self.tolerance), corner)
 
-    def _add(self, a: Array, b: Array, corner: Corner) -> None:
-        room = self.room
-        difference = np.subtract(a, b, out=room("difference", a.shape, a.dtype))
-        np.abs(difference, out=difference)
-        size = np.abs(b, out=room("size", a.shape, a.dtype))
-        largest = float(difference.max())
-        if not np.isfinite(largest):  # NaN and infinity are rare: all care is taken only then
-            a, b, difference, size, wrong = self._set_nonfinite_aside(a, b, corner)
-            largest = float(difference.max())
-        else:
-            wrong = None
-        self.finite += a.size if wrong is None else 0
-        self.sum_absolute += float(difference.sum(dtype=np.float64))
+    def _measure(self, apart: Apart, corner: Corner) -> bool:
+        """Add the distances that are finite; say whether no element is outside the tolerance."""
+        a, b, distance, size, largest, _, wrong = apart
+        self.sum_absolute += float(distance.sum(dtype=np.float64))
         if largest > self.max_absolute:
             self.max_absolute = largest
-            self.worst_absolute = self._element(a, b, int(difference.argmax()), corner)
+            self.worst_absolute = self._element(a, b, int(distance.argmax()), corner)
 
-        dtype = difference.dtype
-        excess = np.multiply(size, dtype.type(self.rtol), out=room("excess", a.shape, dtype))
-        np.subtract(difference, excess, out=excess)
+        scratch = self.room("excess", a.shape, distance.dtype)
+        excess, atol = apart.excess(self.tolerance, scratch), self.tolerance.absolute
         most = float(excess.max())
         self.needed_atol = max(self.needed_atol, most)
-        if most > self.atol:
-            outside = excess > self.atol
-            wrong = outside if wrong is None else wrong | outside
-            needed = (difference[outside] - self.atol) / size[outside]
+        if most > atol:
+            outside = excess > atol
+            needed = (distance[outside] - atol) / size[outside]
             self.needed_rtol = max(self.needed_rtol, float(needed.max()))
 
-        relative = np.divide(difference, size, out=excess)
-        if not largest or np.isnan(relative.max()):
-            relative[difference == 0] = 0  # 0 / 0
+        relative = apart.relative(scratch)
         self.sum_relative += float(relative.sum(dtype=np.float64))
         largest = float(relative.max())
         if largest > self.max_relative:
             self.max_relative = largest
             self.worst_relative = self._element(a, b, int(relative.argmax()), corner)
+        return most <= atol and wrong is None
 
-        self.absolute_bins += _bincount(difference, room)
-        self.ulp_bins += _bincount(_ulps(a, b, self.ulp_dtype, room), room)
-        if wrong is not None:
-            self._count_wrong(wrong, corner)
-
-    def _set_nonfinite_aside(
-        self, a: Array, b: Array, corner: Corner
-    ) -> tuple[Array, Array, Array, Array, Array | None]:
-        """Count NaN and infinities, and put equal zeros in their places."""
-        a, b = a.astype(np.float64), b.astype(np.float64)  # float32 differences can overflow
+    def _count_nonfinite(self, a: Array, b: Array, apart: Apart, corner: Corner) -> None:
+        """Count NaN and infinities, and keep the first of those that do not agree."""
+        if apart.aside is None:
+            self.finite += a.size
+            return
+        aside = int(apart.aside.sum())
+        self.finite += a.size - aside
+        if self.ulp_dtype is not None:  # they will be counted as zeros
+            self.absolute_bins[0] -= aside
+            self.ulp_bins[0] -= aside
         nan_a, nan_b = np.isnan(a), np.isnan(b)
-        both = nan_a & nan_b
-        unequal_infinite = (np.isinf(a) | np.isinf(b)) & (a != b) & ~nan_a & ~nan_b
         self.nan_a += int((nan_a & ~nan_b).sum())
         self.nan_b += int((nan_b & ~nan_a).sum())
-        self.nan_both += int(both.sum())
-        self.infinite += int(unequal_infinite.sum())
-        wrong = unequal_infinite | (nan_a ^ nan_b if self.equal_nan else nan_a | nan_b)
-        if wrong.any():
-            self.needed_atol = self.needed_rtol = np.inf
-            room = _NONFINITE_SHOWN - len(self.nonfinite)
-            for flat in np.flatnonzero(wrong)[:room].tolist():
-                self.nonfinite.append(self._element(a, b, flat, corner))
-        aside = ~(np.isfinite(a) & np.isfinite(b))
-        self.finite += int(a.size - aside.sum())
-        a, b = np.where(aside, 0, a), np.where(aside, 0, b)
-        self.absolute_bins[0] -= int(aside.sum())
-        self.ulp_bins[0] -= int(aside.sum())
-        return a, b, np.abs(a - b), np.abs(b), wrong
+        self.nan_both += int((nan_a & nan_b).sum())
+        if apart.wrong is None:
+            return
+        self.infinite += int((apart.wrong & ~nan_a & ~nan_b).sum())
+        self.needed_atol = self.needed_rtol = np.inf
+        room = _NONFINITE_SHOWN - len(self.nonfinite)
+        for flat in np.flatnonzero(apart.wrong)[:room].tolist():
+            self.nonfinite.append(self._element(a, b, flat, corner))
 
     def _element(self, a: Array, b: Array, flat: int, corner: Corner) -> Element:
         inside = np.unravel_index(flat, a.shape)
@@ -209,10 +167,10 @@ def _bincount(distances: Array, room: Room) -> Array:
     return np.bincount(numbers, minlength=_BINS)
 
 
-def _ulps(a: Array, b: Array, dtype: str, room: Room) -> Array:
+def _ulps(apart: Apart, dtype: str, room: Room) -> Array:
     """How many steps of a dtype lie between two numbers."""
-    steps_a, steps_b = _steps(a, dtype, "a", room), _steps(b, dtype, "b", room)
-    low = np.minimum(steps_a, steps_b, out=room("low", a.shape, steps_a.dtype))
+    steps_a, steps_b = _steps(apart.a, dtype, "a", room), _steps(apart.b, dtype, "b", room)
+    low = np.minimum(steps_a, steps_b, out=room("low", steps_a.shape, steps_a.dtype))
     high = np.maximum(steps_a, steps_b, out=steps_a)
     high -= low  # may wrap: as an unsigned number the result is right all the same
     return high.view(f"u{high.itemsize}")

@@ -7,14 +7,24 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.reference.chain import INPUTS, QKV
 from attncli.operations import Semantics
 from attncli.tensors import default_axes, random_tensor
 
-_FLOAT64 = 1e-9
-_FLOAT32 = 1e-4
+# Beside the largest element; what that is measured against is at least this: below, it is rounding.
+_SMALLEST_SCALE = 1e-3
+
+
+def beside_largest(relative: float) -> Tolerance:
+    """How far what was observed may be from what is right; NaN agrees with NaN alone."""
+    return Tolerance.of_largest(relative, least=_SMALLEST_SCALE)
+
+
+_FLOAT64 = beside_largest(1e-9)
+_FLOAT32 = beside_largest(1e-4)
 # Scores of some thousands have errors of some ten-thousandths in float32, and so have their exp.
-_FLOAT32_LARGE = 1e-2
+_FLOAT32_LARGE = beside_largest(1e-2)
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 _EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
 # So large that exp overflows unless the maximum is subtracted.
@@ -46,8 +56,8 @@ class Case:
         The mask as the reference takes it, (…, T_dec, T_enc).
     options : dict of str to object
         What the target's forward is given beside.
-    tolerance : float
-        The largest relative distance that is no difference.
+    tolerance : Tolerance
+        What is no difference.
     probe : bool
         Whether a diagnosis may be built on it.
     optional : bool
@@ -63,7 +73,7 @@ class Case:
     claims: Semantics
     mask: Array | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    tolerance: float = _FLOAT64
+    tolerance: Tolerance = _FLOAT64
     probe: bool = True
     optional: bool = False
     lenient: bool = False

@@ -10,13 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.reference.chain import softmax
 from attncli.checking.reference.claims import visible
 from attncli.errors import DataError, ShapeError
 from attncli.operations import Semantics
 from attncli.reports import Convention, ConventionReport
 
-_TOLERANCES = {"float16": 5e-3, "float32": 1e-4, "float64": 1e-9}
+_TOLERANCES = {
+    dtype: Tolerance.of_largest(relative, equal_nan=False)
+    for dtype, relative in (("float16", 5e-3), ("float32", 1e-4), ("float64", 1e-9))
+}
 _SOFTCAPS = (None, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
 _ROWS = 24  # of a longer sequence: the first, the last and some between
 _MOST = 3
@@ -97,17 +101,17 @@ def find_convention(
     tried, best = 0, []
     with np.errstate(all="ignore"):  # a wrong reading may give any numbers
         for layout, arrays in _readings(tensors):
-            for convention in _conventions(layout, arrays, tensors, claims):
+            for convention in _conventions(layout, arrays, tensors, claims, tolerance):
                 tried += 1
                 best.append(convention)
     if not best:
         shapes = ", ".join(f"{x} {tensors[x].shape}" for x in ("query", "key", "value", "output"))
         raise ShapeError(f"no layout fits the shapes: {shapes}")
-    found = [convention for convention in best if convention.distance <= tolerance]
+    found = [convention for convention in best if convention.distance <= tolerance.relative]
     # The simplest first: what has the fewest words, since each is one more assumption.
     found.sort(key=lambda convention: len(convention.described))
     nearest = min(best, key=lambda convention: convention.distance)
-    return ConventionReport(tried, tolerance, tuple(found[:_MOST]), nearest)
+    return ConventionReport(tried, tolerance.relative, tuple(found[:_MOST]), nearest)
 
 
 def _readings(tensors: Mapping[str, Array]) -> Iterator[tuple[str, _Arrays]]:
@@ -151,7 +155,11 @@ def _readings(tensors: Mapping[str, Array]) -> Iterator[tuple[str, _Arrays]]:
 
 
 def _conventions(
-    layout: str, arrays: _Arrays, tensors: Mapping[str, Array], claims: Semantics
+    layout: str,
+    arrays: _Arrays,
+    tensors: Mapping[str, Array],
+    claims: Semantics,
+    tolerance: Tolerance,
 ) -> Iterator[Convention]:
     heads, T_dec, H = arrays.query.shape
     key_heads, T_enc = arrays.key.shape[:2]
@@ -196,7 +204,7 @@ def _conventions(
                 f"layout {layout}",
                 grouped,
                 "" if cap is None else f"softcap {cap:g}",
-                _distance(out, arrays.output[:, arrays.rows]),
+                near(out, arrays.output[:, arrays.rows], tolerance).relative,
             )
 
 
@@ -246,9 +254,3 @@ def _of_first_item(mask: Array, arrays: _Arrays, T_dec: int, T_enc: int) -> Arra
         return np.broadcast_to(mask, (mask.shape[0] if mask.ndim == 3 else 1, T_dec, T_enc))
     except ValueError:
         return None
-
-
-def _distance(a: Array, b: Array) -> float:
-    size = float(np.abs(b).max(initial=0)) or 1.0
-    far = float(np.abs(a - b).max(initial=0)) / size
-    return far if np.isfinite(far) else np.inf

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from attncli.checking.comparing.agreement import near
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
-from attncli.checking.diagnosing.observing import Observation, distance, predict
+from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.checking.reference.chain import QKV, Steps
 from attncli.operations import Semantics
 from attncli.reports import Diagnosis, NamedMistake
@@ -176,12 +177,14 @@ class _Search:
             assert seen.out is not None
             if out.shape != seen.out.shape and steps:
                 return None
-            far = distance(seen.out, out)
+            pairs = [(seen.out, out)]
             if weights is not None and seen.weights is not None:
-                far = max(far, distance(seen.weights, weights))
-            if not far <= seen.case.tolerance:
-                return None
-            largest = max(largest, far)
+                pairs.append((seen.weights, weights))
+            for observed, right in pairs:
+                found = near(observed, right, seen.case.tolerance)
+                if not found.agrees:
+                    return None
+                largest = max(largest, found.relative)
         return largest
 
     def _backward_distance(self, steps: Steps, how: str) -> float | None:
@@ -194,10 +197,10 @@ class _Search:
             if predicted is None or predicted[2] is None:
                 return None
             for observed, gradient in zip(seen.gradients, predicted[2], strict=True):
-                far = distance(observed, gradient)
-                if not far <= seen.case.tolerance:
+                found = near(observed, gradient, seen.case.tolerance)
+                if not found.agrees:
                     return None
-                largest = max(largest, far)
+                largest = max(largest, found.relative)
         return largest
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import near, outside
 from attncli.checking.comparing.places import count_along_axes, patterns, places
-from attncli.checking.diagnosing.cases import Case, Suite
+from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
-from attncli.checking.diagnosing.observing import Observation, distance, observe, reference
+from attncli.checking.diagnosing.observing import Observation, observe, reference
 from attncli.checking.reference.chain import INPUTS, QKV
 from attncli.checking.reference.claims import described
 from attncli.checking.targets.loading import target_of
@@ -23,7 +24,9 @@ from attncli.reports import CheckReport, Finding
 from attncli.tensors import axes_of
 
 # To call it right but for its precision, float64 results must agree to this.
-_FLOAT32_AGREEMENT = 1e-5
+_FLOAT32_AGREEMENT = beside_largest(1e-5)
+# Elements that are further off than this are told apart, to say where they are.
+_RIGHT = beside_largest(1e-9)
 
 
 def check(
@@ -228,19 +231,20 @@ class _Check:
             self._add(case, "forward", "wrong", seen.forward_fault)
             return
         assert seen.out is not None
-        far = distance(seen.out, expected["out"])
-        if far <= case.tolerance:
+        found = near(seen.out, expected["out"], case.tolerance)
+        if found.agrees:
             self._add(case, "forward", "ok", "")
         else:
-            self._add_difference(case, "forward", _how(seen.out, expected["out"], "out", far))
+            how = _how(seen.out, expected["out"], "out", found.relative)
+            self._add_difference(case, "forward", how)
         if seen.gradients is None:
             self._add(case, "backward", "wrong", seen.backward_fault)
             return
         wrong = []
         for name, observed, gradient in zip(self.names, seen.gradients, gradients, strict=True):
-            far = distance(observed, gradient)
-            if not far <= case.tolerance:
-                wrong.append(_how(observed, gradient, f"d{name}", far))
+            found = near(observed, gradient, case.tolerance)
+            if not found.agrees:
+                wrong.append(_how(observed, gradient, f"d{name}", found.relative))
         if wrong:
             self._add_difference(case, "backward", "; ".join(wrong))
         else:
@@ -278,7 +282,7 @@ class _Check:
             )
         # Where out is wrong, wrong weights are a part of that, and not another fault.
         results = reference(self.layer, case)[0]
-        right = distance(np.asarray(first.out), results["out"]) <= case.tolerance
+        right = near(np.asarray(first.out), results["out"], case.tolerance).agrees
         if right and "weights" in results and self.layer != QKV:
             name = "attention_weights" if self.layer == "time-attention" else "attention_weight"
             yield self._weights(first, name)
@@ -311,10 +315,10 @@ class _Check:
         changed = [
             name
             for name, before, after in zip(self.names, case.inputs, inputs, strict=True)
-            if not np.array_equal(before, after)
+            if not same(before, after)
         ]
         yield self._finding("inputs unchanged", not changed, f"{', '.join(changed)} is changed")
-        yield self._finding("dout unchanged", np.array_equal(dout, given), "backward changes it")
+        yield self._finding("dout unchanged", same(dout, given), "backward changes it")
 
     def _twice(self, case: Case, first: Observation) -> bool:
         layer = self.target.start(case.sizes, self.shapes)
@@ -339,7 +343,7 @@ class _Check:
         held = first.layer.held(name)
         if first.weights is not None:
             expected = reference(self.layer, first.case)[0]["weights"]
-            right = distance(first.weights, expected) <= first.case.tolerance
+            right = near(first.weights, expected, first.case.tolerance).agrees
             return self._finding("weights right", right, f"{name} holds other numbers")
         if held is None:
             return self._finding("weights kept", False, f"{name} is not filled by forward")
@@ -351,8 +355,9 @@ class _Check:
         """Tell a wrong result from one that is right to seven digits."""
         expected, gradients, _ = reference(self.layer, case)
         pairs = [(first.out, expected["out"]), *zip(first.gradients or [], gradients, strict=False)]
-        farthest = max(distance(np.asarray(a), b) for a, b in pairs)
-        if case.tolerance < farthest <= _FLOAT32_AGREEMENT:
+        found = [near(np.asarray(a), b, _FLOAT32_AGREEMENT) for a, b in pairs]
+        farthest = max(one.relative for one in found)
+        if all(one.agrees for one in found) and farthest > case.tolerance.relative:
             yield self._finding(
                 "float64 precision", False, f"right to {farthest:.0e} only, as float32 is"
             )
@@ -387,8 +392,7 @@ def _how(observed: Array, expected: Array, name: str, far: float) -> str:
         return f"{name}: {bad} of {observed.size} elements are NaN or infinite"
     found = patterns(observed, expected)
     if not found:
-        scale = max(float(np.abs(expected).max(initial=0)), 1e-3)
-        wrong = np.abs(observed - expected) > 1e-9 * scale
+        wrong = outside(observed, expected, _RIGHT)
         if not wrong.all():
             found = places(count_along_axes(wrong), axes_of(name, observed.ndim))
     return f"{name}: " + (", ".join(found) or f"off by {far:.1e} of the largest element")

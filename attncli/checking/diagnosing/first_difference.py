@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.diagnosing.cases import Case, Suite
-from attncli.checking.diagnosing.observing import Observation, distance, reference
+from attncli.checking.diagnosing.observing import Observation, reference
 from attncli.checking.reference.chain import QKV
 from attncli.reports import Link
 
@@ -99,7 +100,7 @@ def _weights(shown: Observation, layer: str) -> tuple[Array | None, Array]:
     return (shown.out if usable else None), right
 
 
-def _scores(weights: Array | None, right: Array, tolerance: float) -> _State:
+def _scores(weights: Array | None, right: Array, tolerance: Tolerance) -> _State:
     """Compare scores by the logarithm of the weights, which leaves a constant in each row."""
     if weights is None or not ((weights > 0).all() and (right > 0).all()):
         return "not visible"
@@ -122,7 +123,7 @@ def _key(plain: Observation, layer: str, dvalue: _State) -> _State:
     return "not visible"
 
 
-def _compare(observed: Array | None, expected: Array, tolerance: float) -> _State:
+def _compare(observed: Array | None, expected: Array, tolerance: Tolerance) -> _State:
     if observed is None:
         return "not visible"
-    return "right" if distance(observed, expected) <= tolerance else "wrong"
+    return "right" if near(observed, expected, tolerance).agrees else "wrong"

@@ -21,9 +21,6 @@ from attncli.checking.targets.target import (
 from attncli.errors import TargetError
 from attncli.tensors import random_tensor
 
-# What an observed number is measured against is at least this: below, it is rounding.
-_SMALLEST_SCALE = 1e-3
-
 
 @dataclass
 class Observation:
@@ -165,31 +162,6 @@ def predict(
     except (ValueError, IndexError):  # shapes that do not fit, as in their code
         return None
     return results["out"], results.get("weights"), gradients
-
-
-def distance(observed: Array, predicted: Array) -> float:
-    """Give the largest difference relative to the largest number; NaN equals only NaN.
-
-    Examples
-    --------
-    >>> distance(np.array([1.0, np.nan]), np.array([2.0, np.nan]))
-    0.5
-    >>> distance(np.zeros(2), np.zeros(3))
-    inf
-    """
-    if observed.shape != predicted.shape:
-        return np.inf
-    a, b = observed.astype(np.float64), predicted.real.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return np.inf
-    a, b = a[finite], b[finite]
-    if not b.size:
-        return 0.0
-    if not np.isfinite(a).all():
-        return np.inf
-    scale = max(float(np.abs(b).max()), _SMALLEST_SCALE)
-    return float(np.abs(a - b).max()) / scale
 
 
 def kept_weights(layer: Layer, expected: Array | None) -> Array | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from attncli.checking.comparing.agreement import EXACT, outside
 from attncli.checking.comparing.places import count_along_axes, places
 from attncli.checking.targets.target import real_array, same
 from attncli.tensors import axes_of
@@ -80,7 +81,7 @@ def describe_unfilled(run: Callable[[], Sequence[Any] | None], names: Sequence[s
     for name, a, b in zip(names, map(real_array, first), map(real_array, other), strict=False):
         if a is None or b is None or a.shape != b.shape or same(a, b):
             continue
-        differs = ~((a == b) | ((a != a) & (b != b)))
+        differs = outside(a, b, EXACT)
         axes = axes_of(name.removeprefix("d"), a.ndim)
         where = ", ".join(places(count_along_axes(differs), axes))
         parts.append(f"{name} ({where or f'{int(differs.sum())} of {a.size} elements'})")
