@@ -11,8 +11,10 @@ import warnings
 import numpy as np
 import pytest
 
+from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning
-from attncli.operations import OPERATIONS, Execution, Semantics
+from attncli.operations import OPERATIONS, Execution
+from attncli.problems.masks import combine_masks
 
 SECONDS = float(os.environ.get("ATTN_SOAK_SECONDS", "5"))
 GROWTH = 60_000_000  # bytes; a leak of one tensor a round would pass this soon
@@ -24,6 +26,10 @@ def resident():
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         pytest.skip("this system does not tell how much memory a process has")
+
+
+def combined(operation, inputs, masks):
+    return combine_masks(masks, operation.mask_axes(inputs), operation.sizes(inputs))
 
 
 def draw_case(rng):
@@ -61,12 +67,12 @@ def draw_case(rng):
     mask = None
     match rng.choice(["none", "bool", "float", "enc"]):
         case "bool":
-            mask = operation.mask({**inputs, "mask": rng.random(weights) > 0.3})
+            mask = combined(operation, inputs, {"mask": rng.random(weights) > 0.3})
         case "float":
             bias = np.where(rng.random(weights[-2:]) > 0.2, rng.normal(size=weights[-2:]), -np.inf)
-            mask = operation.mask({**inputs, "mask": bias})
+            mask = combined(operation, inputs, {"mask": bias})
         case "enc":
-            mask = operation.mask({**inputs, "enc_mask": rng.random((N, T_enc)) > 0.3})
+            mask = combined(operation, inputs, {"enc_mask": rng.random((N, T_enc)) > 0.3})
     return operation, inputs, semantics, mask
 
 

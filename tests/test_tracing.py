@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError
-from attncli.operations import OPERATIONS, Execution, Semantics
+from attncli.operations import OPERATIONS, Execution
 from attncli.operations.tracing import Place, StepTrace
 
 N, HEADS, T_DEC, T_ENC, H, H_V = 2, 6, 5, 7, 3, 4

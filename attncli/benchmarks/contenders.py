@@ -15,6 +15,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core import attention_backward, compute
+from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS, Execution
 from attncli.reports import Cell
 
@@ -68,7 +69,7 @@ def is_installed(peer: str) -> bool:
 def _core(cell: Cell, threads: int, engine: str) -> Contender:
     query, key, value, dout = tensors(cell)
     options: dict[str, Any] = {"threads": threads, "engine": "auto" if engine == "core" else engine}
-    options["causal"] = "upper_left" if cell.causal else None
+    options["semantics"] = Semantics(causal="upper_left" if cell.causal else None)
 
     def both() -> tuple[Any, ...]:
         out, cache = compute(query, key, value, **options)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from attncli.benchmarks.contenders import Contender, make, tensors
-from attncli.core import attention_backward, compute
+from attncli.core import attention, attention_backward
 from attncli.reports import Cell
 
 
@@ -62,7 +62,7 @@ def _error(contender: Contender, cell: Cell) -> float:
     """
     query, key, value, dout = (x.astype(np.float64) for x in tensors(cell))
     causal = "upper_left" if cell.causal else None
-    out, cache = compute(query, key, value, causal=causal)
+    out, cache = attention(query, key, value, causal=causal)
     if contender.both is None:
         pairs = [(contender.forward(), out)]
     else:

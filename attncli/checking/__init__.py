@@ -1,6 +1,6 @@
 """Proving gradients right or wrong, and saying what is wrong with somebody's layer.
 
-- `reference`: attention in steps that can be replaced, and what a layer claims to be;
+- `reference`: attention in steps that can be replaced;
 - `comparing`: how far tensors are apart, where, and in what pattern;
 - `theirs`: loading somebody's code, and calling it;
 - `derivatives`: derivatives of forward, and the gradients of backward held against them;

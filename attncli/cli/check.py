@@ -10,7 +10,7 @@ from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
-    from attncli.operations import Semantics
+    from attncli.core.semantics import Semantics
 
 
 @options.command(

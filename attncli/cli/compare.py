@@ -8,8 +8,8 @@ from attncli.cli import options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
-    from attncli.operations import Semantics
 
 
 @options.command(

@@ -14,8 +14,9 @@ from attncli.errors import ParameterError
 if TYPE_CHECKING:
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
+    from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
-    from attncli.operations.semantics import Execution, Semantics
+    from attncli.operations.execution import Execution
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -250,7 +251,7 @@ layer_option = option(
 
 
 def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Semantics:
-    from attncli.operations.semantics import Semantics
+    from attncli.core.semantics import Semantics
 
     if causal_align is not None and not causal:
         raise ParameterError("--causal-align has no meaning without --causal")
@@ -313,7 +314,7 @@ heads_options = _bundle(
 
 
 def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Execution:
-    from attncli.operations.semantics import Execution
+    from attncli.operations.execution import Execution
 
     if weights is not None and engine != "reference":
         wanted = "direct" if weights else "tiled"

@@ -7,8 +7,8 @@ from attncli.checking.targets.loading import load_targets
 from attncli.checking.targets.target import Target
 from attncli.cli.screen import Screen
 from attncli.cli.targets import show_trace, showing_their_traceback
+from attncli.core.semantics import Semantics
 from attncli.errors import TargetError
-from attncli.operations import Semantics
 from attncli.views.check_report import draw_check
 from attncli.views.labels import safe
 from attncli.views.report_json import failed_as_json, report_as_json

@@ -47,7 +47,7 @@ def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:
         problem.operation,
         problem.inputs,
         place,
-        mask=problem.operation.mask({**problem.inputs, **problem.masks}),
+        mask=problem.mask,
         padding=problem.masks.get("dec_mask"),
         semantics=problem.semantics,
     )

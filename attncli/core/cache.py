@@ -78,7 +78,7 @@ class Cache:
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
-        if not self.operands.masking:
+        if not self.operands.visibility:
             return
         count = self.total.size - np.count_nonzero(self.total)
         if not count:

@@ -24,7 +24,7 @@ from attncli.core.moderate import Hope, in_range, unit_of
 from attncli.core.operands import Operands
 from attncli.core.progress import steps
 from attncli.core.threads import run
-from attncli.core.visibility import Index, pick, tile_of
+from attncli.core.visibility import Index, Tile, pick
 
 # Weights of one piece, in bytes: what stays in a core's own cache from one pass to the next.
 PIECE = 1 << 20
@@ -143,7 +143,7 @@ def _backward(
 
     _add(dvalue, lock if shared[2] else None, weights.swapaxes(-1, -2), dout, seen_by)
     # The gradient of a mask is that of the scaled scores.  Otherwise scaling may come early.
-    early = not cache.operands.masking.adds and key.shape[-2] > value.shape[-1]
+    early = not cache.operands.visibility.adds and key.shape[-2] > value.shape[-1]
     if early:
         dout = dout * scale
     dweights = dout @ value.swapaxes(-1, -2)
@@ -156,7 +156,7 @@ def _backward(
     dscores -= delta
     dscores *= weights
     if cache.mask_gradient is not None:
-        place = tile_of(cache.mask_gradient, *_everything(cache.operands), index)
+        place = cache.mask_gradient[pick(index, cache.mask_gradient.shape)]
         with lock:
             place += blocks.sum_to(dscores, place.shape)
     if softcap is not None:
@@ -185,7 +185,7 @@ def _scores(
     operands: Operands,
     query: Array,
     key: Array,
-    tile: tuple[Array | None, Array | None],
+    tile: Tile,
     out: Array,
     *,
     moderate: bool = False,
@@ -207,15 +207,9 @@ def _scores(
     )
 
 
-def _tile(operands: Operands, index: Index) -> tuple[Array | None, Array | None]:
+def _tile(operands: Operands, index: Index) -> Tile:
     """Return (bias, seen) of a piece."""
-    if not operands.masking:
-        return None, None
-    return operands.masking.tile(*_everything(operands), index)
-
-
-def _everything(operands: Operands) -> tuple[slice, slice]:
-    return slice(0, operands.query.shape[-2]), slice(0, operands.key.shape[-2])
+    return operands.visibility.whole(index) if operands.visibility else (None, None)
 
 
 def _sums(total: Array, seen: Array | None) -> Array:

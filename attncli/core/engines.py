@@ -34,9 +34,9 @@ def pair_nbytes(operands: Operands) -> int:
 def in_one_piece(operands: Operands) -> bool:
     """Return whether the weights of a (batch, head) pair are too few to be worth tiling.
 
-    Tiles that a band hides are not computed, so under one they are worth it sooner.
+    Tiles that are hidden by their steps are not computed, so then they are worth it sooner.
     """
-    limit = PIECE_LIMIT // 2 if operands.masking.band else PIECE_LIMIT
+    limit = PIECE_LIMIT // 2 if operands.visibility.by_step else PIECE_LIMIT
     return pair_nbytes(operands) <= limit or 0 in operands.query.shape
 
 

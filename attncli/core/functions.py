@@ -12,6 +12,8 @@ from attncli.arrays import Array
 from attncli.core import direct, engines
 from attncli.core.cache import Cache
 from attncli.core.operands import Operands, prepare, prepare_dout, prepare_out
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import read_mask
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def attention(
         i serves the query heads i·g … i·g+g−1.
     mask : array_like, optional
         Broadcastable to (…, T_dec, T_enc).  Boolean: **True takes part**.  Float: added to the
-        scores; −inf hides.
+        scores; −inf hides.  Integers 0 and 1 are read as booleans, with a warning.
     causal : {"upper_left", "lower_right"}, optional
         Queries see no later keys.  ``"upper_left"``: query t sees the keys ≤ t.
         ``"lower_right"``: the last query sees all keys, query t those ≤ t + T_enc − T_dec.
@@ -83,7 +85,7 @@ def attention(
         Shapes that do not fit, heads that cannot be shared out, T_enc = 0 or H = 0.
     DtypeError
         Complex numbers or anything else that is not real; a mask that is neither boolean nor
-        float.
+        float nor 0 and 1.
     ParameterError
         Options outside their range.
 
@@ -91,7 +93,7 @@ def attention(
     -----
     AttnWarning
         Once, with their number, if there are queries that see no key.  Their weights, output
-        and gradients are 0.
+        and gradients are 0.  If a mask of integers was read as booleans.
 
     Notes
     -----
@@ -121,7 +123,7 @@ def attention(
     array([0.5, 0.5])
     """
     return compute(
-        query, key, value, mask=mask, causal=causal, scale=scale, softcap=softcap, window=window,
+        query, key, value, mask=mask, semantics=Semantics(scale, causal, window, softcap),
         threads=threads, stacklevel=3,
     )  # fmt: skip
 
@@ -175,8 +177,8 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
-    if operands.masking.adds:
-        cache.mask_gradient = np.zeros_like(operands.masking.mask)
+    if operands.visibility.adds:
+        cache.mask_gradient = np.zeros_like(operands.visibility.mask)
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
@@ -196,10 +198,7 @@ def compute(
     value: ArrayLike,
     *,
     mask: ArrayLike | None = None,
-    causal: str | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    window: int | None = None,
+    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
     threads: int = 1,
     engine: str = "auto",
     tile: tuple[int, int] | None = None,
@@ -210,8 +209,10 @@ def compute(
 
     Parameters
     ----------
-    query, key, value, mask, causal, scale, softcap, window, threads
+    query, key, value, mask, threads
         As in `attention`.
+    semantics : Semantics, optional
+        scale, causal, window and softcap.
     engine : {"auto", "direct", "tiled"}, optional
         ``"direct"`` keeps the weights, in ``cache.weights``; ``"tiled"`` never has them;
         ``"auto"`` goes by `attncli.core.engines.choose`.
@@ -245,9 +246,9 @@ def compute(
     >>> cache.engine, cache.weights
     ('tiled', None)
     """
-    operands = prepare(
-        query, key, value, mask=mask, causal=causal, scale=scale, softcap=softcap, window=window
-    )
+    if mask is not None:
+        mask = read_mask("mask", np.asarray(mask), stacklevel + 1)
+    operands = prepare(query, key, value, mask=mask, semantics=semantics)
     if threads < 1 or threads != int(threads):
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
     if tile is not None and min(tile) < 1:
@@ -303,8 +304,8 @@ def attention_weights(
     """
     nothing = np.empty((*np.shape(key)[:-1], 0), np.asarray(key).dtype)
     cache = compute(
-        query, key, nothing, mask=mask, causal=causal, scale=scale, softcap=softcap,
-        window=window, engine="direct", stacklevel=3,
+        query, key, nothing, mask=mask, semantics=Semantics(scale, causal, window, softcap),
+        engine="direct", stacklevel=3,
     )[1]  # fmt: skip
     assert cache.weights is not None  # the direct engine keeps them
     return cache.weights.astype(cache.operands.dtype, copy=False)
@@ -319,7 +320,7 @@ def _tiled() -> ModuleType:
 
 def _quiet(operands: Operands) -> AbstractContextManager[None]:
     """Keep NumPy from warning of infinities that are hidden and come to nothing."""
-    return np.errstate(invalid="ignore", over="ignore") if operands.masking else _AS_IT_IS
+    return np.errstate(invalid="ignore", over="ignore") if operands.visibility else _AS_IT_IS
 
 
 _AS_IT_IS = nullcontext()

@@ -25,7 +25,7 @@ def unit_of(operands: Operands, moderate: bool) -> tuple[float, Callable[..., Ar
     Moderate scores to which nothing but the scale happens are computed in units of log 2, at no
     cost, because the power of 2 is the faster exponential.
     """
-    scaled_only = operands.softcap is None and not operands.masking.adds
+    scaled_only = operands.softcap is None and not operands.visibility.adds
     plain = moderate and scaled_only and operands.query.itemsize <= 8
     return (LOG2E, np.exp2) if plain else (1.0, np.exp)
 

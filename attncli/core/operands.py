@@ -13,22 +13,20 @@ meet in the one that NumPy promotes them to.
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.core.visibility import Band, Masking
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import DtypeError, ParameterError, ShapeError
 
 Shape = tuple[int, ...]
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
-
-CAUSAL = ("upper_left", "lower_right")
 
 
 class Operands(NamedTuple):
@@ -41,7 +39,7 @@ class Operands(NamedTuple):
     query: Array
     key: Array
     value: Array
-    masking: Masking
+    visibility: Visibility
     scale: float
     softcap: float | None
     lead: Shape
@@ -56,13 +54,12 @@ def prepare(
     key: ArrayLike,
     value: ArrayLike,
     *,
-    mask: ArrayLike | None = None,
-    causal: str | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
-    window: int | None = None,
+    mask: Array | None,
+    semantics: Semantics,
 ) -> Operands:
     """Check one call's arguments and return them in the form the engines expect.
+
+    The mask is boolean or floating, as `attncli.core.visibility.read_mask` gives it.
 
     Raises
     ------
@@ -76,28 +73,24 @@ def prepare(
 
     T_dec, H = query.shape[-2:]
     T_enc = key.shape[-2]
+    scale, softcap = semantics.scale, semantics.softcap
     if scale is None:
         scale = H**-0.5 if compute.itemsize <= 8 else compute.type(H) ** -0.5
-    elif not math.isfinite(scale):
-        raise ParameterError(f"scale is {scale}, expected a finite number")
-    if softcap is not None and not 0 < softcap < math.inf:
-        raise ParameterError(f"softcap is {softcap}, expected a finite number above 0")
-
-    bias = None if mask is None else _mask(mask, (*public_lead, T_dec, T_enc), compute)
+    mask_shape = None
+    if mask is not None:
+        mask_shape = mask.shape
+        mask = _split(_mask(mask, (*public_lead, T_dec, T_enc), compute), public_lead, groups)
     return Operands(
         _split(_usable(query, compute), public_lead, groups),
         _split(_usable(key, compute), public_lead, groups),
         _split(_usable(value, compute), public_lead, groups),
-        Masking(
-            None if bias is None else _split(bias, public_lead, groups),
-            _band(causal, window, T_dec, T_enc),
-        ),
+        Visibility.of(semantics, T_dec, T_enc, mask),
         scale if compute.itemsize > 8 else float(scale),  # a NumPy scalar would set the dtype
         softcap if softcap is None else float(softcap),
         public_lead if groups == 1 else (*public_lead[:-1], public_lead[-1] // groups, groups),
         public_lead,
         shapes,
-        None if mask is None else np.shape(mask),
+        mask_shape,
         dtype,
     )
 
@@ -136,7 +129,7 @@ def prepare_out(out: Array, operands: Operands) -> Array:
     if out.dtype != operands.query.dtype:
         raise DtypeError(f"out is {out.dtype}, expected {operands.query.dtype}, as is computed")
     inputs = {"query": operands.query, "key": operands.key, "value": operands.value}
-    for name, x in {**inputs, "mask": operands.masking.mask}.items():
+    for name, x in {**inputs, "mask": operands.visibility.mask}.items():
         if x is not None and np.shares_memory(out, x):
             raise ParameterError(f"out shares memory with {name}, expected memory of its own")
     return out.reshape(*operands.lead, T_dec, H_v)  # splits an axis at most: never a copy
@@ -245,14 +238,8 @@ def _split(x: Array, lead: Shape, groups: int) -> Array:
     return x.reshape(shape)
 
 
-def _mask(mask: ArrayLike, scores: Shape, compute: np.dtype[Any]) -> Array:
+def _mask(mask: Array, scores: Shape, compute: np.dtype[Any]) -> Array:
     """Return a mask that fits `scores` as a boolean array or one of the compute dtype."""
-    mask = np.asarray(mask)
-    if mask.dtype != bool and not (mask.dtype.kind == "f" or mask.dtype.name == "bfloat16"):
-        raise DtypeError(
-            f"mask has dtype {mask.dtype.name}, expected bool (True takes part) or float (added)",
-            hint="for a mask of 0 and 1, use mask.astype(bool)",
-        )
     if mask.ndim > len(scores):
         raise ShapeError(f"mask is {mask.shape}, which has more axes than the scores: {scores}")
     for at in range(1, mask.ndim + 1):
@@ -263,18 +250,3 @@ def _mask(mask: ArrayLike, scores: Shape, compute: np.dtype[Any]) -> Array:
         with np.errstate(over="ignore"):  # −1e300 means −inf to float32 as well
             mask = mask.astype(compute, copy=False)
     return mask.reshape((1,) * (2 - mask.ndim) + mask.shape)
-
-
-def _band(causal: str | None, window: int | None, T_dec: int, T_enc: int) -> Band | None:
-    if causal is not None and causal not in CAUSAL:
-        raise ParameterError(f"causal is {causal!r}, expected one of {CAUSAL} or None")
-    if window is not None and (window < 0 or window != int(window)):
-        raise ParameterError(f"window is {window}, expected a whole number, 0 or above")
-    if causal is None and window is None:
-        return None
-    own = T_enc - T_dec if causal == "lower_right" else 0  # where a query's own key stands
-    reach = None if window is None else int(window)
-    return Band(
-        low=None if reach is None else own - reach,
-        high=own if causal is not None else None if reach is None else own + reach,
-    )

@@ -57,13 +57,14 @@ def forward(
     if keep:  # tiles that nobody sees are not visited
         count, step = -(-key.shape[-2] // tile[1]), min(tile[1], key.shape[-2])
         cache.kept = buffers.empty((*operands.lead, count, rows[-1], step), query.dtype)
-        if operands.masking:
+        if operands.visibility:
             cache.kept[...] = 0
         else:
             cache.kept[..., -1, :, (key.shape[-2] - 1) % step + 1 :] = 0  # beyond the last key
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
     all_blocks = list(_blocks(0, rows[-1], tile[0]))
-    if operands.masking.band:  # later queries see more keys: nobody should end with the longest
+    # Later queries may see more keys: nobody should end with the longest.
+    if operands.visibility.by_step:
         all_blocks.reverse()
     tasks = [
         partial(_forward, cache, out, index, block, scratch)
@@ -106,16 +107,16 @@ def _forward(
     if out is not same_out:
         out[row] = same_out[row]
     cache.shift[row], cache.total[row] = done.shift, done.total
-    if operands.masking:
+    if operands.visibility:
         nothing = done.total == 0
         cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
 
 
 def _seen(operands: Operands, index: Index, rows: slice, total: Array) -> Array | None:
     """Return which keys these queries see, if it matters: if some seem to see none."""
-    if not operands.masking or total.all():
+    if not operands.visibility or total.all():
         return None
-    return operands.masking.tile(rows, slice(0, operands.key.shape[-2]), index)[1]
+    return operands.visibility.tile(rows, slice(0, operands.key.shape[-2]), index)[1]
 
 
 def _partial(
@@ -189,7 +190,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         step_done=steps(pairs * len(all_blocks)),
     )
     for gradient, apart in zip(gradients, (shared.apart[0], *2 * shared.apart[1:]), strict=True):
-        if not apart or operands.masking:
+        if not apart or operands.visibility:
             gradient[...] = 0  # otherwise whoever comes first writes instead of adding
     tasks = [
         partial(_backward, dout, cache, shared, index, _share(all_blocks, part, parts))
@@ -225,7 +226,7 @@ def _backward(
     assert cache.moderate is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
     # Scaling is cheapest done to dout, but the gradient of a mask is that of the scaled scores.
-    factor, late = (1.0, scale) if operands.masking.adds else (scale, 1.0)
+    factor, late = (1.0, scale) if operands.visibility.adds else (scale, 1.0)
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
     value_one = shared.value_one(index)
@@ -241,7 +242,7 @@ def _backward(
         again = None if cache.kept is not None else _again(cache, index, rows, moderate)
         dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
-        fresh = own_keys and rows is row_blocks[0] and not operands.masking
+        fresh = own_keys and rows is row_blocks[0] and not operands.visibility
         products = shared.scratch[2]
         for tile in _tiles(cache, index, rows):
             keys, inside, seen = tile.keys, tile.inside, tile.seen
@@ -387,15 +388,17 @@ def _tiles(
     Without the rows at either end that see none of the keys, unless `whole_rows`; if
     `whole_keys`, all keys that the block can see are one tile.
     """
-    masking, T_enc = cache.operands.masking, cache.operands.key.shape[-2]
-    reach = masking.keys(block, T_enc)
-    width = T_enc if whole_keys else cache.tile[1]
-    for wide in _aligned(reach, width):
-        at_edge = masking.band is not None and masking.band.seen(block, wide) is not None
-        halve = at_edge and not whole_keys  # half as wide, less is computed for nothing
+    visibility = cache.operands.visibility
+    by_step = visibility.by_step
+    width = visibility.T_enc if whole_keys else cache.tile[1]
+    for wide in _aligned(visibility.keys(block), width):
+        # At an edge half as wide, so that less is computed for nothing.
+        halve = not whole_keys and by_step.says(block, wide) == "some"
         for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
-            rows = block if whole_rows else masking.rows(block, keys)
-            bias, seen = masking.tile(rows, keys, index)
+            rows = block if whole_rows else visibility.rows(block, keys)
+            if by_step.says(rows, keys) == "none":
+                continue
+            bias, seen = visibility.tile(rows, keys, index)
             if seen is None or seen.any():
                 inside = slice(rows.start - block.start, rows.stop - block.start)
                 yield _Tile(rows, inside, keys, bias, seen)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from attncli import layers
+from attncli.operations.execution import ENGINES, Engine, Execution
 from attncli.operations.operation import Operation, Pass
-from attncli.operations.semantics import ENGINES, Engine, Execution, Semantics
 from attncli.operations.whole import ScaledDotProduct, SingleStep, WholeAttention
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Operation",
     "Pass",
     "ScaledDotProduct",
-    "Semantics",
     "SingleStep",
     "WholeAttention",
 ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.core import attention_backward, compute
+from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning
+from attncli.operations.execution import Execution
 from attncli.operations.forward import Forward, Gradients
-from attncli.operations.semantics import Execution, Semantics
 
 if TYPE_CHECKING:
     from attncli.operations.whole import WholeAttention
@@ -26,10 +28,10 @@ def run_core(
 ) -> Forward:
     """Run attention in the core."""
     query, key, value = operation.to_core(inputs)
-    options: dict[str, Any] = semantics.given()
-    options["scale"] = operation.scale(semantics, query.shape[-1])
+    semantics = replace(semantics, scale=operation.scale(semantics, query.shape[-1]))
+    out = None
     if execution.out is not None and execution.out.dtype == np.result_type(query, key, value):
-        options["out"] = operation.core_dout(execution.out)
+        out = operation.core_dout(execution.out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttnWarning)  # the operation counts: it knows of padding
         out, cache = compute(
@@ -37,10 +39,11 @@ def run_core(
             key,
             value,
             mask=None if mask is None else operation.core_mask(mask),
-            engine=execution.engine,
+            semantics=semantics,
             threads=execution.threads,
+            engine=execution.engine,
             tile=execution.tile,
-            **options,
+            out=out,
         )
 
     def backward(dout: Array) -> tuple[Gradients, Array | None]:

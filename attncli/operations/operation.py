@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array, parts
+from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.operations.execution import Execution
 from attncli.operations.forward import Forward
-from attncli.operations.semantics import Execution, Semantics
-from attncli.problems.masks import combine_masks
 from attncli.tensors import axes_of, default_axes, describe_shape
 
 Tensors = dict[str, Array]
@@ -96,23 +96,7 @@ class Operation:
     def weights_shape(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
         """Give the shape of the weights; empty where there are none."""
         sizes = self.sizes(inputs)
-        return tuple(sizes[axis] for axis in self._weights_axes(inputs))
-
-    def mask(self, tensors: Mapping[str, Array]) -> Array | None:
-        """Combine ``mask`` and ``enc_mask`` into the one mask that `forward` takes.
-
-        Parameters
-        ----------
-        tensors : mapping of str to ndarray
-            The inputs, and the masks as far as there are any.
-
-        Raises
-        ------
-        ShapeError, DtypeError
-            If a mask does not fit.
-        """
-        axes = self._weights_axes(tensors)
-        return combine_masks(tensors, axes, self.sizes(tensors)) if axes else None
+        return tuple(sizes[axis] for axis in self.mask_axes(inputs))
 
     def forward(
         self,
@@ -203,7 +187,8 @@ class Operation:
 
         return run_layer(self, inputs, mask, semantics, execution)
 
-    def _weights_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
+    def mask_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
+        """Name the axes that a mask may have: those of the weights; none if there are none."""
         if "scores" in self.inputs:  # of any number of axes
             return axes_of("scores", inputs["scores"].ndim) or ()
         return self.weights_axes

@@ -12,9 +12,11 @@ import numpy as np
 from attncli import layers
 from attncli.arrays import Array
 from attncli.core.progress import steps
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility, as_mask
 from attncli.errors import ParameterError
+from attncli.operations.execution import Execution
 from attncli.operations.forward import Forward, Gradients, sum_to
-from attncli.operations.semantics import Execution, Semantics
 
 if TYPE_CHECKING:
     from attncli.operations.operation import Operation
@@ -93,19 +95,16 @@ class TimeLoop:
         self.shapes = query.shape, key.shape, value.shape
         lead, T_dec, T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
         self.lead, self.mask = lead, mask
+        visibility = Visibility.of(self.semantics, T_dec, T_enc, mask)
         self.query = query.reshape(-1, *query.shape[-2:])
         self.key, self.value = (_repeated(x, lead) for x in (key, value))
-        if mask is not None:
-            full = np.broadcast_to(mask, (*lead, T_dec, T_enc))
 
         outs, weights, blind = [], [], []
         step_done = steps(T_dec)
         for t in range(T_dec):
-            step = None if mask is None else full[..., t, :].reshape(-1, T_enc)
-            seen = self.semantics.keys_seen(t, T_dec, T_enc)
-            if seen is not None:
-                all_seen: Array = np.broadcast_to(seen, (len(self.query), T_enc))
-                step = all_seen if step is None else _both(step, all_seen)
+            step = as_mask(*visibility.row(t))
+            if step is not None:
+                step = np.broadcast_to(step, (*lead, T_enc)).reshape(-1, T_enc)
             key_t, value_t = (layers._taking_part(x, step) for x in (self.key, self.value))
 
             scores = self.scale * np.sum(key_t * self.query[:, None, t, :], axis=2)
@@ -116,11 +115,10 @@ class TimeLoop:
             outs.append(weight_sum.forward(value_t, a))
             weights.append(a)
             self.steps.append((softmax, weight_sum, key_t, scores))
-            if step is not None:
-                blind.append(_without_keys(step))
+            blind.append(np.zeros(len(a), bool) if step is None else _without_keys(step))
             step_done()
         self.weights = np.stack(weights, axis=1).reshape(*lead, T_dec, T_enc)
-        self.blind = np.stack(blind, axis=1).reshape(*lead, T_dec) if blind else None
+        self.blind = np.stack(blind, axis=1).reshape(*lead, T_dec) if visibility else None
         return np.stack(outs, axis=1).reshape(*lead, T_dec, value.shape[-1])
 
     def backward(self, dout: Array) -> tuple[Array, Array, Array, Array | None]:
@@ -168,12 +166,6 @@ def _gathered(gradient: Array, lead: tuple[int, ...], shape: tuple[int, ...]) ->
     if len(lead) > 1 and shape[-3] != lead[-1]:
         gradient = gradient.reshape(*lead[:-1], shape[-3], -1, *shape[-2:]).sum(axis=-3)
     return sum_to(gradient, shape)
-
-
-def _both(mask: Array, seen: Array) -> Array:
-    hidden: Array = np.asarray(False if mask.dtype == bool else -np.inf, mask.dtype)
-    both: Array = np.where(seen, mask, hidden)
-    return both
 
 
 def _without_keys(mask: Array) -> Array:

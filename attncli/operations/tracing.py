@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import ParameterError
 from attncli.operations.operation import Operation, computable
-from attncli.operations.semantics import Semantics
 from attncli.operations.whole import WholeAttention
 
 Direction = Literal["inputs", "forward", "backward"]
@@ -129,16 +130,13 @@ class StepTrace:
     ) -> tuple[Array | None, Array | None]:
         """Which keys this step sees, None for all; and what is added to its scores."""
         step = self.place.step
-        seen, bias = self.semantics.keys_seen(step, self.T_dec, self.T_enc), None
         if mask is not None:
-            full = np.broadcast_to(
-                self.operation.core_mask(mask), (*self.lead, self.T_dec, self.T_enc)
-            )[self.index][step]
-            visible = full if full.dtype == bool else full != -np.inf
-            if full.dtype != bool:
-                bias = np.where(visible, full, 0)
-            if not visible.all():
-                seen = visible if seen is None else seen & visible
+            mask = self.operation.core_mask(mask)
+            mask = np.broadcast_to(mask, (*self.lead, self.T_dec, self.T_enc))[self.index]
+        visibility = Visibility.of(self.semantics, self.T_dec, self.T_enc, mask)
+        bias, seen = visibility.row(step)
+        if bias is not None:
+            bias = np.where(bias == -np.inf, 0, bias)
         if padding is not None and not padding[self.place.item, step]:
             seen = np.zeros(self.T_enc, bool)
         return seen, bias

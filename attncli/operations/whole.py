@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from attncli.arrays import Array
+from attncli.core.semantics import Semantics
 from attncli.errors import ShapeError
+from attncli.operations.execution import Execution
 from attncli.operations.forward import Forward, Gradients
 from attncli.operations.operation import Operation
-from attncli.operations.semantics import Execution, Semantics
 from attncli.tensors import axes_of
 
 Operands = tuple[Array, Array, Array]
@@ -174,7 +175,8 @@ class ScaledDotProduct(WholeAttention):
             split_heads("value", inputs["value"], shared),
         )
 
-    def _weights_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
+    def mask_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
+        """Name the axes that a mask may have: those of the weights."""
         ndim = 4 if self.heads is not None else inputs["query"].ndim
         return axes_of("weights", ndim) or ()
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array, Tokens
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import read_mask
 from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
-from attncli.operations import OPERATIONS, Execution, Operation, Semantics
-from attncli.problems.masks import MASKS, fitting_mask
+from attncli.operations import OPERATIONS, Execution, Operation
+from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads
 from attncli.problems.request import Request
 from attncli.reports import ConventionReport
@@ -163,10 +165,10 @@ def _masks(
             message = f"{name} has no effect on {operation.name}"
             warnings.warn(message, AttnWarning, stacklevel=2)
             continue
-        masks[name] = load(name)
+        masks[name] = read_mask(name, load(name))
     if "dec_mask" in masks:
         masks["dec_mask"] = fitting_mask("dec_mask", masks, sizes)
-    operation.mask({**inputs, **masks})  # whether they fit
+    combine_masks(masks, operation.mask_axes(inputs), sizes)  # whether they fit
     return masks
 
 

@@ -8,14 +8,16 @@ from typing import Any
 from attncli.arrays import Array
 from attncli.checking.comparing.budget import Budgets
 from attncli.checking.comparing.comparison import compare_tensors
-from attncli.checking.reference.claims import described
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import read_mask
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
-from attncli.operations import OPERATIONS, Semantics
+from attncli.operations import OPERATIONS
 from attncli.problems.from_files import in_file, semantics_in
+from attncli.problems.masks import MASKS, combine_masks
 from attncli.reports import CompareReport
 
 # Pages that were read are given back every so many elements.
@@ -57,7 +59,7 @@ def compare_files(
         If a file cannot be read, or there is nothing to compare.
     """
     if inputs is None and claims != Semantics():
-        raise ParameterError(f"{described(claims)}: has a meaning with --budget only")
+        raise ParameterError(f"{claims.described()}: has a meaning with --budget only")
     # NaN and Inf are what one may be looking for.
     reading = replace(reading, allow_nonfinite=True)
     files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
@@ -182,9 +184,11 @@ def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, A
     names = (*operation.inputs, "mask", "enc_mask", "dout")
     held = {entry: file.numbers(entry) for entry in names if entry in file}
     with in_file(file.label):
-        mask = operation.mask(held)
-    masks = {} if mask is None else {"mask": mask}
-    return {**held, **masks}, Semantics(**{**semantics_in(file).given(), **claims.given()})
+        masks = {x: read_mask(x, held[x]) for x in MASKS if x in held}
+        mask = combine_masks(masks, operation.mask_axes(held), operation.sizes(held))
+    if mask is not None:
+        held["mask"] = mask
+    return held, Semantics(**{**semantics_in(file).given(), **claims.given()})
 
 
 def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:

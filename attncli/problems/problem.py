@@ -13,9 +13,12 @@ import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.core.engines import DIRECT_LIMIT, PAIR_LIMIT
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
-from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct, Semantics
+from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct
+from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
 from attncli.reports import TensorComparison
 from attncli.tensors import default_axes, describe_shape, random_tensor
@@ -111,15 +114,25 @@ class Problem:
     def steps(self, rows: slice | Array) -> Problem:
         """Return the problem of some decoder steps alone: none depends on another."""
         sizes = self.sizes
-        mask = self.operation.mask({**self.inputs, **self.masks})
-        semantics, mask = self.semantics.of_rows(rows, sizes["T_dec"], sizes["T_enc"], mask)
+        whole = Visibility.of(self.semantics, sizes["T_dec"], sizes["T_enc"], self.mask)
+        mask = whole.of_rows(rows).as_mask()
         masks = {} if mask is None else {"mask": mask}
         if "dec_mask" in self.masks:
             masks["dec_mask"] = self.masks["dec_mask"][:, rows]
         inputs = {**self.inputs, "hs_dec": self.inputs["hs_dec"][:, rows]}
         return dataclasses.replace(
-            self, inputs=inputs, masks=masks, semantics=semantics, dout=None, tokens={}
+            self,
+            inputs=inputs,
+            masks=masks,
+            semantics=self.semantics.of_scores(),
+            dout=None,
+            tokens={},
         )
+
+    @property
+    def mask(self) -> Array | None:
+        """Mask and enc_mask as the one mask that the operation takes."""
+        return combine_masks(self.masks, self.operation.mask_axes(self.inputs), self.sizes)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -152,7 +165,7 @@ class Problem:
     def _run(self, out: Array | None) -> Pass:
         return self.operation.forward(
             self.inputs,
-            self.operation.mask({**self.inputs, **self.masks}),
+            self.mask,
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
             execution=dataclasses.replace(self.request.execution, out=out),

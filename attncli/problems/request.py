@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from attncli.core.semantics import Semantics
 from attncli.files.reading import Reading
-from attncli.operations.semantics import Execution, Semantics
+from attncli.operations.execution import Execution
 
 
 @dataclass(frozen=True)

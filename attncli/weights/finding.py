@@ -11,6 +11,7 @@ import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.core import attention_weights
+from attncli.core.visibility import Visibility, read_mask
 from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
@@ -274,7 +275,7 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     axes = axes_of("weights", 4 if packed else len(query)) or ()
     own = tuple(size for size, axis in zip(shape, _FOUR, strict=True) if axis in axes)
     sizes = dict(zip(_FOUR, shape, strict=True))
-    masks = {name: file.numbers(name) for name in MASKS if name in file}
+    masks = {name: read_mask(name, file.numbers(name)) for name in MASKS if name in file}
     mask, padding = combine_masks(masks, axes, sizes), None
     if mask is not None:
         mask = np.broadcast_to(mask, own).reshape(shape) if len(own) < 4 else mask
@@ -293,7 +294,8 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         own, seen = semantics, None if mask is None else mask[item, head]
         if not _is_whole(rows, T_dec):
             place = (*place, rows)
-            own, seen = semantics.of_rows(rows, T_dec, T_enc, seen)
+            seen = Visibility.of(semantics, T_dec, T_enc, seen).of_rows(rows).as_mask()
+            own = semantics.of_scores()
         elif packed:
             place = (*place, slice(0, T_dec))
         if packed:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from attncli.core import compute
+from attncli import core
+from attncli.core.semantics import Semantics
 
 # How far a result may be from the truth, relative to the largest element of the truth.
 TOLERANCE = {
@@ -54,6 +55,12 @@ ENGINES = {
     "tiled, small tiles": {"engine": "tiled", "tile": (2, 3)},
     "tiled, threads": {"engine": "tiled", "tile": (3, 2), "threads": 3},
 }
+
+
+def compute(query, key, value, *, scale=None, causal=None, window=None, softcap=None, **how):
+    """`attncli.core.compute`, its semantics one by one as `attncli.attention` takes them."""
+    semantics = Semantics(scale, causal, window, softcap)
+    return core.compute(query, key, value, semantics=semantics, stacklevel=3, **how)
 
 
 def by_name(table):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncli.core import attention, attention_backward, attention_weights, buffers, compute
+from attncli.core import attention, attention_backward, attention_weights, buffers
 from attncli.errors import AttnWarning, ParameterError
 
 from . import reference
-from .common import ENGINES, OPTIONS, SHAPES, TOLERANCE, assert_near, by_name, tensors
+from .common import ENGINES, OPTIONS, SHAPES, TOLERANCE, assert_near, by_name, compute, tensors
 from .conftest import in_pieces
 
 pytestmark = pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")

@@ -5,11 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from attncli.core import attention_backward, compute
+from attncli.core import attention_backward
 from attncli.errors import DtypeError, ShapeError
 
 from . import reference
-from .common import ENGINES, OPTIONS, SHAPES, TOLERANCE, assert_near, by_name, tensors
+from .common import ENGINES, OPTIONS, SHAPES, TOLERANCE, assert_near, by_name, compute, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
 

@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import pytest
 
-from attncli.core import attention, attention_backward, compute
+from attncli.core import attention, attention_backward
 
-from .common import assert_near, tensors
+from .common import assert_near, compute, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what peers warn of is their business
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
-from attncli.checking.reference.claims import visible
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import DataError
 from attncli.memory import require
-from attncli.operations import Semantics
 from attncli.reports import Budget
 
 ALLOWED = 2.0
@@ -128,13 +128,12 @@ def evaluate(
     if claims.softcap is not None:
         bent = cut(np.tanh(scores / dtype.type(claims.softcap)))
         scores, slope = cut(bent * dtype.type(claims.softcap)), cut(1 - bent * bent)
-    seen = np.broadcast_to(visible(claims, *scores.shape[-2:]), scores.shape)
-    if (mask := inputs.get("mask")) is not None:
-        if mask.dtype.kind == "f":
-            scores = cut(scores + mask.astype(dtype))
-        else:
-            seen = seen & mask.astype(bool)
-    scores = np.where(seen, scores, dtype.type(-np.inf))
+    T_dec, T_enc = scores.shape[-2:]
+    bias, seen = Visibility.of(claims, T_dec, T_enc, inputs.get("mask")).whole()
+    if bias is not None:
+        scores = cut(scores + bias.astype(dtype))
+    if seen is not None:
+        scores = np.where(seen, scores, dtype.type(-np.inf))
     largest = scores.max(axis=-1, keepdims=True)
     exps = cut(np.exp(scores - np.where(np.isfinite(largest), largest, 0)))
     total = cut(exps.sum(axis=-1, keepdims=True))

@@ -9,7 +9,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.reference.chain import INPUTS, QKV
-from attncli.operations import Semantics
+from attncli.core.semantics import Semantics
 from attncli.tensors import default_axes, random_tensor
 
 # Beside the largest element; what that is measured against is at least this: below, it is rounding.

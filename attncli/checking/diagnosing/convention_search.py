@@ -12,9 +12,9 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.reference.chain import softmax
-from attncli.checking.reference.claims import visible
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import DataError, ShapeError
-from attncli.operations import Semantics
 from attncli.reports import Convention, ConventionReport
 
 _TOLERANCES = {
@@ -194,7 +194,7 @@ def _conventions(
             scores = products * factor
             if cap is not None:
                 scores = cap * np.tanh(scores / cap)
-            band = visible(Semantics(causal=order), T_dec, T_enc)[arrays.rows]
+            band = Visibility.of(Semantics(causal=order), T_dec, T_enc).pattern()[arrays.rows]
             scores = np.where(band & seen, scores + bias, -np.inf)
             out = softmax(scores) @ value
             yield Convention(

@@ -10,7 +10,7 @@ from attncli.checking.comparing.agreement import near
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.checking.reference.chain import QKV, Steps
-from attncli.operations import Semantics
+from attncli.core.semantics import Semantics
 from attncli.reports import Diagnosis, NamedMistake
 
 _MOST = 3

@@ -14,12 +14,11 @@ from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe, reference
 from attncli.checking.reference.chain import INPUTS, QKV
-from attncli.checking.reference.claims import described
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
+from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
-from attncli.operations import Semantics
 from attncli.reports import CheckReport, Finding
 from attncli.tensors import axes_of
 
@@ -178,7 +177,7 @@ class _Check:
         return CheckReport(
             self.target.where,
             self.layer,
-            described(self.claims),
+            self.claims.described(),
             tuple(self.findings),
             diagnoses,
             first_difference(self._observe, suite, self.layer) if look_inside else (),

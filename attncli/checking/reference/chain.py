@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.reference.claims import visible
-from attncli.operations import Semantics
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 
 Step: TypeAlias = Callable[..., Any]
 Steps: TypeAlias = Mapping[str, Step]
@@ -182,13 +182,9 @@ def _operands(layer: str, inputs: list[Array]) -> tuple[Any, Any, Any]:
 
 def seen_and_biased(c: Chain, scores: Array) -> tuple[Array, Array]:
     """Say what is seen, and give the scores with a floating mask added."""
-    seen = c("band")
-    if c.mask is not None and c.mask.dtype == bool:
-        seen = seen & c.mask
-    elif c.mask is not None:
-        scores = scores + c.mask
-        seen = seen & (c.mask != -np.inf)
-    return np.broadcast_to(seen, scores.shape), scores
+    bias, seen = Visibility.of(Semantics(), c.T_dec, c.T_enc, c.mask).whole()
+    seen = c("band") if seen is None else c("band") & seen
+    return np.broadcast_to(seen, scores.shape), scores if bias is None else scores + bias
 
 
 def _masked(c: Chain, scores: Array) -> Array:
@@ -219,7 +215,7 @@ STEPS: Steps = {
     "scaled": lambda c, scores: scores * c("factor"),
     "factor": lambda c: c.scale,
     "softcap": _softcap,
-    "band": lambda c: visible(c.claims, c.T_dec, c.T_enc),
+    "band": lambda c: Visibility.of(c.claims, c.T_dec, c.T_enc).pattern(),
     "mask": _masked,
     "softmax": lambda c, scores: softmax(scores),
     "after_softmax": lambda c, weights: weights,

@@ -10,8 +10,8 @@ from attncli.checking.comparing.agreement import tiles
 from attncli.checking.comparing.budget import Budgets, evaluate
 from attncli.checking.comparing.comparison import assert_close, compare, compare_tensors
 from attncli.checking.comparing.places import patterns
+from attncli.core.semantics import Semantics
 from attncli.errors import AttnError, MemoryLimitError, ShapeError
-from attncli.operations import Semantics
 
 
 @pytest.fixture

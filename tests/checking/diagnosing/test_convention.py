@@ -5,8 +5,8 @@ import pytest
 
 from attncli.checking.diagnosing.convention_search import find_convention
 from attncli.core import attention
+from attncli.core.semantics import Semantics
 from attncli.errors import DataError, ShapeError
-from attncli.operations import Semantics
 
 
 def tensors(heads=(3, 3), layout=(0, 1, 2, 3), mask=None, T_enc=7, **options):

@@ -10,7 +10,7 @@ from checking.book import BOOK, BOOK_MISTAKES, TRANSFORMER, TRANSFORMER_MISTAKES
 from attncli.checking.diagnosing.examination import check
 from attncli.checking.diagnosing.mistakes import MISTAKES
 from attncli.checking.reference.chain import FORWARD, STEPS
-from attncli.operations import Semantics
+from attncli.core.semantics import Semantics
 
 CAUSAL = {"causal": "upper_left", "softcap": 2.0, "window": 2}
 

@@ -9,7 +9,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
 from attncli.checking.reference.chain import STEPS, Chain, seen_and_biased
-from attncli.checking.reference.claims import visible
+from attncli.core.visibility import Band, Visibility, own_key
 
 
 def _hidden_get(value: float) -> Any:
@@ -71,30 +71,31 @@ def _nan_softmax(c: Chain, scores: Array) -> Array:
     return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
 
-def _band(c: Chain, sees: Callable[[Array], Array]) -> Array:
-    """The band in which causal order is `sees`, a function of (key step − query step)."""
-    if c.claims.causal is None:
-        return visible(c.claims, c.T_dec, c.T_enc)
-    shift = c.T_enc - c.T_dec if c.claims.causal == "lower_right" else 0
-    apart = np.arange(c.T_enc) - (np.arange(c.T_dec)[:, None] + shift)
-    near = True if c.claims.window is None else np.abs(apart) <= c.claims.window
-    return np.asarray(sees(apart) & near)
+def _ordered(low: int | None, high: int | None) -> Any:
+    """The band in which causal order sees from `low` to `high` steps after a query's own key."""
+
+    def band(c: Chain) -> Array:
+        if c.claims.causal is None:
+            return Visibility.of(c.claims, c.T_dec, c.T_enc).pattern()
+        own, reach = own_key(c.claims, c.T_dec, c.T_enc), c.claims.window
+        order = Band(None if low is None else own + low, None if high is None else own + high)
+        near = Band(None, None) if reach is None else Band(own - reach, own + reach)
+        return Visibility((order, near), c.T_dec, c.T_enc).pattern()
+
+    return band
 
 
-def _other_alignment(c: Chain) -> Array:
-    other = {"upper_left": "lower_right", "lower_right": "upper_left"}
-    claims = replace(c.claims, causal=other.get(c.claims.causal or ""))
-    return visible(claims, c.T_dec, c.T_enc)
-
-
-def _claimed(**changes: Any) -> Any:
+def _claimed(**changes: Callable[[Any], Any]) -> Any:
     """The band of other claims; a function of the claims gives the new value."""
 
     def band(c: Chain) -> Array:
         new = {name: change(getattr(c.claims, name)) for name, change in changes.items()}
-        return visible(replace(c.claims, **new), c.T_dec, c.T_enc)
+        return Visibility.of(replace(c.claims, **new), c.T_dec, c.T_enc).pattern()
 
     return band
+
+
+_OTHER = {"upper_left": "lower_right", "lower_right": "upper_left"}
 
 
 _MASKED = "scores = scores where the mask is True, else −∞"
@@ -204,21 +205,21 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys ≤ t",
         "query t sees the keys < t",
         "np.tril(…, k=−1), or np.triu(…) without k=1: the own step is hidden too.",
-        {"band": lambda c: _band(c, lambda apart: apart < 0)},
+        {"band": _ordered(None, -1)},
     ),
     Mistake(
         "causal order off by one: one step ahead seen",
         "query t sees the keys ≤ t",
         "query t sees the keys ≤ t + 1",
         "np.tril(…, k=1), or np.triu(…, k=2): one future step leaks.",
-        {"band": lambda c: _band(c, lambda apart: apart <= 1)},
+        {"band": _ordered(None, 1)},
     ),
     Mistake(
         "causal order reversed",
         "query t sees the keys ≤ t",
         "query t sees the keys ≥ t",
         "np.triu where np.tril is meant, or the other way round: only the future is seen.",
-        {"band": lambda c: _band(c, lambda apart: apart >= 0)},
+        {"band": _ordered(0, None)},
     ),
     Mistake(
         "causal diagonal aligned at the other corner",
@@ -226,7 +227,7 @@ MASKING: tuple[Mistake, ...] = (
         "the diagonal begins at the other corner",
         "It makes no difference where T_dec and T_enc are equal. torch and JAX align upper-left, "
         "flash-attention lower-right.",
-        {"band": _other_alignment},
+        {"band": _claimed(causal=_OTHER.get)},
     ),
     Mistake(
         "window missing",

@@ -1,0 +1,38 @@
+"""How a calculation is to be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from attncli.arrays import Array
+
+Engine = Literal["auto", "direct", "tiled", "reference"]
+ENGINES: tuple[Engine, ...] = ("auto", "direct", "tiled", "reference")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The options that do not change the result.
+
+    Attributes
+    ----------
+    engine : {"auto", "direct", "tiled", "reference"}
+        direct keeps the weights, tiled never has them, auto goes by size; reference is the book's
+        loop.
+    threads : int
+        How many threads the core uses.
+    tile : (int, int) or None
+        How many queries and keys the core computes at a time; None for what is fastest.
+    keep_weights : bool or None
+        False leaves the weights out of the reference's results too; None goes by the engine.
+    out : ndarray or None
+        Where the core puts the result block by block, if it computes in this dtype; whoever asks
+        for it looks whether the result came to lie there.
+    """
+
+    engine: Engine = "auto"
+    threads: int = 1
+    tile: tuple[int, int] | None = None
+    keep_weights: bool | None = None
+    out: Array | None = field(default=None, compare=False, repr=False)
