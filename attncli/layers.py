@@ -195,8 +195,12 @@ class TimeAttention:
     def __init__(self) -> None:
         self.params: list[Array] = []
         self.grads: list[Array] = []
-        self.layers: list[Attention] | None = None
+        self.layers: list[Any] | None = None
         self.attention_weights: list[Array] | None = None
+
+    def one_step(self) -> Any:
+        """Return a layer of its own for a step: each remembers its inputs for backward."""
+        return Attention()
 
     def forward(self, hs_enc: Array, hs_dec: Array, mask: Array = None) -> Array:
         """Return out (N, T_dec, H); mask broadcasts to (N, T_dec, T_enc)."""
@@ -207,7 +211,7 @@ class TimeAttention:
 
         outs, self.layers, self.attention_weights = [], [], []
         for t in range(T_dec):
-            layer = Attention()  # one per step: each remembers its own inputs for backward
+            layer = self.one_step()
             step_mask = None if mask is None else mask[:, t, :]
             outs.append(layer.forward(hs_enc, hs_dec[:, t, :], step_mask))
             self.layers.append(layer)

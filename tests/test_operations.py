@@ -7,8 +7,8 @@ import pytest
 
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, ParameterError, ShapeError
-from attncli.operations import OPERATIONS, Execution
-from attncli.operations.reference import TimeLoop
+from attncli.operations import OPERATIONS, Execution, run
+from attncli.operations.loop import OptionAttention
 from attncli.problems.masks import combine_masks
 from attncli.tensors import random_tensor
 
@@ -27,8 +27,11 @@ def draw(operation, dtype="float64"):
 def test_the_result_is_as_described(name, dtype):
     operation = OPERATIONS[name]
     inputs = {name: x.astype(dtype) for name, x in draw(operation).items()}
-    result = operation.forward(inputs).results[operation.result]
-    assert operation.describe_result(inputs) == (result.shape, result.dtype)
+    result = run(operation, inputs).results[operation.result]
+    assert (operation.result_shape(inputs), operation.result_dtype(inputs)) == (
+        result.shape,
+        result.dtype,
+    )
 
 
 @pytest.mark.parametrize("engine", ["direct", "tiled"])
@@ -40,10 +43,10 @@ def test_the_core_computes_into_the_place_it_is_given(engine, heads):
         "key": random_tensor("key", (2, 7, heads.get("kv_heads", 6) * 4)),
         "value": random_tensor("value", (2, 7, heads.get("kv_heads", 6) * 3)),
     }
-    expected = operation.forward(inputs, execution=Execution("reference"))
-    shape, dtype = operation.describe_result(inputs)
+    expected = run(operation, inputs, execution=Execution("reference"))
+    shape, dtype = operation.result_shape(inputs), operation.result_dtype(inputs)
     out = np.full(shape, np.nan, dtype)
-    done = operation.forward(inputs, execution=Execution(engine, tile=(2, 3), out=out))
+    done = run(operation, inputs, execution=Execution(engine, tile=(2, 3), out=out))
     assert np.may_share_memory(done.results["out"], out)
     assert np.allclose(out, expected.results["out"], rtol=1e-12, atol=1e-14)
     dout = random_tensor("dout", shape)
@@ -56,7 +59,7 @@ def test_the_core_computes_into_the_place_it_is_given(engine, heads):
 def test_gradients_have_the_shapes_of_the_inputs(name):
     operation = OPERATIONS[name]
     inputs = draw(operation)
-    done = operation.forward(inputs)
+    done = run(operation, inputs)
     gradients = done.backward(np.ones_like(done.results[operation.result]))
     assert {k: v.shape for k, v in gradients.items()} == {
         f"d{k}": v.shape for k, v in inputs.items()
@@ -69,7 +72,7 @@ def test_gradients_have_the_shapes_of_the_inputs(name):
 )
 def test_results_in_the_dtype_of_the_inputs(name, dtype, result):
     operation = OPERATIONS[name]
-    done = operation.forward(draw(operation, dtype))
+    done = run(operation, draw(operation, dtype))
     assert all(array.dtype == result for array in done.results.values())
     gradients = done.backward(np.ones_like(done.results[operation.result]))
     assert all(array.dtype == result for array in gradients.values())
@@ -78,8 +81,8 @@ def test_results_in_the_dtype_of_the_inputs(name, dtype, result):
 def test_float16_is_computed_in_float32():
     inputs = {k: v * 20 for k, v in draw(TIME).items()}
     half = {k: v.astype(np.float16) for k, v in inputs.items()}
-    exact = TIME.forward({k: v.astype(np.float64) for k, v in half.items()}).results["out"]
-    got = TIME.forward(half).results["out"]
+    exact = run(TIME, {k: v.astype(np.float64) for k, v in half.items()}).results["out"]
+    got = run(TIME, half).results["out"]
     np.testing.assert_array_equal(got, exact.astype(np.float32).astype(np.float16))
 
 
@@ -88,7 +91,7 @@ def test_no_items_or_steps_give_empty_results(axis):
     sizes = SIZES | {axis: 0}
     inputs = {name: np.zeros(shape) for name, shape in TIME.shapes(sizes).items()}
     with pytest.warns(AttnWarning, match=f"{axis} is 0: the result is empty"):
-        done = TIME.forward(inputs)
+        done = run(TIME, inputs)
     assert done.results["out"].shape == tuple(sizes[a] for a in ("N", "T_dec", "H"))
     gradients = done.backward(done.results["out"])
     assert {k: v.shape for k, v in gradients.items()} == {
@@ -113,11 +116,11 @@ def test_no_items_or_steps_give_empty_results(axis):
 def test_shapes_that_do_not_fit_name_the_axes(shapes, message):
     fitting = TIME.shapes(SIZES)
     with pytest.raises(ShapeError, match=message):
-        TIME.forward({name: np.zeros(shape) for name, shape in (fitting | shapes).items()})
+        run(TIME, {name: np.zeros(shape) for name, shape in (fitting | shapes).items()})
 
 
 def test_dout_of_another_shape_is_refused():
-    done = TIME.forward(draw(TIME))
+    done = run(TIME, draw(TIME))
     with pytest.raises(ShapeError, match=r"dout is \(2, 3, 4\), expected .* \(N, T_dec, H\)"):
         done.backward(np.zeros((2, 3, 4)))
 
@@ -152,7 +155,7 @@ def test_one_step_layers_take_the_encoders_mask(name):
     operation = OPERATIONS[name]
     inputs = draw(operation)
     enc_mask = np.array([[True] * 3 + [False] * 4] * 2)
-    done = operation.forward(inputs, combined(operation, inputs, {"enc_mask": enc_mask}))
+    done = run(operation, inputs, combined(operation, inputs, {"enc_mask": enc_mask}))
     assert (done.results["a"][:, 3:] == 0).all()
 
 
@@ -161,9 +164,7 @@ def test_softmax_takes_scores_and_masks_of_any_number_of_axes(shape):
     operation = OPERATIONS["softmax"]
     inputs = {"scores": random_tensor("scores", shape)}
     mask = np.arange(np.prod(shape)).reshape(shape) % 3 > 0
-    weights = operation.forward(inputs, combined(operation, inputs, {"mask": mask})).results[
-        "weights"
-    ]
+    weights = run(operation, inputs, combined(operation, inputs, {"mask": mask})).results["weights"]
     assert (weights[~mask] == 0).all()
     np.testing.assert_allclose(weights.sum(axis=-1), 1)
 
@@ -189,7 +190,7 @@ def test_fully_masked_rows_are_counted_once():
     mask = np.ones((2, 3, 7), bool)
     mask[0, 1] = mask[1, 2] = False
     with pytest.warns(AttnWarning, match="2 of 6 rows have every key masked") as caught:
-        done = TIME.forward(inputs, mask)
+        done = run(TIME, inputs, mask)
     assert len(caught) == 1
     assert (done.results["out"][0, 1] == 0).all()
 
@@ -199,7 +200,7 @@ def test_padding_takes_no_part_and_is_no_reason_to_warn(engine):
     inputs = draw(TIME)
     dec_mask = np.array([[True, True, False], [True, True, True]])
     inputs["hs_dec"][0, 2] = np.nan  # whatever stands there
-    done = TIME.forward(inputs, padding=dec_mask, execution=Execution(engine))
+    done = run(TIME, inputs, padding=dec_mask, execution=Execution(engine))
     gradients = done.backward(np.ones((2, 3, 5)))
     assert (done.results["out"][0, 2] == 0).all()
     assert (gradients["dhs_dec"][0, 2] == 0).all()
@@ -207,7 +208,7 @@ def test_padding_takes_no_part_and_is_no_reason_to_warn(engine):
         assert (done.results["weights"][0, 2] == 0).all()
     # The first item is as if it had two decoder steps.
     short = {"hs_enc": inputs["hs_enc"][:1], "hs_dec": inputs["hs_dec"][:1, :2]}
-    expected = TIME.forward(short, execution=Execution("reference"))
+    expected = run(TIME, short, execution=Execution("reference"))
     np.testing.assert_allclose(done.results["out"][:1, :2], expected.results["out"], atol=1e-14)
     want = expected.backward(np.ones((1, 2, 5)))["dhs_enc"]
     np.testing.assert_allclose(gradients["dhs_enc"][:1], want, atol=1e-14)
@@ -282,7 +283,7 @@ def test_engines_agree_with_the_reference(kind, semantics):
             with_masks(operation, inputs, masking) if kind != "step" or masking != "bool" else None
         )
         passes = [
-            operation.forward(inputs, mask, semantics=semantics, execution=execution)
+            run(operation, inputs, mask, semantics=semantics, execution=execution)
             for execution in (Execution("reference"), *CORE)
         ]
         dout = np.random.default_rng(9).normal(size=passes[0].results["out"].shape)
@@ -301,14 +302,14 @@ def test_reference_gradients_are_derivatives(semantics):
     """The loop that the core is held against, held against complex step itself."""
     inputs, operation = operands("grouped"), GENERAL
     mask = with_masks(operation, inputs, "float")
-    done = operation.forward(inputs, mask, semantics=semantics, execution=Execution("reference"))
+    done = run(operation, inputs, mask, semantics=semantics, execution=Execution("reference"))
     dout = np.random.default_rng(9).normal(size=done.results["out"].shape)
     gradients = done.backward(dout)
     arrays = {**inputs, "mask": mask}
 
     def loss(**moved):
-        loop = TimeLoop(semantics, operation.scale(semantics, 5))
-        out = loop.forward(moved["query"], moved["key"], moved["value"], moved["mask"])
+        loop = OptionAttention(semantics, operation.scale(semantics, 5))
+        out = loop.attend(moved["query"], moved["key"], moved["value"], moved["mask"])
         return (dout * out).sum()
 
     rng = np.random.default_rng(1)
@@ -326,9 +327,9 @@ def test_reference_gradients_are_derivatives(semantics):
 def test_parts_take_neither_engine_nor_semantics():
     softmax = OPERATIONS["softmax"]
     with pytest.raises(ParameterError, match="softmax has no tiled engine"):
-        softmax.forward(draw(softmax), execution=Execution("tiled"))
+        run(softmax, draw(softmax), execution=Execution("tiled"))
     with pytest.raises(ParameterError, match="softmax takes no --scale"):
-        softmax.forward(draw(softmax), semantics=Semantics(scale=2.0))
+        run(softmax, draw(softmax), semantics=Semantics(scale=2.0))
 
 
 @pytest.mark.parametrize(
@@ -344,14 +345,14 @@ def test_operands_that_do_not_fit(shapes, message):
     if "key" in shapes and len(shapes["key"]) == 4:
         fitting["value"] = (*shapes["key"][:2], 7, 4)
     with pytest.raises(ShapeError, match=message):
-        GENERAL.forward({name: np.zeros(shape) for name, shape in fitting.items()})
+        run(GENERAL, {name: np.zeros(shape) for name, shape in fitting.items()})
 
 
 def test_heads_that_do_not_split():
     packed = dataclasses.replace(GENERAL, heads=4, kv_heads=4)
     inputs = {name: np.zeros((2, 3, 10)) for name in ("query", "key", "value")}
     with pytest.raises(ShapeError, match=r"query is \(2, 3, 10\): 10 cannot be split into 4 heads"):
-        packed.forward(inputs)
+        run(packed, inputs)
 
 
 @pytest.mark.parametrize(

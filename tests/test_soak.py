@@ -13,7 +13,7 @@ import pytest
 
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning
-from attncli.operations import OPERATIONS, Execution
+from attncli.operations import OPERATIONS, Execution, run
 from attncli.problems.masks import combine_masks
 
 SECONDS = float(os.environ.get("ATTN_SOAK_SECONDS", "5"))
@@ -90,7 +90,7 @@ def test_random_calculations_agree_and_memory_does_not_grow():
                 Execution("tiled", threads=int(rng.integers(1, 4)), tile=tile),
             ]
             passes = [
-                operation.forward(inputs, mask, semantics=semantics, execution=execution)
+                run(operation, inputs, mask, semantics=semantics, execution=execution)
                 for execution in executions
             ]
             dout = rng.normal(size=passes[0].results["out"].shape)

@@ -7,7 +7,7 @@ import pytest
 
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError
-from attncli.operations import OPERATIONS, Execution
+from attncli.operations import OPERATIONS, Execution, run
 from attncli.operations.tracing import Place, StepTrace
 
 N, HEADS, T_DEC, T_ENC, H, H_V = 2, 6, 5, 7, 3, 4
@@ -52,9 +52,7 @@ def masks_of(shape, rng):
 def test_steps_together_are_the_reference(name, semantics):
     operation, inputs, rng = problem(name)
     for mask in masks_of(operation.weights_shape(inputs), rng):
-        done = operation.forward(
-            inputs, mask, semantics=semantics, execution=Execution("reference")
-        )
+        done = run(operation, inputs, mask, semantics=semantics, execution=Execution("reference"))
         out = done.results["out"]
         dout = rng.normal(size=out.shape)
         expected = done.backward(dout)
@@ -86,13 +84,13 @@ def test_two_dimensions_and_heads_in_the_last_axis():
     rng = np.random.default_rng(0)
     flat = {key: rng.normal(size=(4, 3)) for key in ("query", "key", "value")}
     trace = StepTrace(OPERATIONS["scaled-dot-product"], flat, Place(2)).forward()
-    expected = OPERATIONS["scaled-dot-product"].forward(flat).results["out"][2]
+    expected = run(OPERATIONS["scaled-dot-product"], flat).results["out"][2]
     np.testing.assert_allclose(trace[-1].array, expected, atol=1e-12)
 
     merged = {key: rng.normal(size=(2, 4, 6)) for key in ("query", "key", "value")}
     split = replace(OPERATIONS["scaled-dot-product"], heads=3)
     step = StepTrace(split, merged, Place(1, 1, 2))
-    out = split.forward(merged).results["out"]
+    out = run(split, merged).results["out"]
     np.testing.assert_allclose(step.forward()[-1].array, out[1, 1, 4:], atol=1e-12)
     dout = rng.normal(size=out.shape)
     last = {one.name: one.array for one in step.backward(dout)}

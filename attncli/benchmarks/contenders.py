@@ -16,7 +16,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.core import attention_backward, compute
 from attncli.core.semantics import Semantics
-from attncli.operations import OPERATIONS, Execution
+from attncli.operations import OPERATIONS, Execution, run
 from attncli.reports import Cell
 
 PEERS = ("torch", "jax", "onnxruntime")
@@ -85,10 +85,10 @@ def _loop(cell: Cell) -> Contender:
     execution = Execution("reference")
 
     def both() -> tuple[Any, ...]:
-        done = operation.forward(inputs, execution=execution)
+        done = run(operation, inputs, execution=execution)
         return done.results["out"], *done.backward(dout).values()
 
-    return Contender(lambda: operation.forward(inputs, execution=execution).results["out"], both)
+    return Contender(lambda: run(operation, inputs, execution=execution).results["out"], both)
 
 
 def _products(cell: Cell) -> Contender:

@@ -58,7 +58,7 @@ def trace_problem(problem: Problem, place: Place) -> list[Intermediate]:
 def _dout(problem: Problem, step: StepTrace) -> Array:
     """The file's dout, or the random one that ``attn backward`` draws."""
     out = np.broadcast_to(np.float32(0), step.out_shape)  # takes no memory
-    shape = step.operation.core_results(out, None)["out"].shape
+    shape = step.operation.results(out, None)["out"].shape
     if problem.dout is None:
         dtype = np.result_type(*problem.inputs.values())
         return random_tensor(

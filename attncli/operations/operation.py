@@ -1,30 +1,25 @@
-"""An operation: inputs, results and gradients by name, run by whichever engine is asked for."""
+"""What can be run, by name: each operation as data, and the table of them."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array, parts
+from attncli import layers
+from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.errors import AttnWarning, ParameterError, ShapeError
-from attncli.operations.execution import Execution
-from attncli.operations.forward import Forward
-from attncli.tensors import axes_of, default_axes, describe_shape
+from attncli.errors import ShapeError
+from attncli.tensors import axes_of, default_axes
 
-Tensors = dict[str, Array]
+Operands = tuple[Array, Array, Array]
 
 
 @dataclass(frozen=True)
 class Operation:
     """Something that can be run forward and backward by its name.
-
-    This class runs the parts of attention, which have the book's layer as their only engine; the
-    subclasses in `attncli.operations.whole` are attention as a whole.
 
     Attributes
     ----------
@@ -40,6 +35,17 @@ class Operation:
         The axes of the weights, and so of a mask; empty where there is no softmax.
     layer : type or None
         The class in `attncli.layers` that does the same.
+    operands : tuple of str
+        Which inputs are query, key and value; empty for a part of attention alone.
+    options : tuple of str
+        What it can be asked for beside its inputs.
+    weights : str
+        What the weights are called among its results.
+    one_step : bool
+        Whether query and result have no axis of decoder steps.
+    heads, kv_heads : int or None
+        Where the inputs are (N, T, heads · H): how many heads their last axis holds. Results and
+        gradients come back in the same layout.
     """
 
     name: str
@@ -48,11 +54,24 @@ class Operation:
     result_axes: tuple[str, ...]
     weights_axes: tuple[str, ...] = ()
     layer: Any = None
+    operands: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    weights: str = "weights"
+    one_step: bool = False
+    heads: int | None = None
+    kv_heads: int | None = None
 
     @property
     def gradients(self) -> tuple[str, ...]:
         """The names of what ``backward`` returns, in order."""
         return tuple(f"d{name}" for name in self.inputs)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is attention as a whole, which the core can run."""
+        return bool(self.operands)
+
+    # What its inputs say.
 
     def shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input for sizes such as ``{"N": 3, "T_enc": 7, …}``."""
@@ -70,11 +89,16 @@ class Operation:
         Raises
         ------
         ShapeError
-            If an input has another number of axes, two inputs disagree, or T_enc is 0.
+            If an input has another number of axes, two inputs disagree, heads cannot be shared
+            out, or T_enc is 0.
         """
+        if self.layer is None and len({inputs[name].ndim for name in self.inputs}) > 1:
+            shapes = ", ".join(f"{name} is {inputs[name].shape}" for name in self.inputs)
+            raise ShapeError(f"{shapes}: expected as many axes in each")
+        inputs = self._split(inputs)
         owners: dict[str, tuple[int, str]] = {}
-        for name in self.inputs:
-            shape = inputs[name].shape
+        for name, array in inputs.items():
+            shape = array.shape
             axes = axes_of(name, len(shape))
             if axes is None:
                 expected = default_axes(name)
@@ -91,223 +115,182 @@ class Operation:
         if owners["T_enc"][0] == 0:
             name = owners["T_enc"][1]
             raise ShapeError(f"{name} is {inputs[name].shape}: T_enc = 0 leaves nothing to attend")
-        return {axis: size for axis, (size, _) in owners.items()}
+        sizes = {axis: size for axis, (size, _) in owners.items()}
+        shared = sizes.get("kv_heads", 1)
+        if shared == 0 or sizes.get("heads", 1) % shared:
+            raise ShapeError(
+                f"query has {sizes['heads']} heads, key has {shared}: expected a "
+                "divisor, so that every key head serves as many query heads"
+            )
+        return sizes
+
+    def mask_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
+        """Name the axes of the weights, and so of a mask; empty where there are none."""
+        if "scores" in self.inputs:  # of any number of axes
+            return axes_of("scores", inputs["scores"].ndim) or ()
+        if self.layer is None:
+            return axes_of("weights", 4 if self.heads is not None else inputs["query"].ndim) or ()
+        return self.weights_axes
 
     def weights_shape(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
         """Give the shape of the weights; empty where there are none."""
         sizes = self.sizes(inputs)
         return tuple(sizes[axis] for axis in self.mask_axes(inputs))
 
-    def forward(
-        self,
-        inputs: Mapping[str, Array],
-        mask: Array | None = None,
-        *,
-        padding: Array | None = None,
-        semantics: Semantics | None = None,
-        execution: Execution | None = None,
-    ) -> Pass:
-        """Run forward.
-
-        Parameters
-        ----------
-        inputs : mapping of str to ndarray
-            An array for each name in `inputs`. float16 is computed in float32 and cast back,
-            integers are cast to float64.
-        mask : ndarray, optional
-            Broadcastable to the weights; boolean True = takes part, or floating and added to the
-            scores.
-        padding : ndarray of bool (N, T_dec), optional
-            False where a decoder step takes no part: weights, output and gradient are 0 there.
-        semantics : Semantics, optional
-        execution : Execution, optional
-
-        Warns
-        -----
-        AttnWarning
-            If other rows see no key: their weights, outputs and gradients are 0. If N or T_dec is
-            0: the result is empty. If the result holds NaN or infinity.
-
-        Raises
-        ------
-        ShapeError
-            If the shapes do not fit.
-        ParameterError
-            If this operation has no such option or engine.
-        """
-        semantics, execution = semantics or Semantics(), execution or Execution()
+    def result_shape(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
+        """Give the shape of the result."""
         sizes = self.sizes(inputs)
-        dtype = np.result_type(*(_stored_dtype(inputs[name]) for name in self.inputs))
-        arguments = [computable(inputs[name]) for name in self.inputs]
-        if 0 in sizes.values():  # nothing to compute with
-            axis = next(axis for axis, size in sizes.items() if size == 0)
-            warnings.warn(f"{axis} is 0: the result is empty", AttnWarning, stacklevel=2)
-            shape = self._result_shape(inputs, sizes)
-            gradients = tuple(np.zeros_like(argument) for argument in arguments)
-            empty = Forward({self.result: np.zeros(shape)}, lambda dout: (gradients, None), "none")
-            return Pass(self, dtype, empty, None)
-
-        rows = None
-        if padding is not None and "T_dec" in sizes:
-            arguments = [
-                np.where(_along(padding, self.axes(name, x.ndim)), x, 0) if "T_dec" in axes else x
-                for name, x in zip(self.inputs, arguments, strict=True)
-                if (axes := self.axes(name, x.ndim)) is not None
-            ]
-            rows = padding
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is warned of
-            result = self._run(arguments, mask, semantics, execution)
-        _warn_of_blind_rows(result.blind, rows)
-        done = Pass(self, dtype, result, rows)
-        _warn_of_overflow(self.result, done.results[self.result])
-        return done
-
-    def describe_result(self, inputs: Mapping[str, Array]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Return the shape and the dtype that the result of `forward` will have."""
-        dtype = np.result_type(*(_stored_dtype(inputs[name]) for name in self.inputs))
-        return self._result_shape(inputs, self.sizes(inputs)), dtype
-
-    def function(self) -> Callable[..., Array]:
-        """Return forward as a plain function of arrays, complex ones included: the reference's."""
-
-        def function(*inputs: Array) -> Array:
-            result: Array = self.layer().forward(*inputs)
-            return result
-
-        return function
-
-    def _run(
-        self, inputs: list[Array], mask: Array | None, semantics: Semantics, execution: Execution
-    ) -> Forward:
-        if execution.engine not in ("auto", "reference"):
-            raise ParameterError(
-                f"{self.name} has no {execution.engine} engine: it is a part of attention alone"
-            )
-        from attncli.operations.reference import run_layer  # slow to load, and seldom needed
-
-        return run_layer(self, inputs, mask, semantics, execution)
-
-    def mask_axes(self, inputs: Mapping[str, Array]) -> tuple[str, ...]:
-        """Name the axes that a mask may have: those of the weights; none if there are none."""
-        if "scores" in self.inputs:  # of any number of axes
-            return axes_of("scores", inputs["scores"].ndim) or ()
-        return self.weights_axes
-
-    def _result_shape(
-        self, inputs: Mapping[str, Array], sizes: Mapping[str, int]
-    ) -> tuple[int, ...]:
         if self.result == "weights":  # as many axes as the scores have
             return tuple(inputs["scores"].shape)
-        return tuple(sizes[axis] for axis in self.result_axes)
+        if self.layer is not None:
+            return tuple(sizes[axis] for axis in self.result_axes)
+        width = inputs["value"].shape[-1]
+        if self.heads is not None:
+            width = width // (self.kv_heads or self.heads) * self.heads
+        return (*inputs["query"].shape[:-1], width)
 
+    def result_dtype(self, inputs: Mapping[str, Array]) -> np.dtype[Any]:
+        """Give the dtype of the result and of the gradients."""
+        return np.result_type(*(stored_dtype(inputs[name]) for name in self.inputs))
 
-@dataclass(frozen=True)
-class Pass:
-    """A forward that was run, and can be walked back.
+    # Between its own tensors and query, key and value.
 
-    Attributes
-    ----------
-    operation : Operation
-    dtype : dtype
-        Of the results and the gradients.
-    run : Forward
-        What the engine gave.
-    padding : ndarray of bool (N, T_dec) or None
-        False where a decoder step takes no part.
-    """
+    def scale(self, semantics: Semantics, H: int) -> float:
+        """Return the factor of the scores: 1 for the book's layers, else 1/√H by default."""
+        if semantics.scale is not None:
+            return semantics.scale
+        return 1.0 if self.layer is not None else float(H**-0.5)
 
-    operation: Operation
-    dtype: np.dtype[Any]
-    run: Forward
-    padding: Array | None
+    def to_core(self, inputs: Mapping[str, Array]) -> Operands:
+        """Return query, key and value."""
+        split = self._split(inputs)
+        query, key, value = (split[name] for name in self.operands)
+        return (query[:, None, :] if self.one_step else query), key, value
 
-    @property
-    def engine(self) -> str:
-        """Who computed it."""
-        return self.run.engine
+    def core_mask(self, mask: Array) -> Array:
+        """Return a mask of the weights in the axes of the core's."""
+        return mask[:, None, :] if self.one_step else mask
 
-    @property
-    def results(self) -> Tensors:
-        """The result, and the attention weights where they were kept, by name."""
-        return {name: self._given(name, array) for name, array in self.run.results.items()}
+    def core_dout(self, dout: Array) -> Array:
+        """Return dout, or room for the result, in the axes of the core's output."""
+        if self.heads is not None:
+            return split_heads("dout", dout, self.heads)
+        return dout[:, None, :] if self.one_step else dout
 
-    def backward(self, dout: Array) -> Tensors:
-        """Return the gradient of Σ dout ⊙ result with respect to every input, by name.
+    def results(self, out: Array, weights: Array | None) -> dict[str, Array]:
+        """Return the core's results in this operation's axes, by name."""
+        if self.heads is not None:
+            out = merge_heads(out)
+        results = {self.result: out[:, 0] if self.one_step else out}
+        if weights is not None:
+            results[self.weights] = weights[:, 0] if self.one_step else weights
+        return results
 
-        With a floating mask also ``dmask``, in the shape of the mask that `forward` took.
+    def from_core(self, dquery: Array, dkey: Array, dvalue: Array) -> tuple[Array, ...]:
+        """Return the gradients in the order of the inputs; what was used twice gets both."""
+        gradients: dict[str, Array] = {}
+        if self.one_step:
+            dquery = dquery[:, 0]
+        for name, gradient in zip(self.operands, (dquery, dkey, dvalue), strict=True):
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        if self.heads is not None:
+            gradients = {name: merge_heads(x) for name, x in gradients.items()}
+        return tuple(gradients[name] for name in self.inputs)
 
-        Raises
-        ------
-        ShapeError
-            If dout does not have the shape of the result.
-        """
-        expected = self.run.results[self.operation.result].shape
-        if dout.shape != expected:
-            axes = self.operation.axes("dout", len(expected))
+    def _split(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs by name, with an axis for heads where their last axis holds them."""
+        if self.heads is None:
+            return {name: inputs[name] for name in self.inputs}
+        if inputs["query"].ndim != 3:
             raise ShapeError(
-                f"dout is {dout.shape}, expected the shape of the result, "
-                f"{describe_shape(expected, axes)}"
+                f"query is {inputs['query'].shape}, expected (N, T_dec, heads · H) for --heads"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            gradients, dmask = self.run.backward(self._given("dout", computable(dout), cast=False))
-            named = dict(zip(self.operation.gradients, gradients, strict=True))
-            if dmask is not None:
-                named["dmask"] = dmask
-            named = {name: x.astype(self.dtype, copy=False) for name, x in named.items()}
-        for name, gradient in named.items():
-            _warn_of_overflow(name, gradient)
-        return named
-
-    def _given(self, name: str, array: Array, *, cast: bool = True) -> Array:
-        """The array in the dtype of results, with zeros where a step takes no part."""
-        axes = self.operation.axes(name, array.ndim)
-        if self.padding is not None and axes is not None and "T_dec" in axes:
-            array = np.where(_along(self.padding, axes), array, array.dtype.type(0))
-        return array.astype(self.dtype, copy=False) if cast else array
+        shared = self.kv_heads or self.heads
+        return {
+            name: split_heads(name, inputs[name], self.heads if name == "query" else shared)
+            for name in self.inputs
+        }
 
 
-def _along(padding: Array, axes: tuple[str, ...] | None) -> Array:
-    """The (N, T_dec) padding with an axis of length one wherever it says nothing."""
-    assert axes is not None
-    N, T_dec = padding.shape
-    return padding.reshape([{"N": N, "T_dec": T_dec}.get(axis, 1) for axis in axes])
+def split_heads(name: str, x: Array, heads: int) -> Array:
+    """Turn (N, T, heads · H) into (N, heads, T, H), without a copy.
+
+    Raises
+    ------
+    ShapeError
+        If the last axis cannot be split.
+
+    Examples
+    --------
+    >>> split_heads("query", np.zeros((2, 5, 12)), 3).shape
+    (2, 3, 5, 4)
+    """
+    N, T, width = x.shape
+    if width % heads:
+        raise ShapeError(f"{name} is {x.shape}: {width} cannot be split into {heads} heads")
+    return x.reshape(N, T, heads, width // heads).swapaxes(1, 2)
 
 
-def computable(array: Array) -> Array:
-    """Return the array in the dtype it is computed in."""
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    return array.astype(_stored_dtype(array), copy=False)
+def merge_heads(x: Array) -> Array:
+    """Turn (N, heads, T, H) into (N, T, heads · H).
+
+    Examples
+    --------
+    >>> merge_heads(np.zeros((2, 3, 5, 4))).shape
+    (2, 5, 12)
+    """
+    N, heads, T, H = x.shape
+    return x.swapaxes(1, 2).reshape(N, T, heads * H)
 
 
-def _stored_dtype(array: Array) -> np.dtype[Any]:
-    """The native floating dtype of results from this array."""
+def stored_dtype(array: Array) -> np.dtype[Any]:
+    """Return the native floating dtype of results from this array."""
     if array.dtype.kind == "f":
         return array.dtype.newbyteorder("=")
     return np.dtype(np.float64)
 
 
-def _warn_of_overflow(name: str, array: Array) -> None:
-    if count := array.size - sum(int(np.count_nonzero(np.isfinite(x))) for x in parts(array)):
-        warnings.warn(
-            f"{count} of {array.size} values of {name} are not finite: something on the way was "
-            f"NaN, or more than {array.dtype} can hold",
-            AttnWarning,
-            stacklevel=3,
-        )
+_ROW = ("N", "T_enc")
+_GRID = ("N", "T_dec", "T_enc")
+_SCORING = ("scale", "causal", "window", "softcap")
 
-
-def _warn_of_blind_rows(blind: Array | None, padding: Array | None) -> None:
-    if blind is None:
-        return
-    if padding is not None:
-        N, T_dec = padding.shape
-        blind = blind & padding.reshape(N, *[1] * (blind.ndim - 2), T_dec)
-    if count := int(blind.sum()):
-        have = "has" if count == 1 else "have"
-        warnings.warn(
-            f"{count} of {blind.size} rows {have} every key masked: "
-            "weights, output and gradient are 0",
-            AttnWarning,
-            stacklevel=3,
-        )
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("softmax", ("scores",), "weights", _GRID, _GRID, layers.Softmax),
+        Operation("weight-sum", ("hs", "a"), "out", ("N", "H"), (), layers.WeightSum),
+        Operation("attention-weight", ("hs", "h"), "a", _ROW, _ROW, layers.AttentionWeight),
+        Operation(
+            "attention",
+            ("hs", "h"),
+            "out",
+            ("N", "H"),
+            _ROW,
+            layers.Attention,
+            operands=("h", "hs", "hs"),
+            options=_SCORING,
+            weights="a",
+            one_step=True,
+        ),
+        Operation(
+            "time-attention",
+            ("hs_enc", "hs_dec"),
+            "out",
+            ("N", "T_dec", "H"),
+            _GRID,
+            layers.TimeAttention,
+            operands=("hs_dec", "hs_enc", "hs_enc"),
+            options=_SCORING,
+        ),
+        Operation(
+            "scaled-dot-product",
+            ("query", "key", "value"),
+            "out",
+            ("N", "T_dec", "H_v"),
+            _GRID,
+            operands=("query", "key", "value"),
+            options=(*_SCORING, "heads"),
+        ),
+    )
+}
+"""Every operation by its name, from the innermost layer to the outermost."""

@@ -1,23 +1,24 @@
 """Every intermediate of one decoder step, forward and backward, as the mathematics names them.
 
-Plain products on the vectors of one step, so that each line can be checked by hand; tested against
-the reference engine.
+The numbers are those that the step-by-step calculation takes note of; each is given here what a
+reader needs beside it: formula, meaning, and the work of a single element.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import Visibility
+from attncli.core.visibility import Visibility, as_mask
 from attncli.errors import ParameterError
-from attncli.operations.operation import Operation, computable
-from attncli.operations.whole import WholeAttention
+from attncli.operations.operation import Operation
+from attncli.operations.running import computable
+from attncli.operations.steps import PRODUCTS, QKV, Calculation
 
 Direction = Literal["inputs", "forward", "backward"]
 Write = Callable[[float], str]
@@ -99,47 +100,51 @@ class StepTrace:
         padding: Array | None = None,
         semantics: Semantics | None = None,
     ) -> None:
-        if not isinstance(operation, WholeAttention):
+        if not operation.is_whole:
             raise ParameterError(
                 f"{operation.name} has no trace: it is a part of attention alone",
                 hint="--layer time-attention, attention or scaled-dot-product",
             )
-        self.operation: WholeAttention = operation
-        self.place = place
-        self.semantics = semantics or Semantics()
-        operands = operation.to_core([computable(inputs[name]) for name in operation.inputs])
-        query, key, value = operands
-        self.lead, self.T_dec, self.T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
-        self.scale = operation.scale(self.semantics, query.shape[-1])
+        self.operation, self.place = operation, place
+        semantics = semantics or Semantics()
+        query, key, value = operation.to_core(
+            {name: computable(inputs[name]) for name in operation.inputs}
+        )
+        self.lead, T_dec, T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
+        self.scale = operation.scale(semantics, query.shape[-1])
+        self.softcap = semantics.softcap
         self.out_shape = (*query.shape[:-1], value.shape[-1])
         self.index = (place.item, place.head)[: len(self.lead)]
         shared = self.index
         if len(self.lead) == 2:  # of grouped queries several share a key head
             shared = (place.item, place.head * key.shape[-3] // query.shape[-3])
         self.query, self.key, self.value = query[self.index][place.step], key[shared], value[shared]
-        self.seen, self.bias = self._hidden(mask, padding)
-        if self.seen is not None:  # NaN and infinity where nobody looks must not leak
+
+        whole = None if mask is None else operation.core_mask(mask)
+        bias, seen = Visibility.of(semantics, T_dec, T_enc, whole).row(place.step, self.index)
+        if padding is not None and not padding[place.item, place.step]:
+            seen = np.zeros(T_enc, bool)
+        self.bias = None if bias is None else np.broadcast_to(bias, T_enc)
+        self.hides = (
+            seen is not None or semantics.causal is not None or semantics.window is not None
+        )
+        row: Array | None = None if seen is None else np.broadcast_to(seen, T_enc)
+        if row is not None:  # NaN and infinity where nobody looks must not leak
             self.key, self.value = (
-                np.where(self.seen[:, None] | np.isfinite(x), x, x.dtype.type(0))
+                np.where(row[:, None] | np.isfinite(x), x, x.dtype.type(0))
                 for x in (self.key, self.value)
             )
+        mask_row = as_mask(self.bias, row)
+        if self.bias is not None and row is not None:
+            self.bias = np.where(row, self.bias, self.bias.dtype.type(0))
+        self.calculation = Calculation(
+            QKV,
+            (self.query[None, None], self.key[None], self.value[None]),
+            replace(semantics.of_scores(), scale=self.scale),
+            mask_row,
+            PRODUCTS,
+        )
         self.trace: list[Intermediate] = []
-
-    def _hidden(
-        self, mask: Array | None, padding: Array | None
-    ) -> tuple[Array | None, Array | None]:
-        """Which keys this step sees, None for all; and what is added to its scores."""
-        step = self.place.step
-        if mask is not None:
-            mask = self.operation.core_mask(mask)
-            mask = np.broadcast_to(mask, (*self.lead, self.T_dec, self.T_enc))[self.index]
-        visibility = Visibility.of(self.semantics, self.T_dec, self.T_enc, mask)
-        bias, seen = visibility.row(step)
-        if bias is not None:
-            bias = np.where(bias == -np.inf, 0, bias)
-        if padding is not None and not padding[self.place.item, step]:
-            seen = np.zeros(self.T_enc, bool)
-        return seen, bias
 
     @property
     def _H_v(self) -> str:
@@ -148,67 +153,65 @@ class StepTrace:
     def forward(self) -> list[Intermediate]:
         """Return the inputs of the step and every intermediate up to its output."""
         self.trace = []
-        query, key, value = self.query, self.key, self.value
+        query, key, value, scale = self.query, self.key, self.value, self.scale
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.calculation.forward()
         self._inputs()
-        scale, before = self.scale, "scores"
 
         def scored(index: tuple[int, ...], write: Write) -> str:
             return f"{write(scale)} · ({_products(key[index[0]], query, write)})"
 
         scores = self._add(
             "scores", "scale · query · keyᵀ", "how well each key fits the query",
-            ("T_enc",), scale * (key @ query), ("query", "key"), scored,
+            ("T_enc",), ("query", "key"), scored,
         )  # fmt: skip
-        cap = self.semantics.softcap
+        before, cap = "scores", self.softcap
         if cap is not None:
-            before, uncapped = "capped", scores
+            uncapped = scores
             scores = self._add(
                 "capped", "softcap · tanh(scores / softcap)", f"bounded smoothly to ± {cap:g}",
-                ("T_enc",), cap * np.tanh(scores / cap), ("scores",),
+                ("T_enc",), ("scores",),
                 lambda i, write: f"{write(cap)} · tanh({write(uncapped[i])} / {write(cap)})",
             )  # fmt: skip
+            before = "capped"
         if self.bias is not None:
             bias, unbiased = self.bias, scores
             scores = self._add(
                 "biased", f"{before} + mask", "the floating mask is added",
-                ("T_enc",), scores + bias, (before, "mask"),
+                ("T_enc",), (before, "mask"),
                 lambda i, write: f"{write(unbiased[i])} + {write(bias[i])}",
             )  # fmt: skip
             before = "biased"
-        if self.seen is not None:
+        if self.hides:
             scores = self._add(
                 "masked", f"{before} where the key is seen, else −∞",
                 "what is hidden (mask, causal order, window) can get no weight",
-                ("T_enc",), np.where(self.seen, scores, -np.inf), (before,),
+                ("T_enc",), (before,),
             )  # fmt: skip
             before = "masked"
         largest = self._add(
-            "largest", f"max({before})", "taken off for numerical stability alone",
-            (), np.max(scores), (before,),
+            "largest", f"max({before})", "taken off for numerical stability alone", (), (before,),
         )  # fmt: skip
-        # A step that sees no key has no largest score; −∞ − (−∞) would make it NaN.
-        base = np.where(largest == -np.inf, scores.dtype.type(0), largest)
-        final = scores
+        base, final = (0.0 if largest == -np.inf else float(largest)), scores
         exps = self._add(
             "exps", f"exp({before} − largest)", "above 0, at most 1",
-            ("T_enc",), np.exp(scores - base), (before, "largest"),
-            lambda i, write: f"exp({write(final[i])} − {write(float(base))})",
+            ("T_enc",), (before, "largest"),
+            lambda i, write: f"exp({write(final[i])} − {write(base)})",
         )  # fmt: skip
         total = self._add(
-            "total", "Σ exps", "what makes the weights sum to 1", (), np.sum(exps), ("exps",),
+            "total", "Σ exps", "what makes the weights sum to 1", (), ("exps",),
             lambda i, write: " + ".join(map(write, exps)),
         )  # fmt: skip
         meaning = "how much this step looks at each key: the softmax of the scores"
         if total == 0:
             meaning = "this step sees no key: all its weights are 0"
-        self.weights = weights = self._add(
-            "weights", "exps / total", meaning,
-            ("T_enc",), exps / (total if total != 0 else 1), ("exps", "total"),
+        weights = self._add(
+            "weights", "exps / total", meaning, ("T_enc",), ("exps", "total"),
             lambda i, write: f"{write(exps[i])} / {write(float(total))}",
         )  # fmt: skip
         self._add(
             "out", "weights · value", "the mean of the values, weighted",
-            (self._H_v,), weights @ value, ("weights", "value"),
+            (self._H_v,), ("weights", "value"),
             lambda i, write: _products(weights, value[:, i[0]], write),
         )  # fmt: skip
         return list(self.trace)
@@ -221,35 +224,35 @@ class StepTrace:
         if not self.trace:
             self.forward()
         past = len(self.trace)
-        weights, query, key, value = self.weights, self.query, self.key, self.value
+        query, key, value, scale = self.query, self.key, self.value, self.scale
         incoming = computable(self.operation.core_dout(dout))[self.index][self.place.step]
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.calculation.backward(incoming[None, None])
+        (weights,) = (one.array for one in self.trace if one.name == "weights")
         dout = self._back(
-            "dout", "given", "the gradient of the loss with respect to out",
-            (self._H_v,), incoming, (),
+            "dout", "given", "the gradient of the loss with respect to out", (self._H_v,), (),
         )  # fmt: skip
         dvalue = self._back(
             "dvalue", "weightsᵀ · dout", "each value by the weight it had",
-            ("T_enc", self._H_v), np.outer(weights, dout), ("weights", "dout"),
+            ("T_enc", self._H_v), ("weights", "dout"),
             lambda i, write: f"{write(weights[i[0]])} · {write(dout[i[1]])}",
         )  # fmt: skip
         dweights = self._back(
             "dweights", "dout · valueᵀ", "what more weight on a key would do",
-            ("T_enc",), value @ dout, ("dout", "value"),
+            ("T_enc",), ("dout", "value"),
             lambda i, write: _products(dout, value[i[0]], write),
         )  # fmt: skip
         rowsum = self._back(
             "rowsum", "Σ weights ⊙ dweights", "what more weight on all keys alike would do",
-            (), np.sum(weights * dweights), ("weights", "dweights"),
+            (), ("weights", "dweights"),
             lambda i, write: _products(weights, dweights, write),
         )  # fmt: skip
-        cap, name = (
-            self.semantics.softcap,
-            "dscores" if self.semantics.softcap is None else "dcapped",
-        )
-        dscores = self._back(
+        cap = self.softcap
+        name = "dscores" if cap is None else "dcapped"
+        outer = dscores = self._back(
             name, "weights ⊙ (dweights − rowsum)",
             "back through the softmax: weights sum to 1, so only differences count",
-            ("T_enc",), weights * (dweights - rowsum), ("weights", "dweights", "rowsum"),
+            ("T_enc",), ("weights", "dweights", "rowsum"),
             lambda i, write: (
                 f"{write(weights[i])} · ({write(dweights[i])} − {write(float(rowsum))})"
             ),
@@ -257,39 +260,40 @@ class StepTrace:
         if self.bias is not None:
             self._back(
                 "dmask", name, "the mask was added: its gradient is that of the scores",
-                ("T_enc",), dscores, (name,),
+                ("T_enc",), (name,), array=outer,
             )  # fmt: skip
         if cap is not None:
             (capped,) = (one.array for one in self.trace if one.name == "capped")
-            outer = dscores
             dscores = self._back(
                 "dscores", "dcapped ⊙ (1 − (capped / softcap)²)", "back through the tanh",
-                ("T_enc",), outer * (1 - (capped / cap) ** 2), ("dcapped", "capped"),
+                ("T_enc",), ("dcapped", "capped"),
                 lambda i, write: (
                     f"{write(outer[i])} · (1 − ({write(capped[i])} / {write(cap)})²)"
                 ),
             )  # fmt: skip
-        scale, inner = self.scale, dscores
+        inner = dscores
         dquery = self._back(
             "dquery", "scale · dscores · key", "which way the query should have pointed",
-            ("H",), scale * (inner @ key), ("dscores", "key"),
+            ("H",), ("dscores", "key"),
             lambda i, write: f"{write(scale)} · ({_products(inner, key[:, i[0]], write)})",
         )  # fmt: skip
         dkey = self._back(
             "dkey", "scale · dscoresᵀ · query", "this step's share of the keys' gradient",
-            ("T_enc", "H"), scale * np.outer(inner, query), ("dscores", "query"),
+            ("T_enc", "H"), ("dscores", "query"),
             lambda i, write: f"{write(scale)} · {write(inner[i[0]])} · {write(query[i[1]])}",
         )  # fmt: skip
         if "value" not in self.operation.inputs:
             states, state = self.operation.inputs
             self._back(
-                f"d{state}", "dquery", f"the query was {state} itself", ("H",), dquery, ("dquery",)
-            )
+                f"d{state}", "dquery", f"the query was {state} itself", ("H",), ("dquery",),
+                array=dquery,
+            )  # fmt: skip
             self._back(
                 f"d{states}", "dkey + dvalue",
                 f"{states} was used twice, as keys and values; this step's share",
-                ("T_enc", "H"), dkey + dvalue, ("dkey", "dvalue"),
+                ("T_enc", "H"), ("dkey", "dvalue"),
                 lambda i, write: f"{write(dkey[i])} + {write(dvalue[i])}",
+                array=dkey + dvalue,
             )  # fmt: skip
         return self.trace[past:]
 
@@ -324,12 +328,17 @@ class StepTrace:
         formula: str,
         meaning: str,
         axes: tuple[str, ...],
-        array: Array,
         made_of: tuple[str, ...],
         work: Work | None = None,
         direction: Direction = "forward",
+        array: Array | None = None,
     ) -> Array:
-        array = np.asarray(array)
+        """Add what the calculation took note of under a name, or an array that follows from it."""
+        if array is None:
+            noted = self.calculation.noted[name]
+            array = (
+                noted.reshape(noted.shape[noted.ndim - len(axes) :]) if axes else noted.squeeze()
+            )
         self.trace.append(
             Intermediate(name, direction, formula, meaning, axes, array, made_of, work)
         )
@@ -341,11 +350,11 @@ class StepTrace:
         formula: str,
         meaning: str,
         axes: tuple[str, ...],
-        array: Array,
         made_of: tuple[str, ...],
         work: Work | None = None,
+        array: Array | None = None,
     ) -> Array:
-        return self._add(name, formula, meaning, axes, array, made_of, work, "backward")
+        return self._add(name, formula, meaning, axes, made_of, work, "backward", array)
 
 
 def _products(one: Array, other: Array, write: Write) -> str:

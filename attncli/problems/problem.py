@@ -17,7 +17,7 @@ from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.memory import readable, require
-from attncli.operations import OPERATIONS, Operation, Pass, ScaledDotProduct
+from attncli.operations import OPERATIONS, Operation, Pass, run
 from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
 from attncli.reports import TensorComparison
@@ -147,7 +147,7 @@ class Problem:
 
     def describe_result(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """The shape and the dtype that the result will have."""
-        return self.operation.describe_result(self.inputs)
+        return self.operation.result_shape(self.inputs), self.operation.result_dtype(self.inputs)
 
     def forward(self, out: Array | None = None) -> Pass:
         """Run forward, after making sure that what it needs fits into memory.
@@ -163,7 +163,8 @@ class Problem:
         return done
 
     def _run(self, out: Array | None) -> Pass:
-        return self.operation.forward(
+        return run(
+            self.operation,
             self.inputs,
             self.mask,
             padding=self.masks.get("dec_mask"),
@@ -228,9 +229,7 @@ class Problem:
 
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""
-        heads = {}
-        if isinstance(self.operation, ScaledDotProduct):
-            heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
+        heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
         return {
             "attn": __version__,
             "command": command,
@@ -252,11 +251,11 @@ class Problem:
         what = f"weights {describe_shape(shape)}"
         if beside and nbytes:
             what += f" beside the {readable(beside)} of the inputs"
-        if execution.engine == "reference" or not hasattr(self.operation, "to_core"):
+        if execution.engine == "reference" or not self.operation.is_whole:
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
             copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
-            in_core = hasattr(self.operation, "to_core")
+            in_core = self.operation.is_whole
             hint = "--engine tiled computes the same without ever having them" if in_core else None
             require(copies * nbytes + beside, what, limit, hint=hint)
         elif execution.engine == "direct":
@@ -278,7 +277,7 @@ def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
     """
     if not heads:
         return operation
-    if not isinstance(operation, ScaledDotProduct):
+    if "heads" not in operation.options:
         raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
     if "heads" not in heads:
         raise ParameterError("--kv-heads has no meaning without --heads")

@@ -320,7 +320,7 @@ def test_what_stops_while_computing_leaves_the_old_file(attn, folder, monkeypatc
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("attncli.operations.core.compute", stop)
+    monkeypatch.setattr("attncli.operations.running.compute", stop)
     assert attn("forward", "-o", "out.npy", "--force").code == 130
     assert (folder / "out.npy").read_bytes() == b"old"
     assert os.listdir(folder) == ["out.npy"]
@@ -332,7 +332,7 @@ def test_no_room_for_the_result_is_said_before_it_is_computed(attn, folder, monk
 
     monkeypatch.setattr("attncli.files.npy.reserve", full)
     compute = mock.Mock()
-    monkeypatch.setattr("attncli.operations.core.compute", compute)
+    monkeypatch.setattr("attncli.operations.running.compute", compute)
     result = attn("forward", "-o", "out.npy")
     assert result.err == "error: out.npy: cannot be written: no space left on device\n"
     assert (result.code, os.listdir(folder)) == (2, [])

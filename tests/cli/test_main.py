@@ -95,7 +95,7 @@ def test_names_from_the_command_line_do_no_harm(attn):
 
 
 def test_a_bug_shows_its_traceback_and_is_no_verdict(attn, monkeypatch):
-    monkeypatch.setattr("attncli.operations.Operation.forward", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("attncli.problems.problem.run", lambda *a, **k: 1 / 0)
     result = attn("forward")
     assert result.code == main.BUG
     assert "ZeroDivisionError" in result.err
@@ -319,7 +319,7 @@ def test_an_error_of_the_system_that_is_not_of_the_output_is_a_bug(attn, monkeyp
     def fail(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr("attncli.operations.Operation.forward", fail)
+    monkeypatch.setattr("attncli.problems.problem.run", fail)
     result = attn("forward")
     assert (result.code, result.out) == (main.BUG, "")
     assert result.err.startswith("Traceback")

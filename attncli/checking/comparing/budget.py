@@ -13,9 +13,10 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import Visibility
 from attncli.errors import DataError
 from attncli.memory import require
+from attncli.operations import OPERATIONS
+from attncli.operations.steps import PRODUCTS, QKV, Calculation
 from attncli.reports import Budget
 
 ALLOWED = 2.0
@@ -112,54 +113,26 @@ def evaluate(
     Every operation is in `dtype`; with `rounded` ``"bfloat16"`` each result is cut to that.
     """
     cut: Callable[[Array], Array] = _to_bfloat16 if rounded == "bfloat16" else np.asarray
-    book = "hs_enc" in inputs
-    names = ("hs_dec", "hs_enc", "hs_enc") if book else ("query", "key", "value")
+    layer = "time-attention" if "hs_enc" in inputs else QKV
+    names = OPERATIONS[layer].inputs
     if missing := [name for name in names if name not in inputs]:
         raise DataError(
             f"the inputs lack {missing[0]}: expected query, key and value, or hs_enc and hs_dec"
         )
-    query, key, value = (cut(inputs[name].astype(dtype)) for name in names)
-    groups = query.shape[-3] // key.shape[-3] if query.ndim > 3 else 1
-    key, value = (x.repeat(groups, axis=-3) if groups > 1 else x for x in (key, value))
-    scale = claims.scale if claims.scale is not None else 1 if book else query.shape[-1] ** -0.5
-
-    scores = cut(cut(query @ key.swapaxes(-1, -2)) * dtype.type(scale))
-    slope = np.ones_like(scores)
-    if claims.softcap is not None:
-        bent = cut(np.tanh(scores / dtype.type(claims.softcap)))
-        scores, slope = cut(bent * dtype.type(claims.softcap)), cut(1 - bent * bent)
-    T_dec, T_enc = scores.shape[-2:]
-    bias, seen = Visibility.of(claims, T_dec, T_enc, inputs.get("mask")).whole()
-    if bias is not None:
-        scores = cut(scores + bias.astype(dtype))
-    if seen is not None:
-        scores = np.where(seen, scores, dtype.type(-np.inf))
-    largest = scores.max(axis=-1, keepdims=True)
-    exps = cut(np.exp(scores - np.where(np.isfinite(largest), largest, 0)))
-    total = cut(exps.sum(axis=-1, keepdims=True))
-    weights = cut(exps / np.where(total == 0, dtype.type(1), total))
-    results = {"out": cut(weights @ value), "weights": weights}
+    mask = inputs.get("mask")
+    if mask is not None:
+        mask = mask.astype(dtype if mask.dtype.kind == "f" else bool)
+    arrays = [cut(inputs[name].astype(dtype)) for name in names]
+    calculation = Calculation(layer, arrays, claims, mask, PRODUCTS, rounded=cut)
+    results = calculation.forward()
     results["output"] = results["out"]
     if "dout" not in inputs:
         return results
-
     if inputs["dout"].shape != results["out"].shape:
         found, expected = inputs["dout"].shape, results["out"].shape
         raise DataError(f"dout is {found}, expected the shape of the result, {expected}")
-    dout = cut(inputs["dout"].astype(dtype))
-    dweights = cut(dout @ value.swapaxes(-1, -2))
-    shared = cut((weights * dweights).sum(axis=-1, keepdims=True))
-    dscores = cut(cut(weights * cut(dweights - shared)) * slope * dtype.type(scale))
-    dvalue = cut(weights.swapaxes(-1, -2) @ dout)
-    dkey, dquery = cut(dscores.swapaxes(-1, -2) @ query), cut(dscores @ key)
-    if groups > 1:
-        dkey, dvalue = (
-            cut(x.reshape(*x.shape[:-3], -1, groups, *x.shape[-2:]).sum(axis=-3))
-            for x in (dkey, dvalue)
-        )
-    if book:
-        return results | {"dhs_enc": cut(dkey + dvalue), "dhs_dec": dquery}
-    return results | {"dquery": dquery, "dkey": dkey, "dvalue": dvalue}
+    gradients = calculation.backward(cut(inputs["dout"].astype(dtype)))
+    return results | {f"d{name}": x for name, x in zip(names, gradients, strict=True)}
 
 
 def _to_bfloat16(x: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from attncli.arrays import Array, Floats
 from attncli.checking.derivatives.gradients import central_differences, complex_step
 from attncli.errors import ParameterError, ShapeError
-from attncli.operations import OPERATIONS, Execution, Operation, WholeAttention
+from attncli.operations import OPERATIONS, Execution, Operation, reference_function, run
 from attncli.reports import GradcheckReport, InputCheck, Method
 from attncli.tensors import random_tensor
 
@@ -112,15 +112,17 @@ def _check(
     stepped: Callable[[], None],
 ) -> list[InputCheck]:
     """Check every engine of an operation against the same derivatives of the reference."""
-    engines = _CORE if isinstance(operation, WholeAttention) else ()
-    passes = [operation.forward(inputs, execution=engine) for engine in (_REFERENCE, *engines)]
+    engines = _CORE if operation.is_whole else ()
+    passes = [run(operation, inputs, execution=engine) for engine in (_REFERENCE, *engines)]
     dout = random_tensor("dout", passes[0].results[operation.result].shape, seed=seed)
     gradients = [one.backward(dout) for one in passes]
 
     arrays = [inputs[name] for name in operation.inputs]
     checks = []
     for which, name in enumerate(operation.inputs):
-        derivative = METHODS[method](operation.function(), arrays, which, dout, stepped=stepped)
+        derivative = METHODS[method](
+            reference_function(operation), arrays, which, dout, stepped=stepped
+        )
         checks += [
             compare_gradient(
                 operation.name, name, gradient[f"d{name}"], derivative, tolerance, one.engine

@@ -8,8 +8,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
-from attncli.checking.reference.chain import INPUTS, QKV
 from attncli.core.semantics import Semantics
+from attncli.operations import OPERATIONS
+from attncli.operations.steps import QKV
 from attncli.tensors import default_axes, random_tensor
 
 # Beside the largest element; what that is measured against is at least this: below, it is rounding.
@@ -86,7 +87,7 @@ class Suite:
     Parameters
     ----------
     layer : str
-        A key of `attncli.checking.reference.chain.INPUTS`.
+        A key of `attncli.operations.OPERATIONS`.
     claims : Semantics
         What the target claims to be.
     parameters : mapping of str to object
@@ -248,7 +249,7 @@ class Suite:
         self, name: str, sizes: Mapping[str, int], claims: Semantics | None = None, **more: Any
     ) -> Case:
         claims = self.claims if claims is None else claims
-        inputs = [random_tensor(x, self._shape(x, sizes)) for x in INPUTS[self.layer]]
+        inputs = [random_tensor(x, self._shape(x, sizes)) for x in OPERATIONS[self.layer].inputs]
         options = {}
         for claim in _OPTION_NAMES:
             parameter, value = self._parameter(claim), getattr(claims, claim)
@@ -286,5 +287,5 @@ class Suite:
     def _has(self, what: str) -> bool:
         if what == "scores":
             return self.layer not in ("softmax", "weight-sum")
-        axes = {axis for name in INPUTS[self.layer] for axis in default_axes(name)}
+        axes = {axis for name in OPERATIONS[self.layer].inputs for axis in default_axes(name)}
         return what in axes and not (self.layer == "softmax" and what == "T_dec")

@@ -11,10 +11,10 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
-from attncli.checking.reference.chain import softmax
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DataError, ShapeError
+from attncli.operations.steps import softmax
 from attncli.reports import Convention, ConventionReport
 
 _TOLERANCES = {

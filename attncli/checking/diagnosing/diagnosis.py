@@ -9,8 +9,8 @@ import numpy as np
 from attncli.checking.comparing.agreement import near
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
 from attncli.checking.diagnosing.observing import Observation, predict
-from attncli.checking.reference.chain import QKV, Steps
 from attncli.core.semantics import Semantics
+from attncli.operations.steps import QKV, Steps
 from attncli.reports import Diagnosis, NamedMistake
 
 _MOST = 3

@@ -13,12 +13,13 @@ from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe, reference
-from attncli.checking.reference.chain import INPUTS, QKV
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
+from attncli.operations import OPERATIONS
+from attncli.operations.steps import QKV
 from attncli.reports import CheckReport, Finding
 from attncli.tensors import axes_of
 
@@ -75,14 +76,14 @@ def check(
     target = target_of(thing)
     claims = Semantics(scale, causal, window, softcap)
     chosen = layer or guess_layer(target)
-    if chosen not in INPUTS:
-        raise ParameterError(f"no layer {chosen}: there is {', '.join(INPUTS)}")
-    if len(target.inputs) == len(INPUTS[chosen]):
-        target = target.in_order(INPUTS[chosen])
+    if chosen not in OPERATIONS:
+        raise ParameterError(f"no layer {chosen}: there is {', '.join(OPERATIONS)}")
+    if len(target.inputs) == len(OPERATIONS[chosen].inputs):
+        target = target.in_order(OPERATIONS[chosen].inputs)
     else:
         raise TargetError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
-            f"{', '.join(INPUTS[chosen])}",
+            f"{', '.join(OPERATIONS[chosen].inputs)}",
             hint="--as says which layer it is",
         )
     with np.errstate(all="ignore"):  # their numbers may be anything
@@ -98,10 +99,10 @@ def guess_layer(target: Target) -> str:
         If neither says it.
     """
     named = layer_named(target.name)
-    if named is not None and len(INPUTS[named]) == len(target.inputs):
+    if named is not None and len(OPERATIONS[named].inputs) == len(target.inputs):
         return named
     known = tuple(target.known_as(name) for name in target.inputs)
-    for layer, names in INPUTS.items():
+    for layer, names in ((x.name, x.inputs) for x in OPERATIONS.values()):
         if sorted(map(str, known)) == sorted(names):
             # (hs, h) is also what AttentionWeight takes, but that has it in its name.
             return "attention" if layer == "attention-weight" else layer
@@ -109,14 +110,14 @@ def guess_layer(target: Target) -> str:
         return QKV
     raise TargetError(
         f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
-        hint=f"--as {' | '.join(INPUTS)}",
+        hint=f"--as {' | '.join(OPERATIONS)}",
     )
 
 
 class _Check:
     def __init__(self, target: Target, layer: str, claims: Semantics, shapes: Shapes) -> None:
         self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
-        self.names = INPUTS[layer]
+        self.names = OPERATIONS[layer].inputs
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
         self.differs = False  # whether numbers are wrong, and not only calls

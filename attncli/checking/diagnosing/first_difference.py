@@ -17,7 +17,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.diagnosing.cases import Case, Suite
 from attncli.checking.diagnosing.observing import Observation, reference
-from attncli.checking.reference.chain import QKV
+from attncli.operations.steps import QKV
 from attncli.reports import Link
 
 _State = Literal["right", "wrong", "not visible"]

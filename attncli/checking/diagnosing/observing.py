@@ -9,7 +9,6 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.derivatives.jacobians import complex_columns
 from attncli.checking.diagnosing.cases import Case
-from attncli.checking.reference.chain import FORWARD, STEPS, Chain, Steps
 from attncli.checking.targets.target import (
     Layer,
     Target,
@@ -19,6 +18,7 @@ from attncli.checking.targets.target import (
     real_array,
 )
 from attncli.errors import TargetError
+from attncli.operations.steps import FORWARD, STEPS, Calculation, Steps
 from attncli.tensors import random_tensor
 
 
@@ -56,7 +56,7 @@ class Observation:
 
 def reference(layer: str, case: Case) -> tuple[Mapping[str, Array], list[Array], Array]:
     """Give forward's results, the gradients and the dout that they belong to."""
-    chain = Chain(layer, _wide(case.inputs), case.claims, case.mask)
+    chain = Calculation(layer, _wide(case.inputs), case.claims, case.mask)
     results = chain.forward()
     dout = random_tensor("dout", results["out"].shape)
     return results, chain.backward(dout), dout
@@ -151,7 +151,7 @@ def predict(
     inputs = _wide(case.inputs)
     gradients: list[Array] | None = None
     try:
-        chain = Chain(layer, inputs, case.claims, case.mask, steps)
+        chain = Calculation(layer, inputs, case.claims, case.mask, steps)
         results = chain.forward()
         if backward == "usual":
             chain.steps = {**STEPS, **{n: s for n, s in steps.items() if n not in FORWARD}}
@@ -192,7 +192,7 @@ def _derivatives(
     moved = [array.astype(np.complex128) for array in inputs]
 
     def evaluate() -> Array:
-        return Chain(layer, moved, case.claims, case.mask, steps).forward()["out"]
+        return Calculation(layer, moved, case.claims, case.mask, steps).forward()["out"]
 
     def reduce(column: Array) -> Array:
         return np.asarray(np.vdot(dout, column) if column.shape == dout.shape else 0.0)

@@ -9,8 +9,8 @@ from checking.book import BOOK, BOOK_MISTAKES, TRANSFORMER, TRANSFORMER_MISTAKES
 
 from attncli.checking.diagnosing.examination import check
 from attncli.checking.diagnosing.mistakes import MISTAKES
-from attncli.checking.reference.chain import FORWARD, STEPS
 from attncli.core.semantics import Semantics
+from attncli.operations.steps import FORWARD, STEPS
 
 CAUSAL = {"causal": "upper_left", "softcap": 2.0, "window": 2}
 
@@ -295,9 +295,9 @@ def test_the_first_difference_along_the_calculation(change, first, monkeypatch):
 
 def test_the_chain_is_the_reference(monkeypatch):
     """Its steps, unchanged, give what the layers and the core give."""
-    from attncli.checking.reference.chain import INPUTS, Chain
     from attncli.core import attention, attention_backward
     from attncli.operations import OPERATIONS
+    from attncli.operations.steps import Calculation
     from attncli.tensors import random_tensor
 
     sizes = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
@@ -307,8 +307,8 @@ def test_the_chain_is_the_reference(monkeypatch):
         shapes = operation.shapes(sizes)
         if name == "softmax":
             shapes = {"scores": (2, 5)}
-        inputs = [random_tensor(x, shapes[x]) for x in INPUTS[name]]
-        chain, layer = Chain(name, inputs, Semantics()), operation.layer()
+        inputs = [random_tensor(x, shapes[x]) for x in OPERATIONS[name].inputs]
+        chain, layer = Calculation(name, inputs, Semantics()), operation.layer()
         out = layer.forward(*inputs)
         np.testing.assert_allclose(chain.forward()["out"], out, rtol=1e-13)
         dout = random_tensor("dout", out.shape)
@@ -320,7 +320,7 @@ def test_the_chain_is_the_reference(monkeypatch):
     query, key, value = (rng.normal(size=(2, h, t, 4)) for h, t in ((6, 3), (2, 5), (2, 5)))
     mask = rng.random((2, 1, 3, 5)) < 0.7
     claims = Semantics(0.3, "lower_right", 2, 3.0)
-    chain = Chain("scaled-dot-product", [query, key, value], claims, mask)
+    chain = Calculation("scaled-dot-product", [query, key, value], claims, mask)
     options = {"scale": 0.3, "causal": "lower_right", "softcap": 3.0, "window": 2, "mask": mask}
     mask[..., 0] = True
     out, cache = attention(query, key, value, **options)

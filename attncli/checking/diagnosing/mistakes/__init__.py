@@ -2,7 +2,7 @@
 
 To add one, add a `Mistake` to the module it belongs to: what it is called, what is meant, what is
 computed instead, why that is wrong, and the steps of the chain that differ
-(`attncli.checking.reference.chain`).
+(`attncli.operations.steps`).
 A test then asks for a class that makes it.
 """
 

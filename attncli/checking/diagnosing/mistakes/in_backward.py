@@ -7,14 +7,14 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.reference.chain import Chain
+from attncli.operations.steps import Calculation
 
 _SOFTMAX = "dscores = weights ⊙ (dweights − Σ weights ⊙ dweights)"
 _JOIN = "dhs = the path through the values + the path through the scores"
 _STEPS = "dhs_enc = Σ over the decoder steps"
 
 
-def _shared(c: Chain, weights: Array) -> Array:
+def _shared(c: Calculation, weights: Array) -> Array:
     return np.asarray((c.weights * weights).sum(axis=-1, keepdims=True))
 
 
@@ -23,7 +23,7 @@ def _last_step(x: Array, size: int) -> Array:
     return np.repeat(x[..., -1:, :, :], size, axis=-3)
 
 
-def _shared_attention(c: Chain) -> None:
+def _shared_attention(c: Calculation) -> None:
     """One Attention object for every step: its cache is that of the last forward."""
     if c.layer != "time-attention":
         return
@@ -32,7 +32,7 @@ def _shared_attention(c: Chain) -> None:
     c.ar = c.weights[..., None]
 
 
-def _shared_softmax(c: Chain) -> None:
+def _shared_softmax(c: Calculation) -> None:
     if c.layer == "time-attention":
         c.weights = np.repeat(c.weights[..., -1:, :], c.T_dec, axis=-2)
 
@@ -40,14 +40,14 @@ def _shared_softmax(c: Chain) -> None:
 def _of(names: str, change: Callable[[Array], Array]) -> Callable[..., Any]:
     """Change one of the gradients: the first, the last, or all."""
 
-    def gradients(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
+    def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
         chosen = {"first": (0,), "last": (len(given) - 1,), "all": range(len(given))}[names]
         return tuple(change(x) if i in chosen else x for i, x in enumerate(given))
 
     return gradients
 
 
-def _only_last_step(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
+def _only_last_step(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
     if c.layer != "time-attention":
         return given
     dhs_enc, dhs_dec = given
@@ -59,7 +59,7 @@ def _only_last_step(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
 def _without_steps(left_out: slice) -> Callable[..., Any]:
     """The gradients of some decoder steps are never assigned."""
 
-    def gradients(c: Chain, given: tuple[Array, ...]) -> tuple[Array, ...]:
+    def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
         if c.layer != "time-attention":
             return given
         dhs_enc, dhs_dec = given
@@ -70,19 +70,19 @@ def _without_steps(left_out: slice) -> Callable[..., Any]:
     return gradients
 
 
-def _first_of_group(c: Chain, x: Array) -> Array:
+def _first_of_group(c: Calculation, x: Array) -> Array:
     return x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:])[..., 0, :, :]
 
 
-def _mean_of_group(c: Chain, x: Array) -> Array:
+def _mean_of_group(c: Calculation, x: Array) -> Array:
     return np.asarray(x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).mean(axis=-3))
 
 
-def _repeated_elements(c: Chain, dout: Array) -> Array:
+def _repeated_elements(c: Calculation, dout: Array) -> Array:
     return np.repeat(dout, c.T_enc, axis=-1).reshape(*dout.shape[:-1], c.T_enc, dout.shape[-1])
 
 
-def _tiled(c: Chain, dscores: Array) -> Array:
+def _tiled(c: Calculation, dscores: Array) -> Array:
     return np.concatenate([dscores] * c.H, axis=-1).reshape(*dscores.shape, c.H)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.reference.chain import STEPS, Chain, seen_and_biased
 from attncli.core.visibility import Band, Visibility, own_key
+from attncli.operations.steps import STEPS, Calculation, seen_and_biased
 
 
 def _hidden_get(value: float) -> Any:
-    def mask(c: Chain, scores: Array) -> Array:
+    def mask(c: Calculation, scores: Array) -> Array:
         seen, biased = seen_and_biased(c, scores)
         return np.where(seen, biased, value)
 
@@ -23,7 +23,7 @@ def _hidden_get(value: float) -> Any:
 def _hidden_by_mask_get(value: float) -> Any:
     """What the mask hides gets the value; what causal order hides is hidden as it should be."""
 
-    def mask(c: Chain, scores: Array) -> Any:
+    def mask(c: Calculation, scores: Array) -> Any:
         if c.mask is None or c.mask.dtype != bool:
             return STEPS["mask"](c, scores)
         return np.where(c("band"), np.where(c.mask, scores, value), -np.inf)
@@ -31,24 +31,24 @@ def _hidden_by_mask_get(value: float) -> Any:
     return mask
 
 
-def _band_alone(c: Chain, scores: Array) -> Any:
+def _band_alone(c: Calculation, scores: Array) -> Any:
     if c.mask is None or c.mask.dtype != bool:
         return STEPS["mask"](c, scores)
     return np.where(c("band"), scores, -np.inf)
 
 
-def _times_mask(c: Chain, weights: Array) -> Array:
+def _times_mask(c: Calculation, weights: Array) -> Array:
     return weights if c.mask is None or c.mask.dtype != bool else weights * c.mask
 
 
-def _scores_times_mask(c: Chain, scores: Array) -> Array:
+def _scores_times_mask(c: Calculation, scores: Array) -> Array:
     return np.where(c("band"), scores if c.mask is None else scores * c.mask, -np.inf)
 
 
 def _with_mask(change: Any) -> Any:
     """Mask as the reference does, by another mask."""
 
-    def mask(c: Chain, scores: Array) -> Any:
+    def mask(c: Calculation, scores: Array) -> Any:
         given = c.mask
         if given is None:
             return STEPS["mask"](c, scores)
@@ -60,13 +60,13 @@ def _with_mask(change: Any) -> Any:
     return mask
 
 
-def _multiplied(c: Chain, scores: Array) -> Array:
+def _multiplied(c: Calculation, scores: Array) -> Array:
     if c.mask is None or c.mask.dtype == bool:
         return np.where(seen_and_biased(c, scores)[0], scores, -np.inf)
     return np.where(c("band"), scores * c.mask, -np.inf)
 
 
-def _nan_softmax(c: Chain, scores: Array) -> Array:
+def _nan_softmax(c: Calculation, scores: Array) -> Array:
     exps = np.exp(scores - scores.real.max(axis=-1, keepdims=True))
     return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
@@ -74,10 +74,10 @@ def _nan_softmax(c: Chain, scores: Array) -> Array:
 def _ordered(low: int | None, high: int | None) -> Any:
     """The band in which causal order sees from `low` to `high` steps after a query's own key."""
 
-    def band(c: Chain) -> Array:
-        if c.claims.causal is None:
-            return Visibility.of(c.claims, c.T_dec, c.T_enc).pattern()
-        own, reach = own_key(c.claims, c.T_dec, c.T_enc), c.claims.window
+    def band(c: Calculation) -> Array:
+        if c.semantics.causal is None:
+            return Visibility.of(c.semantics, c.T_dec, c.T_enc).pattern()
+        own, reach = own_key(c.semantics, c.T_dec, c.T_enc), c.semantics.window
         order = Band(None if low is None else own + low, None if high is None else own + high)
         near = Band(None, None) if reach is None else Band(own - reach, own + reach)
         return Visibility((order, near), c.T_dec, c.T_enc).pattern()
@@ -88,9 +88,9 @@ def _ordered(low: int | None, high: int | None) -> Any:
 def _claimed(**changes: Callable[[Any], Any]) -> Any:
     """The band of other claims; a function of the claims gives the new value."""
 
-    def band(c: Chain) -> Array:
-        new = {name: change(getattr(c.claims, name)) for name, change in changes.items()}
-        return Visibility.of(replace(c.claims, **new), c.T_dec, c.T_enc).pattern()
+    def band(c: Calculation) -> Array:
+        new = {name: change(getattr(c.semantics, name)) for name, change in changes.items()}
+        return Visibility.of(replace(c.semantics, **new), c.T_dec, c.T_enc).pattern()
 
     return band
 

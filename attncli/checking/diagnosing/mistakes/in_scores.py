@@ -7,39 +7,39 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.reference.chain import Chain
+from attncli.operations.steps import Calculation
 
 _SCORES = "scores = {scale} · query · keyᵀ"
 
 
-def _heads(c: Chain) -> int:
+def _heads(c: Calculation) -> int:
     """How many heads the key has as it is given; 1 where there is no such axis."""
     key = c.given[1]
     return int(key.shape[-3]) if key.ndim > 3 else 1
 
 
-def _squared(c: Chain) -> float:
+def _squared(c: Calculation) -> float:
     scale: Any = c.scale
     return float(scale**2)
 
 
-def _uncapped(c: Chain, scores: Array) -> Array:
-    if c.claims.softcap is None:
+def _uncapped(c: Calculation, scores: Array) -> Array:
+    if c.semantics.softcap is None:
         return scores
-    bent: Array = np.tanh(scores / c.claims.softcap)
+    bent: Array = np.tanh(scores / c.semantics.softcap)
     c.capped = bent
     return bent
 
 
-def _tiled(c: Chain, x: Array) -> Array:
+def _tiled(c: Calculation, x: Array) -> Array:
     return np.concatenate([x] * c.groups, axis=-3)
 
 
-def _scaled_by(factor: Callable[[Chain], Any]) -> dict[str, Any]:
+def _scaled_by(factor: Callable[[Calculation], Any]) -> dict[str, Any]:
     """A wrong scale: everywhere, or as the default of an option that is used where it is given."""
     return {
         "steps": {"factor": factor},
-        "beside": {"factor": lambda c: factor(c) if c.claims.scale is None else c.scale},
+        "beside": {"factor": lambda c: factor(c) if c.semantics.scale is None else c.scale},
     }
 
 

@@ -4,15 +4,15 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.reference.chain import Chain
+from attncli.operations.steps import Calculation
 
 
-def _by_value_axis(c: Chain, weights: Array) -> Array:
+def _by_value_axis(c: Calculation, weights: Array) -> Array:
     """a.reshape(N, 1, T).repeat(H, axis=1): the weights lie along H."""
     return np.repeat(weights[..., None, :], c.value.shape[-1], axis=-2)
 
 
-def _largest(c: Chain, t: Array) -> Array:
+def _largest(c: Calculation, t: Array) -> Array:
     where = t.real.argmax(axis=-2)[..., None, :]
     return np.take_along_axis(t, where, axis=-2)[..., 0, :]
 

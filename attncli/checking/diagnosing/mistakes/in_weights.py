@@ -6,56 +6,56 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.checking.reference.chain import STEPS, Chain, softmax
+from attncli.operations.steps import STEPS, Calculation, softmax
 
 _SOFTMAX = "weights = exp(scores) / Σ over T_enc"
 
 
-def _over_everything(c: Chain, scores: Array) -> Array:
+def _over_everything(c: Calculation, scores: Array) -> Array:
     exps = np.exp(scores - scores.real.max())
     return np.asarray(exps / exps.sum())
 
 
-def _over_row_of_all_items(c: Chain, scores: Array) -> Array:
+def _over_row_of_all_items(c: Calculation, scores: Array) -> Array:
     """The book's classes work on one decoder step at a time: normalised over (N, T_enc)."""
     axes = (0, -1)
     exps = np.exp(scores - scores.real.max(axis=axes, keepdims=True))
     return np.asarray(exps / exps.sum(axis=axes, keepdims=True))
 
 
-def _without_maximum(c: Chain, scores: Array) -> Array:
+def _without_maximum(c: Calculation, scores: Array) -> Array:
     exps = np.exp(scores)
     return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
 
-def _exponentials(c: Chain, scores: Array) -> Array:
+def _exponentials(c: Calculation, scores: Array) -> Array:
     largest = scores.real.max(axis=-1, keepdims=True)
     return np.asarray(np.exp(scores - np.where(np.isfinite(largest), largest, 0)))
 
 
-def _by_maximum(c: Chain, scores: Array) -> Array:
+def _by_maximum(c: Calculation, scores: Array) -> Array:
     return np.asarray(scores / scores.sum(axis=-1, keepdims=True))
 
 
-def _sigmoid(c: Chain, scores: Array) -> Array:
+def _sigmoid(c: Calculation, scores: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-scores)))
 
 
-def _base_two(c: Chain, scores: Array) -> Array:
+def _base_two(c: Calculation, scores: Array) -> Array:
     return softmax(scores * np.log(2.0))
 
 
-def _logarithm(c: Chain, scores: Array) -> Array:
+def _logarithm(c: Calculation, scores: Array) -> Array:
     return np.asarray(np.log(softmax(scores)))
 
 
-def _over_hidden(c: Chain, t: Array) -> Array:
+def _over_hidden(c: Calculation, t: Array) -> Array:
     """Softmax of hs * hr over H, whose sum over H is 1 for every step."""
     return np.asarray(softmax(t, axis=-1).sum(axis=-1))
 
 
 def _with_epsilon(epsilon: float) -> Any:
-    def normalised(c: Chain, scores: Array) -> Array:
+    def normalised(c: Calculation, scores: Array) -> Array:
         exps = _exponentials(c, scores)
         return np.asarray(exps / (exps.sum(axis=-1, keepdims=True) + epsilon))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from attncli.checking.reference.chain import FORWARD, Step
+from attncli.operations.steps import FORWARD, Step
 
 
 @dataclass(frozen=True)

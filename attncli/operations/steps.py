@@ -1,14 +1,17 @@
 """Attention, forward and backward, in elementary steps, each of which can be replaced.
 
-With every step as it is in `STEPS`, this is the reference.  A known mistake is the same chain with
-one or two steps replaced (`attncli.checking.diagnosing.mistakes`).
+With every step as it is in `STEPS`, this is the formula as it reads.  The trace prints what it
+takes note of on the way; a known mistake is the same calculation with one or two steps replaced
+(`attncli.checking.diagnosing.mistakes`).
 
 The steps are as small as those of the book's layers: weights and states are spread out to
-(…, T_dec, T_enc, H), multiplied and summed.  That is slow and takes memory, but the tensors are
-small, and every mistake one can make in such code has its place.
+(…, T_dec, T_enc, H), multiplied and summed.  That is slow and takes memory, but every mistake one
+can make in such code has its place.  `PRODUCTS` are the steps that replace these by products.
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +19,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
+from attncli.operations.operation import OPERATIONS
 
 Step: TypeAlias = Callable[..., Any]
 Steps: TypeAlias = Mapping[str, Step]
@@ -23,30 +27,23 @@ Steps: TypeAlias = Mapping[str, Step]
 QKV = "scaled-dot-product"
 """The general operation, beside the names of the book's layers."""
 
-INPUTS: Mapping[str, tuple[str, ...]] = {
-    "softmax": ("scores",),
-    "weight-sum": ("hs", "a"),
-    "attention-weight": ("hs", "h"),
-    "attention": ("hs", "h"),
-    "time-attention": ("hs_enc", "hs_dec"),
-    QKV: ("query", "key", "value"),
-}
 
-
-class Chain:
+class Calculation:
     """One calculation: what the steps share, and what they leave for the backward pass.
 
     Parameters
     ----------
     layer : str
-        A key of `INPUTS`.
+        The name of an operation.
     inputs : sequence of ndarray
         As the layer's forward takes them.
-    claims : Semantics
+    semantics : Semantics
     mask : ndarray or None
         Boolean (True = takes part) or floating, broadcastable to (…, T_dec, T_enc).
     steps : mapping of str to callable
         The steps that replace those of `STEPS`.
+    rounded : callable, optional
+        What becomes of every number that is taken note of: the precision of what is stored.
 
     Attributes
     ----------
@@ -57,18 +54,24 @@ class Chain:
     capped : ndarray
         tanh of the scores, where there is a softcap.
     weights : ndarray (…, T_dec, T_enc)
+    noted : dict of str to ndarray
+        The quantities that have a name in the mathematics, in the order in which they came.
     """
 
     def __init__(
         self,
         layer: str,
-        inputs: list[Array],
-        claims: Semantics,
+        inputs: Sequence[Array],
+        semantics: Semantics,
         mask: Array | None = None,
         steps: Steps | None = None,
+        *,
+        rounded: Callable[[Array], Array] = np.asarray,
     ) -> None:
-        self.layer, self.claims, self.mask = layer, claims, mask
+        self.layer, self.semantics, self.mask = layer, semantics, mask
         self.steps = {**STEPS, **(steps or {})}
+        self.noted: dict[str, Array] = {}
+        self.rounded = rounded
         self.given = inputs
         self.query, self.key, self.value = self("operands", *_operands(layer, inputs))
         self.groups = 1
@@ -76,9 +79,9 @@ class Chain:
             self.groups = self.query.shape[-3] // self.key.shape[-3]
             self.key = self("key_groups", self.key)
             self.value = self("value_groups", self.value)
-        self.scale = claims.scale
-        if self.scale is None:
-            self.scale = self.query.shape[-1] ** -0.5 if layer == QKV else 1.0
+        # The softmax and the weighted sum alone have no query and key to be scaled.
+        H = self.query.shape[-1] if self.query is not None else 1
+        self.scale = OPERATIONS[layer].scale(semantics, H)
         # What forward leaves; Any, since each is an array once it is looked at.
         self.hr: Any = None
         self.ar: Any = None
@@ -88,6 +91,11 @@ class Chain:
     def __call__(self, step: str, *arguments: Any) -> Any:
         """Do a step."""
         return self.steps[step](self, *arguments)
+
+    def note(self, name: str, value: Array) -> Array:
+        """Take note of a quantity under its name in the mathematics; return it as it is stored."""
+        self.noted[name] = value = self.rounded(value)
+        return value
 
     @property
     def H(self) -> int:
@@ -114,13 +122,11 @@ class Chain:
         elif self.layer == "softmax":
             self.weights = self("softmax", self.given[0][:, None, :])
         else:
-            self.hr = self("repeat_query", self.query)
-            scores = self("sum_h", self("product", self.key[..., None, :, :], self.hr))
-            self.weights = self("after_softmax", self("softmax", self("logits", scores)))
+            logits = self("logits", self("query_key"))
+            self.weights = self("after_softmax", self("softmax", logits))
         if self.layer in ("softmax", "attention-weight"):
             return {"out": self("result", self.weights[..., 0, :])}
-        self.ar = self("repeat_weights", self.weights)
-        out = self("result", self("sum_t", self.value[..., None, :, :] * self.ar))
+        out = self("result", self.note("out", self("weights_value")))
         if self.layer in (QKV, "time-attention"):
             return {"out": out, "weights": self.weights}
         out = out[..., 0, :]
@@ -131,7 +137,7 @@ class Chain:
 
     def backward(self, dout: Array) -> list[Array]:
         """Return the gradient of every input, by the formulas and what forward left."""
-        dout = self("dout", dout)
+        dout = self.note("dout", self("dout", dout))
         self("cache")
         dvalue = None
         if self.layer in ("softmax", "attention-weight"):
@@ -139,37 +145,34 @@ class Chain:
         else:
             if self.layer in ("weight-sum", "attention"):
                 dout = dout[..., None, :]
-            dt = self("repeat_dout", dout)
-            dvalue = self("over_steps", self("value_path", dt))
-            dweights = self("dweights", dt * self.value[..., None, :, :])
+            dvalue, dweights = self("weights_value_back", dout)
         if self.layer == "weight-sum":
             return list(self("gradients", (dvalue, dweights[..., 0, :])))
         dscores = self("softmax_back", self("after_softmax_back", dweights))
         if self.layer == "softmax":
             return list(self("gradients", (dscores[..., 0, :],)))
-        dscores = self("scale_back", self("softcap_back", dscores))
-        ds = self("repeat_dscores", dscores)
-        dkey = self("over_steps", self("key_path", ds))
-        dquery = self("dquery", self("query_path", ds))
+        dscores = self.note("dscores", self("softcap_back", dscores))
+        dkey, dquery = self("query_key_back", self("scale_back", dscores))
         if self.layer == QKV:
             if self.groups > 1:
-                dkey, dvalue = self("over_groups", dkey), self("over_groups", dvalue)
+                dkey, dvalue = (self.rounded(self("over_groups", x)) for x in (dkey, dvalue))
             return list(self("gradients", (dquery, dkey, dvalue)))
-        dhs = dkey if dvalue is None else self("join", dkey, dvalue)
+        dhs = dkey if dvalue is None else self.rounded(self("join", dkey, dvalue))
         if self.layer != "time-attention":
             dquery = dquery[..., 0, :]
         return list(self("gradients", (dhs, dquery)))
 
 
-def softmax(scores: Array, axis: int = -1) -> Array:
+def softmax(scores: Array, axis: int = -1, note: Any = lambda name, value: value) -> Array:
     """Softmax that keeps a row of −inf at 0, and takes complex numbers."""
-    largest = scores.real.max(axis=axis, keepdims=True)
-    exps = np.exp(scores - np.where(np.isfinite(largest), largest, 0))
-    total = exps.sum(axis=axis, keepdims=True)
-    return np.asarray(exps / np.where(total == 0, 1, total))
+    largest = note("largest", scores.real.max(axis=axis, keepdims=True))
+    # A row of −inf only has no largest score; −inf − (−inf) would make it NaN.
+    exps = note("exps", np.exp(scores - np.where(largest == -np.inf, 0, largest)))
+    total = note("total", exps.sum(axis=axis, keepdims=True))
+    return np.asarray(note("weights", exps / np.where(total == 0, 1, total)))
 
 
-def _operands(layer: str, inputs: list[Array]) -> tuple[Any, Any, Any]:
+def _operands(layer: str, inputs: Sequence[Array]) -> tuple[Any, Any, Any]:
     if layer == QKV:
         return inputs[0], inputs[1], inputs[2]
     if layer == "softmax":
@@ -180,27 +183,67 @@ def _operands(layer: str, inputs: list[Array]) -> tuple[Any, Any, Any]:
     return (h if layer == "time-attention" else h[:, None, :]), hs, hs
 
 
-def seen_and_biased(c: Chain, scores: Array) -> tuple[Array, Array]:
+def band(c: Calculation) -> Array:
+    """Say what causal order and window let each query see: (T_dec, T_enc)."""
+    return Visibility.of(c.semantics, c.T_dec, c.T_enc).pattern()
+
+
+def seen_and_biased(c: Calculation, scores: Array) -> tuple[Array, Array]:
     """Say what is seen, and give the scores with a floating mask added."""
-    bias, seen = Visibility.of(Semantics(), c.T_dec, c.T_enc, c.mask).whole()
-    seen = c("band") if seen is None else c("band") & seen
-    return np.broadcast_to(seen, scores.shape), scores if bias is None else scores + bias
+    seen = c("band")
+    if c.mask is not None:
+        bias, visible = Visibility.of(Semantics(), c.T_dec, c.T_enc, c.mask).whole()
+        if visible is not None:
+            seen = seen & visible
+        if bias is not None:
+            bias = bias if visible is None else np.where(visible, bias, bias.dtype.type(0))
+            scores = c.note("biased", scores + bias)
+    return np.broadcast_to(seen, scores.shape), scores
 
 
-def _masked(c: Chain, scores: Array) -> Array:
+def _masked(c: Calculation, scores: Array) -> Array:
     seen, biased = seen_and_biased(c, scores)
-    return np.where(seen, biased, -np.inf)
+    return c.note("masked", np.where(seen, biased, -np.inf))
 
 
-def _softcap(c: Chain, scores: Array) -> Array:
-    if c.claims.softcap is None:
+def _softcap(c: Calculation, scores: Array) -> Array:
+    softcap = c.semantics.softcap
+    if softcap is None:
         return scores
-    c.capped = np.tanh(scores / c.claims.softcap)
-    return np.asarray(c.capped * c.claims.softcap)
+    c.capped = c.rounded(np.tanh(scores / softcap))
+    return c.note("capped", c.capped * softcap)
 
 
-def _over_groups(c: Chain, x: Array) -> Array:
+def _softmax_back(c: Calculation, dweights: Array) -> Array:
+    rowsum = c.note("rowsum", (c.weights * dweights).sum(axis=-1, keepdims=True))
+    name = "dscores" if c.capped is None else "dcapped"
+    return c.note(name, c.weights * c.rounded(dweights - rowsum))
+
+
+def _over_groups(c: Calculation, x: Array) -> Array:
     return np.asarray(x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).sum(axis=-3))
+
+
+def _query_key(c: Calculation) -> Any:
+    c.hr = c("repeat_query", c.query)
+    return c("sum_h", c("product", c.key[..., None, :, :], c.hr))
+
+
+def _weights_value(c: Calculation) -> Any:
+    c.ar = c("repeat_weights", c.weights)
+    return c("sum_t", c.value[..., None, :, :] * c.ar)
+
+
+def _weights_value_back(c: Calculation, dout: Array) -> tuple[Any, Any]:
+    dt = c("repeat_dout", dout)
+    dvalue = c.note("dvalue", c("over_steps", c("value_path", dt)))
+    return dvalue, c.note("dweights", c("dweights", dt * c.value[..., None, :, :]))
+
+
+def _query_key_back(c: Calculation, dscores: Array) -> tuple[Any, Any]:
+    ds = c("repeat_dscores", dscores)
+    dquery = c.note("dquery", c("dquery", c("query_path", ds)))
+    return c.note("dkey", c("over_steps", c("key_path", ds))), dquery
 
 
 STEPS: Steps = {
@@ -208,32 +251,34 @@ STEPS: Steps = {
     "operands": lambda c, query, key, value: (query, key, value),
     "key_groups": lambda c, key: key.repeat(c.groups, axis=-3),
     "value_groups": lambda c, value: value.repeat(c.groups, axis=-3),
+    "query_key": _query_key,
     "repeat_query": lambda c, query: np.repeat(query[..., :, None, :], c.T_enc, axis=-2),
     "product": lambda c, key, hr: key * hr,
     "sum_h": lambda c, t: t.sum(axis=-1),
     "logits": lambda c, scores: c("mask", c("softcap", c("scaled", scores))),
-    "scaled": lambda c, scores: scores * c("factor"),
+    "scaled": lambda c, scores: c.note("scores", c.rounded(scores) * c("factor")),
     "factor": lambda c: c.scale,
     "softcap": _softcap,
-    "band": lambda c: Visibility.of(c.claims, c.T_dec, c.T_enc).pattern(),
+    "band": band,
     "mask": _masked,
-    "softmax": lambda c, scores: softmax(scores),
+    "softmax": lambda c, scores: softmax(scores, note=c.note),
     "after_softmax": lambda c, weights: weights,
+    "weights_value": _weights_value,
     "repeat_weights": lambda c, weights: weights[..., None],
     "sum_t": lambda c, t: t.sum(axis=-2),
     "result": lambda c, out: out,
     # backward
     "dout": lambda c, dout: dout,
     "cache": lambda c: None,
+    "weights_value_back": _weights_value_back,
     "repeat_dout": lambda c, dout: np.repeat(dout[..., :, None, :], c.T_enc, axis=-2),
     "value_path": lambda c, dt: dt * c.ar,
     "dweights": lambda c, dar: dar.sum(axis=-1),
     "after_softmax_back": lambda c, dweights: dweights,
-    "softmax_back": lambda c, dweights: (
-        c.weights * (dweights - (c.weights * dweights).sum(axis=-1, keepdims=True))
-    ),
+    "softmax_back": _softmax_back,
     "softcap_back": lambda c, dscores: dscores if c.capped is None else dscores * (1 - c.capped**2),
-    "scale_back": lambda c, dscores: dscores * c("factor"),
+    "scale_back": lambda c, dscores: c.rounded(dscores * c("factor")),
+    "query_key_back": _query_key_back,
     "repeat_dscores": lambda c, dscores: dscores[..., None],
     "key_path": lambda c, ds: ds * c.hr,
     "query_path": lambda c, ds: ds * c.key[..., None, :, :],
@@ -243,7 +288,21 @@ STEPS: Steps = {
     "join": lambda c, dkey, dvalue: dkey + dvalue,
     "gradients": lambda c, gradients: gradients,
 }
-"""The reference, step by step."""
+"""The formula, step by step."""
 
 FORWARD = frozenset(list(STEPS)[: list(STEPS).index("dout")])
 """The steps that forward takes."""
+
+PRODUCTS: Steps = {
+    "query_key": lambda c: c.query @ c.key.swapaxes(-1, -2),
+    "weights_value": lambda c: c.weights @ c.value,
+    "weights_value_back": lambda c, dout: (
+        c.note("dvalue", c.weights.swapaxes(-1, -2) @ dout),
+        c.note("dweights", dout @ c.value.swapaxes(-1, -2)),
+    ),
+    "query_key_back": lambda c, dscores: (
+        c.note("dkey", dscores.swapaxes(-1, -2) @ c.query),
+        c.note("dquery", dscores @ c.key),
+    ),
+}
+"""Steps that multiply matrices, for tensors that are too large to be spread out."""

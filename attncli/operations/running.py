@@ -1,0 +1,314 @@
+"""Running an operation: its inputs, an engine, and results by name that can be walked back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array, parts
+from attncli.core import attention_backward, compute
+from attncli.core.semantics import Semantics
+from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.operations.execution import Execution
+from attncli.operations.operation import Operation, stored_dtype
+from attncli.tensors import describe_shape
+
+Tensors = dict[str, Array]
+Back = Callable[[Array], tuple[tuple[Array, ...], Array | None]]
+"""From dout to the gradients in the order of the inputs, and that of a floating mask or None."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward that was run, and can be walked back.
+
+    Attributes
+    ----------
+    operation : Operation
+    results : dict of str to ndarray
+        The result, and the weights where they were kept, by name.
+    engine : str
+        Who computed it.
+    dtype : dtype
+        Of the results and the gradients.
+    padding : ndarray of bool (N, T_dec) or None
+        False where a decoder step takes no part.
+    """
+
+    operation: Operation
+    results: Tensors
+    engine: str
+    dtype: np.dtype[Any]
+    padding: Array | None
+    back: Back
+
+    def backward(self, dout: Array) -> Tensors:
+        """Return the gradient of Σ dout ⊙ result with respect to every input, by name.
+
+        With a floating mask also ``dmask``, in the shape of the mask that `run` took.
+
+        Raises
+        ------
+        ShapeError
+            If dout does not have the shape of the result.
+        """
+        expected = self.results[self.operation.result].shape
+        if dout.shape != expected:
+            axes = self.operation.axes("dout", len(expected))
+            raise ShapeError(
+                f"dout is {dout.shape}, expected the shape of the result, "
+                f"{describe_shape(expected, axes)}"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            gradients, dmask = self.back(
+                _padded(self.operation, "dout", computable(dout), self.padding)
+            )
+            named = dict(zip(self.operation.gradients, gradients, strict=True))
+            if dmask is not None:
+                named["dmask"] = dmask
+            named = {name: x.astype(self.dtype, copy=False) for name, x in named.items()}
+        for name, gradient in named.items():
+            _warn_of_overflow(name, gradient)
+        return named
+
+
+def run(
+    operation: Operation,
+    inputs: Mapping[str, Array],
+    mask: Array | None = None,
+    *,
+    padding: Array | None = None,
+    semantics: Semantics | None = None,
+    execution: Execution | None = None,
+) -> Pass:
+    """Run an operation forward.
+
+    Parameters
+    ----------
+    operation : Operation
+    inputs : mapping of str to ndarray
+        An array for each of its inputs. float16 is computed in float32 and cast back, integers
+        are cast to float64.
+    mask : ndarray, optional
+        Broadcastable to the weights; boolean True = takes part, or floating and added to the
+        scores.
+    padding : ndarray of bool (N, T_dec), optional
+        False where a decoder step takes no part: weights, output and gradient are 0 there.
+    semantics : Semantics, optional
+    execution : Execution, optional
+
+    Warns
+    -----
+    AttnWarning
+        If other rows see no key: their weights, outputs and gradients are 0. If N or T_dec is
+        0: the result is empty. If the result holds NaN or infinity.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not fit.
+    ParameterError
+        If this operation has no such option or engine.
+    """
+    semantics, execution = semantics or Semantics(), execution or Execution()
+    sizes = operation.sizes(inputs)
+    dtype = operation.result_dtype(inputs)
+    given = {name: computable(inputs[name]) for name in operation.inputs}
+    if 0 in sizes.values():  # nothing to compute with
+        axis = next(axis for axis, size in sizes.items() if size == 0)
+        warnings.warn(f"{axis} is 0: the result is empty", AttnWarning, stacklevel=2)
+        results = {operation.result: np.zeros(operation.result_shape(inputs), dtype)}
+        none = tuple(np.zeros_like(x) for x in given.values())
+        return Pass(operation, results, "none", dtype, None, lambda dout: (none, None))
+
+    if "T_dec" not in sizes:
+        padding = None
+    given = {name: _padded(operation, name, x, padding) for name, x in given.items()}
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is warned of
+        results, back, engine, blind = _computed(operation, given, mask, semantics, execution)
+    _warn_of_blind_rows(blind, padding)
+    results = {
+        name: _padded(operation, name, x, padding).astype(dtype, copy=False)
+        for name, x in results.items()
+    }
+    _warn_of_overflow(operation.result, results[operation.result])
+    return Pass(operation, results, engine, dtype, padding, back)
+
+
+def reference_function(operation: Operation) -> Callable[..., Array]:
+    """Return the reference's forward as a plain function of arrays, complex ones included."""
+
+    def function(*arrays: Array) -> Array:
+        if operation.layer is not None:
+            return np.asarray(operation.layer().forward(*arrays))
+        from attncli.operations.loop import OptionAttention
+
+        operands = operation.to_core(dict(zip(operation.inputs, arrays, strict=True)))
+        scale = operation.scale(Semantics(), operands[0].shape[-1])
+        out = OptionAttention(Semantics(), scale).attend(*operands, None)
+        return operation.results(out, None)[operation.result]
+
+    return function
+
+
+# Each way to compute gives (results, the way back, who computed, which rows see no key).
+_Computed = tuple[Tensors, Back, str, Array | None]
+
+
+def _computed(
+    operation: Operation,
+    inputs: Tensors,
+    mask: Array | None,
+    semantics: Semantics,
+    execution: Execution,
+) -> _Computed:
+    if not operation.is_whole:
+        if execution.engine not in ("auto", "reference"):
+            raise ParameterError(
+                f"{operation.name} has no {execution.engine} engine: it is a part of attention "
+                "alone"
+            )
+        if semantics.given():
+            names = ", ".join(f"--{name}" for name in semantics.given())
+            raise ParameterError(
+                f"{operation.name} takes no {names}: it is a part of attention alone"
+            )
+        return _by_layer(operation, inputs, mask)
+    if execution.engine != "reference":
+        return _by_core(operation, inputs, mask, semantics, execution)
+    as_the_book = mask is None or mask.dtype == bool
+    if operation.layer is not None and not semantics.given() and as_the_book:
+        results, back, engine, blind = _by_layer(operation, inputs, mask)
+    else:
+        results, back, engine, blind = _by_loop(operation, inputs, mask, semantics)
+    if execution.keep_weights is False:
+        results = {operation.result: results[operation.result]}
+    return results, back, engine, blind
+
+
+def _by_core(
+    operation: Operation,
+    inputs: Tensors,
+    mask: Array | None,
+    semantics: Semantics,
+    execution: Execution,
+) -> _Computed:
+    query, key, value = operation.to_core(inputs)
+    place = execution.out
+    if place is not None and place.dtype != np.result_type(query, key, value):
+        place = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttnWarning)  # counted here, where padding is known
+        out, cache = compute(
+            query,
+            key,
+            value,
+            mask=None if mask is None else operation.core_mask(mask),
+            semantics=replace(semantics, scale=operation.scale(semantics, query.shape[-1])),
+            engine=execution.engine,
+            threads=execution.threads,
+            tile=execution.tile,
+            out=None if place is None else operation.core_dout(place),
+        )
+
+    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
+        gradients = attention_backward(operation.core_dout(dout), cache)
+        dmask = None if cache.dmask is None or mask is None else cache.dmask.reshape(mask.shape)
+        return operation.from_core(*gradients), dmask
+
+    hides = mask is not None or semantics.causal is not None or semantics.window is not None
+    blind: Array | None = np.isneginf(cache.logsumexp) if hides else None
+    return operation.results(out, cache.weights), back, cache.engine, blind
+
+
+def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Computed:
+    """Run one of the book's layers as it is."""
+    from attncli import layers
+
+    layer = operation.layer()
+    arguments = list(inputs.values())
+    if isinstance(layer, layers.Softmax):
+        arguments = [layers._masked(arguments[0], mask)]
+    elif mask is not None:
+        arguments.append(mask)
+    results = {operation.result: layer.forward(*arguments)}
+    if isinstance(layer, layers.Attention):
+        results[operation.weights] = layer.attention_weight
+    if isinstance(layer, layers.TimeAttention):
+        results[operation.weights] = np.stack(layer.attention_weights or [], axis=1)
+
+    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
+        gradients = layer.backward(dout)
+        return (gradients if isinstance(gradients, tuple) else (gradients,)), None
+
+    blind = None
+    if mask is not None:
+        hidden = np.logical_not(mask) if mask.dtype == bool else np.isneginf(mask)
+        blind = np.asarray(hidden.all(axis=-1))
+    return results, back, "reference", blind
+
+
+def _by_loop(
+    operation: Operation, inputs: Tensors, mask: Array | None, semantics: Semantics
+) -> _Computed:
+    """Run the loop over decoder steps, with every option."""
+    from attncli.operations.loop import OptionAttention  # slow, and seldom needed
+
+    query, key, value = operation.to_core(inputs)
+    loop = OptionAttention(semantics, operation.scale(semantics, query.shape[-1]))
+    out = loop.attend(query, key, value, None if mask is None else operation.core_mask(mask))
+
+    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
+        dquery, dkey, dvalue, dmask = loop.gradients(operation.core_dout(dout))
+        if mask is not None and dmask is not None:
+            dmask = dmask.reshape(mask.shape)
+        return operation.from_core(dquery, dkey, dvalue), dmask
+
+    return operation.results(out, loop.weights), back, "reference", loop.blind
+
+
+def computable(array: Array) -> Array:
+    """Return the array in the dtype it is computed in."""
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array.astype(stored_dtype(array), copy=False)
+
+
+def _padded(operation: Operation, name: str, array: Array, padding: Array | None) -> Array:
+    """Put zeros where a decoder step takes no part."""
+    axes = operation.axes(name, array.ndim)
+    if padding is None or axes is None or "T_dec" not in axes:
+        return array
+    N, T_dec = padding.shape
+    takes_part = padding.reshape([{"N": N, "T_dec": T_dec}.get(axis, 1) for axis in axes])
+    return np.where(takes_part, array, array.dtype.type(0))
+
+
+def _warn_of_overflow(name: str, array: Array) -> None:
+    if count := array.size - sum(int(np.count_nonzero(np.isfinite(x))) for x in parts(array)):
+        warnings.warn(
+            f"{count} of {array.size} values of {name} are not finite: something on the way was "
+            f"NaN, or more than {array.dtype} can hold",
+            AttnWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_blind_rows(blind: Array | None, padding: Array | None) -> None:
+    if blind is None:
+        return
+    if padding is not None:
+        N, T_dec = padding.shape
+        blind = blind & padding.reshape(N, *[1] * (blind.ndim - 2), T_dec)
+    if count := int(blind.sum()):
+        have = "has" if count == 1 else "have"
+        warnings.warn(
+            f"{count} of {blind.size} rows {have} every key masked: "
+            "weights, output and gradient are 0",
+            AttnWarning,
+            stacklevel=3,
+        )
