@@ -36,24 +36,22 @@ def backward(
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.calculation import describe_engine, pose, publish, warn_of_idle_seed
+    from attncli.cli.calculation import describe_engine, pose
+    from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
-    problem = pose(request, screen)
-    warn_of_idle_seed(problem, drawn=request.is_random or problem.dout is None)
+    problem = pose(request, screen, needs_dout=True)
     with screen.calculating("forward"):
-        done = problem.forward()
-    describe_engine(problem, done, screen)
-    dout = problem.gradient_in(done)
+        run = problem.forward()
+    describe_engine(run, screen)
     with screen.calculating("backward"):
-        gradients = done.backward(dout)
-    publish(
-        "backward",
-        problem,
-        done,
-        screen,
-        output,
-        more={"dout": dout, **gradients},
-        full=full,
-        equal_nan=equal_nan,
-    )
+        run = run.backward()
+    if output.is_wanted:
+        output.write(run.arrays(), screen)
+    if output.is_stdout:
+        return
+    agreements = run.compare_claims(equal_nan=equal_nan)
+    if screen.as_json:
+        screen.show_json(run_as_json(run, agreements))
+        return
+    screen.show(draw_run(run, agreements, screen.look, precision=screen.precision, full=full))

@@ -38,23 +38,20 @@ def forward(
     query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
     output and the weights; an output or weights in FILE are compared with ours.
     """
-    from attncli.cli.calculation import describe_engine, pose, publish, warn_of_idle_seed
+    from attncli.cli.calculation import describe_engine, pose
+    from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
     problem = pose(request, screen)
-    warn_of_idle_seed(problem, drawn=request.is_random)
-    result = problem.operation.result
-    filling = output.filling(result, *problem.describe_result(), screen)
-    with filling as place, screen.calculating("forward"):
-        done = problem.forward(place)
-    describe_engine(problem, done, screen)
-    publish(
-        "forward",
-        problem,
-        done,
-        screen,
-        output,
-        full=full,
-        equal_nan=equal_nan,
-        written=place is not None,
-    )
+    with output.filling(*problem.described_result, screen) as place, screen.calculating("forward"):
+        run = problem.forward(place)
+    describe_engine(run, screen)
+    if output.is_wanted and place is None:
+        output.write(run.arrays(), screen, main=problem.operation.result)
+    if output.is_stdout:
+        return
+    agreements = run.compare_claims(equal_nan=equal_nan)
+    if screen.as_json:
+        screen.show_json(run_as_json(run, agreements))
+        return
+    screen.show(draw_run(run, agreements, screen.look, precision=screen.precision, full=full))

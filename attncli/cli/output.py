@@ -34,6 +34,11 @@ class Output:
     force: bool
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to be written."""
+        return self.path is not None
+
+    @property
     def is_stdout(self) -> bool:
         """Whether the file takes the place of the tables on standard output."""
         return self.path == "-"
@@ -91,7 +96,7 @@ class Output:
         main: str | None = None,
         what: str = "the run",
     ) -> None:
-        """Write arrays, if they are to be written, and say so.
+        """Write arrays, and say so.
 
         Parameters
         ----------
@@ -106,8 +111,7 @@ class Output:
         ------
         FileError
         """
-        if self.path is None:
-            return
+        assert self.path is not None
         from attncli.files.writing import save, save_to_stream
 
         if self.is_stdout:

@@ -70,14 +70,21 @@ def trace(
     FILE is as for attn forward; without it the tensors are random. attn compare holds the file
     that -o writes against one of yours with arrays of the same names.
     """
-    from attncli.cli.calculation import pose, warn_of_idle_seed
-    from attncli.cli.trace_report import publish_trace, trace_problem
+    from attncli.cli.calculation import pose
     from attncli.operations.tracing import Place
+    from attncli.problems import traced
+    from attncli.views.trace_steps import draw_trace, trace_as_json
 
     output.check(request.files, screen)
-    problem = pose(request, screen)
-    warn_of_idle_seed(problem, drawn=request.is_random or problem.dout is None)
-    place = Place(step, item, head)
-    traced = trace_problem(problem, place)
-    directions = {"forward": forward, "backward": backward}
-    publish_trace(problem, place, traced, directions, only, screen, output, full=full)
+    problem = pose(request, screen, needs_dout=True)
+    found = traced.trace(problem, Place(step, item, head))
+    shown = found.chosen({"forward": forward, "backward": backward}, only)
+    if output.is_wanted:
+        output.write(found.arrays(), screen, what="the trace")
+    if output.is_stdout:
+        return
+    if screen.as_json:
+        screen.show_json(trace_as_json(found, shown))
+    else:
+        look, precision = screen.look, screen.precision
+        screen.show(draw_trace(found, shown, look, precision=precision, full=full))

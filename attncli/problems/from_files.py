@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from attncli.operations import OPERATIONS, Execution, Operation
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads
 from attncli.problems.request import Request
-from attncli.reports import ConventionReport
 from attncli.tensors import default_axes, describe_shape
+
+if TYPE_CHECKING:
+    from attncli.reports import ConventionReport
 
 # What a run writes of its semantics: the types that JSON has for it.
 _KINDS = {"scale": (int, float), "causal": (str,), "window": (int,), "softcap": (int, float)}
@@ -104,13 +106,17 @@ def _assemble(
             for name, array in inputs.items():
                 require_finite(array, f"{name} as {request.dtype}", origin)
     with in_file(origin):
-        sizes = operation.sizes(inputs)
+        sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
     # The results of a run are its own; those of anybody else are claims, to be held against ours.
     claims = {} if options else {"output": "out", "weights": "weights"}
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
     used = {*operation.inputs, *MASKS, *TOKEN_AXES, *claims, "tokens", "dout", "options"}
+    masks = {name: load(name) for name in _masks_for(operation, held, axes, sizes)}
     with in_file(origin):
-        masks = _masks(held, load, operation, inputs, sizes)
+        masks = {name: read_mask(name, mask) for name, mask in masks.items()}
+        if "dec_mask" in masks:
+            fitting_mask("dec_mask", masks, sizes)
+        combine_masks(masks, axes, sizes)  # whether they fit
     seed = options.get("seed", 0)
     return Problem(
         request=request,
@@ -148,28 +154,19 @@ def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:
     return Claim(name, result, array, source.stored_dtype(theirs, array))
 
 
-def _masks(
-    held: Mapping[str, Any],
-    load: Callable[[str], Array],
-    operation: Operation,
-    inputs: Mapping[str, Array],
-    sizes: Mapping[str, int],
-) -> dict[str, Array]:
-    """Load the masks that the operation takes; say which it does not."""
-    masks = {}
+def _masks_for(
+    operation: Operation, held: Mapping[str, Any], axes: tuple[str, ...], sizes: Mapping[str, int]
+) -> Iterator[str]:
+    """Name the masks that the operation takes; say which it does not."""
     for name in MASKS:
         if name not in held:
             continue
-        axes = default_axes(name) if name != "mask" else ("T_enc",)
-        if not operation.weights_shape(inputs) or not set(axes) <= set(sizes):
+        own = default_axes(name) if name != "mask" else ("T_enc",)
+        if axes and set(own) <= set(sizes):
+            yield name
+        else:
             message = f"{name} has no effect on {operation.name}"
             warnings.warn(message, AttnWarning, stacklevel=2)
-            continue
-        masks[name] = read_mask(name, load(name))
-    if "dec_mask" in masks:
-        masks["dec_mask"] = fitting_mask("dec_mask", masks, sizes)
-    combine_masks(masks, operation.mask_axes(inputs), sizes)  # whether they fit
-    return masks
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from attncli.memory import readable, require
 from attncli.operations import OPERATIONS, Operation, Pass, run
 from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
-from attncli.reports import TensorComparison
 from attncli.tensors import default_axes, describe_shape, random_tensor
 from attncli.version import __version__
+
+if TYPE_CHECKING:
+    from attncli.reports import TensorComparison
 
 DEFAULT_LAYER = "time-attention"
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
@@ -129,12 +132,12 @@ class Problem:
             tokens={},
         )
 
-    @property
+    @cached_property
     def mask(self) -> Array | None:
         """Mask and enc_mask as the one mask that the operation takes."""
         return combine_masks(self.masks, self.operation.mask_axes(self.inputs), self.sizes)
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """The sizes that the inputs have."""
         found = self.operation.sizes(self.inputs)
@@ -145,25 +148,19 @@ class Problem:
         """The tokens by the axis they label."""
         return {TOKEN_AXES[name]: texts for name, texts in self.tokens.items()}
 
-    def describe_result(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """The shape and the dtype that the result will have."""
-        return self.operation.result_shape(self.inputs), self.operation.result_dtype(self.inputs)
+    @property
+    def described_result(self) -> tuple[str, tuple[int, ...], np.dtype[Any]]:
+        """The name of the result, and the shape and the dtype that it will have."""
+        operation, inputs = self.operation, self.inputs
+        return operation.result, operation.result_shape(inputs), operation.result_dtype(inputs)
 
-    def forward(self, out: Array | None = None) -> Pass:
+    def forward(self, out: Array | None = None) -> Run:
         """Run forward, after making sure that what it needs fits into memory.
 
         If `out` is given, it holds the result afterwards, whichever engine computed it.
         """
         self.require_memory()
-        done = self._run(out)
-        if out is not None:
-            result = done.results[self.operation.result]
-            if not np.may_share_memory(result, out):
-                out[...] = result
-        return done
-
-    def _run(self, out: Array | None) -> Pass:
-        return run(
+        done = run(
             self.operation,
             self.inputs,
             self.mask,
@@ -171,24 +168,10 @@ class Problem:
             semantics=self.semantics,
             execution=dataclasses.replace(self.request.execution, out=out),
         )
-
-    def compare_claims(
-        self, results: Mapping[str, Array], *, equal_nan: bool = False
-    ) -> tuple[TensorComparison, ...]:
-        """Compare our results, as far as they were kept, with those that the file brings along."""
-        from attncli.checking.comparing.comparison import compare_tensors  # most files claim none
-
-        return tuple(
-            compare_tensors(
-                claim.name,
-                ours,
-                claim.array,
-                dtypes=(ours.dtype.name, claim.dtype),
-                equal_nan=equal_nan,
-            )
-            for claim in self.claims
-            if (ours := results.get(claim.result)) is not None
-        )
+        result = done.results[self.operation.result]
+        if out is not None and not np.may_share_memory(result, out):
+            out[...] = result
+        return Run(self, done)
 
     def gradient_in(self, forward: Pass) -> Array:
         """Return dout: the file's, or a random one of the shape of the result."""
@@ -265,6 +248,76 @@ class Problem:
             # What is drawn can be drawn smaller; so many scores would take days.
             hint = "--no-weights computes without ever having them, at length"
             require(nbytes + beside, what, limit, hint=hint)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a problem.
+
+    Attributes
+    ----------
+    problem : Problem
+    done : Pass
+        The forward that was run.
+    gradients : dict of str to ndarray
+        dout, then the gradients, if it was walked back.
+    """
+
+    problem: Problem
+    done: Pass
+    gradients: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """The command that does the same."""
+        return "backward" if self.gradients else "forward"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its file says of it beside its tensors."""
+        return self.problem.options(self.command)
+
+    @property
+    def results(self) -> dict[str, Array]:
+        """The results by name."""
+        return self.done.results
+
+    @property
+    def tensors(self) -> dict[str, Array]:
+        """All there is: inputs, masks, results, gradients."""
+        problem = self.problem
+        dout = {} if problem.dout is None else {"dout": problem.dout}
+        return {**problem.inputs, **problem.masks, **dout, **self.results, **self.gradients}
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what its file holds."""
+        from attncli.files.contents import run_arrays
+
+        return run_arrays(self.options, self.tensors, self.problem.tokens)
+
+    def backward(self) -> Run:
+        """Walk back from dout: the file's, or a random one."""
+        dout = self.problem.gradient_in(self.done)
+        gradients = {"dout": dout, **self.done.backward(dout)}
+        return dataclasses.replace(self, gradients=gradients)
+
+    def compare_claims(self, *, equal_nan: bool = False) -> tuple[TensorComparison, ...]:
+        """Compare the results, as far as they were kept, with those that the file brings along."""
+        if not self.problem.claims:
+            return ()
+        from attncli.checking.comparing.comparison import compare_tensors
+
+        return tuple(
+            compare_tensors(
+                claim.name,
+                ours,
+                claim.array,
+                dtypes=(ours.dtype.name, claim.dtype),
+                equal_nan=equal_nan,
+            )
+            for claim in self.problem.claims
+            if (ours := self.done.results.get(claim.result)) is not None
+        )
 
 
 def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -11,10 +12,13 @@ from rich.text import Text
 
 from attncli.arrays import Tokens
 from attncli.operations.tracing import Intermediate
+from attncli.problems.traced import Traced
 from attncli.tensors import describe_shape
+from attncli.views.labels import safe
 from attncli.views.lazy import Indented
 from attncli.views.look import Look
 from attncli.views.numbers import DEFAULT_PRECISION, format_array
+from attncli.views.run_report import headline
 from attncli.views.tensor_tables import draw_numbers
 
 # An array of up to so many elements, each of up to so many terms, is worked out in numbers.
@@ -25,49 +29,73 @@ _SMALL = 64
 
 
 def draw_trace(
-    trace: Sequence[Intermediate],
+    traced: Traced,
+    shown: Sequence[Intermediate],
     look: Look,
     *,
-    tokens: Mapping[str, Tokens] | None = None,
     precision: int | None = None,
     full: bool = False,
-    worked: bool = True,
 ) -> RenderableType:
-    """Draw every intermediate: formula, meaning, shape, what made it, its numbers.
+    """Draw intermediates: formula, meaning, shape, what made it, its numbers.
 
     Parameters
     ----------
-    trace : sequence of Intermediate
+    traced : Traced
+    shown : sequence of Intermediate
+        Which of them.
     look : Look
-    tokens : mapping of str to ndarray of str, optional
-        For an axis, its tokens (size,).
     precision : int, optional
         Digits behind the point.
     full : bool, default False
         Show every number however many there are.
-    worked : bool, default True
-        Work the small ones out in numbers; see `can_be_worked`.
     """
-    parts: list[RenderableType] = []
+    problem, place = traced.problem, traced.place
+    where = [f"item {place.item}"] if "N" in problem.sizes else []
+    where += [f"head {place.head}"] if "heads" in problem.sizes else []
+    where += [f"step {place.step}"] if "T_dec" in problem.sizes else []
+    if "T_dec" in traced.tokens and "T_dec" in problem.sizes:
+        where[-1] += f" {safe(traced.tokens['T_dec'][place.step], look)}"
+    dout = f"dout random, seed {problem.seed}"
+    parts: list[RenderableType] = [
+        headline(problem, "trace", look, where=", ".join(where), dout=dout),
+        "",
+    ]
+    # Sums run along the axes: where all of these are short, they are worked out in numbers.
+    worked = all(size <= _TERMS for one in traced.steps for size in one.array.shape)
     direction = ""
-    for number, one in enumerate(trace, start=1):
+    for number, one in enumerate(shown, start=1):
         if one.direction != direction:
             direction = one.direction
             parts += [Text(direction.capitalize(), "bold underline"), ""]
-        parts += _intermediate(number, one, look, tokens, precision, full, worked)
+        parts += _intermediate(number, one, look, traced.tokens, precision, full, worked)
     return Group(*parts)
 
 
-def can_be_worked(trace: Sequence[Intermediate]) -> bool:
-    """Tell of a whole trace whether its sums are short: they run along its axes."""
-    return all(size <= _TERMS for one in trace for size in one.array.shape)
+def trace_as_json(traced: Traced, shown: Sequence[Intermediate]) -> dict[str, Any]:
+    """Give the object that ``--json`` prints."""
+    steps = (_as_json(one) for one in shown)
+    return {**traced.options, "sizes": traced.problem.sizes, "trace": steps}
+
+
+def _as_json(one: Intermediate) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "direction": one.direction,
+        "formula": one.formula,
+        "meaning": one.meaning,
+        "from": list(one.made_of),
+        "shape": list(one.array.shape),
+        "axes": list(one.axes),
+        "dtype": str(one.array.dtype),
+        "data": one.array,
+    }
 
 
 def _intermediate(
     number: int,
     one: Intermediate,
     look: Look,
-    tokens: Mapping[str, Tokens] | None,
+    tokens: Mapping[str, Tokens],
     precision: int | None,
     full: bool,
     worked: bool,

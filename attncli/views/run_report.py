@@ -1,0 +1,117 @@
+"""A run on the screen and as JSON: what was computed, and every tensor of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from attncli.problems.problem import Problem, Run
+from attncli.views.json_text import jsonable_number
+from attncli.views.labels import safe
+from attncli.views.look import Look
+from attncli.views.numbers import format_error
+from attncli.views.tensor_tables import draw_tensor
+
+if TYPE_CHECKING:
+    from attncli.reports import TensorComparison
+
+
+def draw_run(
+    run: Run,
+    agreements: Sequence[TensorComparison],
+    look: Look,
+    *,
+    precision: int | None = None,
+    full: bool = False,
+) -> RenderableType:
+    """Draw all tensors after forward, the gradients after backward.
+
+    Parameters
+    ----------
+    run : Run
+    agreements : sequence of TensorComparison
+        How far our results are from those that the file brings along.
+    look : Look
+    precision : int, optional
+        Digits behind the point.
+    full : bool, default False
+        Show every number.
+    """
+    problem = run.problem
+    dout = f"dout random, seed {problem.seed}" if run.command == "backward" else ""
+    tensors = [
+        draw_tensor(
+            name,
+            array,
+            problem.operation.axes(name, array.ndim),
+            look,
+            tokens=problem.axis_tokens,
+            precision=precision,
+            full=full,
+        )
+        for name, array in (run.gradients or run.tensors).items()
+    ]
+    return Group(
+        headline(problem, run.command, look, dout=dout),
+        *(_agreement(agreement, look) for agreement in agreements),
+        "",
+        *tensors,
+    )
+
+
+def headline(
+    problem: Problem, command: str, look: Look, *, where: str = "", dout: str = ""
+) -> Text:
+    """Say what is computed, on what, under which options.
+
+    `where` is a place in it, and `dout` says how dout came about; left out if it was given or
+    everything is random.
+    """
+    given = problem.dout is not None or problem.request.is_random
+    parts = [safe(problem.origin, look), where, "" if given else dout]
+    parts.append(" ".join(f"{axis}={size}" for axis, size in problem.sizes.items()))
+    parts += [f"{name} {value}" for name, value in problem.semantics.given().items()]
+    text = Text(f"{problem.operation.name} {command}", "bold")
+    return text.append("".join(look.dot + part for part in parts if part), "not bold")
+
+
+def _agreement(agreement: TensorComparison, look: Look) -> Text:
+    """Say how far our result is from the one that the file brings along."""
+    name, error = safe(agreement.name, look), format_error(agreement.largest_difference)
+    if agreement.passed:
+        return Text(f"agrees with {name} in the file to {error}", "green")
+    return Text(f"DIFFERS from {name} in the file by up to {error}", "bold red")
+
+
+def run_as_json(run: Run, agreements: Sequence[TensorComparison]) -> dict[str, Any]:
+    """Give the object that ``--json`` prints."""
+    problem = run.problem
+    described = {}
+    for name, array in run.tensors.items():
+        axes = problem.operation.axes(name, array.ndim)
+        described[name] = {
+            "shape": list(array.shape),
+            "axes": list(axes) if axes else None,
+            "dtype": str(array.dtype),
+            "data": array,
+        }
+    result = {
+        **run.options,
+        "engine": run.done.engine,
+        "sizes": problem.sizes,
+        "tensors": described,
+    }
+    if problem.tokens:
+        result["tokens"] = {name: texts.tolist() for name, texts in problem.tokens.items()}
+    if agreements:
+        result["agreement"] = {
+            one.name: {
+                "agrees": one.passed,
+                "largest_difference": jsonable_number(one.largest_difference),
+            }
+            for one in agreements
+        }
+    return result
