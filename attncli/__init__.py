@@ -21,7 +21,7 @@ from attncli.version import __version__
 
 if TYPE_CHECKING:
     from attncli.checking.comparing.comparison import assert_close, compare
-    from attncli.checking.derivatives.target_gradcheck import gradcheck
+    from attncli.checking.derivatives.proof import gradcheck
     from attncli.checking.diagnosing.examination import check
     from attncli.core import attention, attention_backward, attention_weights
 
@@ -44,7 +44,7 @@ _HOMES = {
     "attention_weights": "attncli.core",
     "check": "attncli.checking.diagnosing.examination",
     "compare": "attncli.checking.comparing.comparison",
-    "gradcheck": "attncli.checking.derivatives.target_gradcheck",
+    "gradcheck": "attncli.checking.derivatives.proof",
 }
 
 

@@ -352,7 +352,7 @@ class ConventionReport:
         return bool(self.found)
 
 
-# What a gradient check found: frozen values that the table, the JSON and a test all read.
+# What a gradient check found.
 
 
 Method = Literal["complex", "central"]
@@ -439,8 +439,8 @@ class GradcheckReport:
         The largest relative error that passes: of the gradients' tolerances the largest.
     seed : int
     checks : tuple of InputCheck
-    target : str or None
-        What was checked, where it is not ours.
+    target : str
+        What was checked.
     dtype : str
         What was computed in.
     problems : tuple of str
@@ -453,7 +453,7 @@ class GradcheckReport:
     tolerance: float
     seed: int
     checks: tuple[InputCheck, ...]
-    target: str | None = None
+    target: str
     dtype: str = "float64"
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,14 +1,15 @@
 """``attn check``: somebody's layer against the reference."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import require_memory
-from attncli.errors import ParameterError
+from attncli.cli.targets import examine, load, require_memory, show_examined, show_trace
+from attncli.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
+    from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
     from attncli.core.semantics import Semantics
 
@@ -77,6 +78,43 @@ def check(
         ctx.exit(0 if report.passed else 1)
     assert target is not None
     require_memory(shapes, max_memory)
-    from attncli.cli.own_check import check_targets
 
-    ctx.exit(0 if check_targets(target, layer, semantics, shapes, screen) else 1)
+    from attncli.checking.diagnosing.examination import check as against_reference
+    from attncli.views.check_report import draw_check
+
+    with screen.timed("checking"):
+        targets = load(target)
+        if layer is None and len(targets) > 1:
+            targets = _known(targets, target, screen)
+        examined = examine(
+            targets,
+            lambda one: against_reference(one, layer=layer, shapes=shapes, **semantics.given()),
+        )
+
+    def draw(report: Any) -> Any:
+        show_trace(report.trace)
+        return draw_check(report, screen.look)
+
+    show_examined("check", examined, draw, screen)
+    ctx.exit(0 if examined.passed else 1)
+
+
+def _known(targets: "tuple[Target, ...]", text: str, screen: "Screen") -> "tuple[Target, ...]":
+    """Leave out, with a note, what is no layer that attn knows."""
+    from attncli.checking.diagnosing.examination import guess_layer
+    from attncli.views.labels import safe
+
+    known = []
+    for target in targets:
+        try:
+            guess_layer(target)
+            known.append(target)
+        except TargetError:
+            screen.note(f"skipped {safe(target.where)}: no layer that attn knows")
+    if not known:
+        names = ", ".join(target.name for target in targets)
+        raise TargetError(
+            f"{text}: none of its layers is one that attn knows ({names})",
+            hint="name one, and say what it is: file.py:Name --as LAYER",
+        )
+    return tuple(known)

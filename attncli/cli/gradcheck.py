@@ -1,4 +1,4 @@
-"""``attn gradcheck``: prove the gradients of the layers."""
+"""``attn gradcheck``: prove the gradients of our layers, or of somebody's own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import require_memory
+from attncli.cli.targets import examine, load, require_memory, show_examined
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
-    from attncli.reports import GradcheckReport
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -35,7 +34,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     "--layer",
     type=click.Choice(options.LAYERS),
     group="Calculation",
-    help="Check this layer alone.  [default: all five]",
+    help="Check this layer alone.  [default: all six]",
 )
 @options.option(
     "--method",
@@ -110,59 +109,35 @@ def gradcheck(
         for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H"))
     }
     require_memory({**largest, **shapes}, max_memory)
+
+    from attncli.checking.derivatives.proof import gradcheck as prove
+    from attncli.views.gradient_report import draw_gradients
+
+    how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
+
+    def examination(thing: Any) -> Any:
+        with screen.progress(f"checking {getattr(thing, 'name', 'attn')}") as progress:
+            return prove(thing, sizes=full, shapes=shapes, progress=progress, **how)
+
+    with screen.timed("checking"):
+        examined = examine(_things(target, layer), examination)
+    described = " ".join(f"{axis}={size}" for axis, size in full.items())
+    show_examined(
+        "gradcheck",
+        examined,
+        lambda report: draw_gradients(report, described, screen.look),
+        screen,
+        sizes=full,
+    )
+    ctx.exit(0 if examined.passed else 1)
+
+
+def _things(target: str | None, layer: str | None) -> tuple[Any, ...]:
+    """What `gradcheck` is called with: targets of theirs, one of our operations, or all of ours."""
     if target is not None:
-        from attncli.cli.own_gradcheck import check_targets
-
-        how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
-        ctx.exit(0 if check_targets(target, full, shapes, screen, how) else 1)
-
-    from attncli.checking.derivatives.gradcheck import gradcheck as check
+        return load(target)
+    if layer is None:
+        return (None,)
     from attncli.operations import OPERATIONS
-    from attncli.views.gradcheck import draw_gradcheck
 
-    with screen.timed("checking"), screen.progress("checking") as progress:
-        report = check(
-            [OPERATIONS[layer]] if layer else None,
-            sizes=full,
-            method="complex" if method == "auto" else method,
-            tolerance=tol,
-            seed=seed or 0,
-            progress=progress,
-        )
-    if screen.as_json:
-        screen.show_json(_as_json(report, full))
-    else:
-        described = " ".join(f"{axis}={size}" for axis, size in full.items())
-        screen.show(draw_gradcheck(report, described, screen.look))
-    if not report.passed:
-        ctx.exit(1)
-
-
-def _as_json(report: GradcheckReport, sizes: dict[str, int]) -> dict[str, Any]:
-    from attncli.version import __version__
-    from attncli.views.json_text import jsonable_number
-
-    return {
-        "attn": __version__,
-        "command": "gradcheck",
-        "passed": report.passed,
-        "method": report.method,
-        "tolerance": report.tolerance,
-        "seed": report.seed,
-        "sizes": sizes,
-        "checks": [
-            {
-                "layer": check.layer,
-                "engine": check.engine,
-                "input": check.input,
-                "elements": check.elements,
-                "absolute_error": jsonable_number(check.absolute_error),
-                "relative_error": jsonable_number(check.relative_error),
-                "worst": list(check.worst),
-                "backward": jsonable_number(check.backward),
-                "derivative": jsonable_number(check.derivative),
-                "passed": check.passed,
-            }
-            for check in report.checks
-        ],
-    }
+    return (OPERATIONS[layer],)

@@ -1,13 +1,20 @@
 """What the commands on somebody's own code share."""
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from attncli.errors import TargetError
 from attncli.memory import require
+
+if TYPE_CHECKING:
+    from attncli.checking.targets.target import Target
+    from attncli.cli.screen import Screen
 
 
 def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
@@ -21,6 +28,68 @@ def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None
         # Held several times by forward and backward, ours and theirs, and in complex numbers.
         hint = "a gradient is checked as well on small sizes"
         require(100 * prod(shape), f"checking {name} {shape}", max_memory, hint=hint)
+
+
+class Examined(NamedTuple):
+    """The reports on some targets.
+
+    Attributes
+    ----------
+    reports : list of CheckReport or GradcheckReport
+    listed : list
+        As JSON, with what stands for those that could not be made or called.
+    failure : TargetError or None
+        Of the first of these.
+    """
+
+    reports: list[Any]
+    listed: list[Any]
+    failure: TargetError | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every target could be called, and passed."""
+        return self.failure is None and all(report.passed for report in self.reports)
+
+
+def load(text: str) -> tuple[Target, ...]:
+    """Find the targets that a text names."""
+    from attncli.checking.targets.loading import load_targets
+
+    with showing_their_traceback():
+        return load_targets(text)
+
+
+def examine(targets: Iterable[Any], examination: Callable[[Any], Any]) -> Examined:
+    """Examine each target, though another may have failed."""
+    from attncli.views.report_json import failed_as_json, report_as_json
+
+    reports, listed, failure = list[Any](), list[Any](), None
+    for target in targets:
+        try:
+            reports.append(examination(target))
+            listed.append(report_as_json(reports[-1]))
+        except TargetError as error:
+            failure = failure or error
+            listed.append(failed_as_json(target.where, error))
+    return Examined(reports, listed, failure)
+
+
+def show_examined(
+    command: str, examined: Examined, draw: Callable[[Any], Any], screen: Screen, **more: Any
+) -> None:
+    """Show the reports, as JSON or one below the other; then fail if any target did."""
+    from attncli.version import __version__
+
+    if examined.reports and screen.as_json:
+        head = {"attn": __version__, "command": command, "passed": examined.passed}
+        screen.show_json({**head, **more, "targets": examined.listed})
+    else:
+        for number, report in enumerate(examined.reports):
+            screen.show(*([""] if number else []), draw(report))
+    if examined.failure is not None:
+        with showing_their_traceback():
+            raise examined.failure
 
 
 @contextlib.contextmanager

@@ -5,15 +5,18 @@ import dataclasses
 import pytest
 
 from attncli import operations
+from attncli.checking.targets.operation_target import ENGINES
+
+EACH = 1 + len(ENGINES)  # times is attention as a whole computed
 
 
 def test_all_layers_pass(attn):
     result = attn("gradcheck", columns=100)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert lines[0] == ("gradcheck · complex step · N=3 T_dec=5 T_enc=7 H=4 · float64 · seed 0")
-    assert sum(line.rstrip().endswith(" ok") for line in lines) == 26
-    assert lines[-1].startswith("1836 gradients right: worst relative error ")
+    assert lines[0] == ("attn · complex step · N=3 T_dec=5 T_enc=7 H=4 · float64 · seed 0")
+    assert sum(line.rstrip().endswith(" ok") for line in lines) == 5 + 7 * EACH
+    assert lines[-1].startswith(f"{306 + 510 * EACH} gradients right: worst relative error ")
 
 
 def test_one_layer_as_json(attn):
@@ -33,16 +36,38 @@ def test_one_layer_as_json(attn):
     )
     assert result.code == 0
     assert result.json["passed"] is True
-    assert result.json["tolerance"] == 1e-12
     assert result.json["sizes"] == {"N": 2, "T_dec": 3, "T_enc": 4, "H": 5}
-    assert [check["elements"] for check in result.json["checks"]] == [40, 30] * 3
+    (report,) = result.json["targets"]
+    assert (report["target"], report["tolerance"]) == ("time-attention", 1e-12)
+    assert [check["elements"] for check in report["checks"]] == [40, 30] * EACH
+
+
+def keys(value):
+    """The names at every level; of lists, those of all their members."""
+    if isinstance(value, dict):
+        return {name: keys(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [held for held in map(keys, value) if held]
+    return None
+
+
+def test_our_layers_and_anybodys_have_the_same_json(attn):
+    file = operations.__file__.replace("operations/__init__", "layers")
+    ours = attn("gradcheck", "--layer", "weight-sum", "--json").json
+    theirs = attn("gradcheck", f"{file}:WeightSum", "--json").json
+    assert keys(ours) == keys(theirs)
+    assert list(ours) == ["attn", "command", "passed", "sizes", "targets"]
+    every = attn("gradcheck", "--json").json
+    (report,) = every["targets"]
+    assert keys(report["checks"][0]) == keys(ours["targets"][0]["checks"][0])
+    assert len(report["checks"]) == 5 + 7 * EACH
 
 
 def test_central_differences(attn):
     result = attn("gradcheck", "--method", "central", "--json")
     assert result.code == 0
-    assert result.json["method"] == "central"
-    assert result.json["tolerance"] == 1e-6
+    (report,) = result.json["targets"]
+    assert (report["method"], report["tolerance"]) == ("central", 1e-6)
 
 
 @pytest.fixture
@@ -62,15 +87,15 @@ def test_a_wrong_gradient_exits_with_1_and_is_shown(attn, wrong_softmax):
     assert result.code == 1
     assert result.err == ""
     assert "WRONG" in result.out
-    assert "softmax, reference: dscores[" in result.out
-    assert "1 gradient tensor is wrong: worst relative error " in result.out
+    assert "reference: dscores" in result.out
+    assert "1 of 1 gradient tensors wrong: tolerance 1e-12" in result.out
 
 
 def test_a_wrong_gradient_in_json(attn, wrong_softmax):
     result = attn("gradcheck", "--layer", "softmax", "--json")
     assert result.code == 1
     assert result.json["passed"] is False
-    (check,) = result.json["checks"]
+    (check,) = result.json["targets"][0]["checks"]
     assert check["backward"] != check["derivative"]
 
 

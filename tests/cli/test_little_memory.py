@@ -15,7 +15,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import attncli.views.weights_report, attncli.cli.calculation, attncli.problems.from_files
-import attncli.checking.diagnosing.examination, attncli.checking.derivatives.gradcheck
+import attncli.checking.diagnosing.examination, attncli.checking.derivatives.proof
 import attncli.benchmarks.measure
 from attncli.cli.main import run
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -1,5 +1,6 @@
 """A target: somebody's layer, which can be started, run forward and walked back."""
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import EXACT, near
-from attncli.checking.targets.running import Printed, running
+from attncli.checking.targets.their_code import Printed, running
 from attncli.errors import TargetError
 from attncli.operations import OPERATIONS
 from attncli.tensors import axes_of, random_tensor
@@ -55,6 +56,12 @@ class Target:
         ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
     printed : Printed
         Where what its calls print goes.
+    engine : str
+        Who computes it: "own" where it is somebody's own code, else one of our engines.
+    others : tuple of Target
+        What computes the same, from the same inputs.
+    shape_with : callable or None
+        ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
     """
 
     name: str
@@ -64,6 +71,14 @@ class Target:
     options: Mapping[str, Any]
     start_with: Callable[[Sizes, Shapes, int], Any]
     printed: Printed = field(default_factory=Printed, compare=False, repr=False)
+    engine: str = "own"
+    others: "tuple[Target, ...]" = ()
+    shape_with: Callable[[Sizes], Shapes] | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is ours: what it raises is a bug, and what it prints nobody's business."""
+        return self.engine != "own"
 
     @classmethod
     def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
@@ -150,7 +165,7 @@ class Target:
         TargetError
             If there is an input whose shape neither its name nor `given` says.
         """
-        given = given or {}
+        given = {**(self.shape_with(sizes) if self.shape_with else {}), **(given or {})}
         shapes = {}
         for name in self.inputs:
             known = self.known_as(name)
@@ -184,13 +199,19 @@ class Layer:
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out may be anything."""
-        with running(f"{self.target.where}: forward", self.target.file, self.target.printed):
+        with self._calling("forward"):
             return _result(self.instance.forward(*arrays, **options))
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
-        with running(f"{self.target.where}: backward", self.target.file, self.target.printed):
+        with self._calling("backward"):
             return _result(self.instance.backward(dout))
+
+    def _calling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        target = self.target
+        if target.trusted:
+            return contextlib.nullcontext()
+        return running(f"{target.where}: {what}", target.file, target.printed)
 
     def held(self, name: str) -> Any:
         """Give one of its attributes, None where it has none, or one that raises."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attncli import layers
-from attncli.checking.derivatives.target_gradcheck import gradcheck
+from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.diagnosing.examination import check
 from attncli.checking.targets.loading import load_targets
 from attncli.errors import TargetError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from attncli import layers
-from attncli.checking.derivatives.target_gradcheck import gradcheck
+from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.targets.target import as_gradients
 from attncli.errors import ParameterError, TargetError
 

@@ -1,4 +1,4 @@
-"""The check of the gradients of somebody's own layer on the screen."""
+"""Gradients and the derivatives that they were held against, on the screen."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,17 @@ from attncli.views.records import Column, draw_records
 _METHODS = {"complex": "complex step", "central": "central differences, extrapolated"}
 
 
-def draw_target_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
-    """Draw one line for each input and parameter, what is wrong with each, and the verdict."""
+def draw_gradients(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
+    """Draw one line for each gradient, what is wrong with those that are, and the verdict."""
     parts = ("", _METHODS[report.method], sizes, report.dtype, f"seed {report.seed}")
-    heading = Text(safe(report.target or "", look), "bold")
+    heading = Text(safe(report.target, look), "bold")
     heading.append(look.dot.join(parts), "not bold")
     drawn: list[RenderableType] = [heading, ""]
     if report.checks:
         drawn += [_table(report, look), ""]
     for check in report.checks:
         if not check.passed:
-            drawn += [*_details(check, look), ""]
+            drawn += [*_details(check, _whose(check, report, look), look), ""]
     drawn += [Text(f"problem: {safe(problem, look)}", "bold red") for problem in report.problems]
     drawn += [Text(f"note: {safe(note, look)}", "dim") for note in report.notes]
     return Group(*drawn, _verdict(report))
@@ -35,7 +35,12 @@ def draw_target_gradcheck(report: GradcheckReport, sizes: str, look: Look) -> Re
 def _table(report: GradcheckReport, look: Look) -> RenderableType:
     checks = report.checks
     number = repr if look.plain else format_error
-    columns = [
+    columns = []
+    if _several(report):
+        columns.append(Column("layer", [safe(check.layer, look) for check in checks]))
+    if _by_engines(report):
+        columns.append(Column("engine", [check.engine for check in checks]))
+    columns += [
         Column("gradient", [_gradient_name(check, look) for check in checks]),
         Column("elements", [str(check.elements) for check in checks], right=True),
         Column("abs error", [number(check.absolute_error) for check in checks], right=True),
@@ -57,11 +62,26 @@ def _table(report: GradcheckReport, look: Look) -> RenderableType:
     return draw_records(columns, look)
 
 
-def _details(check: InputCheck, look: Look) -> Iterator[RenderableType]:
+def _several(report: GradcheckReport) -> bool:
+    return len({check.layer for check in report.checks}) > 1
+
+
+def _by_engines(report: GradcheckReport) -> bool:
+    return any(check.engine != "own" for check in report.checks)
+
+
+def _whose(check: InputCheck, report: GradcheckReport, look: Look) -> str:
+    """Name layer and engine where the report has several."""
+    parts = [safe(check.layer, look)] if _several(report) else []
+    parts += [check.engine] if _by_engines(report) else []
+    return ", ".join(parts) + ": " if parts else ""
+
+
+def _details(check: InputCheck, whose: str, look: Look) -> Iterator[RenderableType]:
     tolerance = check.tolerance
     name = _gradient_name(check, look)
-    for pattern in check.patterns:
-        yield Text(f"{name}: {pattern}", "bold")
+    for pattern in check.patterns or (("",) if whose else ()):
+        yield Text(f"{whose}{name}{': ' if pattern else ''}{pattern}", "bold")
     columns = [
         Column("worst", [f"{name}{list(element.index)}" for element in check.worst_elements]),
         Column("backward", [_number(e.backward, look) for e in check.worst_elements], right=True),

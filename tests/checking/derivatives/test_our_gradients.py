@@ -1,16 +1,19 @@
-"""The gradient check: right layers pass it, every planted fault fails it."""
+"""The gradients of our own layers and engines: right ones pass, every planted fault fails."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from attncli.checking.derivatives.gradcheck import compare_gradient, gradcheck
-from attncli.checking.derivatives.gradients import central_differences, complex_step
+from attncli.checking.derivatives.judging import Moved, compare_gradient, differentiate
+from attncli.checking.derivatives.judging import gradient_tolerance as allowing
+from attncli.checking.derivatives.proof import gradcheck
+from attncli.checking.targets import operation_target
 from attncli.errors import ParameterError, ShapeError
 from attncli.operations import OPERATIONS
 
 METHODS = ["complex", "central"]
+EACH = 1 + len(operation_target.ENGINES)  # times is attention as a whole computed
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -23,7 +26,7 @@ def test_our_layers_pass(method):
         *(
             (whole, engine)
             for whole in ("attention", "time-attention", "scaled-dot-product")
-            for engine in ("reference", "direct", "tiled")
+            for engine in ("reference", *operation_target.ENGINES)
         ),
     }
     by_layer = {check.layer: 0 for check in report.checks}
@@ -33,9 +36,9 @@ def test_our_layers_pass(method):
         "softmax": 3 * 5 * 7,
         "weight-sum": 3 * 7 * 4 + 3 * 7,
         "attention-weight": 3 * 7 * 4 + 3 * 4,
-        "attention": 3 * (3 * 7 * 4 + 3 * 4),
-        "time-attention": 3 * (3 * 7 * 4 + 3 * 5 * 4),
-        "scaled-dot-product": 3 * (3 * 5 * 4 + 3 * 7 * 4 + 3 * 7 * 6),
+        "attention": EACH * (3 * 7 * 4 + 3 * 4),
+        "time-attention": EACH * (3 * 7 * 4 + 3 * 5 * 4),
+        "scaled-dot-product": EACH * (3 * 5 * 4 + 3 * 7 * 4 + 3 * 7 * 6),
     }
 
 
@@ -150,12 +153,12 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_caught(fault):
     name, change = FAULTS[fault]
-    report = gradcheck([planted(name, change)])
+    report = gradcheck(planted(name, change))
     assert not report.passed
 
 
 def test_one_wrong_element_is_found_where_it_is():
-    report = gradcheck([planted("time-attention", one_element((2, 6, 3), 1.01))])
+    report = gradcheck(planted("time-attention", one_element((2, 6, 3), 1.01)))
     wrong, right = (check for check in report.checks if check.engine == "reference")
     assert (wrong.input, wrong.worst, wrong.passed) == ("hs_enc", (2, 6, 3), False)
     assert wrong.backward == pytest.approx(1.01 * wrong.derivative)
@@ -164,18 +167,18 @@ def test_one_wrong_element_is_found_where_it_is():
 
 @pytest.mark.filterwarnings("ignore:.*not finite")
 def test_nan_is_an_error_of_any_size():
-    report = gradcheck([planted("time-attention", one_element((1, 1, 1), np.nan))])
+    report = gradcheck(planted("time-attention", one_element((1, 1, 1), np.nan)))
     assert report.worst.relative_error == np.inf
 
 
 def test_gradient_of_another_shape_is_refused():
     with pytest.raises(ShapeError, match=r"dx is \(2,\), expected the shape of x, \(3,\)"):
-        compare_gradient("mine", "x", np.zeros(2), np.zeros(3), 1e-9)
+        compare_gradient("mine", "x", np.zeros(2), np.zeros(3), allowing(1e-9))
 
 
 def test_rounding_beside_large_elements_is_no_error():
     derivative = np.array([1.0, 1e-9])
-    assert compare_gradient("mine", "x", derivative + 1e-16, derivative, 1e-12).passed
+    assert compare_gradient("mine", "x", derivative + 1e-16, derivative, allowing(1e-12)).passed
 
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan])
@@ -184,27 +187,86 @@ def test_tolerance_must_be_positive(tolerance):
         gradcheck(tolerance=tolerance)
 
 
+# Engines
+
+
+def mistaken(monkeypatch, name, **wrong):
+    """Let one engine give something else."""
+    execution = operation_target.ENGINES[name]
+    run = operation_target.run
+
+    def changed(operation, inputs, **options):
+        done = run(operation, inputs, **options)
+        if options["execution"] != execution:
+            return done
+        return Wrong(done, **wrong)
+
+    class Wrong:
+        def __init__(self, done, out=lambda out: out, gradient=lambda gradient: gradient):
+            self.results = {name: out(x) for name, x in done.results.items()}
+            self.backward = lambda dout: {
+                name: gradient(x) for name, x in done.backward(dout).items()
+            }
+
+    monkeypatch.setattr(operation_target, "run", changed)
+
+
+@pytest.mark.parametrize("engine", operation_target.ENGINES)
+def test_every_engine_is_held_against_the_same_derivative(monkeypatch, engine):
+    mistaken(monkeypatch, engine, gradient=lambda x: x * (1 + 1e-11))
+    report = gradcheck(OPERATIONS["time-attention"])
+    assert not report.passed
+    assert {check.engine for check in report.checks if not check.passed} == {engine}
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize("engine", operation_target.ENGINES)
+def test_every_engines_results_are_held_against_the_references(monkeypatch, engine):
+    mistaken(monkeypatch, engine, out=lambda x: x * (1 + 1e-11))
+    report = gradcheck(OPERATIONS["scaled-dot-product"])
+    assert not report.passed
+    assert all(check.passed for check in report.checks)
+    assert [text.split(" at ")[0] for text in report.problems] == [
+        f"{engine}: out is off by 1.0e-11,"
+    ]
+    assert not gradcheck().passed
+
+
+def test_what_our_code_raises_is_a_bug_of_ours_and_no_fault_of_a_target(monkeypatch):
+    def raising(*arguments, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(operation_target, "run", raising)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        gradcheck(OPERATIONS["softmax"])
+
+
 # Derivatives
 
 
-@pytest.mark.parametrize(("method", "error"), [(complex_step, 1e-15), (central_differences, 1e-9)])
-def test_derivative_of_a_known_function(method, error):
+@pytest.mark.parametrize(("method", "error"), [("complex", 1e-15), ("central", 1e-10)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_derivative_of_a_known_function(method, error, whole):
     x, y = np.array([[0.3, -1.2], [2.0, 0.1]]), np.array([0.5, 2.0])
-    cotangent = np.array([1.0, -3.0])
+    dout = np.array([1.0, -3.0])
 
-    def function(x, y):
-        return np.exp(x) @ y
+    def derivative(which):
+        real = [x.copy(), y.copy()]
+        wide = [x.astype(complex), y.astype(complex)]
 
-    np.testing.assert_allclose(
-        method(function, [x, y], 0, cotangent), np.outer(cotangent, y) * np.exp(x), rtol=error
-    )
-    np.testing.assert_allclose(
-        method(function, [x, y], 1, cotangent), cotangent @ np.exp(x), rtol=error
-    )
+        def moved(arrays):
+            return Moved(lambda: np.exp(arrays[0]) @ arrays[1], arrays[which], "float64")
 
+        analytic = moved(wide) if method == "complex" else None
+        found = differentiate(moved(real), dout, analytic=analytic, whole=whole)
+        # What was moved is put back.
+        assert all(map(np.array_equal, (*real, *wide), (x, y, x, y)))
+        return found
 
-def test_inputs_are_left_alone():
-    x = np.array([1.0, 2.0])
-    for method in (complex_step, central_differences):
-        method(lambda x: x**2, [x], 0, np.ones(2))
-        assert x.tolist() == [1.0, 2.0]
+    by_x, by_y = derivative(0), derivative(1)
+    np.testing.assert_allclose(by_x.gradient, np.outer(dout, y) * np.exp(x), rtol=error)
+    np.testing.assert_allclose(by_y.gradient, dout @ np.exp(x), rtol=error)
+    if whole:
+        np.testing.assert_allclose(by_y.jacobian, np.exp(x).T, rtol=error)
+    else:
+        assert by_y.jacobian is None

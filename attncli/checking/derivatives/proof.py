@@ -1,0 +1,325 @@
+"""Proving gradients: backward held against derivatives of forward, ours like anybody's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.derivatives.judging import (
+    Judge,
+    Moved,
+    differentiate,
+    gradient_tolerance,
+)
+from attncli.checking.derivatives.precision import EPSILON, coarser
+from attncli.checking.derivatives.trial import Trial
+from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.target import Shapes, Target
+from attncli.errors import ParameterError, TargetError
+from attncli.operations import OPERATIONS
+from attncli.reports import GradcheckReport, InputCheck, Method
+
+SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
+"""All different, so that a swapped axis shows."""
+
+_TOLERANCES: Mapping[Method, float] = {"complex": 1e-9, "central": 1e-6}
+_OUR_TOLERANCES: Mapping[Method, float] = {"complex": 1e-12, "central": 1e-6}
+# Where what passes is measured, it is no less than what sums of float32 numbers lose in backward.
+_FLOAT32_LEAST = 1e-3
+_HEADS = 2
+# A larger Jacobian is not kept.
+_JACOBIAN_ELEMENTS = 1 << 20
+# How far complex step and central differences may be apart to say the same.
+_SAME_DERIVATIVE = Tolerance.of_largest(1e-5, least=1e-8)
+
+
+def gradcheck(
+    thing: Any = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    shapes: Shapes | None = None,
+    method: Literal["auto", "complex", "central"] = "auto",
+    tolerance: float | None = None,
+    seed: int = 0,
+    dtype: Literal["float64", "float32"] = "float64",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> GradcheckReport:
+    """Check the backward pass of a layer against derivatives of its forward.
+
+    Every element of every input and parameter, under a random ``dout``.
+
+    Parameters
+    ----------
+    thing : class, instance, pair of functions, Operation, or str, optional
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.  Default: the layers
+        of this package, each with the engines of its core.
+    sizes : mapping of str to int, optional
+        N, T_dec, T_enc and H; default 3, 5, 7 and 4: all different, so that swapped axes show.
+    shapes : mapping of str to tuple of int, optional
+        The shapes of inputs, or of arrays for the constructor, whose names do not say them.
+    method : {"auto", "complex", "central"}
+        Auto: complex step where the code survives it, else central differences.
+    tolerance : float, optional
+        The largest relative error that passes; default 1e-9 by complex step (1e-12 for our own
+        layers), 1e-6 by central differences, and 1e-3 or what the noise says below float64.
+    seed : int, default 0
+        Of the random tensors.
+    dtype : {"float64", "float32"}
+        Of the inputs.
+    progress : callable, optional
+        Called with the number of elements that are done and that there are.
+
+    Returns
+    -------
+    GradcheckReport
+        A right backward pass has relative errors of about 1e-15 (complex) or 1e-9 (central).
+
+    Raises
+    ------
+    TargetError
+        If it cannot be loaded or called.
+    ParameterError
+        If the tolerance is not positive.
+
+    Examples
+    --------
+    >>> report = gradcheck(OPERATIONS["time-attention"])
+    >>> report.passed, report.worst.relative_error < 1e-13
+    (True, True)
+    """
+    if tolerance is not None and not tolerance > 0:
+        raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
+    targets = tuple(map(target_of, OPERATIONS.values() if thing is None else (thing,)))
+    sizes = {**SIZES, **(sizes or {})}
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        proofs = [_start(target, sizes, dict(shapes or {}), seed, dtype) for target in targets]
+        done, total = count(1), sum(proof.trial.elements for proof in proofs)
+
+        def stepped() -> None:
+            progress(next(done), total)
+
+        reports = [proof.report(method, tolerance, stepped) for proof in proofs]
+    return reports[0] if thing is not None else _together(reports)
+
+
+def _start(
+    target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
+) -> "_Proof":
+    try:
+        return _Proof(target, sizes, given, seed, dtype)
+    except TargetError as refused:
+        heads = _with_heads(target, sizes)
+        if not heads or heads.keys() & given.keys():
+            raise
+        try:
+            proof = _Proof(target, sizes, {**given, **heads}, seed, dtype)
+        except TargetError:
+            if refused.hint is None:
+                refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
+            raise refused from None
+        proof.trial.notes.append(f"the code takes no arrays of three axes: {_HEADS} heads")
+        return proof
+
+
+def _with_heads(target: Target, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes with an axis for heads, for a layer of query, key and value; else empty."""
+    known = [target.known_as(name) for name in target.inputs]
+    if sorted(map(str, known)) != ["key", "query", "value"]:
+        return {}
+    shapes = target.shapes(sizes)
+    return {name: (shape[0], _HEADS, *shape[1:]) for name, shape in shapes.items()}
+
+
+def _together(reports: Sequence[GradcheckReport]) -> GradcheckReport:
+    """One report of all our layers."""
+    return replace(
+        reports[0],
+        target="attn",
+        checks=tuple(check for report in reports for check in report.checks),
+        problems=tuple(f"{one.target}: {text}" for one in reports for text in one.problems),
+        notes=tuple(f"{one.target}: {text}" for one in reports for text in one.notes),
+    )
+
+
+class _Proof:
+    """The gradients of one target, and of what else computes the same, against one derivative."""
+
+    def __init__(
+        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
+    ) -> None:
+        self.target = target
+        self.trial, *self.others = (
+            Trial(one, sizes, given, seed, dtype) for one in (target, *target.others)
+        )
+
+    def report(
+        self, method: str, tolerance: float | None, stepped: Callable[[], None]
+    ) -> GradcheckReport:
+        trial = self.trial
+        self.stepped = stepped
+        trial.call_again()
+        precision = self._precision()
+        chosen = self._choose(method, precision)
+        self.measured = tolerance is None and precision != "float64"
+        if tolerance is None:
+            defaults = _OUR_TOLERANCES if self.target.trusted else _TOLERANCES
+            tolerance = _FLOAT32_LEAST if self.measured else defaults[chosen]
+        checks = self._check_inputs(chosen, precision, tolerance)
+        if self.measured and checks:
+            found = ", ".join(f"{check.tolerance:.2g} for d{check.input}" for check in checks)
+            trial.notes.append(f"tolerances are measured by the noise in {precision}: {found}")
+        checks += self._check_parameters(precision, tolerance)
+        self._compare_results(tolerance)
+        return GradcheckReport(
+            chosen,
+            max([tolerance, *(check.tolerance for check in checks)]),
+            trial.seed,
+            tuple(checks),
+            target=self.target.where,
+            dtype=precision,
+            problems=tuple(trial.problems),
+            notes=tuple(trial.notes),
+        )
+
+    def _precision(self) -> str:
+        precision, dtype = self.trial.precision(), self.trial.dtype
+        if precision != dtype:
+            coarse = EPSILON[precision] > EPSILON["float32"]
+            relative = ", errors relative to each gradient's largest element" if coarse else ""
+            self.trial.notes.append(
+                f"the code computes in {precision} whatever it is given: derivatives are "
+                f"differences of {precision} numbers{relative}"
+            )
+        return precision
+
+    # How derivatives are taken.
+
+    def _choose(self, method: str, precision: str) -> Method:
+        if precision != "float64" or method == "central":
+            return "central"
+        reason = None if self.target.trusted else self._fails_complex()
+        if reason is None:
+            return "complex"
+        if method == "complex":
+            raise ParameterError(
+                f"{self.target.where}: the complex step cannot be used: {reason}",
+                hint="--method central",
+            )
+        self.trial.notes.append(f"central differences, since {reason}")
+        return "central"
+
+    def _fails_complex(self) -> str | None:
+        """Say why the complex step cannot be trusted here, or None where it can."""
+        trial = self.trial
+        rng = np.random.RandomState(trial.seed % 2**32)
+        directions = [rng.standard_normal(array.shape) for array in trial.inputs]
+        wide = [array.astype(np.float64) for array in trial.inputs]
+
+        def along(step: complex) -> Array:
+            moved = [x + step * d for x, d in zip(wide, directions, strict=True)]
+            return np.asarray(trial.forward(trial.fresh(), moved))
+
+        try:
+            result = along(1e-100j)
+        except TargetError:
+            return "the code does not take complex numbers"
+        if result.dtype.kind != "c":
+            return "the code drops imaginary parts"
+        above, below = (along(step).astype(np.float64) for step in (1e-5, -1e-5))
+        if not near(result.imag / 1e-100, (above - below) / 2e-5, _SAME_DERIVATIVE).agrees:
+            return "complex step and central differences disagree"
+        return None
+
+    # Verdicts.
+
+    def _check_inputs(self, method: Method, precision: str, tolerance: float) -> list[InputCheck]:
+        trial = self.trial
+        rows = trial.backward_rows()
+        checks: dict[str, list[InputCheck]] = {one.target.engine: [] for one in self._all()}
+        for which, name in enumerate(self.target.inputs):
+            if all(one.gradients[which] is None for one in self._all()):
+                continue
+            small = trial.out.size * trial.inputs[which].size <= _JACOBIAN_ELEMENTS
+            derivative = differentiate(
+                trial.moved(which, precision),
+                trial.dout,
+                analytic=trial.moved_analytically(which) if method == "complex" else None,
+                whole=small and rows[which] is not None,
+                stepped=self.stepped,
+            )
+            for one in self._all():
+                if (gradient := one.gradients[which]) is not None:
+                    judge = Judge(self.target.name, one.target.engine, tolerance, self.measured)
+                    known = self.target.known_as(name) or name
+                    row = rows[which] if one is trial else None
+                    check, linear = judge.judge(name, known, gradient, derivative, row)
+                    checks[judge.engine].append(check)
+                    if not linear:
+                        trial.problems.append(
+                            f"d{name} is right for a random dout but not for single elements of "
+                            "it: is backward linear in dout?"
+                        )
+        return [check for found in checks.values() for check in found]
+
+    def _check_parameters(self, precision: str, tolerance: float) -> list[InputCheck]:
+        """Check ``grads`` against derivatives with respect to ``params``, in place."""
+        trial = self.trial
+        if not trial.parameters:
+            return []
+        gradients = trial.parameter_gradients
+        if len(gradients) != len(trial.parameters):
+            trial.problems.append(
+                f"grads holds {len(gradients)} arrays and params {len(trial.parameters)}"
+            )
+            return []
+        layer = trial.fresh()
+        inputs = trial.moving(precision)
+        checks = []
+        for number, (point, gradient) in enumerate(zip(layer.parameters, gradients, strict=True)):
+            name = f"params[{number}]"
+            if point.dtype.name not in EPSILON:
+                trial.notes.append(f"{name} holds {point.dtype}: it has no gradient to check")
+                continue
+            if not point.flags.writeable:
+                trial.notes.append(f"{name} is read-only: its gradient is not checked")
+                continue
+            if not trial.fits(f"grads[{number}]", gradient, point.shape):
+                continue
+            moved = Moved(
+                lambda: cast(Array, trial.forward(layer, inputs)),
+                point,
+                coarser(precision, point.dtype.name),
+            )
+            narrow = moved.precision != "float64"
+            least = _FLOAT32_LEAST if narrow else _TOLERANCES["central"]
+            judge = Judge(
+                self.target.name,
+                self.target.engine,
+                max(tolerance, least),
+                self.measured or narrow,
+            )
+            derivative = differentiate(moved, trial.dout, stepped=self.stepped)
+            checks.append(judge.judge(name, name, gradient, derivative, None)[0])
+        found = ", ".join(
+            f"{check.tolerance:.2g} for {check.input.replace('params', 'grads')}"
+            for check in checks
+        )
+        trial.notes.append(f"params: central differences in place, tolerance {found}")
+        return checks
+
+    def _compare_results(self, tolerance: float) -> None:
+        """Hold what else computes the same against the target, forward as well."""
+        for other in self.others:
+            engine = other.target.engine
+            other.call_again()
+            found = near(other.out, self.trial.out, gradient_tolerance(tolerance))
+            if not found.agrees:
+                other.problems.insert(0, f"out is off by {found.relative:.1e}, at {found.worst}")
+            self.trial.problems += [f"{engine}: {problem}" for problem in other.problems]
+
+    def _all(self) -> tuple[Trial, ...]:
+        return (self.trial, *self.others)

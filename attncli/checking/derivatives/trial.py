@@ -1,0 +1,241 @@
+"""A target on random inputs: what it gives, and whether it gives the same every time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.derivatives.judging import Moved
+from attncli.checking.derivatives.precision import coarser, precision_of
+from attncli.checking.targets.target import (
+    Layer,
+    Shapes,
+    Target,
+    as_gradients,
+    how_many,
+    kind_of,
+    real_array,
+    same,
+)
+from attncli.checking.targets.unfilled import describe_unfilled
+from attncli.errors import TargetError
+from attncli.tensors import random_tensor
+
+# Of a larger result, backward is not run for each unit vector.
+_JACOBIAN_ROWS = 128
+
+
+class Trial:
+    """One target on random inputs.
+
+    Parameters
+    ----------
+    target : Target
+    sizes : mapping of str to int
+    given : mapping of str to tuple of int
+        Shapes that names do not say.
+    seed : int
+    dtype : str
+        Of the inputs.
+
+    Attributes
+    ----------
+    inputs, parameters : list of ndarray
+    out, dout : ndarray
+    gradients : list of (ndarray or None)
+        Of each input; None where backward gave no array of its shape.
+    parameter_gradients : list of ndarray
+    problems, notes : list of str
+        What is wrong beside numbers, and what should be known.
+
+    Raises
+    ------
+    TargetError
+        If it cannot be started or run.
+    """
+
+    def __init__(
+        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
+    ) -> None:
+        self.target, self.sizes, self.given, self.seed = target, sizes, given, seed
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.dtype = dtype
+        self.inputs = target.draw(target.shapes(sizes, given), seed, dtype)
+        self.layer = self._start()
+        self.parameters = [parameter.copy() for parameter in self.layer.parameters]
+        self.out = self._output(self._first_forward())
+        self.dout = random_tensor("dout", self.out.shape, seed=seed, dtype=self.out.dtype)
+        self.gradients = self._gradients(self.layer.backward(self.dout.copy()))
+        self.parameter_gradients = [gradient.copy() for gradient in self.layer.gradients]
+
+    @property
+    def elements(self) -> int:
+        """How many elements there are to differentiate with respect to."""
+        return sum(array.size for array in (*self.inputs, *self.parameters))
+
+    def fresh(self) -> Layer:
+        """Another instance, with the first one's parameters: a constructor may draw them."""
+        layer = self._start()
+        for theirs, ours in zip(layer.parameters, self.parameters, strict=False):
+            if theirs.shape == ours.shape and theirs.flags.writeable:
+                theirs[...] = ours
+        return layer
+
+    def forward(self, layer: Layer, inputs: Sequence[Array]) -> Any:
+        """Run forward, always with the same random numbers (dropout), if it takes any."""
+        if not self.target.trusted:
+            np.random.seed(self.seed % 2**32)  # noqa: NPY002 (it is their code that uses it)
+        return layer.forward(*(array.copy() for array in inputs))  # it may change them
+
+    def moved(self, which: int, precision: str) -> Moved:
+        """Forward as a function of one of its inputs, by real numbers."""
+        inputs = self.moving(precision)
+        layer = self.fresh()
+        return Moved(lambda: self.forward(layer, inputs), inputs[which], precision)
+
+    def moved_analytically(self, which: int) -> Moved:
+        """The same by complex numbers."""
+        inputs = [array.astype(np.complex128) for array in self.inputs]
+        layer = self.fresh()
+        return Moved(lambda: self.forward(layer, inputs), inputs[which], "float64")
+
+    def moving(self, precision: str) -> list[Array]:
+        """Inputs to move: what is computed more coarsely than float32 need not round them too."""
+        dtype = "float64" if precision == "float64" else "float32"
+        return [array.astype(dtype) for array in self.inputs]
+
+    def precision(self) -> str:
+        """The precision that the target computes in, with inputs as precise as it takes."""
+        if self.target.trusted:
+            return self.dtype
+        found = precision_of(self._output(self.forward(self.fresh(), self.inputs)))
+        return coarser(found, self.dtype)
+
+    def backward_rows(self) -> list[Array | None]:
+        """What backward makes of each unit vector, for every input: (out elements, elements).
+
+        None where that is no array, out is large, or the target ours: a random dout says as much
+        of a backward pass that is known to be linear.
+        """
+        number = len(self.inputs)
+        if self.target.trusted or self.out.size > _JACOBIAN_ROWS:
+            return [None] * number
+        rows: list[list[Array]] = [[] for _ in range(number)]
+        layer = self.fresh()
+        for index in np.ndindex(self.out.shape):
+            unit = np.zeros_like(self.out)
+            unit[index] = 1
+            self.forward(layer, self.inputs)
+            result = as_gradients(layer.backward(unit), number)
+            for row, gradient in zip(rows, result, strict=False):
+                array = real_array(gradient)
+                if array is not None:
+                    row.append(np.array(array, np.float64).ravel())
+        return [
+            np.array(row) if len(row) == self.out.size and len({x.size for x in row}) == 1 else None
+            for row in rows
+        ]
+
+    def call_again(self) -> None:
+        """Call it again in several ways that must make no difference; report those that do."""
+        number = len(self.inputs)
+
+        def run() -> list[Any]:
+            layer = self.fresh()
+            held = np.array(self.forward(layer, self.inputs))
+            return [held, *as_gradients(layer.backward(self.dout.copy()), number)]
+
+        names = ["out", *(f"d{name}" for name in self.target.inputs)]
+        # Replacing np.empty in every module takes time that our own code need not be given.
+        unfilled = "" if self.target.trusted else describe_unfilled(run, names)
+        if unfilled:
+            self.problems.append(unfilled)
+            return
+        copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
+        again = self.dout.copy()
+        fresh = self.fresh()
+        plain = self._output(fresh.forward(*copies))  # without a seed: shows what is random
+        if not same(plain, self.out) or not same(self.fresh().forward(*others), plain):
+            self.problems.append(
+                "forward is not deterministic: the same input gives different results "
+                "(dropout left on?); gradients are checked with NumPy's random seed fixed"
+            )
+            return
+        fresh.backward(again)
+        for name, before, after in zip(self.target.inputs, self.inputs, copies, strict=True):
+            if not same(before, after):
+                self.problems.append(f"the input {name} is changed in place")
+        if not same(again, self.dout):
+            self.problems.append("dout is changed in place")
+        self.forward(self.layer, self.inputs)
+        dagain = as_gradients(self.layer.backward(self.dout.copy()), number)
+        pairs = zip(self.gradients, dagain, strict=False)
+        if any(before is not None and not same(before, after) for before, after in pairs):
+            self.problems.append("a second forward and backward of the same instance gives others")
+        elif not same(self.parameter_gradients, self.layer.gradients):
+            self.problems.append(
+                "grads are not the same after a second forward and backward: are they added to "
+                "(+=)? self.grads[0][...] = dW begins anew"
+            )
+
+    def fits(self, name: str, gradient: Array, shape: tuple[int, ...]) -> bool:
+        """Whether a gradient has the shape of its input or parameter; else that is reported."""
+        if gradient.shape == shape:
+            return True
+        self.problems.append(f"{name} is {gradient.shape}, expected {shape} as the input is")
+        return False
+
+    # What the target gives.
+
+    def _start(self) -> Layer:
+        return self.target.start(self.sizes, self.given, self.seed)
+
+    def _first_forward(self) -> Any:
+        """Run forward; where it refuses float64, everything goes on in float32."""
+        try:
+            return self.forward(self.layer, self.inputs)
+        except TargetError as refused:
+            if self.dtype != "float64":
+                raise
+            narrow = [array.astype(np.float32) for array in self.inputs]
+            self.layer = self.fresh()
+            try:
+                result = self.forward(self.layer, narrow)
+            except TargetError:
+                raise refused from None
+            self.dtype, self.inputs = "float32", narrow
+            self.notes.append(
+                "the code does not take float64: inputs are float32, and derivatives are "
+                "differences of float32 numbers"
+            )
+            return result
+
+    def _output(self, result: Any) -> Array:
+        out = real_array(result)
+        if out is None:
+            raise TargetError(
+                f"{self.target.where}: forward returns {kind_of(result)}, expected one array",
+                hint="is there a return?" if result is None else None,
+            )
+        # A copy: backward may use the same memory.
+        return out.astype(np.float64) if out.dtype.kind in "biu" else np.array(out)
+
+    def _gradients(self, result: Any) -> list[Array | None]:
+        number = len(self.inputs)
+        given = as_gradients(result, number)
+        names = ", ".join(f"d{name}" for name in self.target.inputs)
+        if result is None:
+            self.problems.append(f"backward returns None, expected {names}")
+            return [None] * number
+        if len(given) != number:
+            self.problems.append(f"backward returns {how_many(given)}, expected {number}: {names}")
+        found: list[Array | None] = [None] * number
+        for which, (name, value) in enumerate(zip(self.target.inputs, given, strict=False)):
+            array = real_array(value)
+            if array is None:
+                self.problems.append(f"d{name} is {kind_of(value)}, expected an array")
+            elif self.fits(f"d{name}", array, self.inputs[which].shape):
+                found[which] = np.array(array)
+        return found

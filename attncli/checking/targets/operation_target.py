@@ -1,0 +1,75 @@
+"""Our own operations as targets: the reference, and beside it every engine that the core has."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.targets.target import Shapes, Sizes, Target
+from attncli.operations import Execution, Operation, reference_function, run
+
+# Tiles small enough that several are merged even on small tensors.
+_TILE = (2, 3)
+ENGINES: Mapping[str, Execution] = {
+    "direct-kept": Execution("direct"),
+    "tiled-again": Execution("tiled", tile=_TILE),
+}
+"""The ways in which the core computes attention as a whole."""
+
+
+def operation_target(operation: Operation) -> Target:
+    """Make a target of an operation; where the core computes it, with every engine beside it.
+
+    Examples
+    --------
+    >>> from attncli.operations import OPERATIONS
+    >>> target = operation_target(OPERATIONS["weight-sum"])
+    >>> target.inputs, target.engine, target.others
+    (('hs', 'a'), 'reference', ())
+    """
+    reference = _target(operation, "reference", Execution("reference"))
+    if not operation.is_whole:
+        return reference
+    others = tuple(_target(operation, name, execution) for name, execution in ENGINES.items())
+    return replace(reference, others=others)
+
+
+def _target(operation: Operation, engine: str, execution: Execution) -> Target:
+    def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+        return _Run(operation, execution)
+
+    def shape(sizes: Sizes) -> Shapes:
+        return operation.shapes({**sizes, "H_v": sizes["H"] + 2})  # so that mixing them up shows
+
+    return Target(
+        operation.name,
+        operation.name,
+        None,
+        operation.inputs,
+        {},
+        start,
+        engine=engine,
+        shape_with=shape,
+    )
+
+
+class _Run:
+    """An operation, run by one engine, as a layer."""
+
+    def __init__(self, operation: Operation, execution: Execution) -> None:
+        self.operation, self.execution = operation, execution
+
+    def forward(self, *arrays: Array) -> Array:
+        operation = self.operation
+        if any(np.iscomplexobj(array) for array in arrays):
+            return reference_function(operation)(*arrays)
+        inputs = dict(zip(operation.inputs, arrays, strict=True))
+        self.done = run(operation, inputs, execution=self.execution)
+        return self.done.results[operation.result]
+
+    def backward(self, dout: Array) -> Any:
+        gradients = self.done.backward(dout)
+        found = [gradients[name] for name in self.operation.gradients]
+        return found if len(found) > 1 else found[0]
