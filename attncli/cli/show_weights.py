@@ -46,7 +46,8 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     from attncli.views.exports import check_exports, export
     from attncli.weights.choosing import select_weights
 
-    check_exports(wanted, file)
+    if wanted.export:
+        check_exports(wanted, file)
     # What is not finite was asked for, and is shown as what it is.
     with np.errstate(invalid="ignore", over="ignore"):
         with screen.timed("reading"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -115,7 +114,7 @@ def is_device(path: str) -> bool:
 
 def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
     # Not tempfile's: those are private (0600), while a new output follows the umask.
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     return temporary, os.fdopen(descriptor, "w+b")  # to be mapped, it has to be readable too
 

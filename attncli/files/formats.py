@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import PurePath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from attncli.errors import FileError
 from attncli.files.entries import ForeignFormatError
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 Begins = Callable[[bytes, "Source"], bool]
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A format of files.
 
     Attributes
@@ -140,7 +137,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         for one in FORMATS:
             if one.begins(beginning, source):
                 return one.list_entries(source)
-        _refuse_foreign(beginning, PurePath(source.label).suffix.lower())
+        _refuse_foreign(beginning, ending_of(source.label))
     except ForeignFormatError as found:
         raise FileError(
             f"{source.label}: is {found.kind}, expected {listed(ENDINGS)}",
@@ -158,6 +155,11 @@ def _refuse_foreign(beginning: bytes, ending: str) -> None:
             raise ForeignFormatError(kind)
 
 
+def ending_of(path: str) -> str:
+    """Return what a path ends in, small."""
+    return os.path.splitext(path)[1].lower()
+
+
 def format_of(path: str) -> Format:
     """Return the format that the ending of a path means.
 
@@ -168,7 +170,7 @@ def format_of(path: str) -> Format:
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         return FORMATS[0]  # a pipe or a device has no ending to go by
-    ending = PurePath(path).suffix.lower()
+    ending = ending_of(path)
     for one in FORMATS:
         if one.ending == ending:
             return one

@@ -8,20 +8,18 @@ from the table too.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib import import_module
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from attncli.errors import FileError, ParameterError
+from attncli.files.formats import ending_of
 
 if TYPE_CHECKING:
     from attncli.weights.choosing import Selection
     from attncli.weights.wanted import Wanted
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(NamedTuple):
     """A kind of file that weights can be written as.
 
     Attributes
@@ -74,7 +72,7 @@ def check_exports(wanted: Wanted, file: str) -> None:
     for path, target in zip(wanted.export, targets, strict=True):
         if targets.count(target) > 1:
             raise ParameterError(f"--export {path}: the same file is named twice")
-        ending = PurePath(path).suffix.lower()
+        ending = ending_of(path)
         if ending not in EXPORTS:
             found = f"the ending {ending}" if ending else "no ending"
             raise FileError(f"{path}: {found}, expected one of {', '.join(EXPORTS)}")
@@ -92,7 +90,7 @@ def export(path: str, selection: Selection, precision: int | None) -> None:
     from attncli.views.gallery import Gallery
     from attncli.views.look import Look
 
-    module = import_module(EXPORTS[PurePath(path).suffix.lower()].module)
+    module = import_module(EXPORTS[ending_of(path)].module)
     parts = module.write(Gallery(selection, Look.piped(), precision))  # labels in full
     with replacing(path, force=selection.wanted.force) as stream:
         for part in parts:

@@ -7,9 +7,8 @@ rich at once: help texts are made from the table too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from attncli.views.picture import WeightMatrix
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """A way to look at a matrix of weights.
 
     Attributes
