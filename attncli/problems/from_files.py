@@ -126,7 +126,7 @@ def _assemble(
         semantics=_semantics(request, options, origin),
         masks=masks,
         dout=load("dout") if "dout" in held else None,
-        tokens=_tokens(held, sizes),
+        tokens=read_tokens(held, sizes),
         claims=tuple(claimed),
         unused=tuple(name for name in held if name not in used),
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
@@ -142,6 +142,10 @@ def _with_heads(
         return with_heads(operation, request.heads)
     if request.heads:  # kv_heads alone: the query's are the run's
         return with_heads(operation, {**stored, **request.heads})
+    return _with_stored(operation, stored, origin)
+
+
+def _with_stored(operation: Operation, stored: Mapping[str, int], origin: str) -> Operation:
     try:
         return with_heads(operation, stored)
     except ParameterError as error:
@@ -178,9 +182,9 @@ def in_file(label: str) -> Iterator[None]:
         raise type(error)(f"{label}: {error}", hint=error.hint) from None
 
 
-def heads_in(file: TensorFile) -> dict[str, int]:
-    """Read how many heads lie beside each other in the inputs of the run that wrote a file."""
-    return _stored_heads(file.options, file.label)
+def with_heads_of(operation: Operation, file: TensorFile) -> Operation:
+    """Give an operation the heads that lie beside each other in the run that wrote a file."""
+    return _with_stored(operation, _stored_heads(file.options, file.label), file.label)
 
 
 def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
@@ -230,23 +234,35 @@ def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Sem
     return Semantics(**{**stored.given(), **request.semantics.given()})
 
 
-def _tokens(
+def read_tokens(
     held: Mapping[str, tuple[TensorFile, str]], sizes: Mapping[str, int]
 ) -> dict[str, Tokens]:
-    """The tokens of both axes; plain ``tokens`` serve every axis of their number."""
+    """Read the tokens of both axes; plain ``tokens`` serve every axis of their number.
+
+    Raises
+    ------
+    ShapeError
+        If those of an axis are not one a step.
+    """
     tokens = {}
-    for name, axis in TOKEN_AXES.items():
-        if axis not in sizes:
+    axes = {name: axis for name, axis in TOKEN_AXES.items() if axis in sizes}
+    for name, axis in axes.items():
+        shape = sizes.get("N", 1), sizes[axis]
+        own = name if name in held else "tokens"
+        if own not in held:
             continue
-        if name in held:
-            tokens[name] = _fitting_tokens(held[name][0], name, sizes, axis)
-        elif "tokens" in held:
-            shared = held["tokens"][0].tokens("tokens")
-            if shared.shape in ((sizes[axis],), (sizes.get("N"), sizes[axis])):
-                tokens[name] = shared
-    if "tokens" in held and not tokens and (axes := [x for x in ("T_dec", "T_enc") if x in sizes]):
+        source = held[own][0]
+        texts = source.tokens(own)
+        if texts.shape in (shape, shape[1:]):
+            tokens[name] = texts
+        elif own == name:
+            raise ShapeError(
+                f"{source.label}: {name} is {texts.shape}, expected one token a step: "
+                f"{describe_shape(shape, ('N', axis))} or {describe_shape(shape[1:], (axis,))}"
+            )
+    if "tokens" in held and axes and not tokens:
         source = held["tokens"][0]
-        steps = " nor ".join(f"{axis} = {sizes[axis]}" for axis in axes)
+        steps = " nor ".join(f"{axis} = {sizes[axis]}" for axis in sorted(axes.values()))
         warnings.warn(
             f"{source.label}: tokens is {source.shape('tokens')}, one a step of neither {steps}, "
             "and left out",
@@ -301,14 +317,3 @@ def _refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], o
                     f"--{option.replace('_', '-')} {size} contradicts {origin}: "
                     f"{axis} is {found[axis]}"
                 )
-
-
-def _fitting_tokens(source: TensorFile, name: str, sizes: Mapping[str, int], axis: str) -> Tokens:
-    tokens = source.tokens(name)
-    expected = (sizes.get("N", 1), sizes[axis])
-    if tokens.shape not in (expected, expected[1:]):
-        raise ShapeError(
-            f"{source.label}: {name} is {tokens.shape}, expected one token a step: "
-            f"{describe_shape(expected, ('N', axis))} or {describe_shape(expected[1:], (axis,))}"
-        )
-    return tokens

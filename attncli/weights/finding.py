@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,23 @@ import numpy as np
 from attncli.arrays import Array, Tokens
 from attncli.core import attention_weights
 from attncli.core.visibility import Visibility, read_mask
-from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
+from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
-from attncli.problems.from_files import heads_in, problem_in, semantics_in
+from attncli.operations import OPERATIONS
+from attncli.problems.from_files import (
+    in_file,
+    problem_in,
+    read_tokens,
+    semantics_in,
+    with_heads_of,
+)
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
+from attncli.problems.problem import TOKEN_AXES
 from attncli.tensors import axes_of, describe_shape
 
 _FOUR = ("N", "heads", "T_dec", "T_enc")
-_TOKENS = {"T_dec": ("tokens_dec", "tokens"), "T_enc": ("tokens_enc", "tokens")}
 
 
 Region = tuple[slice | Array, slice]
@@ -195,14 +201,6 @@ def _axes(
     return found
 
 
-def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Complete a shape to four axes, with 1 for N or heads where there is no such axis."""
-    if len(shape) == 4:
-        return (shape[0], shape[1], shape[2], shape[3])
-    N, T_dec, T_enc = (1,) * (3 - len(shape)) + shape
-    return (N, 1, T_dec, T_enc)
-
-
 def _loader(
     file: TensorFile, name: str, axes: tuple[str, ...], layer: int = 0
 ) -> Callable[[int, int, Region], Array]:
@@ -246,35 +244,26 @@ def _computed_from_states(file: TensorFile) -> WeightSource:
 
 def _computed_from_queries(file: TensorFile) -> WeightSource:
     """Compute the weights of one head when it is looked at: softmax(scale · query · keyᵀ)."""
-    query, key = file.shape("query"), file.shape("key")
-    if len(query) != len(key) or not 2 <= len(query) <= 4:
-        raise ShapeError(
-            f"{file.label}: query is {query}, key is {key}: expected both (T, H), (N, T, H) or "
-            "(N, heads, T, H)"
-        )
-    split = heads_in(file) if len(query) == 3 else {}
-    packed = "heads" in split  # they lie beside each other on the last axis
-    if packed:
-        N, heads, T_dec, H = _unpacked(file, "query", split["heads"])
-        N_key, key_heads, T_enc, H_key = _unpacked(file, "key", split.get("kv_heads", heads))
-    else:
-        N, heads, T_dec, H = _four(query)
-        N_key, key_heads, T_enc, H_key = _four(key)
-    for axis, ours, theirs in (("N", N, N_key), ("H", H, H_key)):
-        if ours != theirs:
-            raise ShapeError(
-                f"{file.label}: query is {query}, key is {key}: "
-                f"{axis} differs ({ours} and {theirs})"
-            )
-    if key_heads == 0 or heads % key_heads:
-        raise ShapeError(
-            f"{file.label}: query has {heads} heads and key {key_heads}: "
-            "expected a divisor, so that every key head serves as many query heads"
-        )
+    # As large as they are, and nothing of them read; the values have no say in the weights.
+    unread = {
+        name: np.broadcast_to(np.float32(0), file.shape("query" if name == "query" else "key"))
+        for name in ("query", "key", "value")
+    }
+    ndim = unread["query"].ndim
+    operation = OPERATIONS["scaled-dot-product"]
+    if ndim == 3:
+        operation = with_heads_of(operation, file)
+    with in_file(file.label):
+        found, axes = operation.sizes(unread), operation.mask_axes(unread)
+    sizes = {axis: found.get(axis, 1) for axis in _FOUR}
+    own = tuple(sizes[axis] for axis in axes)
+    N, heads, T_dec, T_enc = sizes.values()
     shape = (N, heads, T_dec, T_enc)
-    axes = axes_of("weights", 4 if packed else len(query)) or ()
-    own = tuple(size for size, axis in zip(shape, _FOUR, strict=True) if axis in axes)
-    sizes = dict(zip(_FOUR, shape, strict=True))
+    H, key_heads, packed = (
+        found["H"],
+        found.get("kv_heads", 1),
+        operation.heads is not None,
+    )  # on the last axis
     masks = {name: read_mask(name, file.numbers(name)) for name in MASKS if name in file}
     mask, padding = combine_masks(masks, axes, sizes), None
     if mask is not None:
@@ -289,8 +278,8 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
         require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
         shared = head * key_heads // heads
-        place: tuple[Any, ...] = (item,) if packed else (item, head)[: len(query) - 2]
-        beside: tuple[Any, ...] = (item,) if packed else (item, shared)[: len(key) - 2]
+        place: tuple[Any, ...] = (item,) if packed else (item, head)[: ndim - 2]
+        beside: tuple[Any, ...] = (item,) if packed else (item, shared)[: ndim - 2]
         own, seen = semantics, None if mask is None else mask[item, head]
         if not _is_whole(rows, T_dec):
             place = (*place, rows)
@@ -313,43 +302,13 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     )
 
 
-def _unpacked(file: TensorFile, name: str, heads: int) -> tuple[int, int, int, int]:
-    """Return (N, heads, T, H) of an array (N, T, heads · H)."""
-    N, T, width = file.shape(name)
-    if width % heads:
-        shape = file.shape(name)
-        raise ShapeError(
-            f"{file.label}: {name} is {shape}: {width} cannot be split into {heads} heads"
-        )
-    return N, heads, T, width // heads
-
-
 def _is_whole(rows: slice | Array, size: int) -> bool:
     return isinstance(rows, slice) and len(range(size)[rows]) == size
 
 
 def _tokens(file: TensorFile, shape: tuple[int, int, int, int]) -> dict[str, Tokens]:
-    """The tokens of both axes; a plain ``tokens`` serves every axis of its length."""
-    N, _, T_dec, T_enc = shape
-    found = {}
-    for (axis, names), size in zip(_TOKENS.items(), (T_dec, T_enc), strict=True):
-        for name in names:
-            if name not in file:
-                continue
-            tokens = file.tokens(name)
-            if tokens.shape in ((size,), (N, size)):
-                found[axis] = tokens
-                break
-            if name != "tokens":
-                raise ShapeError(
-                    f"{file.label}: {name} is {tokens.shape}, {axis} is {size}: expected one token "
-                    f"a step, {(size,)} or {(N, size)}"
-                )
-    if "tokens" in file and not found:
-        warnings.warn(
-            f"{file.label}: tokens is {file.shape('tokens')}, one a step of neither "
-            f"T_dec = {T_dec} nor T_enc = {T_enc}, and left out",
-            AttnWarning,
-            stacklevel=2,
-        )
-    return found
+    """The tokens of both axes."""
+    tokens = read_tokens(
+        {name: (file, name) for name in file}, dict(zip(_FOUR, shape, strict=True))
+    )
+    return {TOKEN_AXES[name]: texts for name, texts in tokens.items()}

@@ -193,10 +193,10 @@ def test_a_masked_row_is_not_odd(attn, folder):
         ([DATES, "--top", "0"], "'--top': 0 is not in the range x>=1"),
         (["nothing.npz"], "nothing.npz: no weights: expected weights, layer0 …"),
         (["five.npz"], "expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)"),
-        (["tokens.npz"], "tokens.npz: tokens_enc is (5,), T_enc is 3: expected one token a step"),
+        (["tokens.npz"], "tokens.npz: tokens_enc is (5,), expected one token a step"),
         (["nan.npz"], "weights[0] holds 1 non-finite value, the first (nan) at [1, 1]"),
         (["text.npz"], "text.npz: weights is <U1 (text), expected real numbers"),
-        (["heads.npz"], "query has 3 heads and key 2: expected a divisor"),
+        (["heads.npz"], "query has 3 heads, key has 2: expected a divisor"),
     ],
 )
 def test_bad_input(attn, folder, arguments, message):
