@@ -34,9 +34,9 @@ def test_the_result_is_as_described(name, dtype):
     )
 
 
-@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize("tile", [None, (2, 3)])
 @pytest.mark.parametrize("heads", [{}, {"heads": 6}, {"heads": 6, "kv_heads": 3}])
-def test_the_core_computes_into_the_place_it_is_given(engine, heads):
+def test_the_core_computes_into_the_place_it_is_given(tile, heads):
     operation = dataclasses.replace(OPERATIONS["scaled-dot-product"], **heads)
     inputs = {
         "query": random_tensor("query", (2, 5, 6 * 4)),
@@ -46,7 +46,7 @@ def test_the_core_computes_into_the_place_it_is_given(engine, heads):
     expected = run(operation, inputs, execution=Execution("reference"))
     shape, dtype = operation.result_shape(inputs), operation.result_dtype(inputs)
     out = np.full(shape, np.nan, dtype)
-    done = run(operation, inputs, execution=Execution(engine, tile=(2, 3), out=out))
+    done = run(operation, inputs, execution=Execution(tile=tile, out=out))
     assert np.may_share_memory(done.results["out"], out)
     assert np.allclose(out, expected.results["out"], rtol=1e-12, atol=1e-14)
     dout = random_tensor("dout", shape)
@@ -217,7 +217,11 @@ def test_padding_takes_no_part_and_is_no_reason_to_warn(engine):
 # Engines: all agree with the reference, whatever the options
 
 GENERAL = OPERATIONS["scaled-dot-product"]
-CORE = [Execution("direct"), Execution("tiled", tile=(2, 3)), Execution("tiled", threads=2)]
+CORE = [
+    Execution(engine, threads, tile, weights)
+    for engine, threads, tile in (("direct", 1, None), ("tiled", 1, (2, 3)), ("tiled", 2, None))
+    for weights in (True, False)
+]
 SEMANTICS = [
     Semantics(),
     Semantics(scale=0.3),
@@ -361,7 +365,7 @@ def test_heads_that_do_not_split():
         ({"window": -1}, "window is -1"),
         ({"softcap": 0.0}, "softcap is 0.0, expected a finite number above 0"),
         ({"scale": np.nan}, "scale is nan"),
-        ({"causal": "left"}, "causal is .left."),
+        ({"causal": "left"}, "causal is left"),
     ],
 )
 def test_semantics_outside_their_range(options, message):

@@ -86,8 +86,11 @@ def test_random_calculations_agree_and_memory_does_not_grow():
             tile = tuple(int(n) for n in rng.integers(1, 30, size=2))
             executions = [
                 Execution("reference"),
-                Execution("direct", threads=int(rng.integers(1, 4))),
-                Execution("tiled", threads=int(rng.integers(1, 4)), tile=tile),
+                *(
+                    Execution(engine, int(rng.integers(1, 4)), its_tile, weights)
+                    for engine, its_tile in (("direct", None), ("tiled", tile))
+                    for weights in (True, False)
+                ),
             ]
             passes = [
                 run(operation, inputs, mask, semantics=semantics, execution=execution)
@@ -101,7 +104,7 @@ def test_random_calculations_agree_and_memory_does_not_grow():
                     largest = max(1.0, float(np.abs(expected[name]).max(initial=0)))
                     np.testing.assert_allclose(
                         array, expected[name], rtol=0, atol=1e-11 * largest,
-                        err_msg=f"round {rounds}: {name} of {operation}, {semantics}, {one.engine}",
+                        err_msg=f"round {rounds}: {name} of {operation}, {semantics}, {one.label}",
                     )  # fmt: skip
             rounds += 1
             if rounds == 20:

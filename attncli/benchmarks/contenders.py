@@ -14,13 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.core import attention_backward, compute
-from attncli.core.semantics import Semantics
+from attncli.core import Cache, attention, attention_backward
 from attncli.operations import OPERATIONS, Execution, run
 from attncli.reports import Cell
 
 PEERS = ("torch", "jax", "onnxruntime")
-OURS = ("core", "direct", "tiled", "loop")
+# Each engine of the core, the weights kept or computed again; core chooses among them by size.
+WAYS: dict[str, tuple[str, bool | None]] = {
+    "core": ("auto", None),
+    "direct-kept": ("direct", True),
+    "direct-again": ("direct", False),
+    "tiled-kept": ("tiled", True),
+    "tiled-again": ("tiled", False),
+}
+OURS = (*WAYS, "loop")
 PRODUCTS = "products"
 
 
@@ -66,16 +73,26 @@ def is_installed(peer: str) -> bool:
     return importlib.util.find_spec(peer) is not None
 
 
-def _core(cell: Cell, threads: int, engine: str) -> Contender:
+def _core(cell: Cell, threads: int, name: str) -> Contender:
     query, key, value, dout = tensors(cell)
-    options: dict[str, Any] = {"threads": threads, "engine": "auto" if engine == "core" else engine}
-    options["semantics"] = Semantics(causal="upper_left" if cell.causal else None)
+    engine, weights = WAYS[name]
+
+    def forward() -> tuple[Array, Cache]:
+        return attention(
+            query,
+            key,
+            value,
+            causal="upper_left" if cell.causal else None,
+            threads=threads,
+            engine=engine,
+            weights=weights,
+        )
 
     def both() -> tuple[Any, ...]:
-        out, cache = compute(query, key, value, **options)
+        out, cache = forward()
         return out, *attention_backward(dout, cache)
 
-    return Contender(lambda: compute(query, key, value, **options)[0], both)
+    return Contender(lambda: forward()[0], both)
 
 
 def _loop(cell: Cell) -> Contender:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attncli.cli.screen import Screen
 
 _PEERS = ("torch", "jax", "onnxruntime")
-_ENGINES = ("core", "direct", "tiled", "loop")
+_ENGINES = ("core", "direct-kept", "direct-again", "tiled-kept", "tiled-again", "loop")
 
 
 def _parse_shapes(
@@ -72,7 +72,9 @@ attn bench --scaling""",
     metavar="NAMES",
     callback=_parse_names(_ENGINES),
     group="What to measure",
-    help="Ours, from core, direct, tiled and loop (the book's).  [default: core,loop]",
+    help="Ours: core, or one of what it chooses from (direct-kept, direct-again, tiled-kept and "
+    "tiled-again: the engine, its weights kept or computed again), and the book's loop.  "
+    "[default: core,loop]",
 )
 @options.option(
     "--peers",

@@ -32,10 +32,13 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
 
 
 def describe_engine(run: Run, screen: Screen) -> None:
-    """Say who computed, if asked for, and that weights were not kept."""
+    """Say who computed and what became of the weights, if asked for; and that they are lost."""
     problem, done = run.problem, run.done
-    chosen = problem.request.execution.engine == "auto" and done.engine in ("direct", "tiled")
+    execution, weights = problem.request.execution, ""
+    chosen = execution.weights is None and done.engine in ("direct", "tiled")
+    if done.engine in ("direct", "tiled"):
+        weights = ", weights kept" if done.has_weights else ", weights computed again"
     why = f" ({problem.describe_choice()})" if chosen else ""
-    screen.detail(f"engine: {done.engine}{why}, threads: {problem.request.execution.threads}")
-    if done.engine == "tiled" and problem.request.execution.engine == "auto":
+    screen.detail(f"engine: {done.engine}{weights}{why}, threads: {execution.threads}")
+    if chosen and not done.has_weights:
         screen.note(problem.describe_lost_weights())

@@ -316,13 +316,7 @@ heads_options = _bundle(
 def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Execution:
     from attncli.operations.execution import Execution
 
-    if weights is not None and engine != "reference":
-        wanted = "direct" if weights else "tiled"
-        if engine not in ("auto", wanted):
-            option = "--weights" if weights else "--no-weights"
-            raise ParameterError(f"--engine {engine} and {option} contradict each other")
-        engine = wanted
-    return Execution(cast(Any, engine), threads or cores(), keep_weights=weights)
+    return Execution(cast(Any, engine), threads or cores(), weights=weights)
 
 
 def cores() -> int:
@@ -341,8 +335,8 @@ execution_options = _bundle(
             default="auto",
             show_default=True,
             group="Calculation",
-            help="direct keeps the weights, tiled needs memory linear in T, auto goes by size; "
-            "reference is the book's loop.",
+            help="direct computes whole heads, tiled in tiles, auto goes by size; reference is "
+            "the book's loop.",
         ),
         option(
             "--threads",
@@ -354,7 +348,7 @@ execution_options = _bundle(
             "--weights/--no-weights",
             default=None,
             group="Calculation",
-            help="Keep the weights, or never have them.  "
+            help="Keep the weights, or compute them again in backward.  "
             "[default: kept up to 16.8 MB, 8.4 MB a head]",
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from attncli.arrays import Array
 from attncli.core.blocks import log
 from attncli.core.operands import Operands
 from attncli.errors import AttnWarning
+
+Engine = Literal["direct", "tiled"]
 
 
 @dataclass(slots=True)
@@ -23,11 +26,11 @@ class Cache:
     Attributes
     ----------
     engine : str
-        ``"direct"`` if the weights were kept, ``"tiled"`` if not.
+        Which code ran: ``"direct"``, whole (batch, head) pairs, or ``"tiled"``, tiles.
     threads : int
         How many threads it used; backward uses as many.
     weights : ndarray, shape (…, T_dec, T_enc), or None
-        The weights in the compute dtype; None where they were never materialised.
+        The weights in the compute dtype; None where they were not kept.
     logsumexp : ndarray, shape (…, T_dec)
         log Σ exp(score) per query, in the compute dtype; −inf for a fully masked row.
     dmask : ndarray or None
@@ -37,7 +40,7 @@ class Cache:
     """
 
     operands: Operands
-    engine: str
+    engine: Engine
     threads: int
     # In the engines' own shapes, with heads split; None where the engine has no use for them.
     shift: Array  # per row: what was subtracted from the scores, and
@@ -46,20 +49,20 @@ class Cache:
     kept: Array | None = None
     normalised: bool = False  # whether they are divided by the total already
     out: Array | None = None
-    tile: tuple[int, int] = (0, 0)  # (0, 0) if all was computed in one piece
+    tile: tuple[int, int] = (0, 0)  # of the tiled engine
     moderate: Array | None = None  # per row: whether no reference had to be subtracted
     mask_gradient: Array | None = None
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
-        kept, total = self.kept, self.total[..., None]
+        kept, total, tiled = self.kept, self.total[..., None], self.engine == "tiled"
         if kept is None:
             return None
         if not self.normalised:  # when first asked for, and in place: they may be large
             total = np.where(total == 0, 1, total)
-            kept /= total[..., None, :, :] if all(self.tile) else total
+            kept /= total[..., None, :, :] if tiled else total
             self.normalised = True
-        if all(self.tile):
+        if tiled:
             kept = np.moveaxis(kept, -3, -2)
             *rows, count, step = kept.shape
             kept = kept.reshape(*rows, count * step)[..., : self.operands.key.shape[-2]]

@@ -47,7 +47,7 @@ def forward(
         out = empty((*rows, value.shape[-1]), query.dtype)
     cache = Cache(
         operands,
-        engine="direct" if keep else "tiled",
+        engine="direct",
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),

@@ -1,21 +1,20 @@
-"""Sizes: which engine computes what, and whether the weights would fit memory at all."""
+"""Which engine computes what, and whether the weights are kept: two questions, each by size."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
+from attncli.core.cache import Engine
 from attncli.core.operands import Operands
 from attncli.errors import ParameterError
 from attncli.memory import require
 
-Engine = Literal["direct", "tiled"]
 ENGINES = ("auto", "direct", "tiled")
 
 # Measured, forward and backward together: up to here it is faster to keep all weights, if those of
 # a (batch, head) pair are not too many either, than to compute them again.
-DIRECT_LIMIT = 16 << 20
-PAIR_LIMIT = 8 << 20
+KEPT_LIMIT = 16 << 20
+KEPT_PAIR_LIMIT = 8 << 20
 # Up to here it is faster to compute a pair as a whole than in tiles.
 PIECE_LIMIT = 2 << 20
 
@@ -31,48 +30,67 @@ def pair_nbytes(operands: Operands) -> int:
     return nbytes
 
 
-def in_one_piece(operands: Operands) -> bool:
-    """Return whether the weights of a (batch, head) pair are too few to be worth tiling.
+def choose(pair_nbytes: int, hidden: bool = False) -> Engine:
+    """Return the engine for pairs whose weights take so many bytes each.
 
-    Tiles that are hidden by their steps are not computed, so then they are worth it sooner.
-    """
-    limit = PIECE_LIMIT // 2 if operands.visibility.by_step else PIECE_LIMIT
-    return pair_nbytes(operands) <= limit or 0 in operands.query.shape
-
-
-def choose(nbytes: int, pair_nbytes: int) -> Engine:
-    """Return the engine for weights that take so many bytes in all, and for each pair.
-
-    The rule: direct up to 16 MiB of weights and 8 MiB a (batch, head) pair, tiled above.  The
-    direct engine pays for writing all weights to memory and reading them again; the tiled one
-    for computing them again in backward.
+    The rule: direct up to 2 MiB a (batch, head) pair, tiled above.  Tiles that are `hidden` by
+    their steps, as under causal order or a window, are not computed, so then it is half of that.
 
     Examples
     --------
-    >>> choose(3 * 5 * 5 * 4, 5 * 5 * 4), choose(8192 * 8192 * 4, 8192 * 8192 * 4)
+    >>> choose(5 * 5 * 4), choose(8192 * 8192 * 4)
     ('direct', 'tiled')
     """
-    return "direct" if nbytes <= DIRECT_LIMIT and pair_nbytes <= PAIR_LIMIT else "tiled"
+    return "direct" if pair_nbytes <= (PIECE_LIMIT // 2 if hidden else PIECE_LIMIT) else "tiled"
 
 
-def resolve(engine: str, operands: Operands) -> Engine:
-    """Return the engine that is meant by `engine`, and see to it that its weights fit memory.
+def worth_keeping(nbytes: int, pair_nbytes: int) -> bool:
+    """Return whether weights that take so many bytes in all, and for each pair, are to be kept.
+
+    The rule: up to 16 MiB, and 8 MiB a (batch, head) pair.  Keeping them costs writing all of
+    them to memory and reading them again; not keeping them, computing them again in backward.
+
+    Examples
+    --------
+    >>> worth_keeping(3 * 5 * 5 * 4, 5 * 5 * 4), worth_keeping(8192 * 8192 * 4, 8192 * 8192 * 4)
+    (True, False)
+    """
+    return nbytes <= KEPT_LIMIT and pair_nbytes <= KEPT_PAIR_LIMIT
+
+
+def resolve(
+    engine: str,
+    weights: bool | None,
+    tile: tuple[int, int] | None,
+    threads: int,
+    operands: Operands,
+) -> tuple[Engine, bool]:
+    """Return which engine is meant, and whether it is to keep the weights.
 
     Raises
     ------
     ParameterError
-        For an engine that there is not.
+        For an engine that there is not, or tiles for one that has none.
     MemoryLimitError
-        If direct was asked for by name and the weights would not fit the memory that is free.
+        If the weights were asked for, or the direct engine by name, and what that takes would not
+        fit the memory that is free.
     """
-    if engine not in ENGINES:
-        raise ParameterError(f"engine is {engine!r}, expected one of {ENGINES}")
-    nbytes = weights_nbytes(operands)
-    if engine == "tiled":
-        return "tiled"
-    if engine == "auto":
-        return choose(nbytes, pair_nbytes(operands))
-    if nbytes > DIRECT_LIMIT:
+    pair, nbytes = pair_nbytes(operands), weights_nbytes(operands)
+    keep = worth_keeping(nbytes, pair) if weights is None else bool(weights)
+    if keep and nbytes > KEPT_LIMIT:
         hint = "compute without keeping weights: the tiled engine needs memory linear in T"
         require(nbytes, "the weights", None, hint=hint)
-    return "direct"
+    if engine == "auto":
+        hidden = bool(operands.visibility.by_step)
+        return "tiled" if tile else choose(pair, hidden), keep
+    if engine == "tiled":
+        return "tiled", keep
+    if engine != "direct":
+        raise ParameterError(f"engine is {engine!r}, expected one of {ENGINES}")
+    if tile is not None:
+        raise ParameterError(f"tile is {tile}, but the direct engine computes whole pairs")
+    if pair > KEPT_PAIR_LIMIT and not keep:
+        at_once = min(threads, math.prod(operands.lead))
+        hint = "the tiled engine needs memory linear in T"
+        require(at_once * pair, "the weights of whole pairs", None, hint=hint)
+    return "direct", keep

@@ -31,6 +31,8 @@ def attention(
     softcap: float | None = None,
     window: int | None = None,
     threads: int = 1,
+    engine: str = "auto",
+    weights: bool | None = None,
 ) -> tuple[Array, Cache]:
     """Compute scaled dot-product attention.
 
@@ -70,14 +72,22 @@ def attention(
         How many threads to use.  For more than 1, BLAS itself should be held to one thread
         (``OPENBLAS_NUM_THREADS=1`` in the environment before NumPy is imported), or the two
         compete; with 1, BLAS may use as many as it likes.
+    engine : {"auto", "direct", "tiled"}, optional
+        Which code runs.  ``"direct"`` computes whole (batch, head) pairs, ``"tiled"`` tiles with
+        an online softmax; ``"auto"`` goes by the size of a pair's weights, as
+        `attncli.core.engines.choose` says.
+    weights : bool, optional
+        Whether the weights are kept, for ``cache.weights`` and for backward; if not, backward
+        computes them again, and the tiled engine needs memory linear in T.  If left out, it goes
+        by their size, as `attncli.core.engines.worth_keeping` says.
 
     Returns
     -------
     out : ndarray, shape (…, T_dec, H_v)
         In the dtype that query, key and value promote to.
     cache : Cache
-        What `attention_backward` needs; ``cache.weights`` (None where they were never
-        materialised) and ``cache.logsumexp`` to look at.
+        What `attention_backward` needs; ``cache.weights`` (None where they were not kept),
+        ``cache.logsumexp`` and ``cache.engine`` to look at.
 
     Raises
     ------
@@ -88,6 +98,9 @@ def attention(
         float nor 0 and 1.
     ParameterError
         Options outside their range.
+    MemoryLimitError
+        If the weights are asked for, or whole pairs of them by ``engine="direct"``, and would not
+        fit the memory that is free.
 
     Warns
     -----
@@ -97,12 +110,10 @@ def attention(
 
     Notes
     -----
-    What a query does not see has no influence on it, not even NaN or infinity.  Small
-    calculations are done by the direct engine, which keeps the weights; large ones by the tiled
-    engine, in memory linear in T.  `attncli.core.engines.choose` is the rule, `compute` lets
-    the caller choose.  Both give the same result to within rounding, for any number of threads;
-    with several, the last bits of what they add up together, the gradients of shared inputs, may
-    differ from run to run.
+    What a query does not see has no influence on it, not even NaN or infinity.  Both engines give
+    the same result to within rounding, weights kept or not, for any number of threads; with
+    several, the last bits of what they add up together, the gradients of shared inputs, may differ
+    from run to run.
 
     References
     ----------
@@ -124,7 +135,7 @@ def attention(
     """
     return compute(
         query, key, value, mask=mask, semantics=Semantics(scale, causal, window, softcap),
-        threads=threads, stacklevel=3,
+        threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
 
 
@@ -182,7 +193,7 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
-        engine: Any = _tiled() if all(cache.tile) else direct
+        engine: Any = _tiled() if cache.engine == "tiled" else direct
         with _quiet(operands):
             gradients = engine.backward(dout, cache)
     dquery, dkey, dvalue = (
@@ -201,24 +212,22 @@ def compute(
     semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
     threads: int = 1,
     engine: str = "auto",
+    weights: bool | None = None,
     tile: tuple[int, int] | None = None,
     out: Array | None = None,
     stacklevel: int = 2,
 ) -> tuple[Array, Cache]:
-    """Compute `attention` with an engine of the caller's choice.
+    """Compute `attention`, its options as one value, with more say in how.
 
     Parameters
     ----------
-    query, key, value, mask, threads
+    query, key, value, mask, threads, engine, weights
         As in `attention`.
     semantics : Semantics, optional
         scale, causal, window and softcap.
-    engine : {"auto", "direct", "tiled"}, optional
-        ``"direct"`` keeps the weights, in ``cache.weights``; ``"tiled"`` never has them;
-        ``"auto"`` goes by `attncli.core.engines.choose`.
     tile : (int, int), optional
-        How many queries and how many keys to compute at a time.  If left out, what is fastest:
-        whole (batch, head) pairs while these are small.
+        How many queries and how many keys the tiled engine computes at a time, if others than
+        are fastest.
     out : ndarray, shape (…, T_dec, H_v), optional
         Where to put the result, block by block as it is computed: a mapped file, say.  In the
         dtype that is computed in.  `attention_backward` reads it there instead of keeping a copy,
@@ -234,17 +243,15 @@ def compute(
 
     Raises
     ------
-    MemoryLimitError
-        If direct is asked for and the weights would not fit the memory that is free.
-    ShapeError, DtypeError, ParameterError
+    MemoryLimitError, ShapeError, DtypeError, ParameterError
         As in `attention`.
 
     Examples
     --------
     >>> x = np.eye(3)
-    >>> out, cache = compute(x, x, x, engine="tiled")
-    >>> cache.engine, cache.weights
-    ('tiled', None)
+    >>> out, cache = compute(x, x, x, semantics=Semantics(causal="upper_left"), tile=(2, 2))
+    >>> cache.engine
+    'tiled'
     """
     if mask is not None:
         mask = read_mask("mask", np.asarray(mask), stacklevel + 1)
@@ -255,8 +262,8 @@ def compute(
         raise ParameterError(f"tile is {tile}, expected at least 1 query and 1 key")
     place = None if out is None else prepare_out(out, operands)
     with _quiet(operands):
-        keep = engines.resolve(engine, operands) == "direct"
-        if tile is None and engines.in_one_piece(operands):
+        which, keep = engines.resolve(engine, weights, tile, threads, operands)
+        if which == "direct":
             result, cache = direct.forward(operands, threads, keep, place)
         else:
             result, cache = _tiled().forward(operands, threads, tile, keep, place)
@@ -305,9 +312,9 @@ def attention_weights(
     nothing = np.empty((*np.shape(key)[:-1], 0), np.asarray(key).dtype)
     cache = compute(
         query, key, nothing, mask=mask, semantics=Semantics(scale, causal, window, softcap),
-        engine="direct", stacklevel=3,
+        weights=True, stacklevel=3,
     )[1]  # fmt: skip
-    assert cache.weights is not None  # the direct engine keeps them
+    assert cache.weights is not None  # as was asked for
     return cache.weights.astype(cache.operands.dtype, copy=False)
 
 

@@ -37,7 +37,7 @@ class Semantics:
     --------
     >>> Semantics(window=-1)
     Traceback (most recent call last):
-    attncli.errors.ParameterError: window is -1, expected a whole number, 0 or above
+    attncli.errors.ParameterError: window is -1, expected 0 or more
     """
 
     scale: float | None = None
@@ -49,9 +49,10 @@ class Semantics:
         if self.scale is not None and not -_LARGEST <= self.scale <= _LARGEST:
             raise ParameterError(f"scale is {self.scale}, expected a finite number")
         if self.causal is not None and self.causal not in CAUSAL:
-            raise ParameterError(f"causal is {self.causal!r}, expected one of {CAUSAL} or None")
+            raise ParameterError(f"causal is {self.causal}, expected {' or '.join(CAUSAL)}")
         if self.window is not None and (self.window < 0 or self.window != int(self.window)):
-            raise ParameterError(f"window is {self.window}, expected a whole number, 0 or above")
+            whole = "" if self.window < 0 else "a whole number, "
+            raise ParameterError(f"window is {self.window}, expected {whole}0 or more")
         if self.softcap is not None and not 0 < self.softcap <= _LARGEST:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
 

@@ -46,7 +46,7 @@ def forward(
         same_out = buffers.empty(out.shape, out.dtype)
     cache = Cache(
         operands,
-        engine="direct" if keep else "tiled",
+        engine="tiled",
         threads=threads,
         shift=np.empty(rows, query.dtype),
         total=np.empty(rows, query.dtype),
@@ -94,8 +94,14 @@ def _forward(
             in_range(done.total, _seen(operands, index, rows, done.total))
             and math.isfinite(np.vdot(done.out, done.out))
         )
+    shrunk = 1.0
     if not moderate:
-        done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is done again
+            done = _partial(cache, index, rows, (query, key, value), scratch, moderate=False)
+        if done is not None and not np.isfinite(done.out).all():
+            # Values may be so large that their sum overflows, though their mean does not.
+            shrunk = 2.0 ** -len(value).bit_length()
+            done = _partial(cache, index, rows, (query, key, value * shrunk), scratch, False)
     cache.moderate[row] = moderate
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
@@ -104,6 +110,8 @@ def _forward(
         seen, overflowed = _seen(operands, index, rows, done.total), done.total == 0
         done.total[overflowed if seen is None else overflowed & seen.any(axis=-1)] = np.nan
     blocks.divide(done.out, done.total, out=same_out[row])
+    if shrunk != 1:
+        same_out[row] /= shrunk
     if out is not same_out:
         out[row] = same_out[row]
     cache.shift[row], cache.total[row] = done.shift, done.total

@@ -18,14 +18,15 @@ class Execution:
     Attributes
     ----------
     engine : {"auto", "direct", "tiled", "reference"}
-        direct keeps the weights, tiled never has them, auto goes by size; reference is the book's
-        loop.
+        Which code runs: direct computes whole (batch, head) pairs, tiled tiles with an online
+        softmax, auto goes by size; reference is the book's loop.
     threads : int
         How many threads the core uses.
     tile : (int, int) or None
         How many queries and keys the core computes at a time; None for what is fastest.
-    keep_weights : bool or None
-        False leaves the weights out of the reference's results too; None goes by the engine.
+    weights : bool or None
+        Whether the weights are kept, and among the results, or computed again in backward; None
+        goes by their size, and the reference keeps them.
     out : ndarray or None
         Where the core puts the result block by block, if it computes in this dtype; whoever asks
         for it looks whether the result came to lie there.
@@ -34,5 +35,5 @@ class Execution:
     engine: Engine = "auto"
     threads: int = 1
     tile: tuple[int, int] | None = None
-    keep_weights: bool | None = None
+    weights: bool | None = None
     out: Array | None = field(default=None, compare=False, repr=False)

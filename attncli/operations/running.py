@@ -46,6 +46,18 @@ class Pass:
     padding: Array | None
     back: Back
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights are among the results."""
+        return len(self.results) > 1
+
+    @property
+    def label(self) -> str:
+        """The engine, and of the core's what became of the weights, as bench and gradcheck say."""
+        if self.engine not in ("direct", "tiled"):
+            return self.engine
+        return f"{self.engine}-{'kept' if self.has_weights else 'again'}"
+
     def backward(self, dout: Array) -> Tensors:
         """Return the gradient of Σ dout ⊙ result with respect to every input, by name.
 
@@ -185,7 +197,7 @@ def _computed(
         results, back, engine, blind = _by_layer(operation, inputs, mask)
     else:
         results, back, engine, blind = _by_loop(operation, inputs, mask, semantics)
-    if execution.keep_weights is False:
+    if execution.weights is False:
         results = {operation.result: results[operation.result]}
     return results, back, engine, blind
 
@@ -209,8 +221,9 @@ def _by_core(
             value,
             mask=None if mask is None else operation.core_mask(mask),
             semantics=replace(semantics, scale=operation.scale(semantics, query.shape[-1])),
-            engine=execution.engine,
             threads=execution.threads,
+            engine=execution.engine,
+            weights=execution.weights,
             tile=execution.tile,
             out=None if place is None else operation.core_dout(place),
         )

@@ -73,7 +73,7 @@ def problem_in(file: TensorFile) -> Problem:
         file=file.label,
         layer=None,
         dtype=None,
-        execution=Execution("direct"),  # for the weights
+        execution=Execution(weights=True),
         semantics=Semantics(),
         heads={},
         sizes={},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attncli.arrays import Array, Tokens
-from attncli.core.engines import DIRECT_LIMIT, PAIR_LIMIT
+from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
@@ -194,10 +194,10 @@ class Problem:
             )
 
     def describe_choice(self) -> str:
-        """Say by which rule the engine was chosen."""
+        """Say by which rule the weights were kept, or not."""
         return (
-            f"weights take {self._weights_size()}; kept up to {readable(DIRECT_LIMIT)}, "
-            f"{readable(PAIR_LIMIT)} a head"
+            f"they take {self._weights_size()}, kept up to {readable(KEPT_LIMIT)}, "
+            f"{readable(KEPT_PAIR_LIMIT)} a head"
         )
 
     def describe_lost_weights(self) -> str:
@@ -239,15 +239,21 @@ class Problem:
             # mask every step also has two copies of what it may see.
             copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
             in_core = self.operation.is_whole
-            hint = "--engine tiled computes the same without ever having them" if in_core else None
-            require(copies * nbytes + beside, what, limit, hint=hint)
-        elif execution.engine == "direct":
+            hint = "--engine tiled --no-weights computes the same without ever having them"
+            require(copies * nbytes + beside, what, limit, hint=hint if in_core else None)
+        elif execution.weights:
             hint = "--no-weights computes without ever having them"
             require(nbytes + beside, what, limit, hint=hint)
-        elif execution.engine == "auto" and self.request.is_random:
+        elif execution.weights is None and self.request.is_random:
             # What is drawn can be drawn smaller; so many scores would take days.
             hint = "--no-weights computes without ever having them, at length"
             require(nbytes + beside, what, limit, hint=hint)
+        elif execution.engine == "direct" and nbytes:
+            head = self.sizes.get("T_dec", 1) * shape[-1]
+            heads = min(execution.threads, prod(shape) // head)
+            what = f"weights {describe_shape(shape)}, whole heads of them at a time,"
+            hint = "--engine tiled computes without ever having them"
+            require(nbytes // (prod(shape) // head) * heads + beside, what, limit, hint=hint)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,16 @@ SMALL = ("--shapes", "2,5,3", "--repeat", 1, "--threads", 1)
 
 
 def test_everybody_is_measured(attn):
-    result = attn("bench", *SMALL, "--engines", "core,direct,tiled,loop", "--json")
+    result = attn(
+        "bench",
+        *SMALL,
+        "--engines",
+        "core,direct-kept,direct-again,tiled-kept,tiled-again,loop",
+        "--json",
+    )
     assert (result.code, result.err) == (0, "")
     measured = {(one["contender"], one["dtype"]) for one in result.json["measurements"]}
-    names = ["core", "direct", "tiled", "loop", "products"]
+    names = [*contenders.OURS, "products"]
     names += [peer for peer in contenders.PEERS if contenders.is_installed(peer)]
     assert measured == {(name, dtype) for name in names for dtype in ("float32", "float64")}
     for one in result.json["measurements"]:
@@ -42,7 +48,7 @@ def test_the_table(attn):
 
 def test_products_leave_where_their_scores_would_take_gigabytes(attn):
     shape = ("--shapes", "1,1000000,64", "--dtype", "float32", "--peers", "torch")
-    result = attn("bench", *shape, "--engines", "tiled", "--max-memory", "1GB")
+    result = attn("bench", *shape, "--engines", "tiled-again", "--max-memory", "1GB")
     assert result.code == 2
     assert "products" not in result.err
 
@@ -62,7 +68,7 @@ def test_scaling_doubles(attn, monkeypatch):
         (["--shapes", "8,512"], "'8,512' is not N,T,H"),
         (["--shapes", "8,0,4"], "'8,0,4' has a size below 1"),
         (["--peers", "tensorflow"], "'tensorflow' is not one of torch, jax, onnxruntime"),
-        (["--engines", "fast"], "'fast' is not one of core, direct, tiled, loop"),
+        (["--engines", "fast"], "'fast' is not one of core, direct-kept"),
         (["--repeat", "0"], "0 is not in the range x>=1"),
     ],
 )
@@ -81,7 +87,7 @@ def test_a_contender_that_fails_is_named_and_the_others_go_on(monkeypatch):
 def test_contenders_compute_the_same():
     cell = Cell(2, 7, 3, "float64")
     core = contenders.make("core", cell, 1)
-    for name in ("direct", "tiled"):
+    for name in contenders.OURS[1:5]:
         other = contenders.make(name, cell, 1)
         for ours, theirs in zip(core.both(), other.both(), strict=True):
             assert abs(ours - theirs).max() < 1e-13
@@ -110,15 +116,15 @@ def test_accuracy_is_that_of_the_output_and_the_gradients(attn):
 
 def test_what_is_measured_under_a_causal_mask_is_causal(attn):
     """Its results are those of causal attention in float64, and nobody else's."""
-    options = (*SMALL, "--dtype", "float32", "--engines", "core,direct,tiled")
+    options = (*SMALL, "--dtype", "float32", "--engines", "core,direct-kept,tiled-again")
     report = attn("bench", *options, "--causal", "--accuracy", "--json").json
-    names = {"core", "direct", "tiled"}
+    names = {"core", "direct-kept", "tiled-again"}
     judged = [one for one in report["measurements"] if one["contender"] in names]
     assert sorted(one["causal"] for one in judged) == [False] * 3 + [True] * 3
     assert max(one["error"] for one in judged) < 1e-5
 
 
-@pytest.mark.parametrize("engine", ["core", "direct", "tiled"])
+@pytest.mark.parametrize("engine", contenders.OURS[:5])
 def test_a_contender_runs_what_the_cell_says(engine):
     query, key, value, dout = contenders.tensors(Cell(2, 7, 3, "float64"))
     results = []

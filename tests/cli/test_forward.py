@@ -178,10 +178,23 @@ def test_weights_are_left_out_where_they_are_large_and_it_is_said(attn):
     assert "weights" not in attn("forward", "--no-weights", "--engine", "reference").out
 
 
-@pytest.mark.parametrize("engine", ["direct", "tiled", "reference"])
-def test_every_engine_by_name(attn, engine):
-    result = attn("forward", "--engine", engine, "--threads", 1, "-v")
-    assert f"engine: {engine}, threads: 1" in result.err
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize(
+    ("option", "fate"), [("--weights", "kept"), ("--no-weights", "computed again")]
+)
+def test_every_engine_with_weights_kept_or_not(attn, engine, option, fate):
+    result = attn("forward", "--engine", engine, option, "--threads", 1, "-v")
+    assert f"engine: {engine}, weights {fate}, threads: 1" in result.err
+    assert ("weights" in result.out) == (fate == "kept")
+    out = attn("forward", "--json").json["tensors"]["out"]["data"]
+    again = attn("forward", "--engine", engine, option, "--json").json
+    assert again["engine"] == engine
+    np.testing.assert_allclose(again["tensors"]["out"]["data"], out, atol=1e-14)
+
+
+def test_the_reference_by_name(attn):
+    result = attn("forward", "--engine", "reference", "--threads", 1, "-v")
+    assert "engine: reference, threads: 1" in result.err
 
 
 def test_masks_are_honoured(attn):
@@ -442,7 +455,6 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["--heads", "2"], "--heads has no meaning for time-attention"),
         (["--layer", "softmax", "--causal"], "softmax takes no --causal"),
         (["--layer", "softmax", "--engine", "tiled"], "softmax has no tiled engine"),
-        (["--engine", "tiled", "--weights"], "--engine tiled and --weights contradict each other"),
         (
             ["--N", "1", "--T", "9000", "--weights", "--max-memory", "100MB"],
             "weights (1, 9000, 9000) beside the 576.0 KB of the inputs would take",
@@ -611,11 +623,15 @@ def test_no_digit_is_lost_at_any_width(attn, columns, size):
 
 
 @pytest.mark.parametrize(
-    ("T", "engine", "size"), [(5, "direct", "600 B"), (1500, "tiled", "54.0 MB")]
+    ("T", "chosen", "size"),
+    [
+        (5, "direct, weights kept", "600 B"),
+        (600, "tiled, weights kept", "8.6 MB"),
+        (1500, "tiled, weights computed again", "54.0 MB"),
+    ],
 )
-def test_verbose_says_which_engine_was_chosen_and_why(attn, T, engine, size):
+def test_verbose_says_what_was_chosen_and_why(attn, T, chosen, size):
     err = attn("forward", "--T", T, "-v").err
     assert (
-        f"engine: {engine} (weights take {size}; kept up to 16.8 MB, 8.4 MB a head), threads: "
-        in err
+        f"engine: {chosen} (they take {size}, kept up to 16.8 MB, 8.4 MB a head), threads: " in err
     )

@@ -37,13 +37,13 @@ def limited(nbytes, *arguments):
 THEIRS, DUMPED = SAMPLES / "exercise" / "attention.py", SAMPLES / "minilm_qkv.npz"
 REFUSED = {
     "bench shapes": (
-        ["bench", "--shapes", "1,200000,64", "--engines", "direct", "--dtype", "float32"],
-        "measuring direct at N=1 T=200000 H=64 in float32 would take 480.4 GB, there is",
+        ["bench", "--shapes", "1,200000,64", "--engines", "direct-kept", "--dtype", "float32"],
+        "measuring direct-kept at N=1 T=200000 H=64 in float32 would take 480.4 GB, there is",
         "smaller --shapes",
     ),
     "bench shapes within a limit": (
-        ["bench", "--shapes", "1,512,64", "--engines", "direct", "--max-memory", "1MB"],
-        "measuring direct, products at N=1 T=512 H=64 in float32 would take",
+        ["bench", "--shapes", "1,512,64", "--engines", "direct-kept", "--max-memory", "1MB"],
+        "measuring direct-kept, products at N=1 T=512 H=64 in float32 would take",
         "smaller --shapes",
     ),
     "bench scaling": (

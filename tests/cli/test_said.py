@@ -165,7 +165,15 @@ def test_random_tensors_count_beside_their_weights(attn):
 
 @pytest.mark.parametrize(
     ("engines", "matrices"),
-    [("core", 0), ("tiled", 0), ("direct", 3), ("loop", 4), ("core,direct,loop", 4)],
+    [
+        ("core", 0),
+        ("tiled-again", 0),
+        ("tiled-kept", 1),
+        ("direct-again", 3),
+        ("direct-kept", 3),
+        ("loop", 4),
+        ("core,direct-kept,loop", 4),
+    ],
 )
 @pytest.mark.parametrize("N", [1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

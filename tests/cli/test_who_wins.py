@@ -263,8 +263,6 @@ def test_a_tensor_from_two_files_is_refused_and_neither_wins(attn, folder, state
 
 
 CONTRADICTIONS = {
-    "--engine tiled and --weights": ["--engine", "tiled", "--weights"],
-    "--engine direct and --no-weights": ["--engine", "direct", "--no-weights"],
     "--quiet and --verbose": ["--quiet", "--verbose"],
     "--causal-align has no meaning without --causal": ["--causal-align", "upper-left"],
     "-o - and --json": ["-o", "-", "--json"],

@@ -42,18 +42,20 @@ OPTIONS = {
     "all": {"causal": "upper_left", "window": 3, "softcap": 2.0, "scale": 0.9},
 }
 
-# Both engines, with tiles that divide nothing, with one thread and with several.  Where it says
-# pieces, whole pairs are computed a few at a time, though they are small: see conftest.
+# Both engines, the weights kept or computed again, with tiles that divide nothing, with one thread
+# and with several.  Where it says pieces, whole pairs are computed a few at a time, though they
+# are small: see conftest.
 ENGINES = {
-    "direct": {"engine": "direct"},
-    "direct, pieces, threads": {"engine": "direct", "threads": 3},
-    "direct, small tiles": {"engine": "direct", "tile": (2, 3)},
-    "direct, tiles, threads": {"engine": "direct", "tile": (3, 2), "threads": 3},
-    "tiled": {"engine": "tiled"},
-    "tiled, pieces": {"engine": "tiled"},
-    "tiled, pieces, threads": {"engine": "tiled", "threads": 3},
-    "tiled, small tiles": {"engine": "tiled", "tile": (2, 3)},
-    "tiled, threads": {"engine": "tiled", "tile": (3, 2), "threads": 3},
+    f"{engine}, {kept}{how}": {"engine": engine, "weights": kept == "kept", **options}
+    for kept in ("kept", "again")
+    for engine, how, options in (
+        ("direct", "", {}),
+        ("direct", ", pieces", {}),
+        ("direct", ", pieces, threads", {"threads": 3}),
+        ("tiled", "", {}),
+        ("tiled", ", small tiles", {"tile": (2, 3)}),
+        ("tiled", ", threads", {"tile": (3, 2), "threads": 3}),
+    )
 }
 
 
@@ -97,8 +99,6 @@ WAYS = {
 
 def run(query, key, value, *, way, tile=(2, 3), **options):
     """Return (out, cache) of the core in one of the `WAYS`: all that knows how to ask for one."""
-    code, weights = way
-    engine = "direct" if weights else "tiled"
-    return compute(
-        query, key, value, engine=engine, tile=tile if code == "tiled" else None, **options
-    )
+    engine, weights = way
+    tile = tile if engine == "tiled" else None
+    return compute(query, key, value, engine=engine, weights=weights, tile=tile, **options)

@@ -249,7 +249,7 @@ def test_a_query_that_sees_nothing_is_no_reason_to_compute_the_others_again():
 def test_padding_of_kept_tiles_holds_nothing_left_over(monkeypatch):
     monkeypatch.setattr(buffers, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
     arrays = tensors(((2, 7, 3), (2, 11, 3), (2, 11, 3)))
-    cache = compute(*arrays, engine="direct", tile=(4, 4))[1]
+    cache = compute(*arrays, weights=True, tile=(4, 4))[1]
     assert np.isfinite(cache.kept).all()
 
 
@@ -391,10 +391,10 @@ def problems(draw):
     return (query * size, key, value), options, rng.standard_normal((*shapes[0][:3], H_v))
 
 
-@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize("engine", [{"engine": "direct"}, {"tile": (1, 2)}], ids=str)
 def test_queries_beyond_the_reach_of_the_window_see_nothing(engine):
     query, key, value = tensors(((5, 7), (3, 7), (3, 2)))
-    out, cache = compute(query, key, value, window=0, engine=engine, tile=(1, 2))
+    out, cache = compute(query, key, value, window=0, **engine)
     assert_near(out, np.concatenate([value, np.zeros((2, 2))]))
     assert all(np.isfinite(x).all() for x in attention_backward(out, cache))
 
@@ -418,11 +418,12 @@ def test_engine_tile_size_and_threads_change_nothing(problem, tile, threads, pie
         results.append((out, *attention_backward(dout, cache), cache.logsumexp, cache.dmask))
 
     run(engine="direct")
-    for engine in ("direct", "tiled"):
-        run(engine=engine, **tiles)
+    for weights in (True, False):
+        run(weights=weights, **tiles)
+        run(engine="tiled", weights=weights)
         with pytest.MonkeyPatch.context() as patch:
             in_pieces(patch, piece)
-            run(engine=engine, threads=threads)
+            run(engine="direct", weights=weights, threads=threads)
     for direct, *others in zip(*results, strict=True):
         for other in others:
             if direct is None:

@@ -139,6 +139,11 @@ def test_an_unknown_engine_is_refused(engine):
         compute(*tensors(SHAPES["(N, T, H)"]), engine=engine)
 
 
+def test_tiles_are_of_the_tiled_engine_alone():
+    with pytest.raises(ParameterError, match=r"^tile is \(2, 3\), but the direct engine computes"):
+        compute(*tensors(SHAPES["(N, T, H)"]), engine="direct", tile=(2, 3))
+
+
 @pytest.mark.parametrize("tile", [(0, 5), (5, -1)])
 def test_an_empty_tile_is_refused(tile):
     with pytest.raises(ParameterError, match=r"^tile is "):
@@ -147,10 +152,11 @@ def test_an_empty_tile_is_refused(tile):
 
 def test_weights_that_do_not_fit_memory_are_refused_before_they_are_allocated():
     x = np.broadcast_to(np.float32(0), (1 << 22, 8)).copy()
-    for call in (
-        lambda: compute(x, x, x, engine="direct"),
-        lambda: attention_weights(x, x),
+    for what, call in (
+        ("the weights", lambda: attention(x, x, x, weights=True)),
+        ("the weights", lambda: attention_weights(x, x)),
+        ("the weights of whole pairs", lambda: attention(x, x, x, engine="direct")),
     ):
-        with pytest.raises(MemoryLimitError, match=r"^the weights would take 70\.4 TB") as caught:
+        with pytest.raises(MemoryLimitError, match=rf"^{what} would take 70\.4 TB") as caught:
             call()
         assert "tiled" in caught.value.hint

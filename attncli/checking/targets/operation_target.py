@@ -13,8 +13,10 @@ from attncli.operations import Execution, Operation, reference_function, run
 # Tiles small enough that several are merged even on small tensors.
 _TILE = (2, 3)
 ENGINES: Mapping[str, Execution] = {
-    "direct-kept": Execution("direct"),
-    "tiled-again": Execution("tiled", tile=_TILE),
+    "direct-kept": Execution("direct", weights=True),
+    "direct-again": Execution("direct", weights=False),
+    "tiled-kept": Execution("tiled", tile=_TILE, weights=True),
+    "tiled-again": Execution("tiled", tile=_TILE, weights=False),
 }
 """The ways in which the core computes attention as a whole."""
 
