@@ -72,9 +72,8 @@ attn bench --scaling""",
     metavar="NAMES",
     callback=_parse_names(_ENGINES),
     group="What to measure",
-    help="Ours: core, or one of what it chooses from (direct-kept, direct-again, tiled-kept and "
-    "tiled-again: the engine, its weights kept or computed again), and the book's loop.  "
-    "[default: core,loop]",
+    help="Ours: core, what it chooses from (direct-kept, direct-again, tiled-kept, tiled-again), "
+    "and loop, the book's.  [default: core,loop]",
 )
 @options.option(
     "--peers",

@@ -180,9 +180,9 @@ UNTRUSTED = {
     '{"softcap": 0}': "softcap is 0, expected a finite number above 0",
     '{"window": 1.5}': "hold what no run writes",
     '{"window": true}': "hold what no run writes",
-    '{"window": -1}': "window is -1, expected a whole number, 0 or above",
+    '{"window": -1}': "window is -1, expected 0 or more",
     '{"causal": true}': "hold what no run writes",
-    '{"causal": "left"}': "causal is 'left', expected one of",
+    '{"causal": "left"}': "causal is left, expected upper_left or lower_right",
 }
 
 
