@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from attncli.benchmarks.contenders import PRODUCTS
 from attncli.memory import require
+from attncli.processes import Process
 from attncli.reports import BenchReport, Cell, Measurement
 
 Progress = Callable[[int, int], None]
@@ -62,54 +58,16 @@ def doubled(shapes: Shapes, dtypes: Sequence[str]) -> list[Cell]:
     return [Cell(N, step, H, dtype) for dtype in dtypes or ("float32",) for step in steps]
 
 
-class Worker:
+class Worker(Process):
     """A contender in a process of its own."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self.name = name
         blas = str(threads if name in (PRODUCTS, "loop") else 1)
-        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, blas) | {"OMP_NUM_THREADS": str(threads)}
+        environment = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), blas)
+        environment["OMP_NUM_THREADS"] = str(threads)
         # After 2^20 cycles without work its threads sleep; left alone, they spin for 0.1 s.
-        environment |= {"OPENBLAS_THREAD_TIMEOUT": "20"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "attncli.benchmarks.worker", name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer: dict[str, Any] = json.loads(line) if line else {"failed": "its process died"}
-        return answer
-
-    def __enter__(self) -> Worker:
-        """Return the worker itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
+        environment["OPENBLAS_THREAD_TIMEOUT"] = "20"
+        super().__init__("attncli.benchmarks.worker", name, threads, environment=environment)
 
 
 def measure(
