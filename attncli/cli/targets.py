@@ -31,20 +31,25 @@ def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None
 
 
 class Examined(NamedTuple):
-    """The reports on some targets.
+    """What became of some targets, one after the other.
 
     Attributes
     ----------
-    reports : list of CheckReport or GradcheckReport
-    listed : list
-        As JSON, with what stands for those that could not be made or called.
-    failure : TargetError or None
-        Of the first of these.
+    outcomes : list of (CheckReport, GradcheckReport, or pair of str and TargetError)
+        A pair where one could not be made or called: how it was named, and why.
     """
 
-    reports: list[Any]
-    listed: list[Any]
-    failure: TargetError | None
+    outcomes: list[Any]
+
+    @property
+    def reports(self) -> list[Any]:
+        """Those that there are."""
+        return [outcome for outcome in self.outcomes if not isinstance(outcome, tuple)]
+
+    @property
+    def failure(self) -> TargetError | None:
+        """The first, if one could not be made or called."""
+        return next((one[1] for one in self.outcomes if isinstance(one, tuple)), None)
 
     @property
     def passed(self) -> bool:
@@ -62,28 +67,29 @@ def load(text: str) -> tuple[Target, ...]:
 
 def examine(targets: Iterable[Any], examination: Callable[[Any], Any]) -> Examined:
     """Examine each target, though another may have failed."""
-    from attncli.views.report_json import failed_as_json, report_as_json
-
-    reports, listed, failure = list[Any](), list[Any](), None
+    outcomes = list[Any]()
     for target in targets:
         try:
-            reports.append(examination(target))
-            listed.append(report_as_json(reports[-1]))
+            outcomes.append(examination(target))
         except TargetError as error:
-            failure = failure or error
-            listed.append(failed_as_json(target.where, error))
-    return Examined(reports, listed, failure)
+            outcomes.append((target.where, error))
+    return Examined(outcomes)
 
 
 def show_examined(
     command: str, examined: Examined, draw: Callable[[Any], Any], screen: Screen, **more: Any
 ) -> None:
     """Show the reports, as JSON or one below the other; then fail if any target did."""
-    from attncli.version import __version__
-
     if examined.reports and screen.as_json:
+        from attncli.version import __version__
+        from attncli.views.report_json import failed_as_json, report_as_json
+
         head = {"attn": __version__, "command": command, "passed": examined.passed}
-        screen.show_json({**head, **more, "targets": examined.listed})
+        listed = [
+            failed_as_json(*outcome) if isinstance(outcome, tuple) else report_as_json(outcome)
+            for outcome in examined.outcomes
+        ]
+        screen.show_json({**head, **more, "targets": listed})
     else:
         for number, report in enumerate(examined.reports):
             screen.show(*([""] if number else []), draw(report))

@@ -7,7 +7,6 @@ from rich.text import Text
 
 from attncli.reports import GradcheckReport, InputCheck
 from attncli.tensors import axes_of
-from attncli.views.error_map import draw_errors, errors_legend
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.numbers import format_error
@@ -96,6 +95,8 @@ def _details(check: InputCheck, whose: str, look: Look) -> Iterator[RenderableTy
     ]
     yield draw_records(columns, look)
     if check.errors is not None:
+        from attncli.views.error_map import draw_errors, errors_legend  # most gradients are right
+
         yield from draw_errors(
             check.errors, tolerance, axes_of(check.input, check.errors.ndim), look
         )

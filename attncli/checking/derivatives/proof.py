@@ -17,10 +17,10 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
-from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Shapes, Target
 from attncli.errors import ParameterError, TargetError
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, Operation
 from attncli.reports import GradcheckReport, InputCheck, Method
 
 SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
@@ -93,7 +93,7 @@ def gradcheck(
     """
     if tolerance is not None and not tolerance > 0:
         raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
-    targets = tuple(map(target_of, OPERATIONS.values() if thing is None else (thing,)))
+    targets = [_target(one) for one in (OPERATIONS.values() if thing is None else (thing,))]
     sizes = {**SIZES, **(sizes or {})}
     with np.errstate(all="ignore"):  # their numbers may be anything
         proofs = [_start(target, sizes, dict(shapes or {}), seed, dtype) for target in targets]
@@ -104,6 +104,14 @@ def gradcheck(
 
         reports = [proof.report(method, tolerance, stepped) for proof in proofs]
     return reports[0] if thing is not None else _together(reports)
+
+
+def _target(thing: Any) -> Target:
+    if isinstance(thing, Operation):
+        return operation_target(thing)
+    from attncli.checking.targets.loading import target_of  # ours need not be looked for
+
+    return target_of(thing)
 
 
 def _start(
@@ -315,7 +323,6 @@ class _Proof:
         """Hold what else computes the same against the target, forward as well."""
         for other in self.others:
             engine = other.target.engine
-            other.call_again()
             found = near(other.out, self.trial.out, gradient_tolerance(tolerance))
             if not found.agrees:
                 other.problems.insert(0, f"out is off by {found.relative:.1e}, at {found.worst}")

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
 from attncli.checking.targets.their_code import running
 from attncli.errors import TargetError
-from attncli.operations import Operation
 
 _FORMS = "expected file.py, file.py:Name or package.module:Name"
 
@@ -57,7 +55,7 @@ def load_targets(text: str) -> tuple[Target, ...]:
 
 
 def target_of(thing: Any) -> Target:
-    """Make a target of a class, an instance, a pair of functions, an operation, or a text as above.
+    """Make a target of a class, an instance, a pair of functions, or a text as above.
 
     Raises
     ------
@@ -66,8 +64,6 @@ def target_of(thing: Any) -> Target:
     """
     if isinstance(thing, Target):
         return thing
-    if isinstance(thing, Operation):
-        return operation_target(thing)
     if isinstance(thing, str):
         targets = load_targets(thing)
         if len(targets) > 1:

@@ -5,7 +5,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Iterator
 
@@ -92,6 +91,8 @@ def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
     """
     if file is None:
         return ()
+    import traceback  # slow to load, and right code needs none
+
     folder = os.path.dirname(os.path.realpath(file))
     whole = traceback.TracebackException.from_exception(error)
     kept = [
