@@ -93,7 +93,7 @@ def option(*declarations: str, group: str, **attributes: Any) -> Callable[[F], F
     return click.option(*declarations, cls=GroupedOption, group=group, **attributes)
 
 
-def _bundle(
+def bundle(
     name: str, build: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
 ) -> Callable[[F], F]:
     """Make one decorator of options that travel together; the command gets ``build(**values)``."""
@@ -189,7 +189,7 @@ def _given(**sizes: int | None) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-size_options = _bundle(
+size_options = bundle(
     "sizes",
     _given,
     [
@@ -259,7 +259,7 @@ def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Sema
     return Semantics(causal=side, **values)
 
 
-semantics_options = _bundle(
+semantics_options = bundle(
     "semantics",
     _semantics,
     [
@@ -293,7 +293,7 @@ semantics_options = _bundle(
     ],
 )
 
-heads_options = _bundle(
+heads_options = bundle(
     "heads",
     _given,
     [
@@ -325,7 +325,7 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-execution_options = _bundle(
+execution_options = bundle(
     "execution",
     _execution,
     [
@@ -383,15 +383,20 @@ rename_option = option(
     help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
 )
 
-max_memory_option = option(
-    "--max-memory",
-    type=Size(),
-    metavar="SIZE",
-    group="Memory",
-    help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
-)
 
-reading_options = _bundle(
+def _max_memory(group: str) -> Callable[[F], F]:
+    return option(
+        "--max-memory",
+        type=Size(),
+        metavar="SIZE",
+        group=group,
+        help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
+    )
+
+
+max_memory_option = _max_memory("Memory")
+
+reading_options = bundle(
     "reading",
     _reading,
     [
@@ -409,13 +414,7 @@ reading_options = _bundle(
             group="Reading files",
             help="Compute with NaN and Inf instead of refusing them.",
         ),
-        option(
-            "--max-memory",
-            type=Size(),
-            metavar="SIZE",
-            group="Reading files",
-            help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
-        ),
+        _max_memory("Reading files"),
     ],
 )
 
@@ -424,7 +423,7 @@ def _parts(**paths: str | None) -> dict[str, str]:
     return {key.removeprefix("part_"): path for key, path in paths.items() if path is not None}
 
 
-part_options = _bundle(
+part_options = bundle(
     "parts",
     _parts,
     [
@@ -449,7 +448,7 @@ def _output(output: str | None, force: bool) -> Output:
 
 
 def _output_options(help_text: str) -> Callable[[F], F]:
-    return _bundle(
+    return bundle(
         "output",
         _output,
         [
@@ -500,14 +499,14 @@ quiet_option = option(
 )
 verbose_option = option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr.")
 
-screen_options = _bundle(
+screen_options = bundle(
     "screen",
     _screen,
     [json_option, precision_option, color_option, quiet_option, verbose_option],
 )
 
 # For what has numbers of one sort, whose digits say all there is.
-report_options = _bundle(
+report_options = bundle(
     "screen", _screen, [json_option, color_option, quiet_option, verbose_option]
 )
 
@@ -517,7 +516,7 @@ def _page(color: str) -> Screen:
 
 
 # For what is only to be read.
-page_options = _bundle("screen", _page, [color_option])
+page_options = bundle("screen", _page, [color_option])
 
 equal_nan_option = option(
     "--equal-nan", is_flag=True, group="Tolerance", help="NaN agrees with NaN."

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import click
 
-from attncli.cli.options import option
+from attncli.cli.options import bundle, option
 from attncli.views.exports import described_exports
 from attncli.views.ways import WAYS
 from attncli.weights.wanted import Span, Wanted
 
-F = TypeVar("F", bound=Callable[..., Any])
 _AXES = {
     "n": "N", "batch": "N", "item": "N", "items": "N",
     "heads": "heads", "head": "heads",
@@ -210,15 +206,5 @@ _OPTIONS = (
 )
 
 
-def weight_options(function: F) -> F:
-    """Add all of them; the command gets one ``wanted``."""
-
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        own = {name: values.pop(name) for name in Wanted.__dataclass_fields__}
-        return function(wanted=Wanted(**own), **values)
-
-    decorated: Any = command
-    for one in reversed(_OPTIONS):
-        decorated = one(decorated)
-    return cast(F, decorated)
+weight_options = bundle("wanted", Wanted, _OPTIONS)
+"""All of them; the command gets one ``wanted``."""
