@@ -36,14 +36,15 @@ def backward(
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.calculation import describe_engine, pose
+    from attncli.cli.calculation import pose
     from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
     problem = pose(request, screen, needs_dout=True)
     with screen.calculating("forward"):
         run = problem.forward()
-    describe_engine(run, screen)
+    screen.detail(run.told)
+    screen.note(run.lost)
     with screen.calculating("backward"):
         run = run.backward()
     if output.is_wanted:

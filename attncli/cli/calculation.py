@@ -1,4 +1,4 @@
-"""What `forward`, `backward` and `trace` share: posing the problem, and saying who computed."""
+"""What `forward`, `backward` and `trace` share: posing the problem."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
-from attncli.problems.problem import Problem, Run, random_problem
+from attncli.problems.problem import Problem, random_problem
 from attncli.problems.request import Request
 
 
@@ -29,16 +29,3 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
         message = f"--seed has no effect: nothing is random in {problem.origin}"
         warnings.warn(message, AttnWarning, stacklevel=2)
     return problem
-
-
-def describe_engine(run: Run, screen: Screen) -> None:
-    """Say who computed and what became of the weights, if asked for; and that they are lost."""
-    problem, done = run.problem, run.done
-    execution, weights = problem.request.execution, ""
-    chosen = execution.weights is None and done.engine in ("direct", "tiled")
-    if done.engine in ("direct", "tiled"):
-        weights = ", weights kept" if done.has_weights else ", weights computed again"
-    why = f" ({problem.describe_choice()})" if chosen else ""
-    screen.detail(f"engine: {done.engine}{weights}{why}, threads: {execution.threads}")
-    if chosen and not done.has_weights:
-        screen.note(problem.describe_lost_weights())

@@ -38,14 +38,15 @@ def forward(
     query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
     output and the weights; an output or weights in FILE are compared with ours.
     """
-    from attncli.cli.calculation import describe_engine, pose
+    from attncli.cli.calculation import pose
     from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
     problem = pose(request, screen)
     with output.filling(*problem.described_result, screen) as place, screen.calculating("forward"):
         run = problem.forward(place)
-    describe_engine(run, screen)
+    screen.detail(run.told)
+    screen.note(run.lost)
     if output.is_wanted and place is None:
         output.write(run.arrays(), screen, main=problem.operation.result)
     if output.is_stdout:

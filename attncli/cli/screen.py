@@ -139,7 +139,7 @@ class Screen:
 
     def note(self, message: str) -> None:
         """Say something beside the result, unless quiet."""
-        if not self.quiet:
+        if message and not self.quiet:
             say(message)
 
     def detail(self, message: str) -> None:

@@ -19,7 +19,6 @@ from attncli.arrays import Array
 from attncli.core import blocks
 from attncli.core.buffers import empty, together
 from attncli.core.cache import Cache
-from attncli.core.engines import weights_nbytes
 from attncli.core.moderate import Hope, in_range, unit_of
 from attncli.core.operands import Operands
 from attncli.core.progress import steps
@@ -56,7 +55,7 @@ def forward(
         normalised=key.shape[-2] <= 2 * value.shape[-1],
     )
     if out.size or cache.total.size:
-        hope = Hope(weights_nbytes(operands) > SMALL)
+        hope = Hope(operands.weights_nbytes > SMALL)
         _run(partial(_forward, cache, out, hope), cache)
     return out, cache
 
@@ -242,7 +241,7 @@ def _run(task: Callable[[Index], object], cache: Cache) -> None:
 def _pieces(cache: Cache) -> list[Index]:
     """Divide the work into pieces, each of pairs that follow each other and stay in cache."""
     operands, lead = cache.operands, cache.operands.lead
-    size, pairs = weights_nbytes(operands), math.prod(lead)
+    size, pairs = operands.weights_nbytes, math.prod(lead)
     widths = operands.key.shape[-1] + operands.value.shape[-1]
     threads = cache.threads if size * widths > WORTH_A_THREAD else 1
     if any(x.shape[:-2] != lead for x in operands[:3]):

@@ -19,17 +19,6 @@ KEPT_PAIR_LIMIT = 8 << 20
 PIECE_LIMIT = 2 << 20
 
 
-def weights_nbytes(operands: Operands) -> int:
-    """Return how many bytes all weights of a calculation take, kept or not."""
-    return math.prod(operands.lead) * pair_nbytes(operands)
-
-
-def pair_nbytes(operands: Operands) -> int:
-    """Return how many bytes the weights of one (batch, head) pair take."""
-    nbytes: int = operands.query.shape[-2] * operands.key.shape[-2] * operands.query.itemsize
-    return nbytes
-
-
 def choose(pair_nbytes: int, hidden: bool = False) -> Engine:
     """Return the engine for pairs whose weights take so many bytes each.
 
@@ -75,7 +64,7 @@ def resolve(
         If the weights were asked for, or the direct engine by name, and what that takes would not
         fit the memory that is free.
     """
-    pair, nbytes = pair_nbytes(operands), weights_nbytes(operands)
+    pair, nbytes = operands.pair_nbytes, operands.weights_nbytes
     keep = worth_keeping(nbytes, pair) if weights is None else bool(weights)
     if keep and nbytes > KEPT_LIMIT:
         hint = "compute without keeping weights: the tiled engine needs memory linear in T"

@@ -13,6 +13,7 @@ meet in the one that NumPy promotes them to.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +48,17 @@ class Operands(NamedTuple):
     shapes: tuple[Shape, Shape, Shape]  # of query, key and value as they were given
     mask_shape: Shape | None
     dtype: np.dtype[Any]  # of the results
+
+    @property
+    def pair_nbytes(self) -> int:
+        """How many bytes the weights of one (batch, head) pair take."""
+        nbytes: int = self.query.shape[-2] * self.key.shape[-2] * self.query.itemsize
+        return nbytes
+
+    @property
+    def weights_nbytes(self) -> int:
+        """How many bytes all weights of the calculation take, kept or not."""
+        return math.prod(self.lead) * self.pair_nbytes
 
 
 def prepare(

@@ -77,7 +77,9 @@ class TensorFile:
         FileError, MemoryLimitError
             If it cannot be loaded.
         """
-        raw = _part(self._load(name), index)
+        raw = self._load(name)
+        if index:
+            raw = _part(raw, index)
         name = known_as or name or "the array"
         array = to_numbers(
             raw, name, self.label,

@@ -1,8 +1,8 @@
 """What can be run, by name: operations as data, and the one place that runs them."""
 
 from attncli.operations.execution import ENGINES, Execution
-from attncli.operations.operation import OPERATIONS, Operation
-from attncli.operations.running import Pass, computable, reference_function, run
+from attncli.operations.operation import OPERATIONS, Operation, computable
+from attncli.operations.running import Pass, reference_function, run
 
 __all__ = [
     "ENGINES",

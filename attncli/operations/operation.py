@@ -250,6 +250,13 @@ def stored_dtype(array: Array) -> np.dtype[Any]:
     return np.dtype(np.float64)
 
 
+def computable(array: Array) -> Array:
+    """Return the array in the dtype it is computed in."""
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    return array.astype(stored_dtype(array), copy=False)
+
+
 _ROW = ("N", "T_enc")
 _GRID = ("N", "T_dec", "T_enc")
 _SCORING = ("scale", "causal", "window", "softcap")

@@ -14,7 +14,7 @@ from attncli.core import attention_backward, compute
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.execution import Execution
-from attncli.operations.operation import Operation, stored_dtype
+from attncli.operations.operation import Operation, computable
 from attncli.tensors import describe_shape
 
 Tensors = dict[str, Array]
@@ -282,13 +282,6 @@ def _by_loop(
         return operation.from_core(dquery, dkey, dvalue), dmask
 
     return operation.results(out, loop.weights), back, "reference", loop.blind
-
-
-def computable(array: Array) -> Array:
-    """Return the array in the dtype it is computed in."""
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    return array.astype(stored_dtype(array), copy=False)
 
 
 def _padded(operation: Operation, name: str, array: Array, padding: Array | None) -> Array:

@@ -16,8 +16,7 @@ from attncli.arrays import Array
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility, as_mask
 from attncli.errors import ParameterError
-from attncli.operations.operation import Operation
-from attncli.operations.running import computable
+from attncli.operations.operation import Operation, computable
 from attncli.operations.steps import PRODUCTS, QKV, Calculation
 
 Direction = Literal["inputs", "forward", "backward"]

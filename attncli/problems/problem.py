@@ -135,13 +135,27 @@ class Problem:
     @cached_property
     def mask(self) -> Array | None:
         """Mask and enc_mask as the one mask that the operation takes."""
-        return combine_masks(self.masks, self.operation.mask_axes(self.inputs), self.sizes)
+        return combine_masks(self.masks, self._weights_axes, self.sizes) if self.masks else None
 
     @cached_property
     def sizes(self) -> dict[str, int]:
         """The sizes that the inputs have."""
         found = self.operation.sizes(self.inputs)
         return {axis: found[axis] for axis in _SIZE_ORDER if axis in found}
+
+    @cached_property
+    def _weights_axes(self) -> tuple[str, ...]:
+        return self.operation.mask_axes(self.inputs)
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """The shape of the weights; empty where there are none."""
+        return tuple(self.sizes[axis] for axis in self._weights_axes)
+
+    @property
+    def weights_nbytes(self) -> int:
+        """How many bytes the weights take."""
+        return prod(self.weights_shape) * max(x.dtype.itemsize for x in self.inputs.values())
 
     @property
     def axis_tokens(self) -> dict[str, Tokens]:
@@ -193,23 +207,6 @@ class Problem:
                 f"{describe_shape(shape, axes)}"
             )
 
-    def describe_choice(self) -> str:
-        """Say by which rule the weights were kept, or not."""
-        return (
-            f"they take {self._weights_size()}, kept up to {readable(KEPT_LIMIT)}, "
-            f"{readable(KEPT_PAIR_LIMIT)} a head"
-        )
-
-    def describe_lost_weights(self) -> str:
-        """Say that the weights were too many to be kept."""
-        shape, size = self.operation.weights_shape(self.inputs), self._weights_size()
-        return f"weights {shape} not kept: they would take {size}; --weights keeps them"
-
-    def _weights_size(self) -> str:
-        shape = self.operation.weights_shape(self.inputs)
-        itemsize = max(x.dtype.itemsize for x in self.inputs.values())
-        return readable(prod(shape) * itemsize)
-
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""
         heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
@@ -228,9 +225,8 @@ class Problem:
 
         Nor if they do not fit `beside` so many bytes that are still to be drawn.
         """
-        shape = self.operation.weights_shape(self.inputs)
         execution, limit = self.request.execution, self.request.reading.max_memory
-        nbytes = prod(shape) * max(x.dtype.itemsize for x in self.inputs.values())
+        shape, nbytes = self.weights_shape, self.weights_nbytes
         what = f"weights {describe_shape(shape)}"
         if beside and nbytes:
             what += f" beside the {readable(beside)} of the inputs"
@@ -294,6 +290,32 @@ class Run:
         problem = self.problem
         dout = {} if problem.dout is None else {"dout": problem.dout}
         return {**problem.inputs, **problem.masks, **dout, **self.results, **self.gradients}
+
+    @property
+    def told(self) -> str:
+        """Who computed, and what became of the weights."""
+        done, execution, weights = self.done, self.problem.request.execution, ""
+        if done.engine in ("direct", "tiled"):
+            weights = ", weights kept" if done.has_weights else ", weights computed again"
+            if execution.weights is None:
+                weights += (
+                    f" (they take {readable(self.problem.weights_nbytes)}, kept up to "
+                    f"{readable(KEPT_LIMIT)}, {readable(KEPT_PAIR_LIMIT)} a head)"
+                )
+        return f"engine: {done.engine}{weights}, threads: {execution.threads}"
+
+    @property
+    def lost(self) -> str:
+        """What to say where the weights were too many to be kept, and nobody asked for that."""
+        done, problem = self.done, self.problem
+        asked = problem.request.execution.weights is not None
+        if asked or done.has_weights or done.engine not in ("direct", "tiled"):
+            return ""
+        size = readable(problem.weights_nbytes)
+        return (
+            f"weights {problem.weights_shape} not kept: they would take {size}; "
+            "--weights keeps them"
+        )
 
     def arrays(self) -> dict[str, Array]:
         """Return what its file holds."""

@@ -42,6 +42,7 @@ def draw_run(
     """
     problem = run.problem
     dout = f"dout random, seed {problem.seed}" if run.command == "backward" else ""
+    heading = headline(problem, run.command, look, dout=dout)
     tensors = [
         draw_tensor(
             name,
@@ -55,7 +56,7 @@ def draw_run(
         for name, array in (run.gradients or run.tensors).items()
     ]
     return Group(
-        headline(problem, run.command, look, dout=dout),
+        heading,
         *(_agreement(agreement, look) for agreement in agreements),
         "",
         *tensors,
