@@ -52,9 +52,14 @@ class Pass:
         return len(self.results) > 1
 
     @property
+    def in_core(self) -> bool:
+        """Whether an engine of the core computed it."""
+        return self.engine in ("direct", "tiled")
+
+    @property
     def label(self) -> str:
         """The engine, and of the core's what became of the weights, as bench and gradcheck say."""
-        if self.engine not in ("direct", "tiled"):
+        if not self.in_core:
             return self.engine
         return f"{self.engine}-{'kept' if self.has_weights else 'again'}"
 

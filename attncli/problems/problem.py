@@ -295,7 +295,7 @@ class Run:
     def told(self) -> str:
         """Who computed, and what became of the weights."""
         done, execution, weights = self.done, self.problem.request.execution, ""
-        if done.engine in ("direct", "tiled"):
+        if done.in_core:
             weights = ", weights kept" if done.has_weights else ", weights computed again"
             if execution.weights is None:
                 weights += (
@@ -309,7 +309,7 @@ class Run:
         """What to say where the weights were too many to be kept, and nobody asked for that."""
         done, problem = self.done, self.problem
         asked = problem.request.execution.weights is not None
-        if asked or done.has_weights or done.engine not in ("direct", "tiled"):
+        if asked or done.has_weights or not done.in_core:
             return ""
         size = readable(problem.weights_nbytes)
         return (
