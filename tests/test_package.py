@@ -4,7 +4,9 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import typed_caller
 
 import attncli
 
@@ -18,10 +20,21 @@ def test_every_public_name_is_there():
 
 def test_functions_are_functions_with_every_option_in_their_signature():
     signature = inspect.signature(attncli.attention)
-    for option in ("mask", "causal", "scale", "softcap", "window", "threads"):
+    for option in (
+        "mask", "causal", "scale", "softcap", "window", "threads", "engine", "weights"
+    ):  # fmt: skip
         assert signature.parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
+        assert f"    {option} : " in attncli.attention.__doc__
     assert inspect.isfunction(attncli.attention_backward)
     assert inspect.isfunction(attncli.attention_weights)
+
+
+def test_a_caller_with_types_runs():
+    """Whether its types are right, mypy says, which checks it beside the package."""
+    query, key, value = np.random.default_rng(0).normal(size=(3, 5, 4))
+    mask = np.ones((5, 5), bool)
+    shapes = [x.shape for x in typed_caller.attend(query, key, value, mask)]
+    assert shapes == [(5, 4)] * 4 + [(5, 5)] * 2
 
 
 def test_dir_shows_the_public_names_and_nothing_else():

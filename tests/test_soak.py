@@ -104,7 +104,7 @@ def test_random_calculations_agree_and_memory_does_not_grow():
                     largest = max(1.0, float(np.abs(expected[name]).max(initial=0)))
                     np.testing.assert_allclose(
                         array, expected[name], rtol=0, atol=1e-11 * largest,
-                        err_msg=f"round {rounds}: {name} of {operation}, {semantics}, {one.label}",
+                        err_msg=f"round {rounds}: {name} of {operation}, {semantics}, {one.engine}",
                     )  # fmt: skip
             rounds += 1
             if rounds == 20:

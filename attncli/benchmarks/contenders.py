@@ -15,19 +15,12 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core import Cache, attention, attention_backward
+from attncli.core.engines import WAYS
 from attncli.operations import OPERATIONS, Execution, run
 from attncli.reports import Cell
 
 PEERS = ("torch", "jax", "onnxruntime")
-# Each engine of the core, the weights kept or computed again; core chooses among them by size.
-WAYS: dict[str, tuple[str, bool | None]] = {
-    "core": ("auto", None),
-    "direct-kept": ("direct", True),
-    "direct-again": ("direct", False),
-    "tiled-kept": ("tiled", True),
-    "tiled-again": ("tiled", False),
-}
-OURS = (*WAYS, "loop")
+OURS = ("core", *WAYS, "loop")  # core chooses among the ways by size; loop is the book's
 PRODUCTS = "products"
 
 
@@ -75,7 +68,7 @@ def is_installed(peer: str) -> bool:
 
 def _core(cell: Cell, threads: int, name: str) -> Contender:
     query, key, value, dout = tensors(cell)
-    engine, weights = WAYS[name]
+    engine, weights = ("auto", None) if name == "core" else WAYS[name]
 
     def forward() -> tuple[Array, Cache]:
         return attention(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from attncli.core.cache import Engine
 from attncli.core.operands import Operands
@@ -10,6 +11,14 @@ from attncli.errors import ParameterError
 from attncli.memory import require
 
 ENGINES = ("auto", "direct", "tiled")
+
+# Each engine with the weights kept, or computed again: their names wherever all are told apart.
+WAYS: Mapping[str, tuple[Engine, bool]] = {
+    "direct-kept": ("direct", True),
+    "direct-again": ("direct", False),
+    "tiled-kept": ("tiled", True),
+    "tiled-again": ("tiled", False),
+}
 
 # Measured, forward and backward together: up to here it is faster to keep all weights, if those of
 # a (batch, head) pair are not too many either, than to compute them again.

@@ -261,4 +261,4 @@ def _mask(mask: Array, scores: Shape, compute: np.dtype[Any]) -> Array:
     if mask.dtype != bool:
         with np.errstate(over="ignore"):  # −1e300 means −inf to float32 as well
             mask = mask.astype(compute, copy=False)
-    return mask.reshape((1,) * (2 - mask.ndim) + mask.shape)
+    return np.atleast_2d(mask)

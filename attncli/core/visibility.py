@@ -93,7 +93,7 @@ class Band(Entry):
         below = self.high is None or last <= self.high
         if above and below:
             return None, None
-        return None, _diagonals(self, first, last, keys.stop - keys.start)
+        return None, _diagonals(self.low, self.high, first, last, keys.stop - keys.start)
 
     def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
         """Say how much of a tile is in the band."""
@@ -136,23 +136,23 @@ class Band(Entry):
                 low, high = (None if x is None else x + start for x in (self.low, self.high))
                 return Band(low, high)
         queries = np.arange(T_dec)[rows]
-        return Mask(self.inside(np.arange(T_enc) - queries[:, None]))
-
-    def inside(self, offsets: Array) -> Array:
-        """Tell which of these (key step − query step) lie in the band."""
-        inside = np.ones(offsets.shape, bool)
-        if self.low is not None:
-            inside &= offsets >= self.low
-        if self.high is not None:
-            inside &= offsets <= self.high
-        return inside
+        return Mask(_inside(self.low, self.high, np.arange(T_enc) - queries[:, None]))
 
 
 @lru_cache(16)  # the tiles along a band's edge all look the same
-def _diagonals(band: Band, first: int, last: int, width: int) -> Array:
+def _diagonals(low: int | None, high: int | None, first: int, last: int, width: int) -> Array:
     """Return the tile of a band whose key − query runs from `first` to `last`."""
     # The tile is constant along its diagonals, so a view of one line of it is enough.
-    return sliding_window_view(band.inside(np.arange(first, last + 1)), width)[::-1]
+    return sliding_window_view(_inside(low, high, np.arange(first, last + 1)), width)[::-1]
+
+
+def _inside(low: int | None, high: int | None, offsets: Array) -> Array:
+    inside = np.ones(offsets.shape, bool)
+    if low is not None:
+        inside &= offsets >= low
+    if high is not None:
+        inside &= offsets <= high
+    return inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +177,7 @@ class Mask(Entry):
         """Return the tile of a float mask, and what is seen; each None if there is no need."""
         part = tile_of(self.array, rows, keys, index)
         seen = _seen(part)
-        return part if self.adds else None, None if seen.all() else seen
+        return None if seen is part else part, None if seen.all() else seen
 
     def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
         """Say how much of a tile is seen."""
@@ -241,7 +241,7 @@ class Visibility(NamedTuple):
             low = None if reach is None else own - reach
             entries.append(Band(low, None if after is None else own + after))
         if mask is not None:
-            entries.append(Mask(mask.reshape((1,) * (2 - mask.ndim) + mask.shape)))
+            entries.append(Mask(mask if mask.ndim > 1 else np.atleast_2d(mask)))
         return cls(tuple(entries), T_dec, T_enc)
 
     def __bool__(self) -> bool:
@@ -251,7 +251,7 @@ class Visibility(NamedTuple):
     @property
     def adds(self) -> bool:
         """Whether a mask is added to the scores, and so has a gradient."""
-        return any(entry.adds for entry in self.entries)
+        return True in [entry.adds for entry in self.entries]
 
     @property
     def mask(self) -> Array | None:
@@ -261,8 +261,10 @@ class Visibility(NamedTuple):
     @property
     def by_step(self) -> Visibility:
         """What of it goes by the steps alone, so that nothing has to be looked at to know it."""
-        entries = tuple(entry for entry in self.entries if entry.by_step)
-        return self if len(entries) == len(self.entries) else self._replace(entries=entries)
+        if not self.entries:
+            return self
+        entries = tuple([entry for entry in self.entries if entry.by_step])
+        return Visibility(entries, self.T_dec, self.T_enc)
 
     def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
         """Return (bias, seen) of one tile, each broadcastable to it.
@@ -394,8 +396,10 @@ def read_mask(name: str, mask: Array, stacklevel: int = 2) -> Array:
     >>> read_mask("enc_mask", np.array([[1, 0]]))
     array([[ True, False]])
     """
+    if mask.dtype == bool:
+        return mask
     floating = mask.dtype.kind == "f" or mask.dtype.name == "bfloat16"
-    if mask.dtype == bool or (name == "mask" and floating):
+    if name == "mask" and floating:
         return mask
     number = floating or mask.dtype.kind in "iu"
     if number and np.isin(mask, (0, 1)).all():

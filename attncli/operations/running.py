@@ -56,13 +56,6 @@ class Pass:
         """Whether an engine of the core computed it."""
         return self.engine in ("direct", "tiled")
 
-    @property
-    def label(self) -> str:
-        """The engine, and of the core's what became of the weights, as bench and gradcheck say."""
-        if not self.in_core:
-            return self.engine
-        return f"{self.engine}-{'kept' if self.has_weights else 'again'}"
-
     def backward(self, dout: Array) -> Tensors:
         """Return the gradient of Σ dout ⊙ result with respect to every input, by name.
 

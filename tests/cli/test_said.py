@@ -163,6 +163,19 @@ def test_random_tensors_count_beside_their_weights(attn):
     assert attn(*command, 2 * 8 * 300 + 8 * 100**2 - 1, "-q").code == 2
 
 
+def test_whole_heads_of_weights_that_are_not_kept_count_by_the_thread(attn):
+    command = ("forward", "--T", 1000, "--engine", "direct", "--no-weights", "--max-memory", "1MB")
+    for threads in (1, 2):
+        result = attn(*command, "--threads", threads)
+        size = threads * 8 * 1000**2 + 2 * 8 * 3 * 1000 * 4  # beside the inputs
+        what = "weights (3, 1000, 1000), whole heads of them at a time,"
+        assert result.err.splitlines() == [
+            f"error: {what} would take {size / 1e6:.1f} MB, there is 1.0 MB",
+            "hint:  --engine tiled computes without ever having them",
+        ]
+    assert attn(*command, "--engine", "tiled", "-q").code == 0
+
+
 @pytest.mark.parametrize(
     ("engines", "matrices"),
     [

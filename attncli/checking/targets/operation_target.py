@@ -8,15 +8,14 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.targets.target import Shapes, Sizes, Target
+from attncli.core.engines import WAYS
 from attncli.operations import Execution, Operation, reference_function, run
 
 # Tiles small enough that several are merged even on small tensors.
 _TILE = (2, 3)
 ENGINES: Mapping[str, Execution] = {
-    "direct-kept": Execution("direct", weights=True),
-    "direct-again": Execution("direct", weights=False),
-    "tiled-kept": Execution("tiled", tile=_TILE, weights=True),
-    "tiled-again": Execution("tiled", tile=_TILE, weights=False),
+    name: Execution(engine, tile=_TILE if engine == "tiled" else None, weights=weights)
+    for name, (engine, weights) in WAYS.items()
 }
 """The ways in which the core computes attention as a whole."""
 
