@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,16 @@ from attncli.arrays import Array
 from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
+from attncli.views.pooling import stated
 from attncli.weights.choosing import Chosen, Selection
 from attncli.weights.tokens import readable
 
+HOLES = "magenta: not finite"
+"""What a picture says where some numbers have no shade."""
+
 _LONGEST_LABEL = 16
+# More pictures than this are drawn small.
+_MOST_LARGE = 12
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,16 @@ class Gallery:
     def __len__(self) -> int:
         """Return how many matrices there are."""
         return len(self.selection.matrices)
+
+    @property
+    def many(self) -> bool:
+        """Whether there are so many that each is drawn small."""
+        return len(self) > _MOST_LARGE
+
+    def note(self, factors: Collection[tuple[int, int]], *, holes: bool) -> str:
+        """Say of small ones what a cell stands for, and of what is not finite how it is shown."""
+        parts = (stated(factors, self.selection.wanted.pool), HOLES if holes else "")
+        return "  ".join(filter(None, parts))
 
     @property
     def across(self) -> int:

@@ -18,8 +18,7 @@ _CELLS = 16
 def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight") -> Text:
     """Draw the scale between the numbers at its ends, and say what a cell is."""
     diverging = scale.kind == "diverging"
-    low = number(scale.bottom) if diverging or scale.kind == "log" else "0"
-    top = "the row's largest" if scale.kind == "row" else number(scale.top)
+    low, top = ends(scale)
     line = Text(" " * indent).append(f"{low} ", "dim")
     if look.color:
         kind: Shade = "diverging" if diverging else "linear"
@@ -27,7 +26,7 @@ def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight
         line.append_text(strip(np.linspace(first, 1, _CELLS), look, Scale(kind, 1.0)))
     else:
         line.append(ramp(look, diverging=diverging))
-    line.append(f" {top}" + (" log" if scale.kind == "log" else ""), "dim")
+    line.append(f" {top}", "dim")
     if scale.holes:
         line.append("  ").append_text(hole_key(look))
     if note and line.cell_len + 2 + cell_len(note) > look.width:
@@ -35,6 +34,19 @@ def legend(scale: Scale, indent: int, look: Look, note: str = "1 cell = 1 weight
     elif note:
         line.append("  ")
     return line.append(note, "dim italic")
+
+
+def ends(scale: Scale) -> tuple[str, str]:
+    """Write what stands at both ends of a scale.
+
+    Examples
+    --------
+    >>> ends(Scale("linear", 0.75)), ends(Scale("row", 0.5)), ends(Scale("log", 1.0))
+    (('0', '0.75'), ('0', "the row's largest"), ('1.00e-04', '1.00 log'))
+    """
+    low = number(scale.bottom) if scale.kind in ("log", "diverging") else "0"
+    top = "the row's largest" if scale.kind == "row" else number(scale.top)
+    return low, f"{top} log" if scale.kind == "log" else top
 
 
 def hole_key(look: Look) -> Text:

@@ -11,7 +11,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.views.gallery import Gallery
-from attncli.views.legends import number
+from attncli.views.legends import ends
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import factor
 from attncli.views.shades import HOLE, LEVELS, gradient
@@ -60,7 +60,7 @@ def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) 
     weights = weights.astype(np.float64)
     finite = np.where(np.isfinite(weights), weights, np.nan)
     row_tops = np.fmax.reduce(finite, axis=1, initial=0.0)
-    diverging = scale.kind in ("diverging", "log")
+    low, top = ends(scale)
     return {
         "name": picture.heading,
         "rows": _known(_blocks(picture.rows, down), labels),
@@ -69,8 +69,8 @@ def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) 
         "across": across,
         "top": scale.top,
         "rowTops": _rounded(row_tops) if scale.kind == "row" else [],
-        "low": number(scale.bottom) if diverging else "0",
-        "topText": "the row's largest" if scale.kind == "row" else number(scale.top),
+        "low": low,
+        "topText": top,
         "holes": scale.holes,
         "note": note,
         "weights": _rounded(weights.ravel()),

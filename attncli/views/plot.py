@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 
 from attncli.errors import FileError
-from attncli.views.gallery import Gallery
+from attncli.views.gallery import HOLES, Gallery
 from attncli.views.labels import shorten
-from attncli.views.legends import number
+from attncli.views.legends import ends
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import Pool, factor, stated
+from attncli.views.pooling import factor
 from attncli.views.scales import Scale
 
 _MOST_LABELLED = 40
 # No more cells than pixels: matplotlib would leave out or blend what it has no pixel for.
 _MOST_CELLS, _MOST_SMALL_CELLS = 720, 128
-_MOST_LARGE = 12
-_HOLES = "magenta: not finite"
 
 
 def write(gallery: Gallery) -> list[bytes]:
@@ -38,7 +36,7 @@ def write(gallery: Gallery) -> list[bytes]:
             "writing .png needs matplotlib", hint="pip install 'attncli[plot]', or export .svg"
         ) from None
     count = max(1, len(gallery))  # of nothing, an empty picture
-    small = count > _MOST_LARGE
+    small = gallery.many
     columns = min(gallery.across, count) if small else 1
     rows = -(-count // columns)
     size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
@@ -52,7 +50,6 @@ def write(gallery: Gallery) -> list[bytes]:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
-    how: Pool = "max"
     holes = False
     for panel, picture in zip(panels, gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
@@ -60,10 +57,9 @@ def write(gallery: Gallery) -> list[bytes]:
         if small:
             factors.add((down, across))
             holes |= scale.holes
-            how = picture.pool
         else:
             _legend(figure.colorbar(image, ax=panel), scale)
-    if note := "  ".join(filter(None, (stated(factors, how), _HOLES if holes else ""))):
+    if note := gallery.note(factors, holes=holes):
         figure.supxlabel(note, fontsize=8)
     for panel in panels[count:]:
         panel.set_axis_off()
@@ -77,7 +73,7 @@ def write(gallery: Gallery) -> list[bytes]:
 def _legend(bar: Any, scale: Scale) -> None:
     """Name the ends of a scale whose shades are not by the weight itself."""
     if scale.kind == "log":
-        bar.set_ticks([0, 1], labels=[number(scale.bottom), f"{number(scale.top)} log"])
+        bar.set_ticks([0, 1], labels=ends(scale))
     elif scale.kind == "row":
         bar.set_ticks([0, 1], labels=["0", "the row's\nlargest"])
 
@@ -92,7 +88,7 @@ def _panel(
     weights, scale, note = picture.pooled(down, across)
     weights = np.where(np.isfinite(weights), weights, np.nan)
     if scale.holes:
-        note = "  ".join(filter(None, (note, _HOLES)))
+        note = "  ".join(filter(None, (note, HOLES)))
     colors = [
         [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
     ]

@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from attncli.arrays import Array
 from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
-from attncli.views.legends import number
+from attncli.views.legends import ends, number
 from attncli.views.picture import WeightMatrix, shortened
-from attncli.views.pooling import Pool, factor, stated
+from attncli.views.pooling import factor
 from attncli.views.scales import Scale
 from attncli.views.shades import HOLE, LEVELS, gradient, levels
 
@@ -23,10 +23,8 @@ _LONGEST_LABEL = 16
 # Cells of up to so many rows or columns are labelled; more are pooled to so many.
 _MOST_LABELLED, _MOST_CELLS = 60, 240
 _LARGEST_CELL, _MAP = 22, 720
-# More pictures than this become small ones in a grid.
-_MOST_LARGE = 12
 _SMALL = 84
-_HOLE, _HOLES = f"#{HOLE:06x}", "magenta: not finite"
+_HOLE = f"#{HOLE:06x}"
 _STYLE = (
     "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
     "fill:#1b1b22}rect{shape-rendering:crispEdges}.s{fill:#6b6b76}.t{font-weight:bold}"
@@ -63,18 +61,16 @@ def write(gallery: Gallery) -> list[str]:
     drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, gallery.reading, "s")
     top = _MARGIN + 4.0 * _FONT
     factors: set[tuple[int, int]] = set()
-    how: Pool = "max"
     holes = False
     for place, picture in enumerate(gallery):
-        if len(gallery) > _MOST_LARGE:
+        if gallery.many:
             x = _MARGIN + place % across * (_SMALL + 12)
             y = top + place // across * (_SMALL + 2.4 * _FONT)
             factors.add(_small(drawing, picture, x, y))
             holes |= picture.scale.holes
-            how = picture.pool
         else:
             top = _large(drawing, picture, top) + 2.0 * _FONT
-    if note := "  ".join(filter(None, (stated(factors, how), _HOLES if holes else ""))):
+    if note := gallery.note(factors, holes=holes):
         drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
     return [
@@ -179,9 +175,7 @@ def _rectangle(x: float, y: float, width: float, height: float, color: str, says
 
 
 def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -> float:
-    low = number(scale.bottom) if scale.kind in ("log", "diverging") else "0"
-    top = "the row's largest" if scale.kind == "row" else number(scale.top)
-    top += " log" if scale.kind == "log" else ""
+    low, top = ends(scale)
     drawing.text(left, y, low, "s")
     x = left + (len(low) + 1) * _LETTER
     for place, (r, g, b) in enumerate(gradient(32, diverging=_signed(scale))):

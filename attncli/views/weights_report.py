@@ -16,8 +16,6 @@ from attncli.weights.wanted import DEFAULT_TOP
 if TYPE_CHECKING:
     from attncli.views.overview import Watched
 
-# More pictures than this open as an overview instead.
-_MOST_PICTURES = 12
 # More rows than this are not sent to a terminal unless asked for.
 _MOST_ROWS = 500
 
@@ -37,7 +35,7 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         yield heading
         return
     drawn = wanted.full or wanted.lists or wanted.view is not None
-    if wanted.sort is not None or (len(gallery) > _MOST_PICTURES and not drawn):
+    if wanted.sort is not None or (gallery.many and not drawn):
         from attncli.views.overview import draw_overview  # not needed for one or a few
 
         yield Group(heading, *draw_overview(gallery, progress))
