@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
 _SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A result that somebody else put into the file.
 
     Attributes
