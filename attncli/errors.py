@@ -75,3 +75,17 @@ class TargetError(AttnError):
 
 class AttnWarning(UserWarning):
     """A result is returned, but deserves a second look."""
+
+
+class ForeignFormatError(Exception):
+    """A file turns out to be of a kind that is not read; `attncli.files.formats` says what it is.
+
+    Attributes
+    ----------
+    kind : str
+        "a pickle" …
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import click
 
 from attncli.errors import ParameterError
+from attncli.files.formats import ENDINGS, FORMATS
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -459,11 +460,11 @@ def _output_options(help_text: str) -> Callable[[F], F]:
 
 
 output_options = _output_options(
-    "Write a run file: inputs, options and results (.npz, .npy, .safetensors, or -)."
+    f"Write a run file: inputs, options and results ({', '.join(ENDINGS)}, or -)."
 )
 trace_output_options = _output_options(
     "Write a trace file: every intermediate in full by its name, whatever is shown "
-    "(.npz, .safetensors, or -)."
+    f"({', '.join(one.ending for one in FORMATS if not one.holds_one)}, or -)."
 )
 
 

@@ -31,17 +31,3 @@ class Entry:
     dtype: np.dtype[Any]
     load: Callable[[int | None], Array]
     stored_as: str | None = None
-
-
-class ForeignFormatError(Exception):
-    """A file turns out to be of a kind that is not read.
-
-    Attributes
-    ----------
-    kind : str
-        "a pickle" …
-    """
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind

@@ -13,8 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from attncli.errors import FileError
-from attncli.files.entries import ForeignFormatError
+from attncli.errors import FileError, ForeignFormatError
 
 if TYPE_CHECKING:
     from attncli.arrays import Array

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import AttnWarning, FileError
-from attncli.files.entries import Entry, ForeignFormatError
+from attncli.errors import AttnWarning, FileError, ForeignFormatError
+from attncli.files.entries import Entry
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source, cannot_be_read

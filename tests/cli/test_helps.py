@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from attncli.cli import main
+from attncli.files.formats import ENDINGS
 
 RECORDED = Path(__file__).parent / "helps"
 ANEW = "RECORD_HELPS=1 python -m pytest tests/cli/test_helps.py"
@@ -23,3 +24,8 @@ def test_help_is_the_recorded_one(attn, command):
 
 def test_nothing_is_recorded_of_commands_that_are_gone():
     assert {file.stem for file in RECORDED.iterdir()} == {"attn", *main.COMMANDS}
+
+
+def test_who_reads_files_is_told_of_every_format(attn):
+    text = attn("forward", "--help", columns=80).out.split("Options")[0].split("Calculation")[0]
+    assert [ending for ending in ENDINGS if ending not in text] == []
