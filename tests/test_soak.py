@@ -1,11 +1,10 @@
-"""Random calculations for a bounded time: every engine agrees, and memory does not grow.
+"""Random calculations in great number: every engine agrees, and memory does not grow.
 
-``ATTN_SOAK_SECONDS`` sets the time; .ci/run takes longer than a test run on the way.
+``ATTN_SOAK_ROUNDS`` sets how many; .ci/run takes more than a test run on the way.
 """
 
 import dataclasses
 import os
-import time
 import warnings
 
 import numpy as np
@@ -16,7 +15,8 @@ from attncli.errors import AttnWarning
 from attncli.operations import OPERATIONS, Execution, run
 from attncli.problems.masks import combine_masks
 
-SECONDS = float(os.environ.get("ATTN_SOAK_SECONDS", "5"))
+ROUNDS = int(os.environ.get("ATTN_SOAK_ROUNDS", "400"))
+WARM_UP = 20  # rounds after which all that is kept for later is there
 GROWTH = 60_000_000  # bytes; a leak of one tensor a round would pass this soon
 
 
@@ -78,10 +78,12 @@ def draw_case(rng):
 
 def test_random_calculations_agree_and_memory_does_not_grow():
     rng = np.random.default_rng(0)
-    start, rounds, after_warm_up = time.monotonic(), 0, None
+    after_warm_up = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttnWarning)  # masked rows are part of it
-        while time.monotonic() - start < SECONDS or rounds < 20:
+        for number in range(WARM_UP + ROUNDS):
+            if number == WARM_UP:
+                after_warm_up = resident()
             operation, inputs, semantics, mask = draw_case(rng)
             tile = tuple(int(n) for n in rng.integers(1, 30, size=2))
             executions = [
@@ -104,9 +106,6 @@ def test_random_calculations_agree_and_memory_does_not_grow():
                     largest = max(1.0, float(np.abs(expected[name]).max(initial=0)))
                     np.testing.assert_allclose(
                         array, expected[name], rtol=0, atol=1e-11 * largest,
-                        err_msg=f"round {rounds}: {name} of {operation}, {semantics}, {one.engine}",
+                        err_msg=f"round {number}: {name} of {operation}, {semantics}, {one.engine}",
                     )  # fmt: skip
-            rounds += 1
-            if rounds == 20:
-                after_warm_up = resident()
     assert resident() - after_warm_up < GROWTH

@@ -32,9 +32,14 @@ def visible(mask, causal, window, shape):
 
 
 def attention(
-    query, key, value, mask=None, causal=None, scale=None, softcap=None, window=None, seen=None
-):
-    """Return (out, weights).  `seen` overrides what the mask hides (for complex float masks)."""
+    query, key, value, mask=None, causal=None, scale=None, softcap=None, window=None, seen=None,
+    moved_alone=False,
+):  # fmt: skip
+    """Return (out, weights).
+
+    `seen` overrides what the mask hides (for complex float masks); with `moved_alone` the rows
+    that no imaginary part goes into stay zero, as their imaginary parts are.
+    """
     if query.ndim > 3:  # grouped queries: every query head gets its own copy of its key head
         key, value = (
             np.repeat(x, query.shape[-3] // x.shape[-3], axis=-3) if x.ndim > 2 else x
@@ -52,7 +57,11 @@ def attention(
     bias = np.broadcast_to(mask, seen.shape) if adds else np.zeros(seen.shape, dtype)
 
     out, weights = np.zeros((*lead, T_dec, H_v), dtype), np.zeros(seen.shape, dtype)
-    for at in np.ndindex(*lead, T_dec):
+    wanted = np.ones((*lead, T_dec), bool)
+    if moved_alone:
+        wanted = query.imag.any(-1) | bias.imag.any(-1)
+        wanted |= (key.imag.any((-2, -1)) | value.imag.any((-2, -1)))[..., None]
+    for at in map(tuple, np.argwhere(wanted)):
         keys = np.flatnonzero(seen[at])
         if not len(keys):
             continue
@@ -84,6 +93,7 @@ def gradients(arrays, dout, step=1e-30, **options):
                 continue  # −inf of a mask: nothing to move
             moved = x.astype(complex)
             moved[at] += 1j * step
-            out, _ = attention(**{**arrays, name: moved}, seen=seen, **options)
+            tensors = {**arrays, name: moved}
+            out, _ = attention(**tensors, seen=seen, moved_alone=True, **options)
             result[name][at] = (out.imag * dout).sum() / step
     return result

@@ -42,7 +42,7 @@ def test_an_error_comes_out_and_no_further_task_starts(error, threads):
 
 
 def test_the_callers_errstate_holds_in_every_thread():
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
 
     def divide():
         barrier.wait()  # both threads are here, one task each
@@ -53,7 +53,7 @@ def test_the_callers_errstate_holds_in_every_thread():
 
 
 def test_each_thread_has_a_buffer_of_its_own():
-    scratch, barrier, seen = Scratch((2, 3), np.dtype(float)), threading.Barrier(2, timeout=10), []
+    scratch, barrier, seen = Scratch((2, 3), np.dtype(float)), threading.Barrier(2, timeout=60), []
 
     def look():
         barrier.wait()
@@ -66,7 +66,7 @@ def test_each_thread_has_a_buffer_of_its_own():
 
 def two_threads():
     """Which two threads ran two tasks."""
-    barrier, seen = threading.Barrier(2, timeout=10), set()
+    barrier, seen = threading.Barrier(2, timeout=60), set()
 
     def note():
         barrier.wait()
