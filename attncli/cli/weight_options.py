@@ -8,7 +8,7 @@ import click
 
 from attncli.cli.options import bundle, option
 from attncli.views.exports import described_exports
-from attncli.views.ways import WAYS
+from attncli.views.ways import OF_ONE, WAYS
 from attncli.weights.wanted import Span, Wanted
 
 _AXES = {
@@ -136,9 +136,9 @@ _OPTIONS = (
     ),
     option(
         "--view",
-        type=click.Choice(list(WAYS)),
+        type=click.Choice(OF_ONE),
         group=_SHOWN,
-        help="; ".join(f"{name}: {way.says}" for name, way in WAYS.items())
+        help="; ".join(f"{name}: {WAYS[name].says}" for name in OF_ONE)
         + ".  [default: the first of these that fits]",
     ),
     option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,10 @@ from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
 from attncli.weights.choosing import Chosen, Selection
 from attncli.weights.tokens import readable
+
+Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""How a long step is watched: within ``progress(what)`` as `step`, ``step(done, total)`` says how
+far it is."""
 
 HOLES = "magenta: not finite"
 """What a picture says where some numbers have no shade."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -12,7 +11,7 @@ from rich.style import Style
 from rich.text import Text
 
 from attncli.arrays import Array
-from attncli.views.gallery import Gallery
+from attncli.views.gallery import Gallery, Watched
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
 from attncli.views.legends import hole_key
 from attncli.views.look import Look
@@ -21,10 +20,6 @@ from attncli.views.scales import Scale
 from attncli.views.strips import Strips
 from attncli.weights.choosing import Chosen
 from attncli.weights.statistics import head_statistics
-
-Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""How a long step is watched: within ``progress(what)`` as `step`, ``step(done, total)`` says how
-far it is."""
 
 # Of more heads than this a terminal shows the first ones of the table; of more than this, one
 # cell for each instead of a picture.
@@ -137,7 +132,7 @@ class Overview:
         return Strips(one.weights, self.look, Scale.of(one.weights), half=self.half)
 
 
-def draw_overview(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
+def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     """Draw all heads small, and a table of what they do.
 
     Parameters

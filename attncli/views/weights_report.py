@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.views.gallery import Gallery
+from attncli.views.gallery import Gallery, Watched
 from attncli.views.picture import WeightMatrix
-from attncli.views.ways import draw_weights
+from attncli.views.ways import draw_overview, draw_weights
 from attncli.weights.wanted import DEFAULT_TOP
-
-if TYPE_CHECKING:
-    from attncli.views.overview import Watched
 
 # More rows than this are not sent to a terminal unless asked for.
 _MOST_ROWS = 500
@@ -36,8 +32,6 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         return
     drawn = wanted.full or wanted.lists or wanted.view is not None
     if wanted.sort is not None or (gallery.many and not drawn):
-        from attncli.views.overview import draw_overview  # not needed for one or a few
-
         yield Group(heading, *draw_overview(gallery, progress))
         return
     if gallery.look.plain:
