@@ -6,7 +6,7 @@ import warnings
 
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
-from attncli.problems.problem import Problem, random_problem
+from attncli.problems.problem import Problem
 from attncli.problems.request import Request
 
 
@@ -17,6 +17,8 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
     is needed, and the files have none.
     """
     if request.is_random:
+        from attncli.problems.drawing import random_problem
+
         with screen.timed("drawing"):
             return random_problem(request)
     from attncli.problems.from_files import read_problem  # random tensors need no reader

@@ -41,14 +41,22 @@ def say(text: str, label: str = "", color: str | None = None) -> None:
     """
     if len(text) > _LONGEST:  # a file may name its arrays as it likes
         text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
-    harmless = "".join(c if c.isprintable() else _escaped(c) for c in text)
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         color = None
     # click takes colours out again where standard error is no terminal.
-    line = (click.style(label, fg=color) if color else label) + harmless
+    line = (click.style(label, fg=color) if color else label) + harmless(text)
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def harmless(text: str) -> str:
+    r"""Escape what could do something to a terminal.
+
+    Examples
+    --------
+    >>> harmless("a\x1b[2J")
+    'a\\x1b[2J'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from attncli.cli.streams import harmless
 from attncli.errors import TargetError
 from attncli.memory import require
 
@@ -111,5 +112,4 @@ def showing_their_traceback() -> Iterator[None]:
 def show_trace(trace: tuple[str, ...]) -> None:
     """Print the lines of a traceback; what could harm the terminal is escaped."""
     for line in trace:
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-        click.echo(text, err=True)
+        click.echo(harmless(line), err=True)

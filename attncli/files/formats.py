@@ -8,7 +8,7 @@ texts are made from the table too.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -154,9 +154,19 @@ def _refuse_foreign(beginning: bytes, ending: str) -> None:
             raise ForeignFormatError(kind)
 
 
-def ending_of(path: str) -> str:
-    """Return what a path ends in, small."""
-    return os.path.splitext(path)[1].lower()
+def ending_of(path: str, known: Collection[str] = ()) -> str:
+    """Return what a path ends in, small.
+
+    Raises
+    ------
+    FileError
+        If endings that are known are given, and it is none of them.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    if known and ending not in known:
+        found = f"the ending {ending}" if ending else "no ending"
+        raise FileError(f"{path}: {found}, expected one of {', '.join(known)}")
+    return ending
 
 
 def format_of(path: str) -> Format:
@@ -169,11 +179,6 @@ def format_of(path: str) -> Format:
     """
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         return FORMATS[0]  # a pipe or a device has no ending to go by
-    ending = ending_of(path)
-    for one in FORMATS:
-        if one.ending == ending:
-            return one
     if not path or os.path.isdir(path):
         return FORMATS[0]  # what is wrong with it is not its ending
-    found = f"the ending {ending}" if ending else "no ending"
-    raise FileError(f"{path}: {found}, expected one of {', '.join(ENDINGS)}")
+    return FORMATS[ENDINGS.index(ending_of(path, ENDINGS))]

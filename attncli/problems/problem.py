@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,21 +15,19 @@ from attncli.arrays import Array, Tokens
 from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
-from attncli.errors import AttnWarning, ParameterError, ShapeError
+from attncli.errors import ParameterError, ShapeError
 from attncli.memory import readable, require
-from attncli.operations import OPERATIONS, Operation, Pass, run
+from attncli.operations import Operation, Pass, run
 from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
-from attncli.tensors import default_axes, describe_shape, random_tensor
+from attncli.tensors import describe_shape, random_tensor
 from attncli.version import __version__
 
 if TYPE_CHECKING:
     from attncli.reports import TensorComparison
 
-DEFAULT_LAYER = "time-attention"
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
 
-_DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
 _SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
 
 
@@ -368,53 +365,3 @@ def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
             "serves as many query heads"
         )
     return dataclasses.replace(operation, heads=query, kv_heads=shared)
-
-
-def random_problem(request: Request) -> Problem:
-    """Draw the inputs of an operation at random.
-
-    Raises
-    ------
-    MemoryLimitError
-        If they do not fit.
-    """
-    operation = with_heads(OPERATIONS[request.layer or DEFAULT_LAYER], request.heads)
-    given = {**_DEFAULT_SIZES, **request.sizes}
-    full = {
-        "N": given["N"],
-        "T_dec": given["T"],
-        "T_enc": given.get("T_enc", given["T"]),
-        "H": given["H"],
-        "H_v": given["H"],
-    }
-    for size in request.sizes:
-        if not _decides(size, operation):
-            option = f"--{size.replace('_', '-')}"
-            message = f"{option} has no effect: {operation.name} has no such size"
-            warnings.warn(message, AttnWarning, stacklevel=2)
-    shapes = operation.shapes(full)
-    seed, dtype = request.seed or 0, request.dtype or "float64"
-    names = (
-        f"{name} {describe_shape(shape, operation.axes(name, len(shape)))}"
-        for name, shape in shapes.items()
-    )
-    drawn = sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
-    require(
-        drawn, f"random {', '.join(names)}", request.reading.max_memory,
-        hint="smaller --N, --T or --H",
-    )  # fmt: skip
-    unwritten = {
-        name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
-    }
-    problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
-    problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
-    inputs = {
-        name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
-    }
-    return dataclasses.replace(problem, inputs=inputs)
-
-
-def _decides(size: str, operation: Operation) -> bool:
-    """Whether a size option has a say in the shapes of an operation's inputs."""
-    axes = {axis for name in operation.inputs for axis in default_axes(name)}
-    return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

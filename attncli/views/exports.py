@@ -11,7 +11,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from attncli.errors import FileError, ParameterError
+from attncli.errors import ParameterError
 from attncli.files.formats import ending_of
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def check_exports(wanted: Wanted, file: str) -> None:
     for path, target in zip(wanted.export, targets, strict=True):
         if targets.count(target) > 1:
             raise ParameterError(f"--export {path}: the same file is named twice")
-        ending = ending_of(path)
-        if ending not in EXPORTS:
-            found = f"the ending {ending}" if ending else "no ending"
-            raise FileError(f"{path}: {found}, expected one of {', '.join(EXPORTS)}")
+        ending_of(path, EXPORTS)
         check_output(path, force=wanted.force, inputs=inputs)
 
 
