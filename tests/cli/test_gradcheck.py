@@ -16,6 +16,9 @@ def test_all_layers_pass(attn):
     lines = result.out.splitlines()
     assert lines[0] == ("attn · complex step · N=3 T_dec=5 T_enc=7 H=4 · float64 · seed 0")
     assert sum(line.rstrip().endswith(" ok") for line in lines) == 5 + 7 * EACH
+    assert lines[2].split()[:3] == ["layer", "engine", "gradient"]
+    named = [line.split()[:3] for line in lines]
+    assert all(["time-attention", engine, "dhs_dec"] in named for engine in ("reference", *ENGINES))
     assert lines[-1].startswith(f"{306 + 510 * EACH} gradients right: worst relative error ")
 
 

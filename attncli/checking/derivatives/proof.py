@@ -263,8 +263,7 @@ class _Proof:
                 if (gradient := one.gradients[which]) is not None:
                     judge = Judge(self.target.name, one.target.engine, tolerance, self.measured)
                     known = self.target.known_as(name) or name
-                    row = rows[which] if one is trial else None
-                    check, linear = judge.judge(name, known, gradient, derivative, row)
+                    check, linear = judge.judge(name, known, gradient, derivative, rows[which])
                     checks[judge.engine].append(check)
                     if not linear:
                         trial.problems.append(

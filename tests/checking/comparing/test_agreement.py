@@ -51,6 +51,31 @@ def test_of_a_large_array_a_tile_at_a_time_is_looked_at(share, dtype):
     assert found.worst == (1, 1)
 
 
+def test_a_large_array_differs_though_its_last_tile_does_not():
+    b = np.ones(3 * TILE)
+    a = b.copy()
+    a[TILE // 2] = 2
+    found = near(a, b, Tolerance(0.2))
+    assert (found.agrees, found.worst) == (False, (TILE // 2,))
+    tolerance = Tolerance(0.2, share=0.5)
+    b[-1] = a[-1] = 4
+    assert near(a, b, tolerance).relative == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "relative"),
+    [(0.0, 0.0, 2.0), (0.25, 0.0, 1.0), (0.5, 0.0, 0.5), (1.0, 0.0, 0.25), (0.0, 1.5, 2 / 3)],
+)
+def test_small_elements_are_measured_by_a_share_of_the_largest(share, least, relative):
+    b = np.array([0.5, -4.0, np.inf])
+    a = np.array([1.5, -4.0, np.inf])
+    tolerance = Tolerance(0.1, share=share, least=least)
+    assert near(a, b, tolerance).relative == errors(a, b, tolerance).max() == relative
+    # An element that is large by itself is measured against itself.
+    if share < 1:
+        assert near(np.array([0.5, -5.0, np.inf]), b, tolerance).relative == 1 / 4
+
+
 def test_infinities_do_not_make_everything_else_small():
     b = np.array([np.inf, 1.0])
     assert not near(np.array([np.inf, 2.0]), b, Tolerance.of_largest(0.1)).agrees
