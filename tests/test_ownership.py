@@ -27,7 +27,8 @@ OWNERS = {
         "memory.py",  # what the system says of its memory
         "benchmarks/worker.py",  # and of the process
     },
-    "read_text": {"views/page.py"},  # its own frame of a page, a part of the package
+    # Parts of the package: the frame of a page, and the pages of the guide.
+    "read_text": {"views/page.py", "cli/guide.py"},
     "os.open": {"files/source.py", "files/atomic.py", "cli/streams.py"},
     "os.fdopen": {"files/source.py", "files/atomic.py"},
 }
