@@ -36,7 +36,7 @@ def backward(
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.calculation import pose
+    from attncli.cli.posing import pose
     from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)

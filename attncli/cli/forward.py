@@ -38,7 +38,7 @@ def forward(
     query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
     output and the weights; an output or weights in FILE are compared with ours.
     """
-    from attncli.cli.calculation import pose
+    from attncli.cli.posing import pose
     from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)

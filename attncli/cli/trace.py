@@ -70,7 +70,7 @@ def trace(
     FILE is as for attn forward; without it the tensors are random. attn compare holds the file
     that -o writes against one of yours with arrays of the same names.
     """
-    from attncli.cli.calculation import pose
+    from attncli.cli.posing import pose
     from attncli.operations.tracing import Place
     from attncli.problems import traced
     from attncli.views.trace_steps import draw_trace, trace_as_json

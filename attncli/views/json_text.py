@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,16 @@ def jsonable(array: Array) -> Any:
         values[array == -np.inf] = "-Infinity"
         return values.tolist()
     return array.tolist()
+
+
+def tensor_as_json(array: Array, axes: Sequence[str] | None) -> dict[str, Any]:
+    """Describe a tensor, with its numbers."""
+    return {
+        "shape": list(array.shape),
+        "axes": None if axes is None else list(axes),
+        "dtype": str(array.dtype),
+        "data": array,
+    }
 
 
 def jsonable_number(value: float) -> float | str:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.problems.problem import Problem, Run
-from attncli.views.json_text import jsonable_number
+from attncli.views.json_text import jsonable_number, tensor_as_json
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.numbers import format_error
@@ -90,20 +90,14 @@ def _agreement(agreement: TensorComparison, look: Look) -> Text:
 def run_as_json(run: Run, agreements: Sequence[TensorComparison]) -> dict[str, Any]:
     """Give the object that ``--json`` prints."""
     problem = run.problem
-    described = {}
-    for name, array in run.tensors.items():
-        axes = problem.operation.axes(name, array.ndim)
-        described[name] = {
-            "shape": list(array.shape),
-            "axes": list(axes) if axes else None,
-            "dtype": str(array.dtype),
-            "data": array,
-        }
     result = {
         **run.options,
         "engine": run.done.engine,
         "sizes": problem.sizes,
-        "tensors": described,
+        "tensors": {
+            name: tensor_as_json(array, problem.operation.axes(name, array.ndim))
+            for name, array in run.tensors.items()
+        },
     }
     if problem.tokens:
         result["tokens"] = {name: texts.tolist() for name, texts in problem.tokens.items()}

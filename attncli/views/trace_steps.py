@@ -14,6 +14,7 @@ from attncli.arrays import Tokens
 from attncli.operations.tracing import Intermediate
 from attncli.problems.traced import Traced
 from attncli.tensors import describe_shape
+from attncli.views.json_text import tensor_as_json
 from attncli.views.labels import safe
 from attncli.views.lazy import Indented
 from attncli.views.look import Look
@@ -84,10 +85,7 @@ def _as_json(one: Intermediate) -> dict[str, Any]:
         "formula": one.formula,
         "meaning": one.meaning,
         "from": list(one.made_of),
-        "shape": list(one.array.shape),
-        "axes": list(one.axes),
-        "dtype": str(one.array.dtype),
-        "data": one.array,
+        **tensor_as_json(one.array, one.axes),
     }
 
 

@@ -304,7 +304,7 @@ def test_a_result_larger_than_memory_goes_into_its_file_as_it_is_computed(attn, 
     np.save("v.npy", np.full((1, 4, 64), 2, np.float32))
     limited = """
 import resource, sys
-import attncli.core.tiled, attncli.cli.calculation, attncli.problems.from_files
+import attncli.core.tiled, attncli.cli.posing, attncli.problems.from_files
 with open("/proc/self/status") as status:
     taken = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (taken + 60_000_000,) * 2)

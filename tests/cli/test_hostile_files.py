@@ -13,7 +13,7 @@ import numpy as np
 from attncli.cli.main import run
 from attncli.files.writing import save
 from attncli.files.contents import open_tensors
-import attncli.cli.calculation, attncli.problems.from_files  # loaded once
+import attncli.cli.posing, attncli.problems.from_files  # loaded once
 import attncli.views.weights_report
 
 seed, rounds, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

@@ -16,7 +16,7 @@ from attncli.benchmarks import contenders
 LIMITED = """
 import resource, sys
 import numpy as np
-import attncli.views.weights_report, attncli.cli.calculation, attncli.problems.from_files
+import attncli.views.weights_report, attncli.cli.posing, attncli.problems.from_files
 import attncli.checking.diagnosing.examination, attncli.checking.derivatives.proof
 import attncli.benchmarks.measure
 from attncli.cli.main import run
