@@ -117,6 +117,12 @@ def test_every_contender_has_the_cells_that_it_can_bear(attn, machine):
     assert measured == given
 
 
+def test_the_loop_bears_as_little_of_many_items_as_of_long_ones(attn, machine):
+    bench(attn, "--shapes", "1,1000,1600", "--shapes", "2,1000,1600", repeat=1)
+    assert [cell.N for name, cell in machine.cells if (name, cell.T) == ("loop", 1000)] == [1]
+    assert [cell.N for name, cell in machine.cells if (name, cell.T) == ("core", 1000)] == [1, 2]
+
+
 def test_all_installed_peers_are_measured_unless_they_are_chosen(attn, machine):
     assert bench(attn)["not_installed"] == ["jax", "onnxruntime"]
     chosen = bench(attn, "--peers", "jax", "--engines", "core")

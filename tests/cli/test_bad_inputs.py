@@ -152,6 +152,13 @@ NO_NUMBERS = {
         states(hs_dec=DEC[..., :2]), "hs_enc is (2, 4, 3), hs_dec is (2, 3, 2): H differs (3 and",
     ),
     "row 15, mask": (states(enc_mask=np.ones((2, 9), bool)), "enc_mask is (2, 9), expected (2, 4)"),
+    "row 15, mask of ids": (
+        states(enc_mask=np.arange(8).reshape(2, 4)),
+        "enc_mask is int64 with other values than 0 and 1",
+    ),
+    "row 15, mask of counts": (
+        states(mask=np.arange(12).reshape(3, 4)), "mask is int64 with other values than 0 and 1",
+    ),
     "row 16": (states(hs_enc=ENC[:, :0]), "hs_enc is (2, 0, 3): T_enc = 0 leaves nothing to"),
     "row 17": (
         states(hs_enc=np.where(ENC > 1, np.nan, ENC)), "hs_enc holds 3 non-finite values, the firs",

@@ -131,6 +131,46 @@ def test_the_models_own_results_are_held_against_ours(attn, folder):
     assert "DIFFERS from output in the file by up to " in other.out
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [("float64", "float32"), ("float32", "float64")])
+def test_results_agree_to_the_coarser_precision_of_the_two(attn, folder, ours, theirs):
+    rng = np.random.default_rng(2)
+    inputs = {"hs_enc": rng.normal(size=(2, 7, 5)), "hs_dec": rng.normal(size=(2, 3, 5))}
+    inputs = {name: array.astype(ours) for name, array in inputs.items()}
+    out = TimeAttention().forward(**inputs)
+    for off, agrees in ((3e-6, True), (3e-4, False)):
+        np.savez("x.npz", **inputs, output=(out + off).astype(theirs))
+        agreement = attn("forward", "x.npz", "--json").json["agreement"]
+        assert agreement["output"]["agrees"] is agrees
+
+
+def test_a_run_is_not_held_against_itself_by_other_options(attn, folder):
+    attn("forward", "-o", "run.npz", "-q")
+    for options in ([], ["--scale", 3], ["--causal"]):
+        result = attn("forward", "run.npz", *options)
+        assert (result.code, result.err) == (0, "")
+        assert "the file" not in result.out
+        assert "agreement" not in attn("forward", "run.npz", *options, "--json").json
+
+
+def test_a_floating_mask_is_added_to_given_scores(attn, folder):
+    scores = np.random.default_rng(4).normal(size=(2, 3, 7))
+    mask = np.random.default_rng(5).normal(size=(3, 7))
+    mask[1, 2] = -np.inf
+    np.savez("x.npz", scores=scores, mask=mask)
+    exps = np.exp(scores + mask)
+    weights = attn("forward", "x.npz", "--json").json["tensors"]["weights"]["data"]
+    np.testing.assert_allclose(weights, exps / exps.sum(axis=-1, keepdims=True), atol=1e-15)
+
+
+def test_plain_tokens_may_be_other_ones_in_every_item(attn, folder):
+    states = {"hs_enc": np.ones((2, 3, 5)), "hs_dec": np.ones((2, 3, 5))}
+    np.savez("x.npz", **states, tokens=[["a", "b", "c"], ["d", "e", "f"]])
+    result = attn("forward", "x.npz", "--json")
+    assert (result.code, result.err) == (0, "")
+    items = [["a", "b", "c"], ["d", "e", "f"]]
+    assert result.json["tokens"] == {"tokens_enc": items, "tokens_dec": items}
+
+
 @pytest.mark.parametrize(
     ("options", "given"),
     [

@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import attncli
 from attncli import layers
 from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.targets.target import as_gradients
@@ -239,6 +240,27 @@ def test_a_parameter_may_be_a_single_number():
 
     assert gradcheck(Scaled).passed
     assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 3e8])
+@pytest.mark.parametrize("share", [0, 1e-4])
+def test_parameters_may_be_of_any_size(size, share):
+    """They are moved in proportion: a step that is small beside 1 is lost in a large number."""
+
+    class Scaled(Base):
+        def __init__(self):
+            self.params, self.grads = [np.array([2.0, 3.0, 5.0, 7.0]) * size], [np.zeros(4)]
+
+        def forward(self, h):
+            return super().forward(h) * self.params[0]
+
+        def backward(self, dout):
+            self.grads[0][...] = (dout * self.h**2).sum(axis=0) * (1 + share)
+            return super().backward(dout) * self.params[0]
+
+    report = attncli.gradcheck(Scaled)
+    assert [check.input for check in report.checks] == ["h", "params[0]"]
+    assert [check.passed for check in report.checks] == [True, share == 0]
 
 
 def test_a_parameter_that_cannot_be_moved_is_left_out_and_told_so():

@@ -84,6 +84,34 @@ def test_what_is_right_to_seven_digits_is_told_from_what_is_wrong(error, named):
     assert (("float64 precision", "contract") in wrong(report)) == named
 
 
+def test_what_takes_float64_is_not_judged_by_float32_instead():
+    class Attention(layers.Attention):
+        def forward(self, hs, h):
+            out = super().forward(hs, h)
+            return out if hs.dtype == "f4" else None
+
+    report = attncli.check(Attention)
+    assert not report.passed
+    assert ("different prime sizes", "forward") in wrong(report)
+    assert "float64 inputs" not in {finding.name for finding in report.findings}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_another_fault_does_not_hide_where_an_unknown_mistake_begins(beside):
+    class Attention(layers.Attention):
+        def backward(self, dout):
+            dhs, dh = super().backward(dout)
+            if beside:
+                dout *= 2
+            return dhs, dh + 0.125 * np.tanh(dh)
+
+    report = attncli.check(Attention)
+    assert (("dout unchanged", "contract") in wrong(report)) is beside
+    assert len(diagnosed(report)) == beside
+    assert {link.name: link.status for link in report.chain}["dquery"] == "wrong"
+    assert report.first_difference == "dscores"
+
+
 def test_code_that_computes_in_float32_is_said_to():
     class WeightSum(layers.WeightSum):
         def forward(self, hs, a):
