@@ -14,7 +14,7 @@ from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DataError, ShapeError
-from attncli.operations.steps import softmax
+from attncli.operations.steps import PRODUCTS, QKV, Calculation, Step
 from attncli.reports import Convention, ConventionReport
 
 _TOLERANCES = {
@@ -186,17 +186,17 @@ def _conventions(
     query = arrays.query[:, arrays.rows]
     for grouped, served in grouping.items():
         key, value = arrays.key[served], arrays.value[served]
-        products = query @ key.swapaxes(-1, -2)
+        # What all readings have in common is computed once.
+        scores = query @ key.swapaxes(-1, -2)
         masks = list(_masks(tensors, arrays))
-        for (scale, factor), (causal, order), cap, (reading, bias, seen) in product(
+        for (scale, factor), (causal, order), cap, (reading, mask) in product(
             scales.items(), orders.items(), caps, masks
         ):
-            scores = products * factor
-            if cap is not None:
-                scores = cap * np.tanh(scores / cap)
             band = Visibility.of(Semantics(causal=order), T_dec, T_enc).pattern()[arrays.rows]
-            scores = np.where(band & seen, scores + bias, -np.inf)
-            out = softmax(scores) @ value
+            steps = {**PRODUCTS, "query_key": _known(scores), "band": _known(band)}
+            semantics = Semantics(scale=factor, softcap=cap)
+            calculation = Calculation(QKV, (query, key, value), semantics, mask, steps)
+            out = calculation.forward()["out"]
             yield Convention(
                 scale,
                 causal,
@@ -208,16 +208,20 @@ def _conventions(
             )
 
 
-def _masks(tensors: Mapping[str, Array], arrays: _Arrays) -> Iterator[tuple[str, Array, Array]]:
-    """Read the mask in every way: (in words, what is added, what is seen)."""
-    nothing, all_seen = np.zeros(()), np.ones((), bool)
+def _known(value: Array) -> Step:
+    """Make the step that gives what is known already."""
+    return lambda c: value
+
+
+def _masks(tensors: Mapping[str, Array], arrays: _Arrays) -> Iterator[tuple[str, Array | None]]:
+    """Read the mask in every way: in words, and what it is then."""
     mask = tensors.get("mask")
     if mask is None and "enc_mask" in tensors:
         mask = tensors["enc_mask"]
         if mask.ndim == 2:  # (N, T_enc)
             mask = mask[0] if mask.shape[0] == tensors["query"].shape[0] else mask
     if mask is None:
-        yield "", nothing, all_seen
+        yield "", None
         return
     T_dec, T_enc = arrays.query.shape[-2], arrays.key.shape[-2]
     for label, turned in (
@@ -233,12 +237,12 @@ def _masks(tensors: Mapping[str, Array], arrays: _Arrays) -> Iterator[tuple[str,
             continue
         part = part[..., arrays.rows, :]
         if part.dtype.kind == "f":
-            yield f"mask{label} added", part, part != -np.inf
+            yield f"mask{label} added", part
         if part.dtype.kind in "biu" or np.isin(part, (0, 1)).all():
             keep = part.astype(bool)
-            yield f"mask{label} True = takes part", nothing, keep
-            yield f"mask{label} True = hidden", nothing, ~keep
-    yield "mask ignored", nothing, all_seen
+            yield f"mask{label} True = takes part", keep
+            yield f"mask{label} True = hidden", ~keep
+    yield "mask ignored", None
 
 
 def _of_first_item(mask: Array, arrays: _Arrays, T_dec: int, T_enc: int) -> Array | None:
