@@ -74,6 +74,16 @@ class GroupedCommand(click.Command):
             with formatter.section(heading):
                 formatter.write_dl(records)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        NumPy is imported here and not far below: Python's stack grows in pieces, and where one
+        happens to end every call costs a system call; importing makes very many calls.
+        """
+        import numpy  # noqa: F401
+
+        return super().invoke(ctx)
+
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command with grouped options and examples at the end of its help.
