@@ -75,6 +75,13 @@ def test_axes_as_they_are_said(attn, folder, axes, order):
     assert f"= ({'T_enc' if first == 'enc' else first}," in result["reading"]
 
 
+def test_axes_of_a_single_steps_weights_as_they_are_said(attn, folder):
+    np.savez("a.npz", a=weights_of(2, 3, 5))
+    result = attn("show-weights", "a.npz", "--axes", "heads,dec,enc", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [(m["head"], m["shape"]) for m in result.json["matrices"]] == [(0, [3, 5]), (1, [3, 5])]
+
+
 def test_the_books_weights_have_the_decoder_step_first(attn, folder):
     weights = weights_of(4, 3, 7)  # np.array(TimeAttention.attention_weights): (T_dec, N, T_enc)
     np.save("w.npy", weights)
