@@ -49,6 +49,11 @@ def test_each_choice_is_recognised(options, described):
     assert best(tensors(**options)) == described
 
 
+def test_where_both_alignments_are_one_it_is_called_upper_left():
+    report = find_convention(tensors(T_enc=5, causal="lower_right"))
+    assert {one.causal for one in report.found} == {"causal upper_left"}
+
+
 def test_tiled_groups_are_recognised():
     given = tensors(heads=(6, 2))
     order = np.arange(6) % 2

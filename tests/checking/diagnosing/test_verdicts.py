@@ -84,6 +84,34 @@ def test_what_is_right_to_seven_digits_is_told_from_what_is_wrong(error, named):
     assert (("float64 precision", "contract") in wrong(report)) == named
 
 
+def test_gradients_of_what_has_overflowed_say_nothing(monkeypatch):
+    no_maximum = ("        x = x - x.max(axis=1, keepdims=True)\n", "")
+    repaired = ("return dhs_enc, dhs_dec", "return np.nan_to_num(dhs_enc), np.nan_to_num(dhs_dec)")
+    report = attncli.check(
+        load(changed(BOOK, *no_maximum, *repaired), "TimeAttention", monkeypatch)
+    )
+    assert diagnosed(report) == [("maximum not subtracted",)]
+    assert report.diagnoses[0].explains == "everything"
+
+
+@pytest.mark.parametrize("name", ["Attention", "Mine"])
+def test_three_inputs_of_any_names_are_query_key_and_value(name):
+    class Layer:
+        def __init__(self):
+            self.params, self.grads = [], []
+
+        def forward(self, x, y, z):
+            out, self.cache = attncli.attention(x, y, z)
+            return out
+
+        def backward(self, dout):
+            return attncli.attention_backward(dout, self.cache)
+
+    Layer.__name__ = name
+    report = attncli.check(Layer)
+    assert (report.layer, report.passed) == ("scaled-dot-product", True)
+
+
 def test_what_takes_float64_is_not_judged_by_float32_instead():
     class Attention(layers.Attention):
         def forward(self, hs, h):
