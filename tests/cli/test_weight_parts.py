@@ -521,3 +521,18 @@ def test_a_row_by_its_number_is_not_counted_from_the_end(attn, folder):
     result = attn("show-weights", "w.npy", "--row=-1")
     assert (result.code, result.out) == (2, "")
     assert "--row -1: is none of 7 steps" in result.err
+
+
+def test_layers_come_in_the_order_of_their_numbers(attn, folder):
+    np.savez("x.npz", layer10=weights_of(3, 3), layer9=weights_of(3, 3), layer2=weights_of(3, 3))
+    matrices = attn("show-weights", "x.npz", "--json").json["matrices"]
+    assert [matrix["layer"] for matrix in matrices] == [2, 9, 10]
+
+
+def test_a_difference_is_not_rounded_to_the_precision_of_the_files(attn, folder):
+    a, b = (np.array([[x, 1 - x]], np.float16) for x in (0.7, 0.0003))
+    np.save("a.npy", a)
+    np.save("b.npy", b)
+    (matrix,) = attn("show-weights", "a.npy", "--diff", "b.npy", "--json").json["matrices"]
+    assert matrix["weights"] == (a.astype(float) - b).tolist()
+    assert matrix["weights"] != (a - b).tolist()
