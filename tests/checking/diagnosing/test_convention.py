@@ -54,6 +54,11 @@ def test_where_both_alignments_are_one_it_is_called_upper_left():
     assert {one.causal for one in report.found} == {"causal upper_left"}
 
 
+def test_with_one_head_items_and_heads_have_one_order():
+    report = find_convention(tensors(heads=(1, 1)))
+    assert {one.layout for one in report.found} == {"layout (N, heads, T, H)"}
+
+
 def test_tiled_groups_are_recognised():
     given = tensors(heads=(6, 2))
     order = np.arange(6) % 2
