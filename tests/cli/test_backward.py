@@ -87,3 +87,15 @@ def test_dout_of_another_shape(attn, folder, states):
         "error: x.npz: dout is (2, 3, 4), expected the shape of the result, "
         "(2, 3, 5) = (N, T_dec, H)\n"
     )
+
+
+def test_a_dout_that_would_not_fit_is_not_drawn(attn, folder):
+    np.save("enc.npy", np.ones((1, 2, 500)))
+    np.save("dec.npy", np.ones((1, 300, 500)))
+    command = ["backward", "--hs-enc", "enc.npy", "--hs-dec", "dec.npy", "-q"]
+    result = attn(*command, "--max-memory", "1MB")
+    assert (result.code, result.out) == (2, "")
+    assert (
+        "random dout (1, 300, 500) = (N, T_dec, H) would take 1.2 MB, there is 1.0 MB" in result.err
+    )
+    assert attn(*command, "--max-memory", "2MB").code == 0

@@ -32,6 +32,19 @@ def test_everybody_is_measured(attn):
     assert result.json["failures"] == {}
 
 
+def test_memory_is_what_a_run_takes_and_not_what_its_process_has(attn):
+    """A process that has loaded NumPy has some tens of megabytes by itself."""
+    shapes = ("--shapes", "1,2000,3", "--shapes", "1,5,3", "--dtype", "float64", "--repeat", 1)
+    measured = attn("bench", *shapes, "--engines", "direct-kept", "--json").json["measurements"]
+    memory = {
+        one["T"]: one["memory_bytes"] for one in measured if one["contender"] == "direct-kept"
+    }
+    if memory[5] is None:
+        pytest.skip("nobody tells it here")
+    assert memory[5] < 10_000_000
+    assert memory[2000] > 8 * 2000**2
+
+
 def test_the_table(attn):
     result = attn("bench", *SMALL, "--dtype", "float32", "--causal", "--accuracy", columns=100)
     assert result.code == 0

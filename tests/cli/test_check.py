@@ -48,6 +48,16 @@ def test_json_holds_the_whole_report(attn, mine):
     assert {"name", "part", "status", "detail"} == target["findings"][0].keys()
 
 
+def test_what_all_layers_of_a_file_are_said_to_be_is_believed(attn, mine):
+    text = (mine / "right.py").read_text()
+    (mine / "two.py").write_text(text.replace("Attention", "Attention as Right")
+        + "\nclass One(Right):\n    pass\nclass Two(Right):\n    def forward(self, x, y):\n"
+        "        return super().forward(x, y)\n")  # fmt: skip
+    result = attn("check", "two.py", "--as", "attention", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [one["target"] for one in result.json["targets"]] == ["two.py:One", "two.py:Two"]
+
+
 def test_layers_of_other_kinds_are_skipped(attn, mine):
     affine = "class Affine:\n  def forward(self, x): return x\n  def backward(self, d): return d\n"
     (mine / "both.py").write_text((mine / "wrong.py").read_text() + affine)

@@ -291,13 +291,15 @@ def test_a_budget_that_leads_to_none_of_the_tensors_is_an_error(attn, folder, na
 def test_tensors_that_the_inputs_do_not_lead_to_keep_their_tolerance(attn, folder):
     np.savez("in.npz", **even([1, 3]))
     out = np.array([[2.0]], np.float32)
-    np.savez("a.npz", mine=out, out=out)
-    np.savez("b.npz", mine=out + 1, out=out)
+    np.savez("a.npz", mine=out, out=out, weights=np.eye(3))
+    np.savez("b.npz", mine=out + 1, out=out, weights=np.eye(3))
     command = ("compare", "a.npz", "b.npz", "--budget", "in.npz", "--json")
     result = attn(*command)
     verdicts = {t["name"]: (t["passed"], t["budget"] is None) for t in result.json["tensors"]}
     assert result.code == 1
-    assert verdicts == {"mine": (False, True), "out": (True, False)}
+    assert verdicts == {
+        "mine": (False, True), "out": (True, False), "weights": (True, True),
+    }  # fmt: skip
     assert attn(*command, "--atol", 1).code == 0
 
 

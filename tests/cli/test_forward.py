@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
@@ -141,6 +142,17 @@ def test_results_agree_to_the_coarser_precision_of_the_two(attn, folder, ours, t
         np.savez("x.npz", **inputs, output=(out + off).astype(theirs))
         agreement = attn("forward", "x.npz", "--json").json["agreement"]
         assert agreement["output"]["agrees"] is agrees
+
+
+def test_results_of_another_shape_differ(attn, folder, states):
+    out = TimeAttention().forward(**states)
+    np.savez("x.npz", **states, output=out[:, :, :4], weights=np.ones((2, 3, 7)) / 7)
+    result = attn("forward", "x.npz")
+    assert "DIFFERS from output in the file" in result.out
+    agreement = attn("forward", "x.npz", "--json").json["agreement"]
+    assert {name: one["agrees"] for name, one in agreement.items()} == {
+        "output": False, "weights": False,
+    }  # fmt: skip
 
 
 def test_a_run_is_not_held_against_itself_by_other_options(attn, folder):
@@ -598,11 +610,53 @@ def test_overflow_is_one_warning_and_never_silent(attn, folder):
 def test_masks_and_options_without_effect_are_said(attn, folder):
     np.savez("x.npz", hs=np.ones((1, 2, 2)), a=np.ones((1, 2)), enc_mask=np.ones((1, 2), bool))
     assert "warning: enc_mask has no effect on weight-sum" in attn("forward", "x.npz").err
+    np.savez("one.npz", hs=np.ones((1, 2, 2)), h=np.ones((1, 2)), dec_mask=np.ones((1, 2), bool))
+    result = attn("forward", "one.npz")
+    assert (result.code, result.err) == (0, "warning: dec_mask has no effect on attention\n")
     assert "warning: --H has no effect" in attn("forward", "--layer", "softmax", "--H", 9).err
     np.save("scores.npy", np.ones((1, 2)))
     result = attn("forward", SAMPLES / "dates.npz", "--scores", "scores.npy")
     assert result.code == 2
     assert "--scores has no meaning here: time-attention takes hs_enc, hs_dec" in result.err
+
+
+def test_of_several_arrays_in_a_tensors_own_file_that_of_its_name_counts(attn, folder, states):
+    np.savez("x.npz", **states)
+    whole = attn("forward", "x.npz", "--json").json["tensors"]
+    parts = attn("forward", "--hs-enc", "x.npz", "--hs-dec", "x.npz", "--json")
+    assert (parts.code, parts.json["tensors"]) == (0, whole)
+    np.savez("y.npz", mine=states["hs_dec"], other=states["hs_dec"])
+    refused = attn("forward", "x.npz", "--mask", "y.npz")
+    assert refused.code == 2
+    assert "expected one array, or one named mask; it holds: ['mine', 'other']" in refused.err
+
+
+@pytest.mark.parametrize("engine", ["auto", "direct", "tiled", "reference"])
+def test_a_floating_mask_hides_by_minus_infinity_alone(attn, folder, states, engine):
+    mask = np.full((3, 7), -5.0)
+    np.savez("x.npz", **states, mask=mask)
+    result = attn("forward", "x.npz", "--engine", engine)
+    assert (result.code, "masked" in result.err) == (0, False)
+    mask[1] = -np.inf
+    np.savez("x.npz", **states, mask=mask)
+    result = attn("forward", "x.npz", "--engine", engine)
+    assert "2 of 6 rows have every key masked" in result.err
+
+
+def test_what_is_written_lies_at_multiples_of_its_elements_size(attn, folder, states):
+    """As other readers of .safetensors files expect who map them."""
+    np.savez("x.npz", **states, enc_mask=np.ones((2, 7), bool))
+    assert attn("forward", "x.npz", "-o", "run.safetensors", "-q").code == 0
+    data = (folder / "run.safetensors").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    fields = json.loads(data[8:start])
+    del fields["__metadata__"]
+    assert {name: one["dtype"] for name, one in fields.items()} == {
+        **dict.fromkeys(["hs_enc", "hs_dec", "out", "weights"], "F64"), "enc_mask": "BOOL",
+    }  # fmt: skip
+    for one in fields.values():
+        size = {"F64": 8, "BOOL": 1}[one["dtype"]]
+        assert (start + one["data_offsets"][0]) % size == 0
 
 
 def test_float_mask_from_a_file_of_its_own(attn, folder, states):

@@ -267,3 +267,17 @@ def test_one_file_is_not_written_twice(attn, folder, other):
     assert (result.code, result.out) == (2, "")
     assert result.err == "error: --export x.csv: the same file is named twice\n"
     assert not (folder / "x.csv").exists()
+
+
+def test_a_drawing_of_many_heads_has_a_row_for_each_layer(attn, folder):
+    rng = np.random.default_rng(0)
+    sizes = []
+    for count in (4, 7):
+        layers = {f"layer{i}": rng.dirichlet(np.ones(5), size=(1, 5, 5)) for i in range(count)}
+        np.savez("x.npz", **layers)
+        attn("show-weights", "x.npz", "--export", "x.svg", "--force", "-q")
+        root = ET.parse(folder / "x.svg").getroot()
+        sizes.append([float(number) for number in root.get("viewBox").split()[2:]])
+    (width, height), (width_of_more, height_of_more) = sizes
+    assert width == width_of_more
+    assert height_of_more > 1.4 * height

@@ -75,6 +75,13 @@ def test_axes_as_they_are_said(attn, folder, axes, order):
     assert f"= ({'T_enc' if first == 'enc' else first}," in result["reading"]
 
 
+def test_axes_of_a_single_steps_weights_as_they_are_said(attn, folder):
+    np.savez("a.npz", a=weights_of(2, 3, 5))
+    result = attn("show-weights", "a.npz", "--axes", "heads,dec,enc", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [(m["head"], m["shape"]) for m in result.json["matrices"]] == [(0, [3, 5]), (1, [3, 5])]
+
+
 def test_the_books_weights_have_the_decoder_step_first(attn, folder):
     weights = weights_of(4, 3, 7)  # np.array(TimeAttention.attention_weights): (T_dec, N, T_enc)
     np.save("w.npy", weights)
@@ -514,3 +521,18 @@ def test_a_row_by_its_number_is_not_counted_from_the_end(attn, folder):
     result = attn("show-weights", "w.npy", "--row=-1")
     assert (result.code, result.out) == (2, "")
     assert "--row -1: is none of 7 steps" in result.err
+
+
+def test_layers_come_in_the_order_of_their_numbers(attn, folder):
+    np.savez("x.npz", layer10=weights_of(3, 3), layer9=weights_of(3, 3), layer2=weights_of(3, 3))
+    matrices = attn("show-weights", "x.npz", "--json").json["matrices"]
+    assert [matrix["layer"] for matrix in matrices] == [2, 9, 10]
+
+
+def test_a_difference_is_not_rounded_to_the_precision_of_the_files(attn, folder):
+    a, b = (np.array([[x, 1 - x]], np.float16) for x in (0.7, 0.0003))
+    np.save("a.npy", a)
+    np.save("b.npy", b)
+    (matrix,) = attn("show-weights", "a.npy", "--diff", "b.npy", "--json").json["matrices"]
+    assert matrix["weights"] == (a.astype(float) - b).tolist()
+    assert matrix["weights"] != (a - b).tolist()

@@ -254,3 +254,14 @@ def test_tensors_come_in_the_order_of_the_candidate():
 def test_a_mapping_beside_an_array_is_said_to_be_that(a, b):
     with pytest.raises(ParameterError, match="one is a mapping of tensors and the other is none"):
         attncli.compare(a, b)
+
+
+@pytest.mark.parametrize("factor", [1 - 1e-6, 1, 1 + 1e-6])
+def test_what_is_off_by_a_little_is_not_off_by_a_factor(factor):
+    b = np.random.default_rng(0).normal(size=(7, 5))
+    a = b * factor + np.random.default_rng(1).choice([-3e-7, 3e-7], size=(7, 5))
+    (tensor,) = attncli.compare(a, b).tensors
+    assert tensor.outside
+    assert not [place for place in tensor.places if "factor" in place]
+    (tensor,) = attncli.compare(a * 1.001, b).tensors
+    assert [place for place in tensor.places if "off by the factor 1.001" in place]

@@ -242,6 +242,17 @@ def test_a_parameter_may_be_a_single_number():
     assert [check.passed for check in gradcheck(Wrong).checks] == [True, False]
 
 
+def test_backward_may_use_up_what_forward_kept():
+    class Used(Base):
+        def backward(self, dout):
+            h, self.h = self.h, None
+            return 2 * h * dout
+
+    report = attncli.gradcheck(Used)
+    assert report.passed
+    assert found(report).jacobian_error < 1e-12
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 3e8])
 @pytest.mark.parametrize("share", [0, 1e-4])
 def test_parameters_may_be_of_any_size(size, share):

@@ -49,6 +49,16 @@ def test_each_choice_is_recognised(options, described):
     assert best(tensors(**options)) == described
 
 
+def test_where_both_alignments_are_one_it_is_called_upper_left():
+    report = find_convention(tensors(T_enc=5, causal="lower_right"))
+    assert {one.causal for one in report.found} == {"causal upper_left"}
+
+
+def test_with_one_head_items_and_heads_have_one_order():
+    report = find_convention(tensors(heads=(1, 1)))
+    assert {one.layout for one in report.found} == {"layout (N, heads, T, H)"}
+
+
 def test_tiled_groups_are_recognised():
     given = tensors(heads=(6, 2))
     order = np.arange(6) % 2

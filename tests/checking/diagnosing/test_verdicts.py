@@ -84,6 +84,93 @@ def test_what_is_right_to_seven_digits_is_told_from_what_is_wrong(error, named):
     assert (("float64 precision", "contract") in wrong(report)) == named
 
 
+def test_what_is_taken_and_answered_in_another_shape_is_wrong_and_not_skipped():
+    class Layer:
+        def __init__(self):
+            self.params, self.grads = [], []
+
+        def forward(self, query, key, value):
+            out, self.cache = attncli.attention(query, key, value)
+            return out[..., : key.shape[-1]]
+
+        def backward(self, dout):
+            return attncli.attention_backward(dout, self.cache)
+
+    assert wrong(attncli.check(Layer)) == {("values wider than keys", "forward")}
+
+
+def test_where_nothing_comes_out_an_unknown_mistake_is_in_out():
+    class TimeAttention(layers.TimeAttention):
+        def forward(self, hs_enc, hs_dec):
+            return super().forward(hs_enc, hs_dec) + 0.125 * np.tanh(hs_enc)
+
+    report = attncli.check(TimeAttention)
+    assert ("different prime sizes", "forward") in wrong(report)
+    assert diagnosed(report) == []
+    assert {link.name: link.status for link in report.chain}["out"] == "wrong"
+
+
+def test_a_gradient_may_be_a_list_of_numbers():
+    class Softmax(layers.Softmax):
+        def backward(self, dout):
+            return super().backward(dout).tolist()
+
+    assert attncli.check(Softmax).passed
+    assert attncli.gradcheck(Softmax).passed
+
+
+def test_a_function_is_checked_with_the_one_named_after_it(monkeypatch):
+    source = "from attncli import attention as ours, attention_backward as ours_backward\n"
+    source += "def mine(query, key, value):\n    return ours(query, key, value)\n"
+    source += "def mine_backward(dout, cache):\n    return ours_backward(dout, cache)\n"
+    mine = load(source, "mine", monkeypatch)
+    monkeypatch.setattr(mine, "__module__", "learner")
+    assert attncli.check(mine).passed
+    assert attncli.gradcheck(mine).passed
+
+
+def test_backward_may_use_the_memory_of_what_forward_gave():
+    class Attention(layers.Attention):
+        def forward(self, hs, h):
+            self.out = super().forward(hs, h)
+            return self.out
+
+        def backward(self, dout):
+            self.out[...] = 7
+            return super().backward(dout)
+
+    report = attncli.check(Attention)
+    assert ("different prime sizes", "forward") not in wrong(report)
+
+
+def test_gradients_of_what_has_overflowed_say_nothing(monkeypatch):
+    no_maximum = ("        x = x - x.max(axis=1, keepdims=True)\n", "")
+    repaired = ("return dhs_enc, dhs_dec", "return np.nan_to_num(dhs_enc), np.nan_to_num(dhs_dec)")
+    report = attncli.check(
+        load(changed(BOOK, *no_maximum, *repaired), "TimeAttention", monkeypatch)
+    )
+    assert diagnosed(report) == [("maximum not subtracted",)]
+    assert report.diagnoses[0].explains == "everything"
+
+
+@pytest.mark.parametrize("name", ["Attention", "Mine"])
+def test_three_inputs_of_any_names_are_query_key_and_value(name):
+    class Layer:
+        def __init__(self):
+            self.params, self.grads = [], []
+
+        def forward(self, x, y, z):
+            out, self.cache = attncli.attention(x, y, z)
+            return out
+
+        def backward(self, dout):
+            return attncli.attention_backward(dout, self.cache)
+
+    Layer.__name__ = name
+    report = attncli.check(Layer)
+    assert (report.layer, report.passed) == ("scaled-dot-product", True)
+
+
 def test_what_takes_float64_is_not_judged_by_float32_instead():
     class Attention(layers.Attention):
         def forward(self, hs, h):
