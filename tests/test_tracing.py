@@ -97,6 +97,19 @@ def test_two_dimensions_and_heads_in_the_last_axis():
     np.testing.assert_array_equal(last["dout"], dout[1, 1, 4:])
 
 
+def test_what_is_added_is_added_to_keys_that_causal_order_hides_as_well():
+    operation, inputs, rng = problem("time-attention")
+    mask = rng.normal(size=(N, T_DEC, T_ENC))
+    mask[..., 2] = -np.inf
+    semantics = Semantics(causal="upper_left")
+    trace = StepTrace(operation, inputs, Place(1, 1), mask=mask, semantics=semantics).forward()
+    at = {one.name: one.array for one in trace}
+    added = np.where(np.isinf(mask[1, 1]), 0, mask[1, 1])
+    np.testing.assert_allclose(at["biased"], at["scores"] + added, atol=1e-15)
+    seen = np.arange(T_ENC) <= 1
+    np.testing.assert_array_equal(np.isneginf(at["masked"]), ~seen)
+
+
 @pytest.mark.parametrize("hidden", ["mask", "padding"])
 def test_a_step_that_sees_nothing_is_all_zero(hidden):
     operation, inputs, _ = problem("time-attention")

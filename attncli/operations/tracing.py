@@ -14,7 +14,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import Visibility, as_mask
+from attncli.core.visibility import Visibility
 from attncli.errors import ParameterError
 from attncli.operations.operation import Operation, computable
 from attncli.operations.steps import PRODUCTS, QKV, Calculation
@@ -123,25 +123,25 @@ class StepTrace:
         bias, seen = Visibility.of(semantics, T_dec, T_enc, whole).row(place.step, self.index)
         if padding is not None and not padding[place.item, place.step]:
             seen = np.zeros(T_enc, bool)
-        self.bias = None if bias is None else np.broadcast_to(bias, T_enc)
         self.hides = (
             seen is not None or semantics.causal is not None or semantics.window is not None
         )
-        row: Array | None = None if seen is None else np.broadcast_to(seen, T_enc)
-        if row is not None:  # NaN and infinity where nobody looks must not leak
+        row = np.broadcast_to(True if seen is None else seen, T_enc)
+        if seen is not None:  # NaN and infinity where nobody looks must not leak
             self.key, self.value = (
                 np.where(row[:, None] | np.isfinite(x), x, x.dtype.type(0))
                 for x in (self.key, self.value)
             )
-        mask_row = as_mask(self.bias, row)
-        if self.bias is not None and row is not None:
-            self.bias = np.where(row, self.bias, self.bias.dtype.type(0))
+        # What is added; −∞ hides, and is not seen in `row`.
+        self.bias = None
+        if bias is not None:
+            self.bias = np.broadcast_to(np.where(bias == -np.inf, bias.dtype.type(0), bias), T_enc)
         self.calculation = Calculation(
             QKV,
             (self.query[None, None], self.key[None], self.value[None]),
             replace(semantics.of_scores(), scale=self.scale),
-            mask_row,
-            PRODUCTS,
+            self.bias,
+            {**PRODUCTS, "band": lambda c: row},
         )
         self.trace: list[Intermediate] = []
 
