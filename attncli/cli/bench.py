@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ from attncli.cli import options
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
 
+_what = partial(options.option, group="What to measure")
+_how = partial(options.option, group="How")
 _PEERS = ("torch", "jax", "onnxruntime")
 _ENGINES = ("core", "direct-kept", "direct-again", "tiled-kept", "tiled-again", "loop")
 
@@ -52,60 +55,47 @@ attn bench --shapes 8,512,64 --dtype float32
 attn bench --peers torch,jax --accuracy
 attn bench --scaling""",
 )
-@options.option(
+@_what(
     "--shapes",
     metavar="N,T,H",
     multiple=True,
     callback=_parse_shapes,
-    group="What to measure",
     help="Sizes to measure at; repeatable.  [default: six, from 3,5,4 to 4,2048,128]",
 )
-@options.option(
+@_what(
     "--dtype",
     type=click.Choice(["float32", "float64"]),
     multiple=True,
-    group="What to measure",
     help="Repeatable.  [default: both]",
 )
-@options.option(
+@_what(
     "--engines",
     metavar="NAMES",
     callback=_parse_names(_ENGINES),
-    group="What to measure",
     help="Ours: core, what it chooses from (direct-kept, direct-again, tiled-kept, tiled-again), "
     "and loop, the book's.  [default: core,loop]",
 )
-@options.option(
+@_what(
     "--peers",
     metavar="NAMES",
     callback=_parse_names(_PEERS),
-    group="What to measure",
     help="Others, from torch, jax and onnxruntime.  [default: those that are installed]",
 )
-@options.option("--causal", is_flag=True, group="What to measure", help="Also under a causal mask.")
-@options.option(
-    "--scaling", is_flag=True, group="What to measure", help="Double T and show how ours grows."
-)
-@options.option(
+@_what("--causal", is_flag=True, help="Also under a causal mask.")
+@_what("--scaling", is_flag=True, help="Double T and show how ours grows.")
+@_what(
     "--accuracy",
     is_flag=True,
-    group="What to measure",
     help="Also the largest error of results and gradients against float64.",
 )
-@options.option(
+@_how(
     "--repeat",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    group="How",
     help="Rounds; in each everybody has one turn.",
 )
-@options.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    group="How",
-    help="For everybody alike.  [default: one a core]",
-)
+@_how("--threads", type=click.IntRange(min=1), help="For everybody alike.  [default: one a core]")
 @options.max_memory_option
 @options.report_options
 def bench(

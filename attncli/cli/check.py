@@ -1,5 +1,6 @@
 """``attn check``: somebody's layer against the reference."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from attncli.cli.screen import Screen
     from attncli.core.semantics import Semantics
 
+_computed = partial(options.option, group="What is computed")
+
 
 @options.command(
     "check",
@@ -23,19 +26,17 @@ attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
 attn check --convention dumped.npz""",
 )
 @click.argument("target", required=False)
-@options.option(
+@_computed(
     "--as",
     "layer",
     type=click.Choice(options.LAYERS),
-    group="What is computed",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
 @options.semantics_options
-@options.shapes_option("What is computed", "Shape of an array for the constructor.")
-@options.option(
+@options.shapes_option(group="What is computed", help="Shape of an array for the constructor.")
+@_computed(
     "--convention",
     metavar="FILE",
-    group="What is computed",
     help="Instead of a TARGET: find the scale, causal order, mask reading, layout, grouping and "
     "softcap that lead from query, key and value in FILE to its output.",
 )

@@ -1,5 +1,6 @@
 """``attn compare``: how far two files' tensors are apart."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from attncli.cli.screen import Screen
     from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
+
+_what = partial(options.option, group="What to compare")
 
 
 @options.command(
@@ -22,42 +25,32 @@ attn compare half.npz exact.npz --budget inputs.npz""",
 )
 @click.argument("a")
 @click.argument("b")
-@options.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    group="What to compare",
-    help="This tensor; repeatable.",
-)
-@options.option(
+@_what("--only", multiple=True, metavar="NAME", help="This tensor; repeatable.")
+@_what(
     "--ignore",
     multiple=True,
     metavar="NAME",
-    group="What to compare",
     help="Not this one, though it is in one of the files alone; repeatable.",
 )
-@options.option(
+@_what(
     "--map",
     "names",
     multiple=True,
     metavar="A=B",
     callback=options.parse_pairs,
-    group="What to compare",
     help="A tensor of A and the name it has in B; repeatable.",
 )
-@options.option(
+@options.under_tolerance(
     "--rtol",
     type=click.FloatRange(min=0),
-    group="Tolerance",
     help="Relative to |b|.  [default: torch's assert_close for the dtypes]",
 )
-@options.option("--atol", type=click.FloatRange(min=0), group="Tolerance", help="Absolute.")
+@options.under_tolerance("--atol", type=click.FloatRange(min=0), help="Absolute.")
 @options.equal_nan_option
-@options.option(
+@options.under_tolerance(
     "--budget",
     "inputs",
     metavar="INPUTS",
-    group="Tolerance",
     help="Instead of tolerances: A may be twice as far from the exact result, computed from the "
     "tensors in this file, as a straightforward evaluation in A's own dtype is.",
 )

@@ -30,40 +30,34 @@ attn gradcheck my_layer.py
 attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @click.argument("target", required=False)
-@options.option(
-    "--layer",
-    type=click.Choice(options.LAYERS),
-    group="Calculation",
-    help="Check this layer alone.  [default: all six]",
+@options.under_calculation(
+    "--layer", type=click.Choice(options.LAYERS), help="Check this layer alone.  [default: all six]"
 )
-@options.option(
+@options.under_calculation(
     "--method",
     type=click.Choice(["auto", "complex", "central"]),
     default="auto",
     show_default=True,
-    group="Calculation",
     help="complex: complex step, exact to rounding; central: central differences; auto: complex "
     "where the code survives it.",
 )
-@options.option(
+@options.under_calculation(
     "--tol",
     type=float,
     callback=_positive,
-    group="Calculation",
     help="Largest relative error that passes.  [default: 1e-12, or 1e-6 with central; for TARGET "
     "1e-9, or 1e-6, or 1e-3 in float32]",
 )
-@options.option(
+@options.under_calculation(
     "--dtype",
     type=click.Choice(["float64", "float32"]),
     default="float64",
     show_default=True,
-    group="Calculation",
     help="Of TARGET's inputs.",
 )
 @options.shapes_option(
-    "Calculation",
-    "Shape of an input, or of an array for the constructor, that its name does not say.",
+    group="Calculation",
+    help="Shape of an input, or of an array for the constructor, that its name does not say.",
 )
 @options.size_options
 @options.seed_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
     from attncli.operations.execution import Execution
+    from attncli.problems.request import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,46 +105,51 @@ def option(*declarations: str, group: str, **attributes: Any) -> Callable[[F], F
     return click.option(*declarations, cls=GroupedOption, group=group, **attributes)
 
 
-def bundle(
-    name: str, build: Callable[..., Any], options: Sequence[Callable[[Any], Any]]
-) -> Callable[[F], F]:
-    """Make one decorator of options that travel together; the command gets ``build(**values)``."""
+under_sizes = functools.partial(option, group="Sizes of random tensors")
+under_calculation = functools.partial(option, group="Calculation")
+under_semantics = functools.partial(option, group="Semantics")
+under_reading = functools.partial(option, group="Reading files")
+under_tolerance = functools.partial(option, group="Tolerance")
+under_output = functools.partial(option, group="Output")
 
-    def decorate(function: F) -> F:
+
+class Bundle:
+    """One decorator of options that travel together; the command gets ``build(**values)``.
+
+    Of bundles among its options it takes what they have built.
+    """
+
+    def __init__(
+        self, name: str, build: Callable[..., Any], *options: Callable[[Any], Any]
+    ) -> None:
+        self.name, self.build, self.options = name, build, options
+
+    def __call__(self, function: F) -> F:
+        """Declare the options."""
+
         @functools.wraps(function)
         def command(**values: Any) -> Any:
-            own = {key: values.pop(key) for key in keys}
-            return function(**values, **{name: build(**own)})
+            own = {key: values.pop(key) for key in keys if key in values}
+            return function(**values, **{self.name: self.build(**own)})
 
         decorated: Any = command
-        for one in reversed(options):
+        before = len(getattr(decorated, "__click_params__", ()))
+        for one in reversed(self.options):
             decorated = one(decorated)
         # click keeps the declared parameters here, the last declared first.
-        keys = [parameter.name for parameter in decorated.__click_params__[-len(options) :]]
+        keys = {parameter.name for parameter in decorated.__click_params__[before:]}
+        keys |= {one.name for one in self.options if isinstance(one, Bundle)}
         return cast(F, decorated)
-
-    return decorate
 
 
 class Size(click.ParamType[int]):
     """A number of bytes: ``500MB``, ``2GiB`` or plain bytes."""
 
     name = "size"
-    _UNITS: ClassVar = {
-        "": 1,
-        "B": 1,
-        "K": 10**3,
-        "KB": 10**3,
-        "M": 10**6,
-        "MB": 10**6,
-        "G": 10**9,
-        "GB": 10**9,
-        "T": 10**12,
-        "TB": 10**12,
-        "KIB": 2**10,
-        "MIB": 2**20,
-        "GIB": 2**30,
-        "TIB": 2**40,
+    _UNITS: ClassVar = {"": 1, "B": 1} | {
+        letter + end: base**power
+        for power, letter in enumerate("KMGT", start=1)
+        for end, base in (("", 1000), ("B", 1000), ("IB", 1024))
     }
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -200,63 +206,37 @@ def _given(**sizes: int | None) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-size_options = bundle(
+size_options = Bundle(
     "sizes",
     _given,
-    [
-        option(
-            "--N",
-            "--batch",
-            "N",
-            type=_COUNT,
-            group="Sizes of random tensors",
-            help="Batch size.  [default: 3]",
-        ),
-        option(
-            "--T",
-            "--seq-len",
-            "T",
-            type=_COUNT,
-            group="Sizes of random tensors",
-            help="Time steps, of decoder and encoder.  [default: 5]",
-        ),
-        option(
-            "--T-enc",
-            "T_enc",
-            type=_COUNT,
-            group="Sizes of random tensors",
-            help="Time steps of the encoder alone.",
-        ),
-        option(
-            "--H",
-            "--hidden",
-            "H",
-            type=_COUNT,
-            group="Sizes of random tensors",
-            help="Hidden size.  [default: 4]",
-        ),
-    ],
+    under_sizes("--N", "--batch", "N", type=_COUNT, help="Batch size.  [default: 3]"),
+    under_sizes(
+        "--T",
+        "--seq-len",
+        "T",
+        type=_COUNT,
+        help="Time steps, of decoder and encoder.  [default: 5]",
+    ),
+    under_sizes("--T-enc", "T_enc", type=_COUNT, help="Time steps of the encoder alone."),
+    under_sizes("--H", "--hidden", "H", type=_COUNT, help="Hidden size.  [default: 4]"),
 )
 
-seed_option = option(
+seed_option = under_sizes(
     "--seed",
     type=click.IntRange(min=0, max=2**63 - 1),
-    group="Sizes of random tensors",
     help="Seed of everything random; the same seed and sizes give the same tensors everywhere."
     "  [default: 0]",
 )
 
-dtype_option = option(
+dtype_option = under_calculation(
     "--dtype",
     type=click.Choice(DTYPES),
-    group="Calculation",
     help="Compute in this dtype.  [default: float64, or the file's]",
 )
 
-layer_option = option(
+layer_option = under_calculation(
     "--layer",
     type=click.Choice(LAYERS),
-    group="Calculation",
     help="The layer to run.  [default: time-attention, or what the file's arrays imply]",
 )
 
@@ -270,57 +250,47 @@ def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Sema
     return Semantics(causal=side, **values)
 
 
-semantics_options = bundle(
+semantics_options = Bundle(
     "semantics",
     _semantics,
-    [
-        option(
-            "--scale",
-            type=float,
-            group="Semantics",
-            help="Factor of the scores.  [default: 1; 1/√H for scaled-dot-product]",
-        ),
-        option("--causal", is_flag=True, group="Semantics", help="Queries see no later keys."),
-        option(
-            "--causal-align",
-            type=click.Choice(["upper-left", "lower-right"]),
-            group="Semantics",
-            help="upper-left: query t sees keys up to t; lower-right: the last sees all.  "
-            "[default: upper-left]",
-        ),
-        option(
-            "--window",
-            type=click.IntRange(min=0),
-            metavar="STEPS",
-            group="Semantics",
-            help="Queries see only keys so many steps before and, unless causal, after.",
-        ),
-        option(
-            "--softcap",
-            type=click.FloatRange(min=0, min_open=True),
-            group="Semantics",
-            help="Bound the scores smoothly to ± this.",
-        ),
-    ],
+    under_semantics(
+        "--scale",
+        type=float,
+        help="Factor of the scores.  [default: 1; 1/√H for scaled-dot-product]",
+    ),
+    under_semantics("--causal", is_flag=True, help="Queries see no later keys."),
+    under_semantics(
+        "--causal-align",
+        type=click.Choice(["upper-left", "lower-right"]),
+        help="upper-left: query t sees keys up to t; lower-right: the last sees all.  "
+        "[default: upper-left]",
+    ),
+    under_semantics(
+        "--window",
+        type=click.IntRange(min=0),
+        metavar="STEPS",
+        help="Queries see only keys so many steps before and, unless causal, after.",
+    ),
+    under_semantics(
+        "--softcap",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Bound the scores smoothly to ± this.",
+    ),
 )
 
-heads_options = bundle(
+heads_options = Bundle(
     "heads",
     _given,
-    [
-        option(
-            "--heads",
-            type=_COUNT,
-            group="Semantics",
-            help="Heads of query; splits the last axis of inputs (N, T, heads · H).",
-        ),
-        option(
-            "--kv-heads",
-            type=_COUNT,
-            group="Semantics",
-            help="Heads of key and value, each serving a group of query heads.  [default: as many]",
-        ),
-    ],
+    under_semantics(
+        "--heads",
+        type=_COUNT,
+        help="Heads of query; splits the last axis of inputs (N, T, heads · H).",
+    ),
+    under_semantics(
+        "--kv-heads",
+        type=_COUNT,
+        help="Heads of key and value, each serving a group of query heads.  [default: as many]",
+    ),
 )
 
 
@@ -336,33 +306,26 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-execution_options = bundle(
+execution_options = Bundle(
     "execution",
     _execution,
-    [
-        option(
-            "--engine",
-            type=click.Choice(ENGINES),
-            default="auto",
-            show_default=True,
-            group="Calculation",
-            help="direct computes whole heads, tiled in tiles, auto goes by size; reference is "
-            "the book's loop.",
-        ),
-        option(
-            "--threads",
-            type=_COUNT,
-            group="Calculation",
-            help="Threads to compute with.  [default: one a core]",
-        ),
-        option(
-            "--weights/--no-weights",
-            default=None,
-            group="Calculation",
-            help="Keep the weights, or compute them again in backward.  "
-            "[default: kept up to 16.8 MB, 8.4 MB a head]",
-        ),
-    ],
+    under_calculation(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="direct computes whole heads, tiled in tiles, auto goes by size; reference is "
+        "the book's loop.",
+    ),
+    under_calculation(
+        "--threads", type=_COUNT, help="Threads to compute with.  [default: one a core]"
+    ),
+    under_calculation(
+        "--weights/--no-weights",
+        default=None,
+        help="Keep the weights, or compute them again in backward.  "
+        "[default: kept up to 16.8 MB, 8.4 MB a head]",
+    ),
 )
 
 
@@ -372,61 +335,45 @@ def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
     return Reading(as_bfloat16=as_dtype is not None, **values)
 
 
-def shapes_option(group: str, text: str) -> Callable[[F], F]:
-    """Declare ``--input``, which says the shapes of somebody's arrays."""
-    return option(
-        "--input",
-        "shapes",
-        metavar="NAME=2,3,4",
-        multiple=True,
-        callback=parse_shapes,
-        group=group,
-        help=text,
-    )
+shapes_option = functools.partial(
+    option, "--input", "shapes", metavar="NAME=2,3,4", multiple=True, callback=parse_shapes
+)
+"""What says the shapes of somebody's arrays."""
 
-
-rename_option = option(
+rename_option = under_reading(
     "--rename",
     metavar="OURS=THEIRS",
     multiple=True,
     callback=parse_pairs,
-    group="Reading files",
     help="The file's name for one of our tensors, as hs_enc=encoder_states; repeatable.",
 )
 
 
-def _max_memory(group: str) -> Callable[[F], F]:
-    return option(
-        "--max-memory",
-        type=Size(),
-        metavar="SIZE",
-        group=group,
-        help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
-    )
+_max_memory = functools.partial(
+    option,
+    "--max-memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
+)
+max_memory_option = _max_memory(group="Memory")
 
-
-max_memory_option = _max_memory("Memory")
-
-reading_options = bundle(
+reading_options = Bundle(
     "reading",
     _reading,
-    [
-        rename_option,
-        option(
-            "--as",
-            "as_dtype",
-            type=click.Choice(["bfloat16"]),
-            group="Reading files",
-            help="Read raw two-byte elements as bfloat16.",
-        ),
-        option(
-            "--allow-nonfinite",
-            is_flag=True,
-            group="Reading files",
-            help="Compute with NaN and Inf instead of refusing them.",
-        ),
-        _max_memory("Reading files"),
-    ],
+    rename_option,
+    under_reading(
+        "--as",
+        "as_dtype",
+        type=click.Choice(["bfloat16"]),
+        help="Read raw two-byte elements as bfloat16.",
+    ),
+    under_reading(
+        "--allow-nonfinite",
+        is_flag=True,
+        help="Compute with NaN and Inf instead of refusing them.",
+    ),
+    _max_memory(group="Reading files"),
 )
 
 
@@ -434,10 +381,10 @@ def _parts(**paths: str | None) -> dict[str, str]:
     return {key.removeprefix("part_"): path for key, path in paths.items() if path is not None}
 
 
-part_options = bundle(
+part_options = Bundle(
     "parts",
     _parts,
-    [
+    *(
         option(
             f"--{name.replace('_', '-')}",
             f"part_{name}",
@@ -446,7 +393,7 @@ part_options = bundle(
             help=text,
         )
         for name, text in PARTS.items()
-    ],
+    ),
 )
 
 
@@ -458,14 +405,12 @@ def _output(output: str | None, force: bool) -> Output:
     return Output(output, force)
 
 
-def _output_options(help_text: str) -> Callable[[F], F]:
-    return bundle(
+def _output_options(help_text: str) -> Bundle:
+    return Bundle(
         "output",
         _output,
-        [
-            option("-o", "--output", metavar="FILE", group="Output", help=help_text),
-            option("--force", is_flag=True, group="Output", help="Replace an existing file."),
-        ],
+        under_output("-o", "--output", metavar="FILE", help=help_text),
+        under_output("--force", is_flag=True, help="Replace an existing file."),
     )
 
 
@@ -478,91 +423,67 @@ trace_output_options = _output_options(
 )
 
 
-def _screen(**values: Any) -> Screen:
+def _screen(*, color: str, quiet: bool = False, verbose: bool = False, **values: Any) -> Screen:
     from attncli.cli import streams
     from attncli.cli.screen import Screen
 
-    streams.color_forbidden = values["color"] == "never"
-    if values["quiet"] and values["verbose"]:
+    streams.color_forbidden = color == "never"
+    if quiet and verbose:
         raise ParameterError("--quiet and --verbose contradict each other")
-    return Screen(**values)
+    return Screen(color=color, quiet=quiet, verbose=verbose, **values)
 
 
-json_option = option(
-    "--json", "as_json", is_flag=True, group="Output", help="Print one JSON object."
-)
-precision_option = option(
+json_option = under_output("--json", "as_json", is_flag=True, help="Print one JSON object.")
+precision_option = under_output(
     "--precision",
     type=click.IntRange(0, 17),
-    group="Output",
     help="Digits behind the point.  [default: short on a terminal, all when piped]",
 )
-color_option = option(
+color_option = under_output(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    group="Output",
     help="auto: on a terminal, unless NO_COLOR is set.",
 )
-quiet_option = option(
-    "-q", "--quiet", is_flag=True, group="Output", help="Print no tables and no notes."
-)
-verbose_option = option("-v", "--verbose", is_flag=True, group="Output", help="Say more on stderr.")
+quiet_option = under_output("-q", "--quiet", is_flag=True, help="Print no tables and no notes.")
+verbose_option = under_output("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 
-screen_options = bundle(
-    "screen",
-    _screen,
-    [json_option, precision_option, color_option, quiet_option, verbose_option],
+screen_options = Bundle(
+    "screen", _screen, json_option, precision_option, color_option, quiet_option, verbose_option
 )
 
 # For what has numbers of one sort, whose digits say all there is.
-report_options = bundle(
-    "screen", _screen, [json_option, color_option, quiet_option, verbose_option]
-)
-
-
-def _page(color: str) -> Screen:
-    return _screen(as_json=False, color=color, quiet=False, verbose=False)
-
+report_options = Bundle("screen", _screen, json_option, color_option, quiet_option, verbose_option)
 
 # For what is only to be read.
-page_options = bundle("screen", _page, [color_option])
+page_options = Bundle("screen", _screen, color_option)
 
-equal_nan_option = option(
-    "--equal-nan", is_flag=True, group="Tolerance", help="NaN agrees with NaN."
+equal_nan_option = under_tolerance("--equal-nan", is_flag=True, help="NaN agrees with NaN.")
+
+full_option = under_output(
+    "--full", is_flag=True, help="Show every number, however many there are."
 )
 
-full_option = option(
-    "--full", is_flag=True, group="Output", help="Show every number, however many there are."
+
+def _request(**values: Any) -> Request:
+    from attncli.problems.request import Request
+
+    return Request(**values)
+
+
+calculation_options = Bundle(
+    "request",
+    _request,
+    click.argument("file", required=False),
+    layer_option,
+    dtype_option,
+    execution_options,
+    semantics_options,
+    heads_options,
+    size_options,
+    seed_option,
+    part_options,
+    reading_options,
 )
-
-
-def calculation_options(function: F) -> F:
-    """Add all that says what to compute, and on what; the command gets one ``request``."""
-
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        from attncli.problems.request import Request
-
-        fields = Request.__dataclass_fields__
-        own = {name: values.pop(name) for name in fields}
-        return function(request=Request(**own), **values)
-
-    decorated: Any = command
-    for one in reversed(
-        (
-            click.argument("file", required=False),
-            layer_option,
-            dtype_option,
-            execution_options,
-            semantics_options,
-            heads_options,
-            size_options,
-            seed_option,
-            part_options,
-            reading_options,
-        )
-    ):
-        decorated = one(decorated)
-    return cast(F, decorated)
+"""All that says what to compute, and on what."""

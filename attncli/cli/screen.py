@@ -43,10 +43,10 @@ class Screen:
         Digits behind the point; None leaves it to the view.
     """
 
-    as_json: bool
-    color: str
-    quiet: bool
-    verbose: bool
+    as_json: bool = False
+    color: str = "auto"
+    quiet: bool = False
+    verbose: bool = False
     precision: int | None = None
 
     @cached_property

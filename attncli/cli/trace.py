@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
     from attncli.problems.request import Request
+
+_which = partial(options.option, group="Which step")
+_shown = partial(options.option, group="What to show")
 
 
 def _parse_only(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -26,22 +30,15 @@ attn trace sample_inputs/by_hand.npz --step 1 --backward
 attn trace sample_inputs/minilm_qkv.npz --head 5 --step 9 --only scores,weights
 attn trace --T 3 --H 2 --causal --step 1 -o trace.npz""",
 )
-@options.option(
-    "--step", type=int, default=0, show_default=True, group="Which step", help="Decoder step."
-)
-@options.option(
-    "--item", type=int, default=0, show_default=True, group="Which step", help="Item of the batch."
-)
-@options.option(
-    "--head", type=int, default=0, show_default=True, group="Which step", help="Query head."
-)
-@options.option("--forward", is_flag=True, group="What to show", help="The way forward alone.")
-@options.option("--backward", is_flag=True, group="What to show", help="The way back alone.")
-@options.option(
+@_which("--step", type=int, default=0, show_default=True, help="Decoder step.")
+@_which("--item", type=int, default=0, show_default=True, help="Item of the batch.")
+@_which("--head", type=int, default=0, show_default=True, help="Query head.")
+@_shown("--forward", is_flag=True, help="The way forward alone.")
+@_shown("--backward", is_flag=True, help="The way back alone.")
+@_shown(
     "--only",
     metavar="NAMES",
     callback=_parse_only,
-    group="What to show",
     help="These intermediates alone, as scores,weights.",
 )
 @options.calculation_options

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import click
 
-from attncli.cli.options import bundle, option
+from attncli.cli.options import Bundle, option, under_output
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
 from attncli.weights.wanted import Span, Wanted
@@ -51,160 +52,124 @@ def _not_nan(ctx: click.Context, param: click.Parameter, value: float | None) ->
     return value
 
 
-_CHOICE, _PART, _SHOWN = "What to show", "Which part of it", "How to show it"
+under_choice = partial(option, group="What to show")
+under_part = partial(option, group="Which part of it")
+under_shown = partial(option, group="How to show it")
 _OVER = click.Choice(["heads", "layers"])
 
-_OPTIONS = (
-    option("--item", type=int, group=_CHOICE, help="Show this item of the batch alone."),
-    option("--head", type=int, group=_CHOICE, help="Show this head alone."),
-    option("--layer", type=int, group=_CHOICE, help="Show this layer alone."),
-    option(
-        "--mean",
-        type=_OVER,
-        multiple=True,
-        group=_CHOICE,
-        help="One picture of all heads, or layers: their mean.",
+weight_options = Bundle(
+    "wanted",
+    Wanted,
+    under_choice("--item", type=int, help="Show this item of the batch alone."),
+    under_choice("--head", type=int, help="Show this head alone."),
+    under_choice("--layer", type=int, help="Show this layer alone."),
+    under_choice(
+        "--mean", type=_OVER, multiple=True, help="One picture of all heads, or layers: their mean."
     ),
-    option(
+    under_choice(
         "--max",
         "maximum",
         type=_OVER,
         multiple=True,
-        group=_CHOICE,
         help="One picture of all heads, or layers: their maximum.",
     ),
-    option(
+    under_choice(
         "--rollout",
         is_flag=True,
-        group=_CHOICE,
         help="One picture of all layers: what flows through them, the residual path included.",
     ),
-    option(
-        "--diff",
-        metavar="OTHER",
-        group=_CHOICE,
-        help="Show FILE minus OTHER, on a scale for both signs.",
+    under_choice(
+        "--diff", metavar="OTHER", help="Show FILE minus OTHER, on a scale for both signs."
     ),
-    option(
+    under_choice(
         "--axes",
         metavar="NAMES",
         callback=_parse_axes,
-        group=_CHOICE,
         help="Read the array's axes so, as N,heads,dec,enc; also layers.",
     ),
-    option(
+    under_part(
         "--rows",
         metavar="A:B",
         callback=_parse_span,
-        group=_PART,
         help="Decoder steps A to B − 1; either may be left out or negative. Of a file that can be "
         "mapped into memory only these are read.",
     ),
-    option(
+    under_part(
         "--cols",
         metavar="A:B",
         callback=_parse_span,
-        group=_PART,
         help="Encoder steps A to B − 1, alone: whether rows sum to 1 is then not looked at.",
     ),
-    option(
+    under_part(
         "--row",
         metavar="TOKEN",
         multiple=True,
-        group=_PART,
         help="The decoder steps of this token, or of this number; repeatable.",
     ),
-    option(
+    under_part(
         "--drop-special",
         is_flag=True,
-        group=_PART,
         help="Leave out [CLS], <s> and the like, wherever there are tokens.",
     ),
-    option("--drop-pad", is_flag=True, group=_PART, help="Leave out padding."),
-    option(
-        "--drop-sink",
-        is_flag=True,
-        group=_PART,
-        help="Leave out the first key, where weight rests.",
-    ),
-    option(
+    under_part("--drop-pad", is_flag=True, help="Leave out padding."),
+    under_part("--drop-sink", is_flag=True, help="Leave out the first key, where weight rests."),
+    under_part(
         "--renormalise",
         "--renormalize",
         is_flag=True,
-        group=_PART,
         help="Let what is left of every row sum to 1.",
     ),
-    option(
+    under_shown(
         "--view",
         type=click.Choice(OF_ONE),
-        group=_SHOWN,
         help="; ".join(f"{name}: {WAYS[name].says}" for name in OF_ONE)
         + ".  [default: the first of these that fits]",
     ),
-    option(
+    under_shown(
         "--top",
         type=click.IntRange(min=1),
         metavar="K",
-        group=_SHOWN,
         help="List the K strongest keys of every row instead of drawing.",
     ),
-    option(
+    under_shown(
         "--threshold",
         type=click.FloatRange(min=0),
         callback=_not_nan,
         metavar="X",
-        group=_SHOWN,
         help="List the keys with at least this weight; drawn, smaller ones count as 0.",
     ),
-    option(
+    under_shown(
         "--pool",
         type=click.Choice(["max", "mean"]),
         default="max",
         show_default=True,
-        group=_SHOWN,
         help="What a cell shows that stands for several weights.",
     ),
-    option(
+    under_shown(
         "--shade",
         type=click.Choice(["linear", "log", "row"]),
-        group=_SHOWN,
         help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
     ),
-    option(
+    under_shown(
         "--sort",
         type=click.Choice(["entropy", "max", "first", "diagonal", "previous", "dead", "file"]),
-        group=_SHOWN,
         help="Give an overview of the heads, in this order.  [default, of many: entropy]",
     ),
-    option(
-        "--raw-tokens",
-        is_flag=True,
-        group=_SHOWN,
-        help="Show Ġ, ▁ and ## as tokenizers write them.",
-    ),
-    option(
+    under_shown("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
+    under_shown(
         "--full",
         is_flag=True,
-        group=_SHOWN,
         help="Every number of every head as a table, however many there are.",
     ),
-    option(
-        "--browse",
-        is_flag=True,
-        group=_SHOWN,
-        help="Page through layers, heads and items with the arrow keys.",
+    under_shown(
+        "--browse", is_flag=True, help="Page through layers, heads and items with the arrow keys."
     ),
-    option(
+    under_output(
         "--export",
         metavar="FILE",
         multiple=True,
-        group="Output",
         help=f"Write what is chosen as {described_exports()}; repeatable. In .csv an apostrophe "
         "stands before a label that a spreadsheet would compute.",
     ),
-    option("--force", is_flag=True, group="Output", help="Replace existing files."),
+    under_output("--force", is_flag=True, help="Replace existing files."),
 )
-
-
-weight_options = bundle("wanted", Wanted, _OPTIONS)
-"""All of them; the command gets one ``wanted``."""
