@@ -18,6 +18,10 @@ from attncli.cli.keyboard import full_screen
 from attncli.cli.weight_browse import Browser
 from attncli.weights.choosing import Chosen
 
+# JAX, once a test of the peers has loaded it here, warns of every fork; ours becomes another
+# program at once.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
 HEADS = SAMPLES / "minilm_heads.npz"
 RIGHT, LEFT, DOWN, UP, NEXT, BACK = (f"\x1b[{end}" for end in ("C", "D", "B", "A", "6~", "5~"))
 
