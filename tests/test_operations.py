@@ -230,6 +230,8 @@ SEMANTICS = [
     Semantics(causal="lower_right"),
     Semantics(window=0),
     Semantics(window=2),
+    Semantics(window=(1, 3)),
+    Semantics(window=(-1, 0), align="lower_right"),
     Semantics(causal="upper_left", window=1),
     Semantics(causal="lower_right", window=2, softcap=1.5),
     Semantics(softcap=0.7, scale=3.0),
@@ -362,7 +364,14 @@ def test_heads_that_do_not_split():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": -1}, "window is -1"),
+        ({"window": -2}, "window is -2, expected 0 or more, or -1 for no limit"),
+        ({"window": (1, -2)}, r"window is \(1, -2\)"),
+        ({"window": (1, 2, 3)}, "expected one number, or two"),
+        ({"align": "left"}, "align is left, expected upper_left or lower_right"),
+        (
+            {"causal": "upper_left", "align": "lower_right"},
+            "align is lower_right, and causal upper_left",
+        ),
         ({"softcap": 0.0}, "softcap is 0.0, expected a finite number above 0"),
         ({"scale": np.nan}, "scale is nan"),
         ({"causal": "left"}, "causal is left"),

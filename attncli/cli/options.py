@@ -142,6 +142,9 @@ class Bundle:
         return cast(F, decorated)
 
 
+_LONGEST_NUMBER = 19  # digits: what fits 64 bits
+
+
 class Size(click.ParamType[int]):
     """A number of bytes: ``500MB``, ``2GiB`` or plain bytes."""
 
@@ -165,6 +168,35 @@ class Size(click.ParamType[int]):
         except (KeyError, ValueError):
             self.fail(f"{value!r} is not a size such as 500MB or 2GiB", param, ctx)
         return int(size)
+
+
+class Window(click.ParamType["int | tuple[int, int]"]):
+    """How far queries see: ``W`` steps on both sides, or ``LEFT,RIGHT``; -1 is no limit."""
+
+    name = "window"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, int]:
+        """Turn the text into one number or two."""
+        sides = value.split(",")
+        try:
+            numbers = tuple(int(side) for side in sides if len(side) < _LONGEST_NUMBER)
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in (1, 2) or len(numbers) < len(sides) or min(numbers) < -1:
+            self.fail(
+                f"{value!r} is not a number of steps, or LEFT,RIGHT, each -1 or more", param, ctx
+            )
+        return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+class Side(click.Choice[str]):
+    """A choice whose words may be written with ``_`` as well as ``-``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Turn the text into one of the words."""
+        return super().convert(value.replace("_", "-"), param, ctx)
 
 
 def parse_pairs(
@@ -244,10 +276,10 @@ layer_option = under_calculation(
 def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Semantics:
     from attncli.core.semantics import Semantics
 
-    if causal_align is not None and not causal:
-        raise ParameterError("--causal-align has no meaning without --causal")
-    side = (causal_align or "upper-left").replace("-", "_") if causal else None
-    return Semantics(causal=side, **values)
+    side = None if causal_align is None else causal_align.replace("-", "_")
+    if causal:
+        return Semantics(causal=side or "upper_left", **values)
+    return Semantics(align=side, **values)
 
 
 semantics_options = Bundle(
@@ -261,15 +293,16 @@ semantics_options = Bundle(
     under_semantics("--causal", is_flag=True, help="Queries see no later keys."),
     under_semantics(
         "--causal-align",
-        type=click.Choice(["upper-left", "lower-right"]),
-        help="upper-left: query t sees keys up to t; lower-right: the last sees all.  "
+        type=Side(["upper-left", "lower-right"]),
+        help="upper-left: a query's own key is t; lower-right: the last query's is the last.  "
         "[default: upper-left]",
     ),
     under_semantics(
         "--window",
-        type=click.IntRange(min=0),
+        type=Window(),
         metavar="STEPS",
-        help="Queries see only keys so many steps before and, unless causal, after.",
+        help="Queries see only keys so many steps before and, unless causal, after; LEFT,RIGHT for "
+        "each side, -1 for no limit.",
     ),
     under_semantics(
         "--softcap",

@@ -20,14 +20,20 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
         from attncli.problems.drawing import random_problem
 
         with screen.timed("drawing"):
-            return random_problem(request)
-    from attncli.problems.from_files import read_problem  # random tensors need no reader
+            problem = random_problem(request)
+    else:
+        from attncli.problems.from_files import read_problem  # random tensors need no reader
 
-    with screen.timed("reading"):
-        problem = read_problem(request)
-    if problem.unused:
-        screen.detail(f"not used: {', '.join(problem.unused)}")
-    if request.seed is not None and not (needs_dout and problem.dout is None):
-        message = f"--seed has no effect: nothing is random in {problem.origin}"
-        warnings.warn(message, AttnWarning, stacklevel=2)
+        with screen.timed("reading"):
+            problem = read_problem(request)
+        if problem.unused:
+            screen.detail(f"not used: {', '.join(problem.unused)}")
+        if request.seed is not None and not (needs_dout and problem.dout is None):
+            _warn(f"--seed has no effect: nothing is random in {problem.origin}")
+    if request.semantics.align is not None and not problem.semantics.orders:
+        _warn("--causal-align has no effect: nothing here goes by a query's own position")
     return problem
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, AttnWarning, stacklevel=3)

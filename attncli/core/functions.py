@@ -27,9 +27,10 @@ def attention(
     *,
     mask: ArrayLike | None = None,
     causal: str | None = None,
+    align: str | None = None,
     scale: float | None = None,
     softcap: float | None = None,
-    window: int | None = None,
+    window: int | tuple[int, int] | None = None,
     threads: int = 1,
     engine: str = "auto",
     weights: bool | None = None,
@@ -61,13 +62,17 @@ def attention(
     causal : {"upper_left", "lower_right"}, optional
         Queries see no later keys.  ``"upper_left"``: query t sees the keys ≤ t.
         ``"lower_right"``: the last query sees all keys, query t those ≤ t + T_enc − T_dec.
+    align : {"upper_left", "lower_right"}, optional
+        Where a query's own key stands without causal order: at t, or at t + T_enc − T_dec.  By
+        default as causal order has it, else upper_left.
     scale : float, optional
         1/√H if left out.
     softcap : float, optional
         Above 0; bounds the scores smoothly to ±softcap.
-    window : int, optional
-        0 or above.  A query sees only keys at most so many steps before its own and, unless
-        causal, after it.  Its own key is t, or t + T_enc − T_dec for ``causal="lower_right"``.
+    window : int or (int, int), optional
+        A query sees only keys at most so many steps before its own key and, unless causal, after
+        it; ``(left, right)`` for each side, −1 for no limit.  "A window of W tokens, its own
+        included" is ``left = W − 1``.
     threads : int, optional
         How many threads to use.  For more than 1, BLAS itself should be held to one thread
         (``OPENBLAS_NUM_THREADS=1`` in the environment before NumPy is imported), or the two
@@ -134,7 +139,8 @@ def attention(
     array([0.5, 0.5])
     """
     return compute(
-        query, key, value, mask=mask, semantics=Semantics(scale, causal, window, softcap),
+        query, key, value, mask=mask,
+        semantics=Semantics(scale, causal, align, window, softcap),
         threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
 
@@ -224,7 +230,7 @@ def compute(
     query, key, value, mask, threads, engine, weights
         As in `attention`.
     semantics : Semantics, optional
-        scale, causal, window and softcap.
+        scale, causal, align, window and softcap.
     tile : (int, int), optional
         How many queries and how many keys the tiled engine computes at a time, if others than
         are fastest.
@@ -280,15 +286,16 @@ def attention_weights(
     *,
     mask: ArrayLike | None = None,
     causal: str | None = None,
+    align: str | None = None,
     scale: float | None = None,
     softcap: float | None = None,
-    window: int | None = None,
+    window: int | tuple[int, int] | None = None,
 ) -> Array:
     """Compute the weights of `attention` alone, to look at.
 
     Parameters
     ----------
-    query, key, mask, causal, scale, softcap, window
+    query, key, mask, causal, align, scale, softcap, window
         As in `attention`.
 
     Returns
@@ -311,7 +318,8 @@ def attention_weights(
     """
     nothing = np.empty((*np.shape(key)[:-1], 0), np.asarray(key).dtype)
     cache = compute(
-        query, key, nothing, mask=mask, semantics=Semantics(scale, causal, window, softcap),
+        query, key, nothing, mask=mask,
+        semantics=Semantics(scale, causal, align, window, softcap),
         weights=True, stacklevel=3,
     )[1]  # fmt: skip
     assert cache.weights is not None  # as was asked for

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from attncli.errors import ParameterError
 
-CAUSAL = ("upper_left", "lower_right")
+SIDES = ("upper_left", "lower_right")
 _LARGEST = sys.float_info.max
 
 
@@ -23,8 +24,12 @@ class Semantics:
         operation.
     causal : {"upper_left", "lower_right"} or None
         Queries see no later keys: query t sees the keys ≤ t, or the last query sees all keys.
-    window : int or None
-        A query sees only keys at most so many steps before and, unless causal, after its own.
+    align : {"upper_left", "lower_right"} or None
+        Where a query's own key stands without causal order: at t, or at t + T_enc − T_dec; None
+        is as causal order has it, else upper_left.
+    window : int, (int, int) or None
+        A query sees only keys at most so many steps before and, unless causal, after its own; or
+        so many before and so many after.  −1 on a side leaves it unlimited.
     softcap : float or None
         Scores become softcap · tanh(scores / softcap).
 
@@ -35,30 +40,85 @@ class Semantics:
 
     Examples
     --------
-    >>> Semantics(window=-1)
+    >>> Semantics(window=-2)
     Traceback (most recent call last):
-    attncli.errors.ParameterError: window is -1, expected 0 or more
+    attncli.errors.ParameterError: window is -2, expected 0 or more, or -1 for no limit
     """
 
     scale: float | None = None
     causal: str | None = None
-    window: int | None = None
+    align: str | None = None
+    window: int | tuple[int, int] | None = None
     softcap: float | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None and not -_LARGEST <= self.scale <= _LARGEST:
             raise ParameterError(f"scale is {self.scale}, expected a finite number")
-        if self.causal is not None and self.causal not in CAUSAL:
-            raise ParameterError(f"causal is {self.causal}, expected {' or '.join(CAUSAL)}")
-        if self.window is not None and (self.window < 0 or self.window != int(self.window)):
-            whole = "" if self.window < 0 else "a whole number, "
-            raise ParameterError(f"window is {self.window}, expected {whole}0 or more")
+        for name, side in (("causal", self.causal), ("align", self.align)):
+            if side is not None and side not in SIDES:
+                raise ParameterError(f"{name} is {side}, expected {' or '.join(SIDES)}")
+        if self.causal is not None and self.align not in (None, self.causal):
+            raise ParameterError(f"align is {self.align}, and causal {self.causal}")
+        if isinstance(self.window, list):  # as JSON has a pair
+            object.__setattr__(self, "window", tuple(self.window))
+        if self.window is not None:
+            self._check_window(self.window)
         if self.softcap is not None and not 0 < self.softcap <= _LARGEST:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
+
+    def _check_window(self, window: Any) -> None:
+        sides = window if isinstance(window, tuple) else (window, window)
+        if len(sides) != 2:
+            raise ParameterError(f"window is {window}, expected one number, or two: left, right")
+        for side in sides:
+            whole = isinstance(side, Real) and not isinstance(side, bool)
+            if not whole or not side == side // 1:
+                raise ParameterError(f"window is {window}, expected a whole number, 0 or more")
+            if side < -1:
+                raise ParameterError(f"window is {window}, expected 0 or more, or -1 for no limit")
+
+    @property
+    def side(self) -> str:
+        """Where a query's own key stands: ``"upper_left"`` or ``"lower_right"``."""
+        return self.align or self.causal or "upper_left"
+
+    @property
+    def reach(self) -> tuple[int | None, int | None]:
+        """How many steps before and after its own key a query sees; None for no limit.
+
+        Examples
+        --------
+        >>> Semantics(window=(2, -1)).reach, Semantics(causal="upper_left", window=2).reach
+        ((2, None), (2, 0))
+        """
+        window = self.window if isinstance(self.window, tuple) else (self.window, self.window)
+        left, right = (None if side in (None, -1) else int(side) for side in window)
+        return left, 0 if self.causal is not None else right
+
+    @property
+    def orders(self) -> bool:
+        """Whether some keys are hidden by where they stand."""
+        return self.reach != (None, None)
 
     def given(self) -> dict[str, Any]:
         """Return the options that are set, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+    def overridden(self, by: Semantics) -> Semantics:
+        """Return these options, with those of `by` that are set in their places.
+
+        Examples
+        --------
+        >>> stored = Semantics(causal="upper_left", window=2)
+        >>> stored.overridden(Semantics(align="lower_right")).described()
+        'causal lower_right, window 2'
+        """
+        options = {**self.given(), **by.given()}
+        if by.causal is not None and by.align is None:
+            options.pop("align", None)
+        elif by.align is not None and self.causal is not None:
+            options["causal"] = options.pop("align")
+        return Semantics(**options)
 
     def described(self) -> str:
         """Say the options in words; empty where there are none.
@@ -68,9 +128,15 @@ class Semantics:
         >>> Semantics(scale=0.5, causal="upper_left").described()
         'scale 0.5, causal upper_left'
         """
-        values = self.given().items()
-        return ", ".join(f"{x} {v:g}" if isinstance(v, float) else f"{x} {v}" for x, v in values)
+        return ", ".join(f"{name} {_written(value)}" for name, value in self.given().items())
 
     def of_scores(self) -> Semantics:
         """Return the options of the scores alone, without those that hide keys by their step."""
-        return replace(self, causal=None, window=None)
+        return replace(self, causal=None, align=None, window=None)
+
+
+def _written(value: Any) -> str:
+    """Write a value as on the command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -234,12 +234,14 @@ class Visibility(NamedTuple):
             Boolean or float, as `read_mask` gives it, broadcastable to (…, T_dec, T_enc).
         """
         entries: list[Entry] = []
-        if semantics.causal is not None or semantics.window is not None:
-            own = own_key(semantics, T_dec, T_enc)
-            reach = None if semantics.window is None else int(semantics.window)
-            after = 0 if semantics.causal is not None else reach
-            low = None if reach is None else own - reach
-            entries.append(Band(low, None if after is None else own + after))
+        if semantics.orders:
+            own, (before, after) = own_key(semantics, T_dec, T_enc), semantics.reach
+            entries.append(
+                Band(
+                    None if before is None else own - before,
+                    None if after is None else own + after,
+                )
+            )
         if mask is not None:
             entries.append(Mask(mask if mask.ndim > 1 else np.atleast_2d(mask)))
         return cls(tuple(entries), T_dec, T_enc)
@@ -367,7 +369,7 @@ def as_mask(bias: Array | None, seen: Array | None) -> Array | None:
 
 def own_key(semantics: Semantics, T_dec: int, T_enc: int) -> int:
     """Return (key step − query step) of a query's own key."""
-    return T_enc - T_dec if semantics.causal == "lower_right" else 0
+    return T_enc - T_dec if semantics.side == "lower_right" else 0
 
 
 def read_mask(name: str, mask: Array, stacklevel: int = 2) -> Array:

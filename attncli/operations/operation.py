@@ -259,7 +259,7 @@ def computable(array: Array) -> Array:
 
 _ROW = ("N", "T_enc")
 _GRID = ("N", "T_dec", "T_enc")
-_SCORING = ("scale", "causal", "window", "softcap")
+_SCORING = ("scale", "causal", "align", "window", "softcap")
 
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation

@@ -231,7 +231,7 @@ def _by_core(
         dmask = None if cache.dmask is None or mask is None else cache.dmask.reshape(mask.shape)
         return operation.from_core(*gradients), dmask
 
-    hides = mask is not None or semantics.causal is not None or semantics.window is not None
+    hides = mask is not None or semantics.orders
     blind: Array | None = np.isneginf(cache.logsumexp) if hides else None
     return operation.results(out, cache.weights), back, cache.engine, blind
 

@@ -123,9 +123,7 @@ class StepTrace:
         bias, seen = Visibility.of(semantics, T_dec, T_enc, whole).row(place.step, self.index)
         if padding is not None and not padding[place.item, place.step]:
             seen = np.zeros(T_enc, bool)
-        self.hides = (
-            seen is not None or semantics.causal is not None or semantics.window is not None
-        )
+        self.hides = seen is not None or semantics.orders
         row = np.broadcast_to(True if seen is None else seen, T_enc)
         if seen is not None:  # NaN and infinity where nobody looks must not leak
             self.key, self.value = (

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from attncli.reports import ConventionReport
 
 # What a run writes of its semantics: the types that JSON has for it.
-_KINDS = {"scale": (int, float), "causal": (str,), "window": (int,), "softcap": (int, float)}
+_KINDS = {
+    "scale": (int, float),
+    "causal": (str,),
+    "align": (str,),
+    "window": (int, list),
+    "softcap": (int, float),
+}
 
 
 def read_problem(request: Request) -> Problem:
@@ -231,7 +237,7 @@ def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
 def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:
     """Give the options asked for; those not asked for as the run had them."""
     stored = _stored_semantics(options, origin)
-    return Semantics(**{**stored.given(), **request.semantics.given()})
+    return stored.overridden(request.semantics)
 
 
 def read_tokens(

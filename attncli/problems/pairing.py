@@ -188,7 +188,7 @@ def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, A
         mask = combine_masks(masks, operation.mask_axes(held), operation.sizes(held))
     if mask is not None:
         held["mask"] = mask
-    return held, Semantics(**{**semantics_in(file).given(), **claims.given()})
+    return held, semantics_in(file).overridden(claims)
 
 
 def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:

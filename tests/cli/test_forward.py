@@ -188,7 +188,14 @@ def test_plain_tokens_may_be_other_ones_in_every_item(attn, folder):
     [
         (["--causal"], {"causal": "upper_left"}),
         (["--causal", "--causal-align", "lower-right"], {"causal": "lower_right"}),
+        (["--causal", "--causal-align", "lower_right"], {"causal": "lower_right"}),
         (["--window", "2", "--scale", "0.5"], {"window": 2, "scale": 0.5}),
+        (["--window", "1,-1"], {"window": [1, -1]}),
+        (["--window", "-1,1"], {"window": [-1, 1]}),
+        (
+            ["--window", "0,1", "--causal-align", "lower-right"],
+            {"window": [0, 1], "align": "lower_right"},
+        ),
         (["--softcap", "3"], {"softcap": 3.0}),
     ],
 )
@@ -204,6 +211,23 @@ def test_semantics_change_the_result_and_are_kept_in_the_run(attn, folder, optio
     np.testing.assert_allclose(
         reference["tensors"]["out"]["data"], result["tensors"]["out"]["data"], atol=1e-14
     )
+
+
+def test_an_alignment_that_nothing_goes_by_is_said(attn):
+    result = attn("forward", "--causal-align", "lower-right")
+    assert result.code == 0
+    assert result.err == (
+        "warning: --causal-align has no effect: nothing here goes by a query's own position\n"
+    )
+
+
+def test_an_alignment_beside_a_run_in_causal_order_is_that_order_s(attn, folder):
+    attn("forward", "--T-enc", 7, "--causal", "-o", "run.npz")
+    moved = attn("forward", "run.npz", "--causal-align", "lower-right", "--json").json
+    whole = attn("forward", "--T-enc", 7, "--causal", "--causal-align", "lower-right", "--json")
+    assert moved["causal"] == "lower_right"
+    assert "align" not in moved
+    assert moved["tensors"]["out"] == whole.json["tensors"]["out"]
 
 
 def test_packed_heads_are_split_and_merged(attn, folder):
@@ -501,9 +525,10 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["-o", "nowhere/out.npz"], "nowhere/out.npz: the folder "),
         (["-o", "-", "--json"], "-o - and --json would both write to standard output"),
         (["--threads", "0"], "'--threads': 0 is not in the range x>=1"),
-        (["--window", "-1"], "'--window': -1 is not in the range x>=0"),
+        (["--window", "-2"], "'--window': '-2' is not a number of steps, or LEFT,RIGHT"),
+        (["--window", "1,2,3"], "'--window': '1,2,3' is not a number of steps, or LEFT,RIGHT"),
+        (["--window", "9" * 400], "is not a number of steps, or LEFT,RIGHT"),
         (["--softcap", "0"], "'--softcap': 0.0 is not in the range x>0"),
-        (["--causal-align", "lower-right"], "--causal-align has no meaning without --causal"),
         (["--heads", "2"], "--heads has no meaning for time-attention"),
         (["--layer", "softmax", "--causal"], "softmax takes no --causal"),
         (["--layer", "softmax", "--engine", "tiled"], "softmax has no tiled engine"),

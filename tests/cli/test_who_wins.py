@@ -180,7 +180,10 @@ UNTRUSTED = {
     '{"softcap": 0}': "softcap is 0, expected a finite number above 0",
     '{"window": 1.5}': "hold what no run writes",
     '{"window": true}': "hold what no run writes",
-    '{"window": -1}': "window is -1, expected 0 or more",
+    '{"window": -2}': "window is -2, expected 0 or more, or -1 for no limit",
+    '{"window": [1]}': "window is (1,), expected one number, or two",
+    '{"window": [1, true]}': "window is (1, True), expected a whole number",
+    '{"align": 3}': "hold what no run writes",
     '{"causal": true}': "hold what no run writes",
     '{"causal": "left"}': "causal is left, expected upper_left or lower_right",
 }
@@ -264,7 +267,6 @@ def test_a_tensor_from_two_files_is_refused_and_neither_wins(attn, folder, state
 
 CONTRADICTIONS = {
     "--quiet and --verbose": ["--quiet", "--verbose"],
-    "--causal-align has no meaning without --causal": ["--causal-align", "upper-left"],
     "-o - and --json": ["-o", "-", "--json"],
     "--force has no meaning without -o": ["--force"],
     "--kv-heads has no meaning without --heads": [

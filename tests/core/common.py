@@ -38,6 +38,9 @@ OPTIONS = {
     "lower right": {"causal": "lower_right"},
     "window": {"window": 2},
     "window 0": {"window": 0},
+    "window of two sides": {"window": (3, 1)},
+    "window to the right alone": {"window": (-1, 2)},
+    "window aligned lower right": {"window": (2, -1), "align": "lower_right"},
     "causal window": {"causal": "lower_right", "window": 1},
     "all": {"causal": "upper_left", "window": 3, "softcap": 2.0, "scale": 0.9},
 }
@@ -59,9 +62,11 @@ ENGINES = {
 }
 
 
-def compute(query, key, value, *, scale=None, causal=None, window=None, softcap=None, **how):
+def compute(
+    query, key, value, *, scale=None, causal=None, align=None, window=None, softcap=None, **how
+):
     """`attncli.core.compute`, its semantics one by one as `attncli.attention` takes them."""
-    semantics = Semantics(scale, causal, window, softcap)
+    semantics = Semantics(scale, causal, align, window, softcap)
     return core.compute(query, key, value, semantics=semantics, stacklevel=3, **how)
 
 

@@ -15,16 +15,18 @@ def tanh(x):
     return np.where(x.real < 0, -1, 1) * (1 - e) / (1 + e)
 
 
-def visible(mask, causal, window, shape):
+def visible(mask, causal, window, shape, align=None):
     """The boolean (…, T_dec, T_enc) array of what each query sees."""
     *_, T_dec, T_enc = shape
     t, s = np.arange(T_dec)[:, None], np.arange(T_enc)
-    own = t + (T_enc - T_dec if causal == "lower_right" else 0)
+    own = t + (T_enc - T_dec if "lower_right" in (causal, align) else 0)
     seen = np.ones((T_dec, T_enc), bool)
     if causal is not None:
         seen &= s <= own
     if window is not None:
-        seen &= abs(s - own) <= window
+        left, right = window if isinstance(window, tuple) else (window, window)
+        seen &= (s >= own - left) | (left == -1)
+        seen &= (s <= own + right) | (right == -1)
     if mask is not None:
         mask = np.asarray(mask)
         seen = seen & (mask if mask.dtype == bool else mask != -np.inf)
@@ -32,8 +34,8 @@ def visible(mask, causal, window, shape):
 
 
 def attention(
-    query, key, value, mask=None, causal=None, scale=None, softcap=None, window=None, seen=None,
-    moved_alone=False,
+    query, key, value, mask=None, causal=None, scale=None, softcap=None, window=None, align=None,
+    seen=None, moved_alone=False,
 ):  # fmt: skip
     """Return (out, weights).
 
@@ -48,7 +50,7 @@ def attention(
     lead = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     T_dec, T_enc, H_v = query.shape[-2], key.shape[-2], value.shape[-1]
     if seen is None:
-        seen = visible(mask, causal, window, (*lead, T_dec, T_enc))
+        seen = visible(mask, causal, window, (*lead, T_dec, T_enc), align)
     query, key, value = (np.broadcast_to(x, lead + x.shape[-2:]) for x in (query, key, value))
     adds = mask is not None and np.asarray(mask).dtype != bool
     dtype = np.result_type(query, key, value, *([mask] if adds else []))
@@ -84,7 +86,8 @@ def gradients(arrays, dout, step=1e-30, **options):
     if "mask" in arrays:
         T_dec, T_enc = arrays["query"].shape[-2], arrays["key"].shape[-2]
         shape = np.broadcast_shapes((*dout.shape[:-2], T_dec, T_enc), arrays["mask"].shape)
-        seen = visible(arrays["mask"], options.get("causal"), options.get("window"), shape)
+        band = (options.get(name) for name in ("causal", "window"))
+        seen = visible(arrays["mask"], *band, shape, options.get("align"))
     result = {}
     for name, x in arrays.items():
         result[name] = np.zeros(x.shape)

@@ -21,6 +21,7 @@ BANDS = {
     "lower right": {"causal": "lower_right"},  # the first four queries see nothing
     "window": {"window": 2},  # the last two queries see nothing
     "causal window": {"causal": "lower_right", "window": 1},
+    "window of two sides": {"window": (1, 3), "align": "lower_right"},
 }
 TILES = [(2, 3), (5, 4), (1, 1), (11, 2)]
 
@@ -30,7 +31,7 @@ def exact(query, key, value, dout, mask=None, scale=1.0, softcap=None, **band):
     query, key, value, dout = (np.asarray(x, np.longdouble) for x in (query, key, value, dout))
     scale = np.longdouble(scale)
     shape = (*dout.shape[:-1], key.shape[-2])
-    seen = reference.visible(mask, band.get("causal"), band.get("window"), shape)
+    seen = reference.visible(mask, band.get("causal"), band.get("window"), shape, band.get("align"))
     scores = scale * query @ key.swapaxes(-1, -2)
     slope = np.longdouble(1)
     if softcap is not None:

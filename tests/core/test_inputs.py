@@ -119,7 +119,7 @@ def test_a_mask_of_another_kind_is_refused(mask):
         {"softcap": -1.0},
         {"softcap": np.inf},
         {"softcap": np.nan},
-        {"window": -1},
+        {"window": -2},
         {"window": 1.5},
         {"threads": 0},
         {"threads": -2},

@@ -48,10 +48,11 @@ def expected(semantics, T_dec, T_enc, mask):
     """What is added and what is seen, element by element, as the definition reads."""
     bias, seen = np.zeros((2, T_dec, T_enc)), np.ones((2, T_dec, T_enc), bool)
     for n, query, key in np.ndindex(seen.shape):
-        own = query + (T_enc - T_dec) * (semantics.causal == "lower_right")
+        own = query + (T_enc - T_dec) * ("lower_right" in (semantics.causal, semantics.align))
         if semantics.causal and key > own:
             seen[n, query, key] = False
-        if semantics.window is not None and abs(key - own) > semantics.window:
+        before, after = sides(semantics.window)
+        if own - key > before or key - own > after:
             seen[n, query, key] = False
     if mask is not None:
         full = np.broadcast_to(mask, seen.shape)
@@ -60,12 +61,20 @@ def expected(semantics, T_dec, T_enc, mask):
     return bias, seen
 
 
+def sides(window):
+    pair = window if isinstance(window, tuple) else (window, window)
+    return [np.inf if side in (None, -1) else side for side in pair]
+
+
 @st.composite
 def cases(draw):
     T_dec, T_enc = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    causal = draw(st.sampled_from([None, "upper_left", "lower_right"]))
+    side = st.integers(-1, 4)
     semantics = Semantics(
-        causal=draw(st.sampled_from([None, "upper_left", "lower_right"])),
-        window=draw(st.none() | st.integers(0, 4)),
+        causal=causal,
+        align=draw(st.sampled_from([None, "upper_left", "lower_right"])) if not causal else None,
+        window=draw(st.none() | side | st.tuples(side, side)),
     )
     mask = None
     if kind := draw(st.sampled_from(["", "bool", "float"])):
@@ -99,7 +108,9 @@ def test_whole_row_tile_and_what_it_says_are_one_description(case, data):
     reach = visibility.keys(rows)
     assert not np.delete(seen[:, rows], np.r_[reach], axis=-1).any()
     assert not np.delete(seen[:, :, keys], np.r_[visibility.rows(slice(0, T_dec), keys)], 1).any()
-    assert bool(visibility) == (semantics != Semantics() or mask is not None)
+    assert bool(visibility) == (
+        semantics.causal is not None or sides(semantics.window) != [np.inf] * 2 or mask is not None
+    )
     assert visibility.adds == (mask is not None and mask.dtype != bool)
 
 

@@ -39,6 +39,7 @@ _OPTION_NAMES = {
     "scale": ("scale", "scaling"),
     "causal": ("causal", "is_causal"),
     "softcap": ("softcap", "logit_cap"),
+    "align": ("align",),
     "window": ("window", "window_size"),
 }
 
@@ -237,9 +238,13 @@ class Suite:
             ("causal", "upper_left", "causal"),
             ("softcap", 1.5, "softcap 1.5"),
             ("window", 1, "window 1"),
+            ("window", (2, 1), "window 2,1"),
         ):
             name = self._parameter(claim)
-            if name is not None and getattr(self.claims, claim) is None:
+            if name is None or getattr(self.claims, claim) is not None:
+                continue
+            # Of a window that is one number both sides are the same.
+            if not isinstance(value, tuple) or isinstance(self.parameters[name], tuple):
                 changed: dict[str, Any] = {claim: value}
                 claims = replace(self.claims, **changed)
                 for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
@@ -256,6 +261,8 @@ class Suite:
             if parameter is not None and value is not None:
                 flag = parameter == "is_causal" or isinstance(self.parameters[parameter], bool)
                 options[parameter] = True if claim == "causal" and flag else value
+                if claim == "window" and isinstance(self.parameters[parameter], tuple):
+                    options[parameter] = value if isinstance(value, tuple) else (value, value)
         return Case(name, inputs, claims, options=options, sizes=dict(sizes), **more)
 
     def _shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:

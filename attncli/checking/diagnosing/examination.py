@@ -35,7 +35,8 @@ def check(
     layer: str | None = None,
     scale: float | None = None,
     causal: str | None = None,
-    window: int | None = None,
+    align: str | None = None,
+    window: int | tuple[int, int] | None = None,
     softcap: float | None = None,
     shapes: Shapes | None = None,
 ) -> CheckReport:
@@ -48,7 +49,7 @@ def check(
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
         ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
-    scale, causal, window, softcap
+    scale, causal, align, window, softcap
         What it is meant to compute, as `attncli.operations.Semantics` has them.
     shapes : mapping of str to tuple of int, optional
         The shapes of arrays for the constructor.
@@ -74,7 +75,7 @@ def check(
     (False, 'mean instead of sum over T')
     """
     target = target_of(thing)
-    claims = Semantics(scale, causal, window, softcap)
+    claims = Semantics(scale, causal, align, window, softcap)
     chosen = layer or guess_layer(target)
     if chosen not in OPERATIONS:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(OPERATIONS)}")

@@ -319,7 +319,7 @@ def test_the_chain_is_the_reference(monkeypatch):
     rng = np.random.default_rng(0)
     query, key, value = (rng.normal(size=(2, h, t, 4)) for h, t in ((6, 3), (2, 5), (2, 5)))
     mask = rng.random((2, 1, 3, 5)) < 0.7
-    claims = Semantics(0.3, "lower_right", 2, 3.0)
+    claims = Semantics(0.3, "lower_right", window=2, softcap=3.0)
     chain = Calculation("scaled-dot-product", [query, key, value], claims, mask)
     options = {"scale": 0.3, "causal": "lower_right", "softcap": 3.0, "window": 2, "mask": mask}
     mask[..., 0] = True

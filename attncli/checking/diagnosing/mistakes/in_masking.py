@@ -77,9 +77,13 @@ def _ordered(low: int | None, high: int | None) -> Any:
     def band(c: Calculation) -> Array:
         if c.semantics.causal is None:
             return Visibility.of(c.semantics, c.T_dec, c.T_enc).pattern()
-        own, reach = own_key(c.semantics, c.T_dec, c.T_enc), c.semantics.window
+        own = own_key(c.semantics, c.T_dec, c.T_enc)
         order = Band(None if low is None else own + low, None if high is None else own + high)
-        near = Band(None, None) if reach is None else Band(own - reach, own + reach)
+        # The window alone, on both sides.
+        before, after = replace(c.semantics, causal=None).reach
+        near = Band(
+            None if before is None else own - before, None if after is None else own + after
+        )
         return Visibility((order, near), c.T_dec, c.T_enc).pattern()
 
     return band
@@ -93,6 +97,14 @@ def _claimed(**changes: Callable[[Any], Any]) -> Any:
         return Visibility.of(replace(c.semantics, **new), c.T_dec, c.T_enc).pattern()
 
     return band
+
+
+def _wider(window: Any, by: int) -> Any:
+    """A window wider by some steps on each side that is limited; none is narrower than 0."""
+    if window is None:
+        return None
+    sides = window if isinstance(window, tuple) else (window, window)
+    return tuple(side if side == -1 else max(0, side + by) for side in sides)
 
 
 _OTHER = {"upper_left": "lower_right", "lower_right": "upper_left"}
@@ -241,13 +253,13 @@ MASKING: tuple[Mistake, ...] = (
         "|key − query| ≤ w",
         "|key − query| < w",
         "A window of w counts the steps away from the own one, not the keys.",
-        {"band": _claimed(window=lambda window: window and window - 1)},
+        {"band": _claimed(window=lambda window: _wider(window, -1))},
     ),
     Mistake(
         "window off by one: too wide",
         "|key − query| ≤ w",
         "|key − query| ≤ w + 1",
         "One key too many on the window's edge.",
-        {"band": _claimed(window=lambda window: None if window is None else window + 1)},
+        {"band": _claimed(window=lambda window: _wider(window, 1))},
     ),
 )
