@@ -245,15 +245,18 @@ def test_a_wrong_parameter_in_float32_is_not_excused_by_a_tolerance_of_ones_own(
     assert report.checks[1].not_differentiable == 0
 
 
+@pytest.mark.parametrize("lift", [0.0, 1.5])  # results whose rounding is none, and is some
 @pytest.mark.parametrize("options", [{}, {"method": "central"}, {"dtype": "float32"}])
-def test_at_kinks_nothing_is_judged_and_beside_them_all_is(options):
+def test_at_kinks_nothing_is_judged_and_beside_them_all_is(options, lift):
     kinks = random_tensor("h", (3, 4)).copy()
     kinks[0] += 0.5  # the kinks of the first item lie elsewhere
 
     class Kinked(Base):
         def forward(self, h):
             self.h = h.real
-            return np.abs(h - kinks.astype(h.real.dtype)) if h.dtype.kind != "c" else h.real
+            if h.dtype.kind == "c":
+                return h.real
+            return np.abs(h - kinks.astype(h.dtype)) + h.dtype.type(lift)
 
         def backward(self, dout):
             return self.factor * dout * np.where(self.h < kinks.astype(self.h.dtype), -1, 1)
