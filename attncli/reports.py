@@ -39,8 +39,12 @@ class NamedMistake:
 
     Attributes
     ----------
-    name, meant, computed, why : str
-        As `attncli.checking.diagnosing.mistakes.Mistake`.
+    name : str
+        As a noun phrase.
+    meant, computed : str
+        The line of mathematics that is meant, and the one that is computed instead.
+    why : str
+        What goes wrong, and often why, to somebody who made it.
     """
 
     name: str

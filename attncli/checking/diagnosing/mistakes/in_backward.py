@@ -37,23 +37,14 @@ def _shared_softmax(c: Calculation) -> None:
         c.weights = np.repeat(c.weights[..., -1:, :], c.T_dec, axis=-2)
 
 
-def _of(names: str, change: Callable[[Array], Array]) -> Callable[..., Any]:
-    """Change one of the gradients: the first, the last, or all."""
+def _of(name: str, change: Callable[[Array], Array]) -> Callable[..., Any]:
+    """Change one of the gradients: the first or the last."""
 
     def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
-        chosen = {"first": (0,), "last": (len(given) - 1,), "all": range(len(given))}[names]
-        return tuple(change(x) if i in chosen else x for i, x in enumerate(given))
+        chosen = {"first": 0, "last": len(given) - 1}[name]
+        return tuple(change(x) if i == chosen else x for i, x in enumerate(given))
 
     return gradients
-
-
-def _only_last_step(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
-    if c.layer != "time-attention":
-        return given
-    dhs_enc, dhs_dec = given
-    kept = np.zeros_like(dhs_dec)
-    kept[:, -1] = dhs_dec[:, -1]
-    return dhs_enc, kept
 
 
 def _without_steps(left_out: slice) -> Callable[..., Any]:
@@ -76,14 +67,6 @@ def _first_of_group(c: Calculation, x: Array) -> Array:
 
 def _mean_of_group(c: Calculation, x: Array) -> Array:
     return np.asarray(x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).mean(axis=-3))
-
-
-def _repeated_elements(c: Calculation, dout: Array) -> Array:
-    return np.repeat(dout, c.T_enc, axis=-1).reshape(*dout.shape[:-1], c.T_enc, dout.shape[-1])
-
-
-def _tiled(c: Calculation, dscores: Array) -> Array:
-    return np.concatenate([dscores] * c.H, axis=-1).reshape(*dscores.shape, c.H)
 
 
 BACKWARD: tuple[Mistake, ...] = (
@@ -239,7 +222,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_dec[:, t] = dh of step t",
         "dhs_dec is 0 but for the last step",
         "The assignment stands behind the loop instead of inside it.",
-        {"gradients": _only_last_step},
+        {"gradients": _without_steps(slice(None, -1))},
     ),
     Mistake(
         "one Attention object shared by all steps",
@@ -317,7 +300,11 @@ BACKWARD: tuple[Mistake, ...] = (
         "dt = every number of dout repeated T times, then reshaped to (N, T, H)",
         "np.repeat(dc, T, axis=1).reshape(N, T, H) mixes up T and H; "
         "dc.reshape(N, 1, H).repeat(T, axis=1) is meant.",
-        {"repeat_dout": _repeated_elements},
+        {
+            "repeat_dout": lambda c, dout: np.repeat(dout, c.T_enc, axis=-1).reshape(
+                *dout.shape[:-1], c.T_enc, dout.shape[-1]
+            )
+        },
     ),
     Mistake(
         "dscores tiled instead of repeated",
@@ -325,7 +312,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dt = the row of dscores repeated H times, then reshaped to (N, T, H)",
         "np.tile(ds, H).reshape(N, T, H) mixes up T and H; "
         "ds.reshape(N, T, 1).repeat(H, axis=2) is meant.",
-        {"repeat_dscores": _tiled},
+        {"repeat_dscores": lambda c, ds: np.tile(ds, c.H).reshape(*ds.shape, c.H)},
     ),
     Mistake(
         "dout ignored",
@@ -346,35 +333,27 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients",
         "− gradients",
         "The update rule subtracts; the gradient itself has no minus.",
-        {"gradients": _of("all", np.negative)},
+        {"gradients": lambda c, given: tuple(-x for x in given)},
     ),
-    Mistake(
-        "sign of the first gradient reversed",
-        "the gradient of the first input",
-        "− the gradient of the first input",
-        "A minus too many on the way to that one; the others are right.",
-        {"gradients": _of("first", np.negative)},
+    *(
+        Mistake(
+            f"sign of the {name} gradient reversed",
+            f"the gradient of the {name} input",
+            f"− the gradient of the {name} input",
+            "A minus too many on the way to that one; the others are right.",
+            {"gradients": _of(name, np.negative)},
+        )
+        for name in ("first", "last")
     ),
-    Mistake(
-        "sign of the last gradient reversed",
-        "the gradient of the last input",
-        "− the gradient of the last input",
-        "A minus too many on the way to that one; the others are right.",
-        {"gradients": _of("last", np.negative)},
-    ),
-    Mistake(
-        "first gradient all zero",
-        "the gradient of the first input",
-        "0",
-        "Allocated with zeros, and never filled.",
-        {"gradients": _of("first", np.zeros_like)},
-    ),
-    Mistake(
-        "last gradient all zero",
-        "the gradient of the last input",
-        "0",
-        "Allocated with zeros, and never filled.",
-        {"gradients": _of("last", np.zeros_like)},
+    *(
+        Mistake(
+            f"{name} gradient all zero",
+            f"the gradient of the {name} input",
+            "0",
+            "Allocated with zeros, and never filled.",
+            {"gradients": _of(name, np.zeros_like)},
+        )
+        for name in ("first", "last")
     ),
     Mistake(
         "gradients in the wrong order",
@@ -388,7 +367,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients have the dtype of the inputs",
         "gradients are float32",
         "np.zeros(…, dtype=np.float32) or astype('f') in backward.",
-        {"gradients": _of("all", lambda x: x.astype(np.float32))},
+        {"gradients": lambda c, given: tuple(x.astype(np.float32) for x in given)},
     ),
     Mistake(
         "gradient of the first key head of each group alone",

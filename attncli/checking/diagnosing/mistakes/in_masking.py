@@ -7,28 +7,25 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.diagnosing.mistakes.in_weights import softmax_over
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
 from attncli.core.visibility import Band, Visibility, own_key
 from attncli.operations.steps import STEPS, Calculation, seen_and_biased
 
 
-def _hidden_get(value: float) -> Any:
+def _hidden_get(value: float) -> dict[str, Any]:
+    """What is hidden gets the value: all of it, or by the mask alone and not by causal order."""
+
     def mask(c: Calculation, scores: Array) -> Array:
         seen, biased = seen_and_biased(c, scores)
         return np.where(seen, biased, value)
 
-    return mask
-
-
-def _hidden_by_mask_get(value: float) -> Any:
-    """What the mask hides gets the value; what causal order hides is hidden as it should be."""
-
-    def mask(c: Calculation, scores: Array) -> Any:
+    def beside(c: Calculation, scores: Array) -> Any:
         if c.mask is None or c.mask.dtype != bool:
             return STEPS["mask"](c, scores)
         return np.where(c("band"), np.where(c.mask, scores, value), -np.inf)
 
-    return mask
+    return {"steps": {"mask": mask}, "beside": {"mask": beside}}
 
 
 def _band_alone(c: Calculation, scores: Array) -> Any:
@@ -64,11 +61,6 @@ def _multiplied(c: Calculation, scores: Array) -> Array:
     if c.mask is None or c.mask.dtype == bool:
         return np.where(seen_and_biased(c, scores)[0], scores, -np.inf)
     return np.where(c("band"), scores * c.mask, -np.inf)
-
-
-def _nan_softmax(c: Calculation, scores: Array) -> Array:
-    exps = np.exp(scores - scores.real.max(axis=-1, keepdims=True))
-    return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
 
 
 def _ordered(low: int | None, high: int | None) -> Any:
@@ -143,8 +135,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = −∞ where hidden",
         "scores = 0 where hidden",
         "exp(0) = 1, so a hidden key still gets a weight: scores * mask is not a mask.",
-        {"mask": _hidden_get(0.0)},
-        beside={"mask": _hidden_by_mask_get(0.0)},
+        **_hidden_get(0.0),
     ),
     Mistake(
         "scores multiplied by the mask",
@@ -159,15 +150,14 @@ MASKING: tuple[Mistake, ...] = (
         "scores = −1e9 where hidden",
         "It makes no difference until every key of a row is hidden: then the row attends to all "
         "of them alike, where its weights should be 0.",
-        {"mask": _hidden_get(-1e9)},
-        beside={"mask": _hidden_by_mask_get(-1e9)},
+        **_hidden_get(-1e9),
     ),
     Mistake(
         "a fully masked row gives NaN",
         "weights = 0 where every key is hidden",
         "weights = exp(−∞ − (−∞)) = NaN",
         "The largest score of such a row is −∞, and −∞ − (−∞) is not a number.",
-        {"softmax": _nan_softmax},
+        {"softmax": softmax_over((-1,))},
     ),
     Mistake(
         "boolean mask added to the scores",

@@ -7,7 +7,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.operations.steps import Calculation
+from attncli.operations.steps import QKV, Calculation
 
 _SCORES = "scores = {scale} · query · keyᵀ"
 
@@ -16,11 +16,6 @@ def _heads(c: Calculation) -> int:
     """How many heads the key has as it is given; 1 where there is no such axis."""
     key = c.given[1]
     return int(key.shape[-3]) if key.ndim > 3 else 1
-
-
-def _squared(c: Calculation) -> float:
-    scale: Any = c.scale
-    return float(scale**2)
 
 
 def _uncapped(c: Calculation, scores: Array) -> Array:
@@ -33,6 +28,11 @@ def _uncapped(c: Calculation, scores: Array) -> Array:
 
 def _tiled(c: Calculation, x: Array) -> Array:
     return np.concatenate([x] * c.groups, axis=-3)
+
+
+def _only_of(layer: str, swapped: Callable[[Array, Array, Array], Any]) -> dict[str, Any]:
+    """Query, key and value of one layer in other places."""
+    return {"operands": lambda c, *given: swapped(*given) if c.layer == layer else given}
 
 
 def _scaled_by(factor: Callable[[Calculation], Any]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ SCORES: tuple[Mistake, ...] = (
         _SCORES,
         "scores = {scale} · ({scale} · query · keyᵀ)",
         "Both the query and the scores are scaled, or query and key each by the whole scale.",
-        **_scaled_by(_squared),
+        **_scaled_by(lambda c: c.scale**2),
     ),
     Mistake(
         "scale after the softmax",
@@ -138,36 +138,24 @@ SCORES: tuple[Mistake, ...] = (
         "attention(hs_enc, hs_dec): decoder steps look at encoder steps",
         "attention(hs_dec, hs_enc): encoder steps look at decoder steps",
         "The two arguments changed places, in the signature or in the call.",
-        {
-            # In a loop over the decoder steps, only so many of the encoder's are looked at.
-            "operands": lambda c, query, key, value: (
-                (key[:, : query.shape[1]], query, query)
-                if c.layer == "time-attention"
-                else (query, key, value)
-            )
-        },
+        # In a loop over the decoder steps, only so many of the encoder's are looked at.
+        _only_of(
+            "time-attention", lambda query, key, value: (key[:, : query.shape[1]], query, query)
+        ),
     ),
     Mistake(
         "query and key swapped",
         "scores = query · keyᵀ",
         "scores = key · queryᵀ",
         "The scores are transposed: it fits only where T_dec and T_enc are equal.",
-        {
-            "operands": lambda c, query, key, value: (
-                (key, query, value) if c.layer == "scaled-dot-product" else (query, key, value)
-            )
-        },
+        _only_of(QKV, lambda query, key, value: (key, query, value)),
     ),
     Mistake(
         "key and value swapped",
         "out = softmax(query · keyᵀ) · value",
         "out = softmax(query · valueᵀ) · key",
         "Key and value changed places.",
-        {
-            "operands": lambda c, query, key, value: (
-                (query, value, key) if c.layer == "scaled-dot-product" else (query, key, value)
-            )
-        },
+        _only_of(QKV, lambda query, key, value: (query, value, key)),
     ),
     Mistake(
         "groups tiled instead of repeated",
@@ -177,21 +165,16 @@ SCORES: tuple[Mistake, ...] = (
         "first and last meets another key head.",
         {"key_groups": _tiled, "value_groups": _tiled},
     ),
-    Mistake(
-        "only the heads of key tiled",
-        "key head i serves the query heads i·g … i·g+g−1",
-        "key head i serves the query heads i, i + key heads, …",
-        "np.tile(key, g) along the heads where np.repeat is meant, as it is done for value: a "
-        "query head takes its weights from one head and its values from another.",
-        {"key_groups": _tiled},
-    ),
-    Mistake(
-        "only the heads of value tiled",
-        "value head i serves the query heads i·g … i·g+g−1",
-        "value head i serves the query heads i, i + value heads, …",
-        "np.tile(value, g) along the heads where np.repeat is meant, as it is done for key: a "
-        "query head takes its weights from one head and its values from another.",
-        {"value_groups": _tiled},
+    *(
+        Mistake(
+            f"only the heads of {one} tiled",
+            f"{one} head i serves the query heads i·g … i·g+g−1",
+            f"{one} head i serves the query heads i, i + {one} heads, …",
+            f"np.tile({one}, g) along the heads where np.repeat is meant, as it is done for "
+            f"{other}: a query head takes its weights from one head and its values from another.",
+            {f"{one}_groups": _tiled},
+        )
+        for one, other in (("key", "value"), ("value", "key"))
     ),
     Mistake(
         "softcap missing",

@@ -46,9 +46,9 @@ SUMMING: tuple[Mistake, ...] = (
         "np.repeat(a, H, axis=0).reshape(N, T, H), or np.tile, runs without an error and mixes "
         "up T and H; a.reshape(N, T, 1).repeat(H, axis=2) is meant.",
         {
-            "repeat_weights": lambda c, weights: np.concatenate(
-                [weights] * c.value.shape[-1], axis=-1
-            ).reshape(*weights.shape, c.value.shape[-1])
+            "repeat_weights": lambda c, weights: np.tile(weights, c.value.shape[-1]).reshape(
+                *weights.shape, c.value.shape[-1]
+            )
         },
     ),
     Mistake(

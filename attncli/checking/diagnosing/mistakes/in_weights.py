@@ -11,47 +11,22 @@ from attncli.operations.steps import STEPS, Calculation, softmax
 _SOFTMAX = "weights = exp(scores) / Σ over T_enc"
 
 
-def _over_everything(c: Calculation, scores: Array) -> Array:
-    exps = np.exp(scores - scores.real.max())
-    return np.asarray(exps / exps.sum())
+def softmax_over(axes: tuple[int, ...] | None) -> Any:
+    """The softmax as it is often written: where every score is −∞ it gives NaN."""
+
+    def normalised(c: Calculation, scores: Array) -> Array:
+        return _shares(np.exp(scores - scores.real.max(axis=axes, keepdims=True)), axes)
+
+    return normalised
 
 
-def _over_row_of_all_items(c: Calculation, scores: Array) -> Array:
-    """The book's classes work on one decoder step at a time: normalised over (N, T_enc)."""
-    axes = (0, -1)
-    exps = np.exp(scores - scores.real.max(axis=axes, keepdims=True))
-    return np.asarray(exps / exps.sum(axis=axes, keepdims=True))
-
-
-def _without_maximum(c: Calculation, scores: Array) -> Array:
-    exps = np.exp(scores)
-    return np.asarray(exps / exps.sum(axis=-1, keepdims=True))
+def _shares(x: Array, axes: tuple[int, ...] | None = (-1,)) -> Array:
+    return np.asarray(x / x.sum(axis=axes, keepdims=True))
 
 
 def _exponentials(c: Calculation, scores: Array) -> Array:
     largest = scores.real.max(axis=-1, keepdims=True)
     return np.asarray(np.exp(scores - np.where(np.isfinite(largest), largest, 0)))
-
-
-def _by_maximum(c: Calculation, scores: Array) -> Array:
-    return np.asarray(scores / scores.sum(axis=-1, keepdims=True))
-
-
-def _sigmoid(c: Calculation, scores: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-scores)))
-
-
-def _base_two(c: Calculation, scores: Array) -> Array:
-    return softmax(scores * np.log(2.0))
-
-
-def _logarithm(c: Calculation, scores: Array) -> Array:
-    return np.asarray(np.log(softmax(scores)))
-
-
-def _over_hidden(c: Calculation, t: Array) -> Array:
-    """Softmax of hs * hr over H, whose sum over H is 1 for every step."""
-    return np.asarray(softmax(t, axis=-1).sum(axis=-1))
 
 
 def _with_epsilon(epsilon: float) -> Any:
@@ -94,14 +69,18 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = softmax over T_enc of Σ_h hs · h",
         "weights = Σ_h softmax over H of hs · h = 1",
         "The softmax is taken before the sum over H, so every step gets the weight 1.",
-        {"sum_h": _over_hidden, "logits": lambda c, scores: scores, "softmax": lambda c, s: s},
+        {
+            "sum_h": lambda c, t: softmax(t).sum(axis=-1),
+            "logits": lambda c, scores: scores,
+            "softmax": lambda c, scores: scores,
+        },
     ),
     Mistake(
         "softmax over the whole array",
         _SOFTMAX,
         "weights = exp(scores) / Σ over all of the array",
         "np.sum without axis: all weights of the array together sum to 1.",
-        {"softmax": _over_everything},
+        {"softmax": softmax_over(None)},
     ),
     Mistake(
         "softmax over batch and steps together",
@@ -109,7 +88,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = exp(scores) / Σ over N and T_enc",
         "np.sum without axis in a layer that sees one decoder step: all items of the batch "
         "together sum to 1.",
-        {"softmax": _over_row_of_all_items},
+        {"softmax": softmax_over((0, -1))},
     ),
     Mistake(
         "maximum not subtracted",
@@ -117,7 +96,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = exp(scores) / Σ exp(scores)",
         "Right until a score exceeds about 709 (88 in float32): then exp overflows and the "
         "weights are NaN.",
-        {"softmax": _without_maximum},
+        {"softmax": lambda c, scores: _shares(np.exp(scores))},
     ),
     Mistake(
         "softmax missing",
@@ -145,28 +124,28 @@ WEIGHTS: tuple[Mistake, ...] = (
         _SOFTMAX,
         "weights = scores / Σ scores",
         "The exponential is missing: weights can be negative, and the sum can be near 0.",
-        {"softmax": _by_maximum},
+        {"softmax": lambda c, scores: _shares(scores)},
     ),
     Mistake(
         "sigmoid instead of softmax",
         _SOFTMAX,
         "weights = 1 / (1 + exp(−scores))",
         "Each weight is between 0 and 1, but a row does not sum to 1.",
-        {"softmax": _sigmoid},
+        {"softmax": lambda c, scores: 1 / (1 + np.exp(-scores))},
     ),
     Mistake(
         "exp2 instead of exp",
         _SOFTMAX,
         "weights = 2^scores / Σ 2^scores",
         "A kernel that uses exp2 has to multiply the scores by log2(e) first.",
-        {"softmax": _base_two},
+        {"softmax": lambda c, scores: softmax(scores * np.log(2.0))},
     ),
     Mistake(
         "logarithm of the softmax",
         "weights = softmax(scores)",
         "weights = log softmax(scores)",
         "log_softmax is for losses; the weights are not to be logarithms.",
-        {"softmax": _logarithm},
+        {"softmax": lambda c, scores: np.log(softmax(scores))},
     ),
     Mistake(
         "weights transposed",

@@ -4,21 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from attncli.operations.steps import FORWARD, Step
+from attncli.reports import NamedMistake
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A known mistake.
+class Mistake(NamedMistake):
+    """A known mistake; ``{scale}`` in what it says stands for the scale that is claimed.
 
     Attributes
     ----------
-    name : str
-        As a noun phrase.
-    meant, computed : str
-        The line of mathematics that is meant, and the one that is computed instead; ``{scale}``
-        stands for the scale that is claimed.
-    why : str
-        What goes wrong, and often why, to somebody who made it.
     steps : mapping of str to callable
         The steps of the chain that are replaced; empty where numbers cannot tell.
     beside : mapping of str to callable
@@ -28,10 +22,6 @@ class Mistake:
         Of a mistake without steps: the finding of the suite that gives it away.
     """
 
-    name: str
-    meant: str
-    computed: str
-    why: str
     steps: Mapping[str, Step] = field(default_factory=dict)
     symptom: str = ""
     beside: Mapping[str, Step] = field(default_factory=dict)
