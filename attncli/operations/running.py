@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from attncli import layers
 from attncli.arrays import Array, parts
 from attncli.core import attention_backward, compute
 from attncli.core.semantics import Semantics
@@ -153,14 +154,9 @@ def reference_function(operation: Operation) -> Callable[..., Array]:
     """Return the reference's forward as a plain function of arrays, complex ones included."""
 
     def function(*arrays: Array) -> Array:
-        if operation.layer is not None:
-            return np.asarray(operation.layer().forward(*arrays))
-        from attncli.operations.loop import OptionAttention
-
-        operands = operation.to_core(dict(zip(operation.inputs, arrays, strict=True)))
-        scale = operation.scale(Semantics(), operands[0].shape[-1])
-        out = OptionAttention(Semantics(), scale).attend(*operands, None)
-        return operation.results(out, None)[operation.result]
+        inputs = dict(zip(operation.inputs, arrays, strict=True))
+        results = _by_reference(operation, inputs, None, Semantics())[0]
+        return results[operation.result]
 
     return function
 
@@ -190,11 +186,7 @@ def _computed(
         return _by_layer(operation, inputs, mask)
     if execution.engine != "reference":
         return _by_core(operation, inputs, mask, semantics, execution)
-    as_the_book = mask is None or mask.dtype == bool
-    if operation.layer is not None and not semantics.given() and as_the_book:
-        results, back, engine, blind = _by_layer(operation, inputs, mask)
-    else:
-        results, back, engine, blind = _by_loop(operation, inputs, mask, semantics)
+    results, back, engine, blind = _by_reference(operation, inputs, mask, semantics)
     if execution.weights is False:
         results = {operation.result: results[operation.result]}
     return results, back, engine, blind
@@ -236,10 +228,18 @@ def _by_core(
     return operation.results(out, cache.weights), back, cache.engine, blind
 
 
+def _by_reference(
+    operation: Operation, inputs: Tensors, mask: Array | None, semantics: Semantics
+) -> _Computed:
+    """Run the book's layer as far as it goes, or else the loop with every option."""
+    as_the_book = mask is None or mask.dtype == bool
+    if operation.layer is not None and not semantics.given() and as_the_book:
+        return _by_layer(operation, inputs, mask)
+    return _by_loop(operation, inputs, mask, semantics)
+
+
 def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Computed:
     """Run one of the book's layers as it is."""
-    from attncli import layers
-
     layer = operation.layer()
     arguments = list(inputs.values())
     if isinstance(layer, layers.Softmax):

@@ -56,12 +56,7 @@ class Intermediate:
 
 @dataclass(frozen=True)
 class Place:
-    """Which step of which item and head.
-
-    Attributes
-    ----------
-    step, item, head : int
-    """
+    """Which step of which item and head."""
 
     step: int = 0
     item: int = 0
@@ -142,6 +137,7 @@ class StepTrace:
             {**PRODUCTS, "band": lambda c: row},
         )
         self.trace: list[Intermediate] = []
+        self.direction: Direction = "inputs"
 
     @property
     def _H_v(self) -> str:
@@ -154,6 +150,7 @@ class StepTrace:
         with np.errstate(over="ignore", invalid="ignore"):
             self.calculation.forward()
         self._inputs()
+        self.direction = "forward"
 
         def scored(index: tuple[int, ...], write: Write) -> str:
             return f"{write(scale)} · ({_products(key[index[0]], query, write)})"
@@ -220,33 +217,33 @@ class StepTrace:
         """
         if not self.trace:
             self.forward()
-        past = len(self.trace)
+        past, self.direction = len(self.trace), "backward"
         query, key, value, scale = self.query, self.key, self.value, self.scale
         incoming = computable(self.operation.core_dout(dout))[self.index][self.place.step]
         with np.errstate(over="ignore", invalid="ignore"):
             self.calculation.backward(incoming[None, None])
         (weights,) = (one.array for one in self.trace if one.name == "weights")
-        dout = self._back(
+        dout = self._add(
             "dout", "given", "the gradient of the loss with respect to out", (self._H_v,), (),
         )  # fmt: skip
-        dvalue = self._back(
+        dvalue = self._add(
             "dvalue", "weightsᵀ · dout", "each value by the weight it had",
             ("T_enc", self._H_v), ("weights", "dout"),
             lambda i, write: f"{write(weights[i[0]])} · {write(dout[i[1]])}",
         )  # fmt: skip
-        dweights = self._back(
+        dweights = self._add(
             "dweights", "dout · valueᵀ", "what more weight on a key would do",
             ("T_enc",), ("dout", "value"),
             lambda i, write: _products(dout, value[i[0]], write),
         )  # fmt: skip
-        rowsum = self._back(
+        rowsum = self._add(
             "rowsum", "Σ weights ⊙ dweights", "what more weight on all keys alike would do",
             (), ("weights", "dweights"),
             lambda i, write: _products(weights, dweights, write),
         )  # fmt: skip
         cap = self.softcap
         name = "dscores" if cap is None else "dcapped"
-        outer = dscores = self._back(
+        outer = dscores = self._add(
             name, "weights ⊙ (dweights − rowsum)",
             "back through the softmax: weights sum to 1, so only differences count",
             ("T_enc",), ("weights", "dweights", "rowsum"),
@@ -255,13 +252,13 @@ class StepTrace:
             ),
         )  # fmt: skip
         if self.bias is not None:
-            self._back(
+            self._add(
                 "dmask", name, "the mask was added: its gradient is that of the scores",
                 ("T_enc",), (name,), array=outer,
             )  # fmt: skip
         if cap is not None:
             (capped,) = (one.array for one in self.trace if one.name == "capped")
-            dscores = self._back(
+            dscores = self._add(
                 "dscores", "dcapped ⊙ (1 − (capped / softcap)²)", "back through the tanh",
                 ("T_enc",), ("dcapped", "capped"),
                 lambda i, write: (
@@ -269,23 +266,23 @@ class StepTrace:
                 ),
             )  # fmt: skip
         inner = dscores
-        dquery = self._back(
+        dquery = self._add(
             "dquery", "scale · dscores · key", "which way the query should have pointed",
             ("H",), ("dscores", "key"),
             lambda i, write: f"{write(scale)} · ({_products(inner, key[:, i[0]], write)})",
         )  # fmt: skip
-        dkey = self._back(
+        dkey = self._add(
             "dkey", "scale · dscoresᵀ · query", "this step's share of the keys' gradient",
             ("T_enc", "H"), ("dscores", "query"),
             lambda i, write: f"{write(scale)} · {write(inner[i[0]])} · {write(query[i[1]])}",
         )  # fmt: skip
         if "value" not in self.operation.inputs:
             states, state = self.operation.inputs
-            self._back(
+            self._add(
                 f"d{state}", "dquery", f"the query was {state} itself", ("H",), ("dquery",),
                 array=dquery,
             )  # fmt: skip
-            self._back(
+            self._add(
                 f"d{states}", "dkey + dvalue",
                 f"{states} was used twice, as keys and values; this step's share",
                 ("T_enc", "H"), ("dkey", "dvalue"),
@@ -299,11 +296,8 @@ class StepTrace:
         step, several = place.step, len(self.lead) == 2
         if "value" in self.operation.inputs:
             names = {"query": "query", "key": "key", "value": "value"}
-            where = (
-                ""
-                if not self.lead
-                else f"item {place.item}" + (f", head {place.head}" if several else "")
-            )
+            where = f"item {place.item}" if self.lead else ""
+            where += f", head {place.head}" if several else ""
         else:
             states, state = self.operation.inputs
             names, where = {"query": state, "key": states, "value": states}, f"item {place.item}"
@@ -327,7 +321,6 @@ class StepTrace:
         axes: tuple[str, ...],
         made_of: tuple[str, ...],
         work: Work | None = None,
-        direction: Direction = "forward",
         array: Array | None = None,
     ) -> Array:
         """Add what the calculation took note of under a name, or an array that follows from it."""
@@ -337,21 +330,9 @@ class StepTrace:
                 noted.reshape(noted.shape[noted.ndim - len(axes) :]) if axes else noted.squeeze()
             )
         self.trace.append(
-            Intermediate(name, direction, formula, meaning, axes, array, made_of, work)
+            Intermediate(name, self.direction, formula, meaning, axes, array, made_of, work)
         )
         return array
-
-    def _back(
-        self,
-        name: str,
-        formula: str,
-        meaning: str,
-        axes: tuple[str, ...],
-        made_of: tuple[str, ...],
-        work: Work | None = None,
-        array: Array | None = None,
-    ) -> Array:
-        return self._add(name, formula, meaning, axes, made_of, work, "backward", array)
 
 
 def _products(one: Array, other: Array, write: Write) -> str:

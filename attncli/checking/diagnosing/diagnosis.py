@@ -1,8 +1,8 @@
 """Naming the mistake: the catalogue's predictions held against the numbers observed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from attncli.checking.comparing.agreement import near
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
-from attncli.operations.steps import QKV, Steps
+from attncli.operations.steps import QKV, Step, Steps
 from attncli.reports import Diagnosis, NamedMistake
 
 _MOST = 3
@@ -64,13 +64,24 @@ def diagnose(
 
 def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mistake, ...]) -> int:
     """Count the cases that raised, or gave another shape, where these mistakes would not."""
-    steps = {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+    steps = _steps_of(mistakes)
     return sum(
         predicted is not None and predicted[0].shape == o.dout.shape
         for o in observations
         if o.case.probe and o.forward_fault
         for predicted in (predict(layer, o.case, o.dout, steps),)
     )
+
+
+def _steps_of(mistakes: tuple[Mistake, ...]) -> dict[str, Step]:
+    return {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+
+
+def _pairs(candidates: list[Mistake]) -> Iterator[tuple[Mistake, Mistake]]:
+    """Give every two mistakes that can be made together."""
+    for first, second in combinations(candidates, 2):
+        if not first.steps.keys() & second.steps.keys():
+            yield first, second
 
 
 def _in_backward_alone() -> list[Mistake]:
@@ -84,6 +95,7 @@ def _in_backward_alone() -> list[Mistake]:
 
 
 _Explains = Literal["everything", "forward"]
+_Pairs = list[tuple[Any, Any]]
 _Found = tuple[tuple[Mistake, ...], _Explains, str, float]
 
 
@@ -120,11 +132,10 @@ class _Search:
                     break
         if single or base:
             return
-        for first, second in combinations(candidates, 2):
-            if not first.steps.keys() & second.steps.keys():
-                far = self._backward_distance({**first.steps, **second.steps}, "formulas")
-                if far is not None:
-                    yield (first, second), "everything", "", far
+        for pair in _pairs(candidates):
+            far = self._backward_distance(_steps_of(pair), "formulas")
+            if far is not None:
+                yield pair, "everything", "", far
 
     def _wrong_forward(self) -> Iterator[_Found]:
         forward = [reading for m in MISTAKES if m.in_forward for reading in m.readings]
@@ -136,16 +147,15 @@ class _Search:
         if not explaining:
             explaining = [
                 pair
-                for pair in combinations(forward, 2)
-                if not pair[0].steps.keys() & pair[1].steps.keys()
-                and self._forward_distance({**pair[0].steps, **pair[1].steps}) is not None
+                for pair in _pairs(forward)
+                if self._forward_distance(_steps_of(pair)) is not None
             ]
         for mistakes in explaining:
             yield from self._with_backward(mistakes)
 
     def _with_backward(self, mistakes: tuple[Mistake, ...]) -> Iterator[_Found]:
         """Explain the gradients that come with a wrong forward that is explained."""
-        steps = {name: step for mistake in mistakes for name, step in mistake.steps.items()}
+        steps = _steps_of(mistakes)
         near = self._forward_distance(steps) or 0.0
         if not self.backward_seen:
             yield mistakes, "forward", "", near
@@ -167,37 +177,35 @@ class _Search:
             yield mistakes, "forward", "the gradients are not explained by it", near
 
     def _forward_distance(self, steps: Steps) -> float | None:
-        """The largest distance in forward, or None where one is beyond the tolerance."""
-        largest = 0.0
-        for seen in self.seen:
+        def pairs(seen: Observation) -> _Pairs | None:
             predicted = predict(self.layer, seen.case, seen.dout, steps)
             if predicted is None:
                 return None
-            out, weights, _ = predicted
-            assert seen.out is not None
-            if out.shape != seen.out.shape and steps:
-                return None
-            pairs = [(seen.out, out)]
-            if weights is not None and seen.weights is not None:
-                pairs.append((seen.weights, weights))
-            for observed, right in pairs:
-                found = near(observed, right, seen.case.tolerance)
-                if not found.agrees:
-                    return None
-                largest = max(largest, found.relative)
-        return largest
+            kept = seen.weights is not None and predicted[1] is not None
+            return [(seen.out, predicted[0]), *([(seen.weights, predicted[1])] if kept else [])]
+
+        return self._farthest(pairs)
 
     def _backward_distance(self, steps: Steps, how: str) -> float | None:
-        """The largest distance in the gradients, or None where one is beyond the tolerance."""
-        largest = 0.0
-        for seen in self.seen:
+        def pairs(seen: Observation) -> _Pairs | None:
             if seen.gradients is None or not np.isfinite(seen.out).all():  # type: ignore[arg-type]
-                continue
+                return []
             predicted = predict(self.layer, seen.case, seen.dout, steps, backward=how)
             if predicted is None or predicted[2] is None:
                 return None
-            for observed, gradient in zip(seen.gradients, predicted[2], strict=True):
-                found = near(observed, gradient, seen.case.tolerance)
+            return list(zip(seen.gradients, predicted[2], strict=True))
+
+        return self._farthest(pairs)
+
+    def _farthest(self, pairs: Callable[[Observation], _Pairs | None]) -> float | None:
+        """The largest distance of what was observed, or None where one is beyond the tolerance."""
+        largest = 0.0
+        for seen in self.seen:
+            compared = pairs(seen)
+            if compared is None:
+                return None
+            for observed, right in compared:
+                found = near(observed, right, seen.case.tolerance)
                 if not found.agrees:
                     return None
                 largest = max(largest, found.relative)
