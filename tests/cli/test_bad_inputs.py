@@ -169,7 +169,7 @@ NO_NUMBERS = {
     ),
     "row 20": (states(tokens_enc=np.array(["a"])), "tokens_enc is (1,), expected one token a step"),
     "layer of a run": (states(options=np.array('{"layer": "x"}')), "its options name the layer x"),
-    "option of a run": (states(options=np.array('{"window": -1}')), "its options: window is -1, e"),
+    "option of a run": (states(options=np.array('{"window": -2}')), "its options: window is -2, e"),
     "type of a run": (states(options=np.array('{"scale": "x"}')), "its options hold what no run w"),
 }  # fmt: skip
 

@@ -282,7 +282,11 @@ def inputs():
 
 @pytest.mark.parametrize(
     "claims",
-    [Semantics(), Semantics(0.3, "upper_left", 2, 5.0), Semantics(causal="lower_right")],
+    [
+        Semantics(),
+        Semantics(0.3, "upper_left", window=2, softcap=5.0),
+        Semantics(causal="lower_right"),
+    ],
     ids=["plain", "all", "lower_right"],
 )
 def test_the_exact_result_is_the_cores(inputs, claims):
