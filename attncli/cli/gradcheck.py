@@ -32,9 +32,9 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 @click.argument("target", required=False)
 @options.option(
     "--layer",
-    type=click.Choice(options.LAYERS),
+    type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
     group="Calculation",
-    help="Check this layer alone.  [default: all six]",
+    help="Check this layer alone.  [default: all without weights of their own]",
 )
 @options.option(
     "--method",

@@ -29,6 +29,7 @@ LAYERS = (
     "time-attention",
     "scaled-dot-product",
 )
+WITH_WEIGHTS = ("luong", "bahdanau", "multi-head")
 ENGINES = ("auto", "direct", "tiled", "reference")
 DTYPES = ("float16", "float32", "float64")
 
@@ -245,7 +246,7 @@ dtype_option = option(
 
 layer_option = option(
     "--layer",
-    type=click.Choice(LAYERS),
+    type=click.Choice(LAYERS + WITH_WEIGHTS),
     group="Calculation",
     help="The layer to run.  [default: time-attention, or what the file's arrays imply]",
 )
@@ -302,7 +303,8 @@ heads_options = bundle(
             "--heads",
             type=_COUNT,
             group="Semantics",
-            help="Heads of query; splits the last axis of inputs (N, T, heads · H).",
+            help="Heads of query; splits the last axis of inputs (N, T, heads · H).  "
+            "[multi-head, random: 2]",
         ),
         option(
             "--kv-heads",

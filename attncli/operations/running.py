@@ -12,6 +12,7 @@ import numpy as np
 from attncli.arrays import Array, parts
 from attncli.core import attention_backward, compute
 from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.execution import Execution
 from attncli.operations.operation import Operation, computable
@@ -153,11 +154,13 @@ def reference_function(operation: Operation) -> Callable[..., Array]:
     """Return the reference's forward as a plain function of arrays, complex ones included."""
 
     def function(*arrays: Array) -> Array:
+        inputs = dict(zip(operation.inputs, arrays, strict=True))
         if operation.layer is not None:
-            return np.asarray(operation.layer().forward(*arrays))
+            taken = (inputs[name] for name in operation.arguments)
+            return np.asarray(operation.start(inputs).forward(*taken))
         from attncli.operations.loop import OptionAttention
 
-        operands = operation.to_core(dict(zip(operation.inputs, arrays, strict=True)))
+        operands = operation.to_core(inputs)
         scale = operation.scale(Semantics(), operands[0].shape[-1])
         out = OptionAttention(Semantics(), scale).attend(*operands, None)
         return operation.results(out, None)[operation.result]
@@ -179,15 +182,19 @@ def _computed(
     if not operation.is_whole:
         if execution.engine not in ("auto", "reference"):
             raise ParameterError(
-                f"{operation.name} has no {execution.engine} engine: it is a part of attention "
-                "alone"
+                f"{operation.name} has no {execution.engine} engine: {operation.not_whole}"
             )
+        if refused := [name for name in semantics.given() if name not in operation.options]:
+            names = ", ".join(f"--{name}" for name in refused)
+            raise ParameterError(f"{operation.name} takes no {names}: {operation.not_whole}")
         if semantics.given():
-            names = ", ".join(f"--{name}" for name in semantics.given())
-            raise ParameterError(
-                f"{operation.name} takes no {names}: it is a part of attention alone"
-            )
-        return _by_layer(operation, inputs, mask)
+            sizes = operation.sizes(inputs)
+            seen = Visibility.of(semantics, sizes["T_dec"], sizes["T_enc"], mask)
+            mask = seen.as_mask()
+        results, back, engine, blind = _by_layer(operation, inputs, mask)
+        if operation.parameters and execution.weights is False:
+            results = {operation.result: results[operation.result]}
+        return results, back, engine, blind
     if execution.engine != "reference":
         return _by_core(operation, inputs, mask, semantics, execution)
     as_the_book = mask is None or mask.dtype == bool
@@ -237,29 +244,30 @@ def _by_core(
 
 
 def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Computed:
-    """Run one of the book's layers as it is."""
+    """Run a layer as it is."""
     from attncli import layers
 
-    layer = operation.layer()
-    arguments = list(inputs.values())
+    layer = operation.start(inputs)
+    arguments = [inputs[name] for name in operation.arguments]
     if isinstance(layer, layers.Softmax):
-        arguments = [layers._masked(arguments[0], mask)]
-    elif mask is not None:
-        arguments.append(mask)
-    results = {operation.result: layer.forward(*arguments)}
-    if isinstance(layer, layers.Attention):
-        results[operation.weights] = layer.attention_weight
+        out = layer.forward(layers._masked(arguments[0], mask))
+    else:
+        out = layer.forward(*arguments, **({} if mask is None else {"mask": mask}))
+    results = {operation.result: out}
     if isinstance(layer, layers.TimeAttention):
         results[operation.weights] = np.stack(layer.attention_weights or [], axis=1)
+    elif operation.parameters or isinstance(layer, layers.Attention):
+        results[operation.weights] = layer.attention_weight
 
     def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
         gradients = layer.backward(dout)
-        return (gradients if isinstance(gradients, tuple) else (gradients,)), None
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return (*gradients, *(gradient.copy() for gradient in layer.grads)), None
 
-    blind = None
+    blind: Array | None = None
     if mask is not None:
         hidden = np.logical_not(mask) if mask.dtype == bool else np.isneginf(mask)
-        blind = np.asarray(hidden.all(axis=-1))
+        blind = np.asarray(np.broadcast_to(hidden, operation.weights_shape(inputs)).all(axis=-1))
     return results, back, "reference", blind
 
 

@@ -101,7 +101,7 @@ class StepTrace:
     ) -> None:
         if not operation.is_whole:
             raise ParameterError(
-                f"{operation.name} has no trace: it is a part of attention alone",
+                f"{operation.name} has no trace: {operation.not_whole}",
                 hint="--layer time-attention, attention or scaled-dot-product",
             )
         self.operation, self.place = operation, place
