@@ -169,11 +169,13 @@ def test_rows_that_see_nothing_are_counted(attn, folder, layer, arrays):
 
 
 def test_show_weights_computes_those_of_the_layer(attn, folder, layer, arrays):
-    np.savez("in.npz", **arrays)
+    mask = np.arange(70).reshape(2, 5, 7) % 4 > 0
+    mask = mask[:, None] if layer == "multi-head" else mask
+    np.savez("in.npz", **arrays, mask=mask)
     attn("forward", "in.npz", "--layer", layer, *heads(layer), "--no-weights", "-o", "run.npz")
     assert "weights" not in np.load("run.npz")
     one = instance(layer, arrays)
-    one.forward(*(arrays[name] for name in ARGUMENTS[layer]))
+    one.forward(*(arrays[name] for name in ARGUMENTS[layer]), mask=mask)
     choice = ["--item", 1, *(["--head", 1] if layer == "multi-head" else [])]
     expected = one.attention_weight[1, 1] if layer == "multi-head" else one.attention_weight[1]
     shown = attn("show-weights", "run.npz", *choice, "--json").json["matrices"][0]["weights"]
@@ -252,6 +254,12 @@ def test_parameters_that_do_not_fit_name_the_axes(attn, folder, layer, change, m
     result = attn("forward", "in.npz", "--layer", layer, *heads(layer))
     assert result.code == 2
     assert result.err.startswith(f"error: in.npz: {message}")
+
+
+def test_what_does_not_fit_is_said_before_it_is_computed(attn):
+    result = attn("forward", "--layer", "bahdanau", "--T", 500, "--H", 64, "--max-memory", "100MB")
+    assert result.code == 2
+    assert "weights (3, 500, 500)" in result.err
 
 
 def test_heads_of_a_file_are_never_guessed(attn, folder):
