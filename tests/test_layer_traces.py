@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attncli.core.semantics import Semantics
+from attncli.errors import ParameterError
 from attncli.operations import OPERATIONS, run
 from attncli.operations.layer_traces import TRACES
 from attncli.operations.tracing import Place
@@ -161,6 +162,21 @@ def test_a_step_that_is_padding_is_all_zero(name):
     found = {one.name: one.array for one in trace}
     zero = ["weights", "out", *(f"d{key}" for key in inputs)]
     assert all(not found[key].any() for key in zero)
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_options_that_a_layer_does_not_have_are_refused(name):
+    operation, inputs, _ = problem(name)
+    with pytest.raises(ParameterError, match=f"{name} takes no --scale, --softcap: it is a layer"):
+        TRACES[name](operation, inputs, Place(), semantics=Semantics(scale=2.0, softcap=1.0))
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_infinity_is_shown_without_a_warning(name):
+    operation, inputs, _ = problem(name)
+    inputs = {key: np.full_like(x, np.inf) for key, x in inputs.items()}
+    dout = np.zeros(operation.result_shape(inputs))
+    assert np.isnan(traced(operation, inputs, Place(), dout)[-1].array).all()
 
 
 def test_formulas_name_what_the_layer_has():

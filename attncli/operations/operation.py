@@ -11,7 +11,7 @@ import numpy as np
 from attncli import layers
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.errors import ShapeError
+from attncli.errors import ParameterError, ShapeError
 from attncli.tensors import axes_of, default_axes
 
 Operands = tuple[Array, Array, Array]
@@ -88,6 +88,18 @@ class Operation:
         """Why the core does not run it."""
         what = "a layer with weights of its own" if self.parameters else "a part of attention alone"
         return f"it is {what}"
+
+    def require_options(self, semantics: Semantics) -> None:
+        """Raise if it has none of an option that was given.
+
+        Raises
+        ------
+        ParameterError
+        """
+        refused = [name for name in semantics.given() if name not in self.options]
+        if refused and not self.is_whole:
+            names = ", ".join(f"--{name}" for name in refused)
+            raise ParameterError(f"{self.name} takes no {names}: {self.not_whole}")
 
     def of(self, held: Container[str]) -> Operation | None:
         """Return this operation on the inputs that there are; None if one is missing."""

@@ -184,9 +184,7 @@ def _computed(
             raise ParameterError(
                 f"{operation.name} has no {execution.engine} engine: {operation.not_whole}"
             )
-        if refused := [name for name in semantics.given() if name not in operation.options]:
-            names = ", ".join(f"--{name}" for name in refused)
-            raise ParameterError(f"{operation.name} takes no {names}: {operation.not_whole}")
+        operation.require_options(semantics)
         if semantics.given():
             sizes = operation.sizes(inputs)
             seen = Visibility.of(semantics, sizes["T_dec"], sizes["T_enc"], mask)

@@ -21,6 +21,7 @@ from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
 
 Direction = Literal["inputs", "forward", "backward"]
 Write = Callable[[float], str]
+_QUIETLY = np.errstate(over="ignore", invalid="ignore")  # a trace shows what comes of it
 Work = Callable[[tuple[int, ...], Write], str]
 
 
@@ -89,6 +90,7 @@ class StepTrace:
         If the operation is a part of attention alone.
     """
 
+    @_QUIETLY
     def __init__(
         self,
         operation: Operation,
@@ -106,6 +108,7 @@ class StepTrace:
             )
         self.operation, self.place = operation, place
         semantics = semantics or Semantics()
+        operation.require_options(semantics)
         self.inputs = {name: computable(inputs[name]) for name in operation.inputs}
         query, key, value = self._operands()
         self.lead, T_dec, T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
@@ -239,11 +242,11 @@ class StepTrace:
 
     # The way forward and back, as all of them go it.
 
+    @_QUIETLY
     def forward(self) -> list[Intermediate]:
         """Return the inputs of the step and every intermediate up to its output."""
         self.trace = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.calculation.forward()
+        self.calculation.forward()
         self._inputs()
         scores = self._scored()
         before, cap = "scores", self.softcap
@@ -293,6 +296,7 @@ class StepTrace:
         self._summed(weights)
         return list(self.trace)
 
+    @_QUIETLY
     def backward(self, dout: Array) -> list[Intermediate]:
         """Return every intermediate from `dout`, the gradient of all outputs, to the inputs'.
 
@@ -303,9 +307,8 @@ class StepTrace:
         past = len(self.trace)
         value, (*_, of_value, out) = self.value, self.names
         (weights,) = (one.array for one in self.trace if one.name == "weights")
-        with np.errstate(over="ignore", invalid="ignore"):
-            dout = self._received(computable(dout))
-            self.calculation.backward(dout[None, None])
+        dout = self._received(computable(dout))
+        self.calculation.backward(dout[None, None])
         dvalue = self._back(
             self.gradients[2], f"weightsᵀ · d{out}", "each value by the weight it had",
             ("T_enc", self._H_v), ("weights", f"d{out}"),
