@@ -14,6 +14,11 @@ importing NumPy: CuPy or JAX arrays go in and come out.
 A ``mask`` may be given wherever weights are computed.  Boolean: **True = takes part**.
 Floating: added to the scores, so −inf takes an encoder step out.  A row in which nothing takes
 part gives weights 0, output 0 and gradient 0.
+
+Beside the book's layers stand those with weights of their own, which are trained: Luong's,
+Bahdanau's, and attention with several heads.  They take their parameters when they are made;
+``params`` holds these very arrays, so that what an optimizer writes into them counts at the next
+forward, and ``backward`` writes their gradients into the arrays that ``grads`` holds.
 """
 
 from __future__ import annotations
@@ -220,17 +225,240 @@ class TimeAttention:
 
     def backward(self, dout: Array) -> tuple[Array, Array]:
         """Return dhs_enc (N, T_enc, H) and dhs_dec (N, T_dec, H)."""
-        if self.layers is None:
-            raise RuntimeError("backward needs the inputs of a forward: call forward first")
+        _require_forward(self.layers)
         xp = dout.__array_namespace__()
 
         dhs_enc: Array = None
         dhs_dec = []
-        for t, layer in enumerate(self.layers):
+        for t, layer in enumerate(self.layers or []):
             dhs, dh = layer.backward(dout[:, t, :])
             dhs_enc = dhs if dhs_enc is None else dhs_enc + dhs  # every step used hs_enc
             dhs_dec.append(dh)
         return dhs_enc, xp.stack(dhs_dec, axis=1)
+
+
+class LuongAttention:
+    """Attention by scores = hs_dec · W · hs_encᵀ: hs_enc (N, T_enc, H), hs_dec (N, T_dec, H_dec).
+
+    The "general" score of Luong, Pham and Manning, "Effective approaches to attention-based neural
+    machine translation", EMNLP 2015.  W (H_dec, H) turns what the decoder says into what it looks
+    for; the rest is the book's `TimeAttention`.  After ``forward``, ``attention_weight`` holds the
+    weights (N, T_dec, T_enc).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = LuongAttention(np.log([[1.0, 3.0]]))  # H_dec = 1, H = 2
+    >>> layer.forward(np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[[1.0], [0.0]]]))
+    array([[[0.25, 0.75],
+            [0.5 , 0.5 ]]])
+    >>> dhs_enc, dhs_dec = layer.backward(np.array([[[1.0, 0.0], [0.0, 0.0]]]))
+    >>> layer.grads
+    [array([[ 0.1875, -0.1875]])]
+    """
+
+    def __init__(self, W: Array) -> None:
+        self.params, self.grads = _trained(W)
+        self.attention = TimeAttention()
+        self.attention_weight: Array = None
+        self.hs_dec: Array = None
+
+    def forward(self, hs_enc: Array, hs_dec: Array, mask: Array = None) -> Array:
+        """Return out (N, T_dec, H); mask broadcasts to (N, T_dec, T_enc)."""
+        xp, hs_enc, hs_dec = _floating(hs_enc, hs_dec)
+        (W,) = self.params
+
+        self.hs_dec = hs_dec
+        out = self.attention.forward(hs_enc, hs_dec @ W, mask)
+        self.attention_weight = xp.stack(self.attention.attention_weights, axis=1)
+        return out
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        """Return dhs_enc (N, T_enc, H) and dhs_dec (N, T_dec, H_dec); write dW (H_dec, H)."""
+        (W,) = self.params
+
+        dhs_enc, dquery = self.attention.backward(dout)
+        self.grads[0][...] = _rows(self.hs_dec).T @ _rows(dquery)
+        return dhs_enc, dquery @ W.T
+
+
+class BahdanauAttention:
+    """Attention by scores = vᵀ tanh(hs_enc · W_enc + hs_dec · W_dec).
+
+    Of Bahdanau, Cho and Bengio, "Neural machine translation by jointly learning to align and
+    translate", ICLR 2015: hs_enc (N, T_enc, H) and hs_dec (N, T_dec, H_dec) meet in a hidden layer
+    of size A; W_enc is (H, A), W_dec (H_dec, A), v (A,).  After ``forward``, ``attention_weight``
+    holds the weights (N, T_dec, T_enc).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W_enc, W_dec, v = np.array([[9.0], [-9.0]]), np.array([[0.0]]), np.array([np.log(3) / 2])
+    >>> layer = BahdanauAttention(W_enc, W_dec, v)  # tanh(±9) is ±1 as far as can be seen
+    >>> hs_enc, hs_dec = np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[[1.0]]])
+    >>> layer.forward(hs_enc, hs_dec).round(4)
+    array([[[0.75, 0.25]]])
+    """
+
+    def __init__(self, W_enc: Array, W_dec: Array, v: Array) -> None:
+        self.params, self.grads = _trained(W_enc, W_dec, v)
+        self.softmax = Softmax()
+        self.attention_weight: Array = None
+        self.cache: Array = None
+
+    def forward(self, hs_enc: Array, hs_dec: Array, mask: Array = None) -> Array:
+        """Return out (N, T_dec, H); mask broadcasts to (N, T_dec, T_enc)."""
+        xp, hs_enc, hs_dec = _floating(hs_enc, hs_dec)
+        W_enc, W_dec, v = self.params
+        (N, T_enc, H), T_dec = hs_enc.shape, hs_dec.shape[1]
+        if mask is not None:
+            mask = xp.broadcast_to(mask, (N, T_dec, T_enc))
+
+        hs = xp.broadcast_to(hs_enc[:, None, :, :], (N, T_dec, T_enc, H))  # as each step sees it
+        hs = _taking_part(hs, mask)
+        met = xp.tanh(hs @ W_enc + (hs_dec @ W_dec)[:, :, None, :])  # (N, T_dec, T_enc, A)
+        scores = xp.sum(met * v, axis=-1)  # (N, T_dec, T_enc)
+        a = self.softmax.forward(_masked(scores, mask))
+        self.cache = (hs, hs_dec, met, a)
+        self.attention_weight = a
+        return xp.sum(a[..., None] * hs, axis=2)
+
+    def backward(self, dout: Array) -> tuple[Array, Array]:
+        """Return dhs_enc (N, T_enc, H) and dhs_dec (N, T_dec, H_dec); write dW_enc, dW_dec, dv."""
+        _require_forward(self.cache)
+        hs, hs_dec, met, a = self.cache
+        W_enc, W_dec, v = self.params
+        xp = dout.__array_namespace__()
+
+        dt = dout[:, :, None, :]  # (N, T_dec, 1, H)
+        ds = self.softmax.backward(xp.sum(dt * hs, axis=-1))[..., None]  # (N, T_dec, T_enc, 1)
+        dmet = ds * v * (1 - met**2)  # back through the tanh: (N, T_dec, T_enc, A)
+        ddec = xp.sum(dmet, axis=2)  # (N, T_dec, A)
+
+        self.grads[0][...] = _rows(hs).T @ _rows(dmet)
+        self.grads[1][...] = _rows(hs_dec).T @ _rows(ddec)
+        self.grads[2][...] = xp.sum(_rows(ds * met), axis=0)
+        dhs = dt * a[..., None] + dmet @ W_enc.T  # used twice: as the values and in the scores
+        return xp.sum(dhs, axis=1), ddec @ W_dec.T
+
+
+class MultiHeadAttention:
+    """Attention with several heads, each looking for something else.
+
+    Of Vaswani et al., "Attention is all you need", NeurIPS 2017.  query (N, T_dec, H), key and
+    value (N, T_enc, H) are projected by Wq, Wk, Wv (H, D); each of the heads attends with its
+    D / heads features, by scores = query · keyᵀ / √(D / heads); Wo (D, H) takes what they found
+    side by side.  After ``forward``, ``attention_weight`` holds the weights
+    (N, heads, T_dec, T_enc).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.eye(2)
+    >>> layer = MultiHeadAttention(np.log([[1.0, 1.0], [9.0, 1.0]]), one, one, one, heads=2)
+    >>> layer.forward(np.array([[[0.0, 1.0]]]), np.array([[[0.0, 0.0], [0.5, 2.0]]]))
+    array([[[0.375, 1.   ]]])
+    >>> layer.attention_weight
+    array([[[[0.25, 0.75]],
+    <BLANKLINE>
+            [[0.5 , 0.5 ]]]])
+    """
+
+    def __init__(self, Wq: Array, Wk: Array, Wv: Array, Wo: Array, heads: int) -> None:
+        if heads < 1 or any(W.shape[-1] % heads for W in (Wq, Wk, Wv)):
+            shapes = ", ".join(str(tuple(W.shape)) for W in (Wq, Wk, Wv))
+            raise ValueError(f"Wq, Wk, Wv are {shapes}: cannot be split into {heads} heads")
+        self.params, self.grads = _trained(Wq, Wk, Wv, Wo)
+        self.heads = heads
+        self.given = 0  # how many inputs forward was given
+        self.steps: list[Any] | None = None
+        self.attention_weight: Array = None
+        self.cache: Array = None
+
+    def forward(
+        self,
+        query: Array,
+        key: Array = None,
+        value: Array = None,
+        mask: Array = None,
+        causal: bool = False,
+    ) -> Array:
+        """Return out (N, T_dec, H).
+
+        Without key the query attends to itself, without value the key is the value too.  The mask
+        broadcasts to (N, heads, T_dec, T_enc); causal: query t sees the keys up to t.
+        """
+        self.given = 1 if key is None else 2 if value is None else 3
+        key = query if key is None else key
+        xp, query, key, value = _floating(query, key, key if value is None else value)
+        Wq, Wk, Wv, Wo = self.params
+        (N, T_dec, _), T_enc = query.shape, key.shape[1]
+        if causal:
+            lower = xp.arange(T_dec)[:, None] >= xp.arange(T_enc)[None, :]
+            mask = lower if mask is None else _both(mask, lower)
+        if mask is not None:  # heads are computed like more items of the batch
+            mask = xp.broadcast_to(mask, (N, self.heads, T_dec, T_enc))
+            anybody = xp.any(_seen(mask), axis=(1, 2))  # (N, T_enc)
+            key, value = (xp.where(anybody[:, :, None], x, 0.0) for x in (key, value))
+            mask = xp.reshape(mask, (N * self.heads, T_dec, T_enc))
+
+        q, k, v = self._split(query @ Wq), self._split(key @ Wk), self._split(value @ Wv)
+        q = q / q.shape[-1] ** 0.5  # else scores grow with the number of features
+        outs, self.steps = [], []
+        for t in range(T_dec):
+            step_mask = None if mask is None else mask[:, t, :]
+            attention_weight, weight_sum = AttentionWeight(), WeightSum()
+            a = attention_weight.forward(k, q[:, t, :], step_mask)
+            outs.append(weight_sum.forward(_taking_part(v, step_mask), a))
+            self.steps.append((attention_weight, weight_sum, a))
+        found = self._merge(xp.stack(outs, axis=1))  # (N, T_dec, D)
+        self.cache = (query, key, value, found)
+        a = xp.stack([a for *_, a in self.steps], axis=1)
+        self.attention_weight = xp.reshape(a, (N, self.heads, T_dec, T_enc))
+        return found @ Wo
+
+    def backward(self, dout: Array) -> Any:
+        """Return dquery, dkey and dvalue: of as many inputs as forward was given.
+
+        Writes dWq, dWk, dWv and dWo.
+        """
+        _require_forward(self.cache)
+        query, key, value, found = self.cache
+        Wq, Wk, Wv, Wo = self.params
+        xp = dout.__array_namespace__()
+
+        self.grads[3][...] = _rows(found).T @ _rows(dout)
+        dfound = self._split(dout @ Wo.T)
+        dq, dk, dv = [], 0.0, 0.0
+        for t, (attention_weight, weight_sum, _) in enumerate(self.steps or []):
+            dv_step, da = weight_sum.backward(dfound[:, t, :])
+            dk_step, dq_step = attention_weight.backward(da)
+            dk, dv = dk + dk_step, dv + dv_step  # every step used them
+            dq.append(dq_step)
+        dq = xp.stack(dq, axis=1)
+        dq, dk, dv = self._merge(dq / dq.shape[-1] ** 0.5), self._merge(dk), self._merge(dv)
+
+        self.grads[0][...] = _rows(query).T @ _rows(dq)
+        self.grads[1][...] = _rows(key).T @ _rows(dk)
+        self.grads[2][...] = _rows(value).T @ _rows(dv)
+        dquery, dkey, dvalue = dq @ Wq.T, dk @ Wk.T, dv @ Wv.T
+        if self.given == 1:  # one array was all three
+            return dquery + dkey + dvalue
+        return (dquery, dkey + dvalue) if self.given == 2 else (dquery, dkey, dvalue)
+
+    def _split(self, x: Array) -> Array:
+        """(N, T, D) to (N · heads, T, D / heads)."""
+        xp = x.__array_namespace__()
+        N, T, D = x.shape
+        x = xp.reshape(x, (N, T, self.heads, D // self.heads))
+        return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N * self.heads, T, D // self.heads))
+
+    def _merge(self, x: Array) -> Array:
+        """(N · heads, T, D / heads) to (N, T, D)."""
+        xp = x.__array_namespace__()
+        N, (_, T, d) = x.shape[0] // self.heads, x.shape
+        x = xp.reshape(x, (N, self.heads, T, d))
+        return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (N, T, self.heads * d))
 
 
 def _floating(*arrays: Array) -> tuple[Array, ...]:
@@ -259,5 +487,32 @@ def _taking_part(hs: Array, mask: Array) -> Array:
     if mask is None:
         return hs
     xp = hs.__array_namespace__()
-    seen = mask if xp.isdtype(mask.dtype, "bool") else mask != -xp.inf
-    return xp.where(seen[:, :, None], hs, 0.0)
+    return xp.where(_seen(mask)[..., None], hs, 0.0)
+
+
+def _seen(mask: Array) -> Array:
+    """Where a mask lets a step take part."""
+    xp = mask.__array_namespace__()
+    return mask if xp.isdtype(mask.dtype, "bool") else mask != -xp.inf
+
+
+def _both(mask: Array, seen: Array) -> Array:
+    """A mask that hides what either hides."""
+    xp = mask.__array_namespace__()
+    return mask & seen if xp.isdtype(mask.dtype, "bool") else xp.where(seen, mask, -xp.inf)
+
+
+def _trained(*parameters: Array) -> tuple[list[Array], list[Array]]:
+    """Params and grads: the arrays that were given, and as many zeros to write gradients into."""
+    xp, *params = _floating(*parameters)
+    return params, [xp.zeros_like(x) for x in params]
+
+
+def _rows(x: Array) -> Array:
+    """(…, H) to (rows, H): a parameter's gradient sums over items and steps alike."""
+    return x.__array_namespace__().reshape(x, (-1, x.shape[-1]))
+
+
+def _require_forward(cache: Array) -> None:
+    if cache is None:
+        raise RuntimeError("backward needs the inputs of a forward: call forward first")

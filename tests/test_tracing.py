@@ -140,7 +140,7 @@ def test_every_array_has_axes_a_formula_and_what_made_it():
     step = StepTrace(
         operation, inputs, Place(), mask=mask, semantics=Semantics(softcap=1.0, causal="upper_left")
     )
-    trace = step.forward() + step.backward(np.ones(step.out_shape))
+    trace = step.forward() + step.backward(np.ones(operation.result_shape(inputs)))
     sizes = {"T_enc": T_ENC, "H": H, "H_v": H_V}
     names = [one.name for one in trace]
     assert len(set(names)) == len(names)

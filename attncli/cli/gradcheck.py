@@ -31,7 +31,9 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @click.argument("target", required=False)
 @options.under_calculation(
-    "--layer", type=click.Choice(options.LAYERS), help="Check this layer alone.  [default: all six]"
+    "--layer",
+    type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
+    help="Check this layer alone.  [default: all without weights of their own]",
 )
 @options.under_calculation(
     "--method",

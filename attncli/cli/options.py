@@ -30,6 +30,7 @@ LAYERS = (
     "time-attention",
     "scaled-dot-product",
 )
+WITH_WEIGHTS = ("luong", "bahdanau", "multi-head")
 ENGINES = ("auto", "direct", "tiled", "reference")
 DTYPES = ("float16", "float32", "float64")
 
@@ -268,7 +269,7 @@ dtype_option = under_calculation(
 
 layer_option = under_calculation(
     "--layer",
-    type=click.Choice(LAYERS),
+    type=click.Choice(LAYERS + WITH_WEIGHTS),
     help="The layer to run.  [default: time-attention, or what the file's arrays imply]",
 )
 
@@ -317,7 +318,8 @@ heads_options = Bundle(
     under_semantics(
         "--heads",
         type=_COUNT,
-        help="Heads of query; splits the last axis of inputs (N, T, heads · H).",
+        help="Heads of query; splits the last axis of inputs (N, T, heads · H).  "
+        "[multi-head, random: 2]",
     ),
     under_semantics(
         "--kv-heads",

@@ -22,7 +22,7 @@ from attncli.memory import require
 Index = int | slice | Array
 """One position along an axis, a slice, or an array of positions."""
 
-_SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
+SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
 _OPTIONS = "options"
 
 
@@ -179,14 +179,14 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         raise cannot_be_read(source.label, error) from None
     names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
     for ours, theirs in reading.rename.items():
-        names.setdefault(theirs, []).append(_SHORT_NAMES.get(ours, ours))
+        names.setdefault(theirs, []).append(SHORT_NAMES.get(ours, ours))
     for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
             raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
     known: dict[str, Entry] = {}
     for theirs, entry in entries.items():
-        for ours in names.get(theirs) or [_SHORT_NAMES.get(theirs, theirs)]:
+        for ours in names.get(theirs) or [SHORT_NAMES.get(theirs, theirs)]:
             if ours in known:
                 raise FileError(f"{source.label}: {ours} is there twice, also under another name")
             known[ours] = entry

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from attncli import layers
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.errors import ShapeError
+from attncli.errors import ParameterError, ShapeError
 from attncli.tensors import axes_of, default_axes
 
 Operands = tuple[Array, Array, Array]
@@ -45,7 +45,15 @@ class Operation:
         Whether query and result have no axis of decoder steps.
     heads, kv_heads : int or None
         Where the inputs are (N, T, heads · H): how many heads their last axis holds. Results and
-        gradients come back in the same layout.
+        gradients come back in the same layout. Of a layer: how many it has.
+    parameters : tuple of str
+        Which inputs its constructor takes: the last ones.
+    optional : tuple of str
+        Which inputs may be missing, each only if those behind it are: the layer knows what then.
+    axes_here : mapping of str to tuple of str
+        The axes of inputs where their names do not say them, or something else.
+    spread : tuple of str
+        Axes along which the scores are spread out on the way, with or without a mask.
     """
 
     name: str
@@ -60,6 +68,10 @@ class Operation:
     one_step: bool = False
     heads: int | None = None
     kv_heads: int | None = None
+    parameters: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    axes_here: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spread: tuple[str, ...] = ()
 
     @property
     def gradients(self) -> tuple[str, ...]:
@@ -71,16 +83,67 @@ class Operation:
         """Whether it is attention as a whole, which the core can run."""
         return bool(self.operands)
 
+    @property
+    def not_whole(self) -> str:
+        """Why the core does not run it."""
+        what = "a layer with weights of its own" if self.parameters else "a part of attention alone"
+        return f"it is {what}"
+
+    def require_options(self, semantics: Semantics) -> None:
+        """Raise if it has none of an option that was given.
+
+        Raises
+        ------
+        ParameterError
+        """
+        refused = [name for name in semantics.given() if name not in self.options]
+        if refused and not self.is_whole:
+            names = ", ".join(f"--{name}" for name in refused)
+            raise ParameterError(f"{self.name} takes no {names}: {self.not_whole}")
+
+    def of(self, held: Container[str]) -> Operation | None:
+        """Return this operation on the inputs that there are; None if one is missing."""
+        there = [name in held for name in self.optional]
+        missing = {
+            name for name, is_there in zip(self.optional, there, strict=True) if not is_there
+        }
+        inputs = tuple(name for name in self.inputs if name not in missing)
+        fits = there == sorted(there, reverse=True) and all(name in held for name in inputs)
+        return replace(self, inputs=inputs) if fits else None
+
+    def start(self, inputs: Mapping[str, Array]) -> Any:
+        """Make its layer, with its parameters out of the inputs."""
+        heads = () if self.heads is None else (self.heads,)
+        return self.layer(*(inputs[name] for name in self.parameters), *heads)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Which inputs the layer's forward takes."""
+        return self.inputs[: len(self.inputs) - len(self.parameters)]
+
     # What its inputs say.
 
     def shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        """Give the shape of every input for sizes such as ``{"N": 3, "T_enc": 7, …}``."""
-        return {name: tuple(sizes[axis] for axis in default_axes(name)) for name in self.inputs}
+        """Give the shape of every input for sizes such as ``{"N": 3, "T_enc": 7, …}``.
+
+        N, T_dec, T_enc and H have to be there; H_v, H_dec, A and D are as H unless they are.
+        """
+        H = sizes["H"]
+        heads = self.heads or 1
+        full = {"H_v": H, "H_dec": H, "A": H, "D": heads * max(1, H // heads), **sizes}
+        return {name: tuple(full[axis] for axis in self.input_axes(name)) for name in self.inputs}
+
+    def input_axes(self, name: str) -> tuple[str, ...]:
+        """Name the axes that an input has unless its number of axes says otherwise."""
+        return self.axes_here.get(name) or default_axes(name)
 
     def axes(self, name: str, ndim: int) -> tuple[str, ...] | None:
         """Name the axes of one of this operation's tensors: an input, a result or a gradient."""
         if name.removeprefix("d") == "out" and ndim == len(self.result_axes):
             return self.result_axes
+        own = self.axes_here.get(name) or self.axes_here.get(name.removeprefix("d"))
+        if own is not None:
+            return own if len(own) == ndim else None
         return axes_of(self.result if name == "dout" else name, ndim)
 
     def sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
@@ -99,9 +162,9 @@ class Operation:
         owners: dict[str, tuple[int, str]] = {}
         for name, array in inputs.items():
             shape = array.shape
-            axes = axes_of(name, len(shape))
+            axes = self.axes(name, len(shape))
             if axes is None:
-                expected = default_axes(name)
+                expected = self.input_axes(name)
                 raise ShapeError(
                     f"{name} is {shape}, expected {len(expected)} axes: ({', '.join(expected)})"
                 )
@@ -112,10 +175,20 @@ class Operation:
                         f"{owner} is {inputs[owner].shape}, {name} is {shape}: "
                         f"{axis} differs ({known} and {size})"
                     )
+        if "T_enc" not in owners:  # the steps look at each other
+            owners["T_enc"] = owners["T_dec"]
         if owners["T_enc"][0] == 0:
             name = owners["T_enc"][1]
             raise ShapeError(f"{name} is {inputs[name].shape}: T_enc = 0 leaves nothing to attend")
         sizes = {axis: size for axis, (size, _) in owners.items()}
+        if self.layer is not None and self.heads is not None:
+            D, name = owners["D"]
+            if D % self.heads or D == 0:
+                raise ShapeError(
+                    f"{name} is {inputs[name].shape}: D = {D} cannot be split into {self.heads} "
+                    "heads"
+                )
+            sizes["heads"] = self.heads
         shared = sizes.get("kv_heads", 1)
         if shared == 0 or sizes.get("heads", 1) % shared:
             raise ShapeError(
@@ -199,7 +272,7 @@ class Operation:
 
     def _split(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs by name, with an axis for heads where their last axis holds them."""
-        if self.heads is None:
+        if self.heads is None or self.layer is not None:
             return {name: inputs[name] for name in self.inputs}
         if inputs["query"].ndim != 3:
             raise ShapeError(
@@ -259,7 +332,11 @@ def computable(array: Array) -> Array:
 
 _ROW = ("N", "T_enc")
 _GRID = ("N", "T_dec", "T_enc")
-_SCORING = ("scale", "causal", "align", "window", "softcap")
+_HIDING = ("causal", "align", "window")
+_SCORING = ("scale", *_HIDING, "softcap")
+_STATES = ("hs_enc", "hs_dec")
+_DECODER = {"hs_dec": ("N", "T_dec", "H_dec")}
+_TO_HEADS = ("H", "D")
 
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
@@ -298,6 +375,54 @@ OPERATIONS: Mapping[str, Operation] = {
             operands=("query", "key", "value"),
             options=(*_SCORING, "heads"),
         ),
+        Operation(
+            "luong",
+            (*_STATES, "W"),
+            "out",
+            ("N", "T_dec", "H"),
+            _GRID,
+            layers.LuongAttention,
+            options=_HIDING,
+            parameters=("W",),
+            axes_here={**_DECODER, "W": ("H_dec", "H")},
+        ),
+        Operation(
+            "bahdanau",
+            (*_STATES, "W_enc", "W_dec", "v"),
+            "out",
+            ("N", "T_dec", "H"),
+            _GRID,
+            layers.BahdanauAttention,
+            options=_HIDING,
+            parameters=("W_enc", "W_dec", "v"),
+            axes_here={**_DECODER, "W_enc": ("H", "A"), "W_dec": ("H_dec", "A"), "v": ("A",)},
+            spread=("H", "A"),
+        ),
+        Operation(
+            "multi-head",
+            ("query", "key", "value", "Wq", "Wk", "Wv", "Wo"),
+            "out",
+            ("N", "T_dec", "H"),
+            ("N", "heads", "T_dec", "T_enc"),
+            layers.MultiHeadAttention,
+            options=(*_HIDING, "heads"),
+            heads=2,
+            parameters=("Wq", "Wk", "Wv", "Wo"),
+            optional=("key", "value"),
+            axes_here={
+                "query": ("N", "T_dec", "H"),
+                "key": ("N", "T_enc", "H"),
+                "value": ("N", "T_enc", "H"),
+                **dict.fromkeys(("Wq", "Wk", "Wv"), _TO_HEADS),
+                "Wo": ("D", "H"),
+            },
+        ),
     )
 }
-"""Every operation by its name, from the innermost layer to the outermost."""
+"""Every operation by its name, from the innermost layer to the outermost, then those with weights.
+
+The heads of a layer are those it has where nobody says how many.
+"""
+
+WITH_WEIGHTS = tuple(name for name, operation in OPERATIONS.items() if operation.parameters)
+"""The layers with weights of their own."""

@@ -13,6 +13,7 @@ from attncli import layers
 from attncli.arrays import Array, parts
 from attncli.core import attention_backward, compute
 from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations.execution import Execution
 from attncli.operations.operation import Operation, computable
@@ -175,15 +176,17 @@ def _computed(
     if not operation.is_whole:
         if execution.engine not in ("auto", "reference"):
             raise ParameterError(
-                f"{operation.name} has no {execution.engine} engine: it is a part of attention "
-                "alone"
+                f"{operation.name} has no {execution.engine} engine: {operation.not_whole}"
             )
+        operation.require_options(semantics)
         if semantics.given():
-            names = ", ".join(f"--{name}" for name in semantics.given())
-            raise ParameterError(
-                f"{operation.name} takes no {names}: it is a part of attention alone"
-            )
-        return _by_layer(operation, inputs, mask)
+            sizes = operation.sizes(inputs)
+            seen = Visibility.of(semantics, sizes["T_dec"], sizes["T_enc"], mask)
+            mask = seen.as_mask()
+        results, back, engine, blind = _by_layer(operation, inputs, mask)
+        if operation.parameters and execution.weights is False:
+            results = {operation.result: results[operation.result]}
+        return results, back, engine, blind
     if execution.engine != "reference":
         return _by_core(operation, inputs, mask, semantics, execution)
     results, back, engine, blind = _by_reference(operation, inputs, mask, semantics)
@@ -239,27 +242,28 @@ def _by_reference(
 
 
 def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Computed:
-    """Run one of the book's layers as it is."""
-    layer = operation.layer()
-    arguments = list(inputs.values())
+    """Run a layer as it is."""
+    layer = operation.start(inputs)
+    arguments = [inputs[name] for name in operation.arguments]
     if isinstance(layer, layers.Softmax):
-        arguments = [layers._masked(arguments[0], mask)]
-    elif mask is not None:
-        arguments.append(mask)
-    results = {operation.result: layer.forward(*arguments)}
-    if isinstance(layer, layers.Attention):
-        results[operation.weights] = layer.attention_weight
+        out = layer.forward(layers._masked(arguments[0], mask))
+    else:
+        out = layer.forward(*arguments, **({} if mask is None else {"mask": mask}))
+    results = {operation.result: out}
     if isinstance(layer, layers.TimeAttention):
         results[operation.weights] = np.stack(layer.attention_weights or [], axis=1)
+    elif operation.parameters or isinstance(layer, layers.Attention):
+        results[operation.weights] = layer.attention_weight
 
     def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
         gradients = layer.backward(dout)
-        return (gradients if isinstance(gradients, tuple) else (gradients,)), None
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return (*gradients, *(gradient.copy() for gradient in layer.grads)), None
 
-    blind = None
+    blind: Array | None = None
     if mask is not None:
         hidden = np.logical_not(mask) if mask.dtype == bool else np.isneginf(mask)
-        blind = np.asarray(hidden.all(axis=-1))
+        blind = np.asarray(np.broadcast_to(hidden, operation.weights_shape(inputs)).all(axis=-1))
     return results, back, "reference", blind
 
 

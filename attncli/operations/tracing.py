@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import ParameterError
 from attncli.operations.operation import Operation, computable
-from attncli.operations.steps import PRODUCTS, QKV, Calculation
+from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
 
 Direction = Literal["inputs", "forward", "backward"]
 Write = Callable[[float], str]
+_QUIETLY = np.errstate(over="ignore", invalid="ignore")  # a trace shows what comes of it
 Work = Callable[[tuple[int, ...], Write], str]
 
 
@@ -56,7 +57,12 @@ class Intermediate:
 
 @dataclass(frozen=True)
 class Place:
-    """Which step of which item and head."""
+    """Which step of which item and head.
+
+    Attributes
+    ----------
+    step, item, head : int
+    """
 
     step: int = 0
     item: int = 0
@@ -84,6 +90,7 @@ class StepTrace:
         If the operation is a part of attention alone.
     """
 
+    @_QUIETLY
     def __init__(
         self,
         operation: Operation,
@@ -94,20 +101,19 @@ class StepTrace:
         padding: Array | None = None,
         semantics: Semantics | None = None,
     ) -> None:
-        if not operation.is_whole:
+        if not (operation.is_whole or operation.parameters):
             raise ParameterError(
-                f"{operation.name} has no trace: it is a part of attention alone",
+                f"{operation.name} has no trace: {operation.not_whole}",
                 hint="--layer time-attention, attention or scaled-dot-product",
             )
         self.operation, self.place = operation, place
         semantics = semantics or Semantics()
-        query, key, value = operation.to_core(
-            {name: computable(inputs[name]) for name in operation.inputs}
-        )
+        operation.require_options(semantics)
+        self.inputs = {name: computable(inputs[name]) for name in operation.inputs}
+        query, key, value = self._operands()
         self.lead, T_dec, T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
-        self.scale = operation.scale(semantics, query.shape[-1])
+        self.scale = self._scale(semantics, query.shape[-1])
         self.softcap = semantics.softcap
-        self.out_shape = (*query.shape[:-1], value.shape[-1])
         self.index = (place.item, place.head)[: len(self.lead)]
         shared = self.index
         if len(self.lead) == 2:  # of grouped queries several share a key head
@@ -125,6 +131,7 @@ class StepTrace:
                 np.where(row[:, None] | np.isfinite(x), x, x.dtype.type(0))
                 for x in (self.key, self.value)
             )
+        self.row = None if seen is None else row
         # What is added; −∞ hides, and is not seen in `row`.
         self.bias = None
         if bias is not None:
@@ -134,31 +141,112 @@ class StepTrace:
             (self.query[None, None], self.key[None], self.value[None]),
             replace(semantics.of_scores(), scale=self.scale),
             self.bias,
-            {**PRODUCTS, "band": lambda c: row},
+            {**self._steps(), "band": lambda c: row},
         )
         self.trace: list[Intermediate] = []
-        self.direction: Direction = "inputs"
 
     @property
     def _H_v(self) -> str:
         return "H_v" if "value" in self.operation.inputs else "H"
 
+    # What layers with weights of their own do in another way.
+
+    names: ClassVar = ("query", "key", "value", "out")
+    """What query, key, value and what the weights lead to are called."""
+    gradients: ClassVar = ("dquery", "dkey", "dvalue")
+    width: ClassVar = "H"
+    """The axis of query and key."""
+
+    def _operands(self) -> tuple[Array, Array, Array]:
+        """Query, key and value as the core has them."""
+        return self.operation.to_core(self.inputs)
+
+    def _scale(self, semantics: Semantics, H: int) -> float:
+        return self.operation.scale(semantics, H)
+
+    def _steps(self) -> Steps:
+        """The steps by which the calculation differs."""
+        return PRODUCTS
+
+    def _scored(self) -> Array:
+        """Add what leads to the scores; return these."""
+        query, key, scale = self.query, self.key, self.scale
+        of_query, of_key, *_ = self.names
+
+        def scored(index: tuple[int, ...], write: Write) -> str:
+            return f"{write(scale)} · ({products(key[index[0]], query, write)})"
+
+        return self._add(
+            "scores", f"scale · {of_query} · {of_key}ᵀ", "how well each key fits the query",
+            ("T_enc",), (of_query, of_key), scored,
+        )  # fmt: skip
+
+    def _summed(self, weights: Array) -> None:
+        """Add what the weights lead to."""
+        value, (*_, of_value, out) = self.value, self.names
+        self._add(
+            out, f"weights · {of_value}", "the mean of the values, weighted",
+            (self._H_v,), ("weights", of_value),
+            lambda i, write: products(weights, value[:, i[0]], write),
+            noted="out",
+        )  # fmt: skip
+
+    def _received(self, dout: Array) -> Array:
+        """Add dout; return the gradient of what the weights lead to."""
+        incoming: Array = self.operation.core_dout(dout)[self.index][self.place.step]
+        self._back(
+            "dout", "given", "the gradient of the loss with respect to out", (self._H_v,), (),
+            array=incoming,
+        )  # fmt: skip
+        return incoming
+
+    def _scored_back(self, dscores: Array, dvalue: Array) -> None:
+        """Add what comes of the gradient of the scores."""
+        dquery, dkey = self._operands_back(dscores)
+        if "value" not in self.operation.inputs:
+            states, state = self.operation.inputs
+            self._back(
+                f"d{state}", "dquery", f"the query was {state} itself", ("H",), ("dquery",),
+                array=dquery,
+            )  # fmt: skip
+            self._states_back(states, dkey, dvalue)
+
+    def _operands_back(self, dscores: Array) -> tuple[Array, Array]:
+        query, key, scale = self.query, self.key, self.scale
+        of_query, of_key, *_ = self.names
+        width = self.width
+        dquery = self._back(
+            self.gradients[0], f"scale · dscores · {of_key}",
+            "which way the query should have pointed", (width,), ("dscores", of_key),
+            lambda i, write: f"{write(scale)} · ({products(dscores, key[:, i[0]], write)})",
+            noted="dquery",
+        )  # fmt: skip
+        dkey = self._back(
+            self.gradients[1], f"scale · dscoresᵀ · {of_query}",
+            "this step's share of the keys' gradient", ("T_enc", width), ("dscores", of_query),
+            lambda i, write: f"{write(scale)} · {write(dscores[i[0]])} · {write(query[i[1]])}",
+            noted="dkey",
+        )  # fmt: skip
+        return dquery, dkey
+
+    def _states_back(self, states: str, dkey: Array, dvalue: Array) -> None:
+        self._back(
+            f"d{states}", "dkey + dvalue",
+            f"{states} was used twice, as keys and values; this step's share",
+            ("T_enc", "H"), ("dkey", "dvalue"),
+            lambda i, write: f"{write(dkey[i])} + {write(dvalue[i])}",
+            array=dkey + dvalue,
+        )  # fmt: skip
+
+    # The way forward and back, as all of them go it.
+
+    @_QUIETLY
     def forward(self) -> list[Intermediate]:
         """Return the inputs of the step and every intermediate up to its output."""
         self.trace = []
-        query, key, value, scale = self.query, self.key, self.value, self.scale
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.calculation.forward()
+        self.calculation.forward()
         self._inputs()
-        self.direction = "forward"
-
-        def scored(index: tuple[int, ...], write: Write) -> str:
-            return f"{write(scale)} · ({_products(key[index[0]], query, write)})"
-
-        scores = self._add(
-            "scores", "scale · query · keyᵀ", "how well each key fits the query",
-            ("T_enc",), ("query", "key"), scored,
-        )  # fmt: skip
+        scores = self._scored()
         before, cap = "scores", self.softcap
         if cap is not None:
             uncapped = scores
@@ -203,13 +291,10 @@ class StepTrace:
             "weights", "exps / total", meaning, ("T_enc",), ("exps", "total"),
             lambda i, write: f"{write(exps[i])} / {write(float(total))}",
         )  # fmt: skip
-        self._add(
-            "out", "weights · value", "the mean of the values, weighted",
-            (self._H_v,), ("weights", "value"),
-            lambda i, write: _products(weights, value[:, i[0]], write),
-        )  # fmt: skip
+        self._summed(weights)
         return list(self.trace)
 
+    @_QUIETLY
     def backward(self, dout: Array) -> list[Intermediate]:
         """Return every intermediate from `dout`, the gradient of all outputs, to the inputs'.
 
@@ -217,33 +302,30 @@ class StepTrace:
         """
         if not self.trace:
             self.forward()
-        past, self.direction = len(self.trace), "backward"
-        query, key, value, scale = self.query, self.key, self.value, self.scale
-        incoming = computable(self.operation.core_dout(dout))[self.index][self.place.step]
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.calculation.backward(incoming[None, None])
+        past = len(self.trace)
+        value, (*_, of_value, out) = self.value, self.names
         (weights,) = (one.array for one in self.trace if one.name == "weights")
-        dout = self._add(
-            "dout", "given", "the gradient of the loss with respect to out", (self._H_v,), (),
-        )  # fmt: skip
-        dvalue = self._add(
-            "dvalue", "weightsᵀ · dout", "each value by the weight it had",
-            ("T_enc", self._H_v), ("weights", "dout"),
+        dout = self._received(computable(dout))
+        self.calculation.backward(dout[None, None])
+        dvalue = self._back(
+            self.gradients[2], f"weightsᵀ · d{out}", "each value by the weight it had",
+            ("T_enc", self._H_v), ("weights", f"d{out}"),
             lambda i, write: f"{write(weights[i[0]])} · {write(dout[i[1]])}",
+            noted="dvalue",
         )  # fmt: skip
-        dweights = self._add(
-            "dweights", "dout · valueᵀ", "what more weight on a key would do",
-            ("T_enc",), ("dout", "value"),
-            lambda i, write: _products(dout, value[i[0]], write),
+        dweights = self._back(
+            "dweights", f"d{out} · {of_value}ᵀ", "what more weight on a key would do",
+            ("T_enc",), (f"d{out}", of_value),
+            lambda i, write: products(dout, value[i[0]], write),
         )  # fmt: skip
-        rowsum = self._add(
+        rowsum = self._back(
             "rowsum", "Σ weights ⊙ dweights", "what more weight on all keys alike would do",
             (), ("weights", "dweights"),
-            lambda i, write: _products(weights, dweights, write),
+            lambda i, write: products(weights, dweights, write),
         )  # fmt: skip
         cap = self.softcap
         name = "dscores" if cap is None else "dcapped"
-        outer = dscores = self._add(
+        outer = dscores = self._back(
             name, "weights ⊙ (dweights − rowsum)",
             "back through the softmax: weights sum to 1, so only differences count",
             ("T_enc",), ("weights", "dweights", "rowsum"),
@@ -252,43 +334,20 @@ class StepTrace:
             ),
         )  # fmt: skip
         if self.bias is not None:
-            self._add(
+            self._back(
                 "dmask", name, "the mask was added: its gradient is that of the scores",
                 ("T_enc",), (name,), array=outer,
             )  # fmt: skip
         if cap is not None:
             (capped,) = (one.array for one in self.trace if one.name == "capped")
-            dscores = self._add(
+            dscores = self._back(
                 "dscores", "dcapped ⊙ (1 − (capped / softcap)²)", "back through the tanh",
                 ("T_enc",), ("dcapped", "capped"),
                 lambda i, write: (
                     f"{write(outer[i])} · (1 − ({write(capped[i])} / {write(cap)})²)"
                 ),
             )  # fmt: skip
-        inner = dscores
-        dquery = self._add(
-            "dquery", "scale · dscores · key", "which way the query should have pointed",
-            ("H",), ("dscores", "key"),
-            lambda i, write: f"{write(scale)} · ({_products(inner, key[:, i[0]], write)})",
-        )  # fmt: skip
-        dkey = self._add(
-            "dkey", "scale · dscoresᵀ · query", "this step's share of the keys' gradient",
-            ("T_enc", "H"), ("dscores", "query"),
-            lambda i, write: f"{write(scale)} · {write(inner[i[0]])} · {write(query[i[1]])}",
-        )  # fmt: skip
-        if "value" not in self.operation.inputs:
-            states, state = self.operation.inputs
-            self._add(
-                f"d{state}", "dquery", f"the query was {state} itself", ("H",), ("dquery",),
-                array=dquery,
-            )  # fmt: skip
-            self._add(
-                f"d{states}", "dkey + dvalue",
-                f"{states} was used twice, as keys and values; this step's share",
-                ("T_enc", "H"), ("dkey", "dvalue"),
-                lambda i, write: f"{write(dkey[i])} + {write(dvalue[i])}",
-                array=dkey + dvalue,
-            )  # fmt: skip
+        self._scored_back(dscores, dvalue)
         return self.trace[past:]
 
     def _inputs(self) -> None:
@@ -296,8 +355,11 @@ class StepTrace:
         step, several = place.step, len(self.lead) == 2
         if "value" in self.operation.inputs:
             names = {"query": "query", "key": "key", "value": "value"}
-            where = f"item {place.item}" if self.lead else ""
-            where += f", head {place.head}" if several else ""
+            where = (
+                ""
+                if not self.lead
+                else f"item {place.item}" + (f", head {place.head}" if several else "")
+            )
         else:
             states, state = self.operation.inputs
             names, where = {"query": state, "key": states, "value": states}, f"item {place.item}"
@@ -321,19 +383,35 @@ class StepTrace:
         axes: tuple[str, ...],
         made_of: tuple[str, ...],
         work: Work | None = None,
+        direction: Direction = "forward",
         array: Array | None = None,
+        noted: str | None = None,
     ) -> Array:
         """Add what the calculation took note of under a name, or an array that follows from it."""
         if array is None:
-            noted = self.calculation.noted[name]
+            found = self.calculation.noted[noted or name]
             array = (
-                noted.reshape(noted.shape[noted.ndim - len(axes) :]) if axes else noted.squeeze()
+                found.reshape(found.shape[found.ndim - len(axes) :]) if axes else found.squeeze()
             )
         self.trace.append(
-            Intermediate(name, self.direction, formula, meaning, axes, array, made_of, work)
+            Intermediate(name, direction, formula, meaning, axes, array, made_of, work)
         )
         return array
 
+    def _back(
+        self,
+        name: str,
+        formula: str,
+        meaning: str,
+        axes: tuple[str, ...],
+        made_of: tuple[str, ...],
+        work: Work | None = None,
+        array: Array | None = None,
+        noted: str | None = None,
+    ) -> Array:
+        return self._add(name, formula, meaning, axes, made_of, work, "backward", array, noted)
 
-def _products(one: Array, other: Array, write: Write) -> str:
+
+def products(one: Array, other: Array, write: Write) -> str:
+    """Write the sum of products of two rows."""
     return " + ".join(f"{write(x)} · {write(y)}" for x, y in zip(one, other, strict=True))

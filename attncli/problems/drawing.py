@@ -13,7 +13,7 @@ from attncli.memory import require
 from attncli.operations import OPERATIONS, Operation
 from attncli.problems.problem import Problem, with_heads
 from attncli.problems.request import Request
-from attncli.tensors import default_axes, describe_shape, random_tensor
+from attncli.tensors import describe_shape, random_tensor
 
 _DEFAULT_LAYER = "time-attention"
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
@@ -34,7 +34,6 @@ def random_problem(request: Request) -> Problem:
         "T_dec": given["T"],
         "T_enc": given.get("T_enc", given["T"]),
         "H": given["H"],
-        "H_v": given["H"],
     }
     for size in request.sizes:
         if not _decides(size, operation):
@@ -65,5 +64,5 @@ def random_problem(request: Request) -> Problem:
 
 def _decides(size: str, operation: Operation) -> bool:
     """Whether a size option has a say in the shapes of an operation's inputs."""
-    axes = {axis for name in operation.inputs for axis in default_axes(name)}
+    axes = {axis for name in operation.inputs for axis in operation.input_axes(name)}
     return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

@@ -14,10 +14,10 @@ from attncli.arrays import Array, Tokens
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
 from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
-from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
-from attncli.operations import OPERATIONS, Execution, Operation
+from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads
 from attncli.problems.request import Request
@@ -97,7 +97,9 @@ def _assemble(
     origin: str,
 ) -> Problem:
     """Load what an operation needs; `held` gives the file, and the name in it, of every tensor."""
-    operation = _choose(request.layer or options.get("layer"), held, origin)
+    layer = request.layer or options.get("layer")
+    held = _under_own_names(layer, held)
+    operation = _choose(layer, held, origin)
     operation = _with_heads(operation, request, options, origin)
 
     def load(name: str) -> Array:
@@ -144,6 +146,11 @@ def _with_heads(
 ) -> Operation:
     """Give the operation the heads asked for, or else those of the run."""
     stored = _stored_heads(options, origin)
+    if operation.heads is not None and not {"heads"} & {*stored, *request.heads}:
+        raise DataError(
+            f"{origin}: nothing says how many heads {operation.name} has",
+            hint=f"--heads {operation.heads}",
+        )
     if "heads" in request.heads:
         return with_heads(operation, request.heads)
     if request.heads:  # kv_heads alone: the query's are the run's
@@ -293,18 +300,22 @@ def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operatio
     """Choose the operation by its name, or the outermost one whose inputs are there."""
     if layer is not None and (not isinstance(layer, str) or layer not in OPERATIONS):
         raise DataError(f"{origin}: its options name the layer {layer}, which is not known")
-    candidates = [OPERATIONS[layer]] if layer else list(OPERATIONS.values())[::-1]
+    weightless = [x for x in OPERATIONS.values() if not x.parameters]
+    candidates = [OPERATIONS[layer]] if layer else weightless[::-1]
     for operation in candidates:
-        if all(name in held for name in operation.inputs):
-            return operation
+        if (found := operation.of(held)) is not None:
+            if not layer:
+                _tell_of_parameters(held, origin)
+            return found
     if "" in held:
         raise DataError(
             f"{origin}: an .npy file holds one array without a name",
             hint="say which it is: --hs-enc FILE --hs-dec FILE",
         )
     names = ", ".join(held) or "nothing"
+    needed = [x for x in candidates[0].inputs if x not in candidates[0].optional]
     wanted = (
-        f"{layer} needs {' and '.join(candidates[0].inputs)}"
+        f"{layer} needs {' and '.join(needed)}"
         if layer
         else "expected hs_enc and hs_dec; query, key and value; hs and h; hs and a; or scores"
     )
@@ -312,6 +323,27 @@ def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operatio
         f"{origin}: {wanted}; it holds {names}",
         hint="--rename OURS=THEIRS reads an array under another name",
     )
+
+
+def _under_own_names(
+    layer: Any, held: Mapping[str, tuple[TensorFile, str]]
+) -> Mapping[str, tuple[TensorFile, str]]:
+    """Give the arrays of a file by the names that a layer has for them: not every v is a value."""
+    inputs = OPERATIONS[layer].inputs if isinstance(layer, str) and layer in OPERATIONS else ()
+    own = {long: short for short, long in SHORT_NAMES.items() if short in inputs}
+    return {own.get(name, name): found for name, found in held.items()}
+
+
+def _tell_of_parameters(held: Mapping[str, Any], origin: str) -> None:
+    """Say so where a file holds a layer's weights too, and nobody asked for that layer."""
+    for name in WITH_WEIGHTS:
+        if OPERATIONS[name].of(_under_own_names(name, held)) is not None:
+            parameters = ", ".join(OPERATIONS[name].parameters)
+            warnings.warn(
+                f"{origin}: {parameters} not used; --layer {name} computes with them",
+                AttnWarning,
+                stacklevel=2,
+            )
 
 
 def _refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], origin: str) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
 
-_SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v")
+_SIZE_ORDER = ("N", "heads", "kv_heads", "T_dec", "T_enc", "H", "H_v", "H_dec", "A", "D")
 
 
 class Claim(NamedTuple):
@@ -100,8 +100,10 @@ class Problem:
         N = self.sizes["N"]
 
         def cut(name: str, x: Array) -> Array:
-            # A mask may have no batch axis, or one that stands for all.
-            batched = name != "mask" or (x.ndim == 3 and len(x) == N)
+            # A mask may have no batch axis, or one that stands for all; a parameter has none.
+            batched = name not in self.operation.parameters
+            if name == "mask":
+                batched = x.ndim == len(self._weights_axes) and len(x) == N
             return x[n : n + 1] if batched else x
 
         return dataclasses.replace(
@@ -230,6 +232,7 @@ class Problem:
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
             copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
+            copies += 3 * sum(self.sizes[axis] for axis in self.operation.spread)
             in_core = self.operation.is_whole
             hint = "--engine tiled --no-weights computes the same without ever having them"
             require(copies * nbytes + beside, what, limit, hint=hint if in_core else None)
@@ -345,7 +348,9 @@ class Run:
 
 
 def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
-    """Return the operation that reads its inputs as (N, T, heads · H), if heads are given.
+    """Return the operation that has so many heads, if any are given.
+
+    The general one then reads its inputs as (N, T, heads · H).
 
     Raises
     ------
@@ -358,6 +363,10 @@ def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
         raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
     if "heads" not in heads:
         raise ParameterError("--kv-heads has no meaning without --heads")
+    if operation.layer is not None:
+        if "kv_heads" in heads:
+            raise ParameterError(f"--kv-heads has no meaning for {operation.name}")
+        return dataclasses.replace(operation, heads=heads["heads"])
     query, shared = heads["heads"], heads.get("kv_heads", heads["heads"])
     if query % shared:
         raise ParameterError(

@@ -12,6 +12,7 @@ import numpy as np
 from attncli.arrays import Array, Tokens
 from attncli.errors import AttnWarning, ParameterError
 from attncli.files.contents import run_arrays
+from attncli.operations.layer_traces import TRACES
 from attncli.operations.tracing import Intermediate, Place, StepTrace
 from attncli.problems.problem import Problem
 from attncli.tensors import describe_range, random_tensor
@@ -101,7 +102,7 @@ def trace(problem: Problem, place: Place) -> Traced:
             raise ParameterError(
                 f"--{name} {number}: {problem.origin} has no such {name}; {describe_range(count)}"
             )
-    step = StepTrace(
+    step = TRACES.get(problem.operation.name, StepTrace)(
         problem.operation,
         problem.inputs,
         place,
@@ -110,13 +111,12 @@ def trace(problem: Problem, place: Place) -> Traced:
         semantics=problem.semantics,
     )
     forward = list(step.forward())
-    return Traced(problem, place, forward + step.backward(_dout(problem, step)))
+    return Traced(problem, place, forward + step.backward(_dout(problem)))
 
 
-def _dout(problem: Problem, step: StepTrace) -> Array:
+def _dout(problem: Problem) -> Array:
     """The file's dout, or the random one that ``attn backward`` draws."""
-    out = np.broadcast_to(np.float32(0), step.out_shape)  # takes no memory
-    shape = step.operation.results(out, None)["out"].shape
+    shape = problem.operation.result_shape(problem.inputs)
     if problem.dout is None:
         dtype = np.result_type(*problem.inputs.values())
         return random_tensor(

@@ -15,7 +15,7 @@ from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.problems.from_files import (
     in_file,
     problem_in,
@@ -123,8 +123,8 @@ def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = Non
         raise ParameterError(
             f"--axes has no meaning for {file.label}: it holds no weights, they are computed"
         )
-    if "hs_enc" in file and "hs_dec" in file:
-        return _computed_from_states(file)
+    if {"hs_enc", "hs_dec"} <= {*file} or file.options.get("layer") in WITH_WEIGHTS:
+        return _computed_by_layer(file)
     if "query" in file and "key" in file:
         return _computed_from_queries(file)
     if "a" in file:
@@ -219,13 +219,15 @@ def _loader(
     return load
 
 
-def _computed_from_states(file: TensorFile) -> WeightSource:
+def _computed_by_layer(file: TensorFile) -> WeightSource:
     """Compute the weights of one item when it is looked at."""
     problem = problem_in(file)
-    axes = ("N", "T_dec", "T_enc")
-    N, T_dec, T_enc = (problem.sizes[axis] for axis in axes)
+    axes = problem.operation.mask_axes(problem.inputs)
+    N, T_dec, T_enc = (problem.sizes[axis] for axis in ("N", "T_dec", "T_enc"))
+    heads = problem.sizes["heads"] if "heads" in axes else 1
+    arguments = " and ".join(problem.operation.arguments)
     if problem.sizes["H"] == 0:
-        raise ShapeError(f"{file.label}: hs_enc and hs_dec have H = 0: no weights follow")
+        raise ShapeError(f"{file.label}: {arguments} have H = 0: no weights follow")
 
     def load(item: int, head: int, region: Region) -> Array:
         if T_dec == 0:
@@ -235,10 +237,11 @@ def _computed_from_states(file: TensorFile) -> WeightSource:
         if "hs_dec" in one.inputs and not _is_whole(rows, T_dec):
             one, rows = one.steps(rows), slice(None)
         weights: Array = one.forward().results["weights"][0]
-        return weights[rows, columns]
+        return (weights[head] if "heads" in axes else weights)[rows, columns]
 
-    layer = Layer("weights", (N, 1, T_dec, T_enc), load)
-    how = f"weights {describe_shape((N, T_dec, T_enc), axes)} computed from hs_enc and hs_dec"
+    layer = Layer("weights", (N, heads, T_dec, T_enc), load)
+    shape = tuple(problem.sizes[axis] for axis in axes)
+    how = f"weights {describe_shape(shape, axes)} computed from {arguments}"
     return WeightSource(file.label, how, {0: layer}, False, axes, _tokens(file, layer.shape))
 
 

@@ -291,9 +291,10 @@ def test_a_very_long_name_makes_a_short_message(attn, folder):
 
 def test_layers_and_engines_of_the_options_are_those_there_are():
     from attncli.cli import options
-    from attncli.operations import ENGINES, OPERATIONS
+    from attncli.operations import ENGINES, OPERATIONS, WITH_WEIGHTS
 
-    assert set(options.LAYERS) == set(OPERATIONS)
+    assert {*options.LAYERS, *options.WITH_WEIGHTS} == set(OPERATIONS)
+    assert options.WITH_WEIGHTS == WITH_WEIGHTS
     assert set(options.ENGINES) == set(ENGINES)
 
 

@@ -18,7 +18,7 @@ from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, 
 from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.steps import QKV
 from attncli.reports import CheckReport, Finding
 from attncli.tensors import axes_of
@@ -27,6 +27,8 @@ from attncli.tensors import axes_of
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
+# What there is a reference for.
+_KNOWN = tuple(name for name in OPERATIONS if name not in WITH_WEIGHTS)
 
 
 def check(
@@ -77,8 +79,8 @@ def check(
     target = target_of(thing)
     claims = Semantics(scale, causal, align, window, softcap)
     chosen = layer or guess_layer(target)
-    if chosen not in OPERATIONS:
-        raise ParameterError(f"no layer {chosen}: there is {', '.join(OPERATIONS)}")
+    if chosen not in _KNOWN:
+        raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
     else:
@@ -103,7 +105,7 @@ def guess_layer(target: Target) -> str:
     if named is not None and len(OPERATIONS[named].inputs) == len(target.inputs):
         return named
     known = tuple(target.known_as(name) for name in target.inputs)
-    for layer, names in ((x.name, x.inputs) for x in OPERATIONS.values()):
+    for layer, names in ((x, OPERATIONS[x].inputs) for x in _KNOWN):
         if sorted(map(str, known)) == sorted(names):
             # (hs, h) is also what AttentionWeight takes, but that has it in its name.
             return "attention" if layer == "attention-weight" else layer
@@ -111,7 +113,7 @@ def guess_layer(target: Target) -> str:
         return QKV
     raise TargetError(
         f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
-        hint=f"--as {' | '.join(OPERATIONS)}",
+        hint=f"--as {' | '.join(_KNOWN)}",
     )
 
 

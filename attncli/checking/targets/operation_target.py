@@ -42,7 +42,9 @@ def _target(operation: Operation, engine: str, execution: Execution) -> Target:
         return _Run(operation, execution)
 
     def shape(sizes: Sizes) -> Shapes:
-        return operation.shapes({**sizes, "H_v": sizes["H"] + 2})  # so that mixing them up shows
+        H, heads = sizes["H"], operation.heads or 1
+        apart = {"H_v": H + 2, "H_dec": H + 1, "A": H + 3, "D": heads * (H // heads + 1)}
+        return operation.shapes({**sizes, **apart})  # so that mixing them up shows
 
     return Target(
         operation.name,

@@ -13,7 +13,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import EXACT, near
 from attncli.checking.targets.their_code import Printed, running
 from attncli.errors import TargetError
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.tensors import axes_of, random_tensor
 
 # What people call the tensors we know.
@@ -29,6 +29,8 @@ _SIZE_ARGUMENTS = {
     "hidden_size": "H", "hidden_dim": "H", "D": "H", "dim": "H", "d_model": "H", "embed_dim": "H",
     "head_dim": "H",
 }  # fmt: skip
+# And those that say how many heads there are: more than one, so that mixing them up shows.
+_HEADS_ARGUMENTS, _HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead"), 2
 _REQUIRED = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -132,6 +134,8 @@ class Target:
 
     def known_as(self, name: str) -> str | None:
         """Give our name of one of the inputs, by its own name or by the layer's."""
+        if self.trusted:
+            return name
         for known in (name, _ALIASES.get(name, "")):
             if known in _KNOWN:
                 return known
@@ -285,7 +289,7 @@ class _Functions:
 
 
 def layer_named(name: str) -> str | None:
-    """Guess which of our layers a class is by its name.
+    """Guess which of our layers a class is by its name, those without weights of their own.
 
     Examples
     --------
@@ -294,7 +298,7 @@ def layer_named(name: str) -> str | None:
     """
     plain = name.lower().replace("_", "")
     for operation in sorted(OPERATIONS, key=len, reverse=True):
-        if operation.replace("-", "") in plain:
+        if operation.replace("-", "") in plain and operation not in WITH_WEIGHTS:
             return operation
     return None
 
@@ -403,6 +407,8 @@ def _constructor_arguments(
             continue
         elif name in _SIZE_ARGUMENTS:
             arguments[name] = sizes[_SIZE_ARGUMENTS[name]]
+        elif name in _HEADS_ARGUMENTS:
+            arguments[name] = _HEADS
         else:
             missing.append(name)
     if missing:

@@ -10,7 +10,7 @@ from attncli.checking.derivatives.judging import gradient_tolerance as allowing
 from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.targets import operation_target
 from attncli.errors import ParameterError, ShapeError
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, WITH_WEIGHTS
 
 METHODS = ["complex", "central"]
 EACH = 1 + len(operation_target.ENGINES)  # times is attention as a whole computed
@@ -54,6 +54,15 @@ def test_sizes_of_one_pass(size):
 @pytest.mark.parametrize("seed", range(5))
 def test_every_seed_passes(seed):
     assert gradcheck(seed=seed).passed
+
+
+@pytest.mark.parametrize("size", ["N", "T_dec", "T_enc", "H"])
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_layers_with_weights_pass_by_name(name, size):
+    report = gradcheck(OPERATIONS[name], sizes={size: 1})
+    assert report.passed
+    assert report.tolerance == 1e-12
+    assert [check.input for check in report.checks] == list(OPERATIONS[name].inputs)
 
 
 # Faults: each is one mistake in the backward pass of one layer.
@@ -123,6 +132,16 @@ def mean_instead_of_sum(layer, gradients, dout):
     return dhs, da / dout.shape[-1]
 
 
+def parameter_gradient(which, change):
+    """Return a fault of one of the arrays in ``grads``."""
+
+    def faulty(layer, gradients, dout):
+        layer.grads[which][...] = change(layer.grads[which])
+        return gradients
+
+    return faulty
+
+
 def steps_reversed(layer, gradients, dout):
     return gradients[0], gradients[1][:, ::-1]
 
@@ -145,6 +164,16 @@ FAULTS = {
     "factor 2": ("attention", lambda layer, g, dout: (g[0], 2 * g[1])),
     "one element": ("time-attention", one_element((2, 6, 3), 1.01)),
     "one element is NaN": ("time-attention", one_element((0, 0, 0), np.nan)),
+    "dW of one item alone": ("luong", parameter_gradient(0, lambda dW: dW / 3)),
+    "dW not written": ("luong", parameter_gradient(0, np.zeros_like)),
+    "one element of dW": ("luong", parameter_gradient(0, lambda dW: dW + 1e-9 * (dW == dW.max()))),
+    "dW_dec negated": ("bahdanau", parameter_gradient(1, np.negative)),
+    "dv reversed": ("bahdanau", parameter_gradient(2, lambda dv: dv[::-1].copy())),
+    "heads of dWq exchanged": (
+        "multi-head",
+        parameter_gradient(0, lambda dW: np.roll(dW, dW.shape[1] // 2, axis=1)),
+    ),
+    "dWo factor 1 + 1e-9": ("multi-head", parameter_gradient(3, lambda dW: dW * (1 + 1e-9))),
     "constant added": ("weight-sum", lambda layer, g, dout: (g[0] + 1e-9, g[1])),
 }
 

@@ -1,0 +1,296 @@
+"""The traces of layers with weights of their own: what leads to the scores, and back from them.
+
+In between a step is what it is elsewhere, so each of these is a `StepTrace` that says how its
+scores come about, and what becomes of their gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.core.semantics import Semantics
+from attncli.operations.operation import split_heads
+from attncli.operations.steps import PRODUCTS, Steps
+from attncli.operations.tracing import Intermediate, StepTrace, Write, products
+
+_Named = tuple[str, Array]  # an array, and what a formula calls it
+_SHARE = "this step's share"
+_STATES = "what each encoder step answers to, and has to give"
+_STATE = "what the decoder says"
+
+
+class _LayerTrace(StepTrace):
+    """What they have in common: parameters among the inputs, and products with them."""
+
+    def _own(self, name: str) -> Array:
+        """What an input holds for this step."""
+        own: Array = self.inputs[name][self.place.item, self.place.step]
+        return own
+
+    def _states(self, name: str) -> Array:
+        """What an input holds for every key: nothing where NaN or infinity is hidden."""
+        states: Array = self.inputs[name][self.place.item]
+        if self.row is None:
+            return states
+        return np.where(self.row[:, None] | np.isfinite(states), states, states.dtype.type(0))
+
+    def _parameter(self, name: str) -> Array:
+        """What of a parameter has a part in this step."""
+        return self.inputs[name]
+
+    def _input(
+        self, name: str, array: Array, axes: tuple[str, ...], meaning: str, source: str = ""
+    ) -> None:
+        """Add an input; `source` is what it is called by whoever gives it."""
+        source = source or name
+        where = f", item {self.place.item}"
+        if array.ndim == 1:
+            where += f", step {self.place.step}"
+        self.trace.append(
+            Intermediate(name, "inputs", source + where, meaning, axes, array, (source,))
+        )
+
+    def _add_parameters(self, where: str = "", also: Mapping[str, str] | None = None) -> None:
+        for name in self.operation.parameters:
+            axes = tuple((also or {}).get(axis, axis) for axis in self.operation.input_axes(name))
+            self.trace.append(
+                Intermediate(
+                    name,
+                    "inputs",
+                    name + where,
+                    "a parameter",
+                    axes,
+                    self._parameter(name),
+                    (name,),
+                )
+            )
+
+    def _times(
+        self,
+        name: str,
+        left: _Named,
+        right: _Named,
+        meaning: str,
+        axes: tuple[str, ...],
+        *,
+        back: bool = False,
+    ) -> Array:
+        """Add left · right."""
+        (of_left, one), (of_right, other) = left, right
+
+        def work(index: tuple[int, ...], write: Write) -> str:
+            row = one[index[0]] if one.ndim > 1 else one
+            return products(row, other[:, index[-1]] if other.ndim > 1 else other, write)
+
+        made_of = (of_left.removesuffix("ᵀ"), of_right.removesuffix("ᵀ"))
+        return self._add(
+            name, f"{of_left} · {of_right}", meaning, axes, made_of, work,
+            "backward" if back else "forward", one @ other,
+        )  # fmt: skip
+
+    def _outer(self, name: str, left: _Named, right: _Named, axes: tuple[str, ...]) -> Array:
+        """Add leftᵀ · right of two rows: the gradient of a matrix between them."""
+        (of_left, one), (of_right, other) = left, right
+        return self._back(
+            name, f"{of_left}ᵀ · {of_right}", _SHARE, axes, (of_left, of_right),
+            lambda i, write: f"{write(one[i[0]])} · {write(other[i[1]])}",
+            array=one[:, None] * other,
+        )  # fmt: skip
+
+
+class LuongTrace(_LayerTrace):
+    """W makes the query of the decoder's state; then as in `TimeAttention`."""
+
+    names: ClassVar = ("query", "hs_enc", "hs_enc", "out")
+
+    def _operands(self) -> tuple[Array, Array, Array]:
+        hs_enc = self.inputs["hs_enc"]
+        return self.inputs["hs_dec"] @ self.inputs["W"], hs_enc, hs_enc
+
+    def _inputs(self) -> None:
+        self._input("hs_enc", self.key, ("T_enc", "H"), _STATES)
+        self._input("hs_dec", self._own("hs_dec"), ("H_dec",), _STATE)
+        self._add_parameters()
+
+    def _scored(self) -> Array:
+        state, W = ("hs_dec", self._own("hs_dec")), ("W", self.inputs["W"])
+        self._times("query", state, W, "what this step looks for", ("H",))
+        return super()._scored()
+
+    def _scored_back(self, dscores: Array, dvalue: Array) -> None:
+        dquery, dkey = self._operands_back(dscores)
+        self._outer("dW", ("hs_dec", self._own("hs_dec")), ("dquery", dquery), ("H_dec", "H"))
+        transposed = ("Wᵀ", self.inputs["W"].T)
+        self._times(
+            "dhs_dec", ("dquery", dquery), transposed, "back through W", ("H_dec",), back=True
+        )
+        self._states_back("hs_enc", dkey, dvalue)
+
+
+class BahdanauTrace(_LayerTrace):
+    """Both states meet in a hidden layer, and v makes scores of it."""
+
+    names: ClassVar = ("dec", "enc", "hs_enc", "out")
+
+    def _operands(self) -> tuple[Array, Array, Array]:
+        hs_enc, hs_dec, W_enc, W_dec, _ = (self.inputs[name] for name in self.operation.inputs)
+        return hs_dec @ W_dec, hs_enc @ W_enc, hs_enc
+
+    def _steps(self) -> Steps:
+        v = self.inputs["v"]
+        return {
+            **PRODUCTS,
+            "query_key": lambda c: np.tanh(c.key[..., None, :, :] + c.query[..., None, :]) @ v,
+            "query_key_back": lambda c, dscores: (None, None),  # `_scored_back` knows more
+        }
+
+    def _inputs(self) -> None:
+        self._input("hs_enc", self._states("hs_enc"), ("T_enc", "H"), _STATES)
+        self._input("hs_dec", self._own("hs_dec"), ("H_dec",), _STATE)
+        self._add_parameters()
+
+    def _scored(self) -> Array:
+        states, state = ("hs_enc", self._states("hs_enc")), ("hs_dec", self._own("hs_dec"))
+        W_enc, W_dec, v = ((name, self.inputs[name]) for name in self.operation.parameters)
+        enc = self._times("enc", states, W_enc, "the encoder's part", ("T_enc", "A"))
+        dec = self._times("dec", state, W_dec, "the decoder's part", ("A",))
+        self.met = self._add(
+            "met", "tanh(enc + dec)", "where both meet, between −1 and 1",
+            ("T_enc", "A"), ("enc", "dec"),
+            lambda i, write: f"tanh({write(enc[i])} + {write(dec[i[1]])})",
+            array=np.tanh(enc + dec),
+        )  # fmt: skip
+        meaning = "how well each key fits the query"
+        return self._times("scores", ("met", self.met), v, meaning, ("T_enc",))
+
+    def _scored_back(self, dscores: Array, dvalue: Array) -> None:
+        states, state, met = self._states("hs_enc"), self._own("hs_dec"), self.met
+        W_enc, W_dec, v = (self.inputs[name] for name in self.operation.parameters)
+        self._times("dv", ("dscores", dscores), ("met", met), _SHARE, ("A",), back=True)
+        dsum = self._back(
+            "dsum", "dscoresᵀ · v ⊙ (1 − met²)", "back through the tanh: of enc + dec",
+            ("T_enc", "A"), ("dscores", "v", "met"),
+            lambda i, write: f"{write(dscores[i[0]])} · {write(v[i[1]])} · (1 − {write(met[i])}²)",
+            array=dscores[:, None] * v * (1 - met**2),
+        )  # fmt: skip
+        ddec = self._back(
+            "ddec", "Σ dsum", "every key met the same dec", ("A",), ("dsum",),
+            lambda i, write: " + ".join(map(write, dsum[:, i[0]])), array=dsum.sum(axis=0),
+        )  # fmt: skip
+        transposed = ("hs_encᵀ", states.T)
+        self._times("dW_enc", transposed, ("dsum", dsum), _SHARE, ("H", "A"), back=True)
+        self._outer("dW_dec", ("hs_dec", state), ("ddec", ddec), ("H_dec", "A"))
+        meaning = "back through W_dec"
+        self._times("dhs_dec", ("ddec", ddec), ("W_decᵀ", W_dec.T), meaning, ("H_dec",), back=True)
+        self._back(
+            "dhs_enc", "dvalue + dsum · W_encᵀ",
+            "hs_enc was used twice, as values and in the scores; this step's share",
+            ("T_enc", "H"), ("dvalue", "dsum", "W_enc"),
+            lambda i, write: f"{write(dvalue[i])} + {products(dsum[i[0]], W_enc[i[1]], write)}",
+            array=dvalue + dsum @ W_enc.T,
+        )  # fmt: skip
+
+
+class MultiHeadTrace(_LayerTrace):
+    """One head: its part of the projections, attention, and its share of the output."""
+
+    names: ClassVar = ("q", "k", "v", "found")
+    gradients: ClassVar = ("dq", "dk", "dv")
+    width: ClassVar = "D/heads"
+
+    @property
+    def _H_v(self) -> str:
+        return self.width
+
+    @property
+    def _sources(self) -> tuple[str, str, str]:
+        """Which inputs are query, key and value."""
+        key = "key" if "key" in self.inputs else "query"
+        return "query", key, "value" if "value" in self.inputs else key
+
+    def _operands(self) -> tuple[Array, Array, Array]:
+        q, k, v = (
+            split_heads(name, self.inputs[name] @ self.inputs[W], self.operation.heads or 1)
+            for name, W in zip(self._sources, self.operation.parameters, strict=False)
+        )
+        return q, k, v
+
+    def _scale(self, semantics: Semantics, H: int) -> float:
+        return float(H**-0.5)
+
+    def _parameter(self, name: str) -> Array:
+        whole, lead = self.inputs[name], name == "Wo"
+        size = whole.shape[0 if lead else 1] // (self.operation.heads or 1)
+        own = slice(self.place.head * size, (self.place.head + 1) * size)
+        part: Array = whole[own] if lead else whole[:, own]
+        return part
+
+    @property
+    def _given(self) -> tuple[Array, Array, Array]:
+        """Query, key and value before they are projected."""
+        query, key, value = self._sources
+        return self._own(query), self._states(key), self._states(value)
+
+    def _inputs(self) -> None:
+        for name, array, source, meaning in zip(
+            ("query", "key", "value"), self._given, self._sources,
+            ("what this step says", "what each key says", "what each value says"), strict=True,
+        ):  # fmt: skip
+            axes = ("H",) if name == "query" else ("T_enc", "H")
+            self._input(name, array, axes, meaning, source)
+        self._add_parameters(f", head {self.place.head}", {"D": self.width})
+
+    def _scored(self) -> Array:
+        query, key, value = self._given
+        for name, given, W, meaning, axes in (
+            ("q", ("query", query), "Wq", "what this head looks for", ()),
+            ("k", ("key", key), "Wk", "what each key answers to in this head", ("T_enc",)),
+            ("v", ("value", value), "Wv", "what each value has to give to this head", ("T_enc",)),
+        ):
+            self._times(name, given, (W, self._parameter(W)), meaning, (*axes, self.width))
+        return super()._scored()
+
+    def _summed(self, weights: Array) -> None:
+        super()._summed(weights)
+        self.found = self.trace[-1].array
+        meaning = "this head's share of the output: those of all heads are added"
+        self._times("out", ("found", self.found), ("Wo", self._parameter("Wo")), meaning, ("H",))
+
+    def _received(self, dout: Array) -> Array:
+        dout = self._back(
+            "dout", "given", "the gradient of the loss with respect to out", ("H",), (),
+            array=dout[self.place.item, self.place.step],
+        )  # fmt: skip
+        self._outer("dWo", ("found", self.found), ("dout", dout), (self.width, "H"))
+        transposed = ("Woᵀ", self._parameter("Wo").T)
+        return self._times(
+            "dfound", ("dout", dout), transposed, "back through Wo", (self.width,), back=True
+        )
+
+    def _scored_back(self, dscores: Array, dvalue: Array) -> None:
+        query, key, value = self._given
+        dq, dk = self._operands_back(dscores)
+        axes = ("H", self.width)
+        self._outer("dWq", ("query", query), ("dq", dq), axes)
+        self._times("dWk", ("keyᵀ", key.T), ("dk", dk), _SHARE, axes, back=True)
+        self._times("dWv", ("valueᵀ", value.T), ("dv", dvalue), _SHARE, axes, back=True)
+        share = "this head's share, in this step"
+        for name, gradient, W, lead in (
+            ("dquery", ("dq", dq), "Wq", ()),
+            ("dkey", ("dk", dk), "Wk", ("T_enc",)),
+            ("dvalue", ("dv", dvalue), "Wv", ("T_enc",)),
+        ):
+            transposed = (f"{W}ᵀ", self._parameter(W).T)
+            self._times(name, gradient, transposed, share, (*lead, "H"), back=True)
+
+
+TRACES: Mapping[str, type[StepTrace]] = {
+    "luong": LuongTrace,
+    "bahdanau": BahdanauTrace,
+    "multi-head": MultiHeadTrace,
+}
+"""How each layer with weights of its own is traced."""
