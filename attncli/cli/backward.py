@@ -21,16 +21,9 @@ attn backward run.npz --seed 1 -o gradients.npz""",
 )
 @options.calculation_options
 @options.output_options
-@options.full_option
 @options.equal_nan_option
-@options.screen_options
-def backward(
-    request: Request,
-    output: Output,
-    full: bool,
-    equal_nan: bool,
-    screen: Screen,
-) -> None:
+@options.tensor_screen_options
+def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) -> None:
     """Run a layer forward, then backward, and show the gradients.
 
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
@@ -55,4 +48,4 @@ def backward(
     if screen.as_json:
         screen.show_json(run_as_json(run, agreements))
         return
-    screen.show(draw_run(run, agreements, screen.look, precision=screen.precision, full=full))
+    screen.show(draw_run(run, agreements, screen.look))

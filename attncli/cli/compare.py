@@ -100,8 +100,6 @@ def compare(
     if screen.as_json:
         screen.show_json(headed("compare", report, a=a, b=b))
     else:
-        screen.show(
-            draw_comparison(report, screen.look, precision=screen.precision, verbose=screen.verbose)
-        )
+        screen.show(draw_comparison(report, screen.look, verbose=screen.verbose))
     if not report.passed:
         ctx.exit(1)

@@ -22,16 +22,9 @@ attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 )
 @options.calculation_options
 @options.output_options
-@options.full_option
 @options.equal_nan_option
-@options.screen_options
-def forward(
-    request: Request,
-    output: Output,
-    full: bool,
-    equal_nan: bool,
-    screen: Screen,
-) -> None:
+@options.tensor_screen_options
+def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 
     FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec;
@@ -55,4 +48,4 @@ def forward(
     if screen.as_json:
         screen.show_json(run_as_json(run, agreements))
         return
-    screen.show(draw_run(run, agreements, screen.look, precision=screen.precision, full=full))
+    screen.show(draw_run(run, agreements, screen.look))

@@ -494,11 +494,23 @@ report_options = Bundle("screen", _screen, json_option, color_option, quiet_opti
 # For what is only to be read.
 page_options = Bundle("screen", _screen, color_option)
 
-equal_nan_option = under_tolerance("--equal-nan", is_flag=True, help="NaN agrees with NaN.")
-
 full_option = under_output(
     "--full", is_flag=True, help="Show every number, however many there are."
 )
+
+# For what has tensors, which may be large.
+tensor_screen_options = Bundle(
+    "screen",
+    _screen,
+    full_option,
+    json_option,
+    precision_option,
+    color_option,
+    quiet_option,
+    verbose_option,
+)
+
+equal_nan_option = under_tolerance("--equal-nan", is_flag=True, help="NaN agrees with NaN.")
 
 
 def _request(**values: Any) -> Request:

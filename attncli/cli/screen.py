@@ -41,6 +41,8 @@ class Screen:
         More notes.
     precision : int or None
         Digits behind the point; None leaves it to the view.
+    full : bool
+        Every number, however many there are.
     """
 
     as_json: bool = False
@@ -48,32 +50,32 @@ class Screen:
     quiet: bool = False
     verbose: bool = False
     precision: int | None = None
+    full: bool = False
 
     @cached_property
     def look(self) -> Look:
         """What standard output can show."""
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        color = self._color_system is not None
-        if not _is_terminal():
-            return Look.piped(color=color, encoding=encoding, indexed=self._color_system == "256")
+        shown: dict[str, Any] = {
+            "encoding": getattr(sys.stdout, "encoding", None) or "utf-8",
+            "color": self._color_system is not None,
+            "few_colors": self._color_system == "standard",
+            "indexed": self._color_system == "256",
+            "precision": self.precision,
+            "full": self.full,
+        }
+        if not sys.stdout.isatty():
+            return Look.piped(**shown)
         import shutil
 
         size = shutil.get_terminal_size()
-        return Look.terminal(
-            min(size.columns, _WIDEST),
-            color=color,
-            encoding=encoding,
-            height=size.lines,
-            few_colors=self._color_system == "standard",
-            indexed=self._color_system == "256",
-        )
+        return Look.terminal(min(size.columns, _WIDEST), height=size.lines, **shown)
 
     @cached_property
     def _color_system(self) -> str | None:
         dumb = os.environ.get("TERM") in ("dumb", "unknown")
         if self.color == "never":
             return None
-        if self.color == "auto" and (os.environ.get("NO_COLOR") or dumb or not _is_terminal()):
+        if self.color == "auto" and (os.environ.get("NO_COLOR") or dumb or not sys.stdout.isatty()):
             return None
         found = Console(file=io.StringIO(), force_terminal=True, no_color=False).color_system
         if self.color == "always" and found != "truecolor":
@@ -233,7 +235,3 @@ def _gathered(pieces: Iterable[str]) -> Iterator[str]:
             yield "".join(gathered)
             gathered, length = [], 0
     yield "".join(gathered)
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()

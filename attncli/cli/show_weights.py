@@ -68,6 +68,6 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
             from attncli.views.gallery import Gallery
             from attncli.views.weights_report import draw_selection
 
-            gallery = Gallery(selection, screen.look, screen.precision)
+            gallery = Gallery(selection, screen.look)
             for part in draw_selection(gallery, screen.progress):
                 screen.show(part)

@@ -43,8 +43,7 @@ attn trace --T 3 --H 2 --causal --step 1 -o trace.npz""",
 )
 @options.calculation_options
 @options.trace_output_options
-@options.full_option
-@options.screen_options
+@options.tensor_screen_options
 def trace(
     request: Request,
     step: int,
@@ -54,7 +53,6 @@ def trace(
     backward: bool,
     only: tuple[str, ...],
     output: Output,
-    full: bool,
     screen: Screen,
 ) -> None:
     """Show every intermediate of one decoder step, in the order it is computed.
@@ -83,5 +81,4 @@ def trace(
     if screen.as_json:
         screen.show_json(trace_as_json(found, shown))
     else:
-        look, precision = screen.look, screen.precision
-        screen.show(draw_trace(found, shown, look, precision=precision, full=full))
+        screen.show(draw_trace(found, shown, screen.look))

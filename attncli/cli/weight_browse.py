@@ -116,7 +116,7 @@ def _draw(browser: Browser, selection: Selection, screen: Screen) -> None:
     look = dataclasses.replace(screen.look, height=screen.look.height - _HELP_LINES)
     height = screen.look.height - 1  # the line that the cursor is left on
     one, wanted = browser.current, selection.wanted
-    gallery = Gallery(selection, look, screen.precision)
+    gallery = Gallery(selection, look)
     name = Text(gallery.title, "bold", no_wrap=True, overflow="ellipsis")
     heading = Group(name)  # a console joins bare texts into one that wraps
     arrows = "←→↑↓" if look.unicode else "<>^v"
@@ -136,10 +136,11 @@ def _draw(browser: Browser, selection: Selection, screen: Screen) -> None:
         rows = max(1, look.height - 4)
         left_out = len(picture.rows) - rows
         top = wanted.top or DEFAULT_TOP
-        drawn = draw_weights(picture.first_rows(rows), look, screen.precision, view="list", top=top)
+        drawn = draw_weights(picture.first_rows(rows), look, view="list", top=top)
         more = [Text(f"{left_out} more rows: --rows", "dim italic")] if left_out > 0 else []
         screen.show_at_most(height, heading, drawn, *more, last=keys)
         return
     view = view or (None if wanted.view == "list" else wanted.view)
+    look = dataclasses.replace(look, precision=None)  # digits asked for would be a table
     drawn = draw_weights(picture, look, view=view, lines=look.height)
     screen.show_at_most(height, heading, drawn, last=keys)

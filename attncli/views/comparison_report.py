@@ -18,11 +18,9 @@ _BAR = 30
 _DETAILED = 4
 
 
-def draw_comparison(
-    report: CompareReport, look: Look, *, precision: int | None = None, verbose: bool = False
-) -> RenderableType:
+def draw_comparison(report: CompareReport, look: Look, *, verbose: bool = False) -> RenderableType:
     """Draw one line for each tensor, then what is to be said about each, then the verdict."""
-    number = _writer(look, precision)
+    number = _writer(look)
     parts: list[RenderableType] = [_table(report, look, number), ""]
     every = verbose or look.plain or len(report.tensors) <= _DETAILED
     for tensor in report.tensors:
@@ -35,10 +33,10 @@ def draw_comparison(
     return Group(*parts, _verdict(report))
 
 
-def _writer(look: Look, precision: int | None) -> Callable[[float], str]:
+def _writer(look: Look) -> Callable[[float], str]:
     """How errors are written: to the last digit when piped, as magnitudes on a terminal."""
-    if precision is not None:
-        return lambda value: f"{value:.{precision}e}"
+    if look.precision is not None:
+        return lambda value: f"{value:.{look.precision}e}"
     return repr if look.plain else format_error
 
 

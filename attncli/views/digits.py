@@ -11,7 +11,7 @@ from attncli.views.legends import legend
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import Notation, format_array
-from attncli.views.picture import How, WeightMatrix, weight_digits
+from attncli.views.picture import WEIGHT_PRECISION, How, WeightMatrix
 from attncli.views.shades import shade
 
 # How long a heading may be, and how wide the gap between columns: roomy first, then tight.
@@ -23,20 +23,20 @@ _NARROWEST = 5
 def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType] | None:
     """Draw the table if it fits, or was asked for, as who gives a precision does."""
     rows, columns = picture.weights.shape
-    asked = how.asked or how.precision is not None
+    asked = how.asked or look.precision is not None
     if not (asked or look.plain or columns <= look.width // _NARROWEST):
         return None
-    matrix, fits = _matrix(picture, look, how.precision)
+    matrix, fits = _matrix(picture, look)
     if not (asked or (fits and (how.lines is None or rows < how.tallest))):
         return None
     parts = [] if matrix.styles is None else [legend(picture.scale, 0, look, "")]
     return [matrix.draw(look), *parts]
 
 
-def _matrix(picture: WeightMatrix, look: Look, precision: int | None) -> tuple[Matrix, bool]:
+def _matrix(picture: WeightMatrix, look: Look) -> tuple[Matrix, bool]:
     """Make the roomiest table of digits that fits, else the tightest; and say if it fits."""
     weights = picture.weights
-    digits = weight_digits(precision, look)
+    digits = look.digits(WEIGHT_PRECISION)
     notation = Notation(weights, digits)
     texts = Rows(len(weights), lambda row: notation.write(weights[row]))
     longest_text = notation.longest(weights)

@@ -88,7 +88,7 @@ def export(path: str, selection: Selection, precision: int | None) -> None:
     from attncli.views.look import Look
 
     module = import_module(EXPORTS[ending_of(path)].module)
-    parts = module.write(Gallery(selection, Look.piped(), precision))  # labels in full
+    parts = module.write(Gallery(selection, Look.piped(precision=precision)))  # labels in full
     with replacing(path, force=selection.wanted.force) as stream:
         for part in parts:
             stream.write(part if isinstance(part, bytes) else part.encode())

@@ -37,13 +37,10 @@ class Gallery:
     selection : Selection
     look : Look
         Of the place they are shown in; piped, labels are in full.
-    precision : int or None
-        Digits behind the point.
     """
 
     selection: Selection
     look: Look
-    precision: int | None = None
 
     @property
     def title(self) -> str:

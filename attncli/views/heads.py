@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from attncli.views.cells import draw_cells
 from attncli.views.look import Look
 from attncli.views.numbers import format_array
-from attncli.views.picture import WeightMatrix
+from attncli.views.picture import WEIGHT_PRECISION, WeightMatrix
 from attncli.views.records import Column, draw_records, fits
 from attncli.weights.statistics import Statistics
 
@@ -52,14 +52,14 @@ def sort_heads(heads: Sequence[Head], by: str | None) -> list[Head]:
     return sorted(heads, key=lambda head: head.value(by), reverse=SORTS[by][1])
 
 
-def draw_heads(heads: Sequence[Head], look: Look, precision: int | None = None) -> RenderableType:
+def draw_heads(heads: Sequence[Head], look: Look) -> RenderableType:
     """Draw one line for each head, in the order given."""
     names = [
         Column(name, [str(head.names[name]) for head in heads], right=True)
         for name in heads[0].names
     ]
     whole = ["  ".join(f"{name} {number}" for name, number in one.names.items()) for one in heads]
-    digits = 2 if precision is None and not look.plain else precision
+    digits = look.digits(WEIGHT_PRECISION)
     numbers = [
         Column(
             heading,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 UNLIMITED = 1_000_000
 """The width of text that is not shown on a terminal: nothing is ever cut or wrapped there."""
 
 _NARROWEST = 20
+_SHADES_AND_SIGNS = "░▒▓█▀→…−"
 
 # The symbols of our formulas where they cannot be encoded.
 _WORDS = {
@@ -38,6 +40,10 @@ class Look:
         No more than the 16 of old terminals.
     indexed : bool
         No more than the 256 of a fixed table.
+    precision : int or None
+        The digits behind the point that were asked for.
+    full : bool
+        Every number was asked for, however many there are.
     """
 
     width: int = 80
@@ -48,17 +54,12 @@ class Look:
     height: int = 24
     few_colors: bool = False
     indexed: bool = False
+    precision: int | None = None
+    full: bool = False
 
     @classmethod
     def terminal(
-        cls,
-        width: int,
-        *,
-        color: bool,
-        encoding: str = "utf-8",
-        height: int = 24,
-        few_colors: bool = False,
-        indexed: bool = False,
+        cls, width: int, *, height: int = 24, encoding: str = "utf-8", **more: Any
     ) -> Look:
         """Make the look of a terminal; a width of 0 is unknown and taken as 80.
 
@@ -68,14 +69,18 @@ class Look:
         (80, 20)
         """
         width = max(_NARROWEST, width) if width > 0 else 80
-        unicode = _encodes("░▒▓█▀→…−", encoding)
-        return cls(width, color, unicode, False, encoding, max(1, height), few_colors, indexed)
+        unicode = _encodes(_SHADES_AND_SIGNS, encoding)
+        return cls(width, unicode=unicode, encoding=encoding, height=max(1, height), **more)
 
     @classmethod
-    def piped(cls, *, color: bool = False, encoding: str = "utf-8", indexed: bool = False) -> Look:
+    def piped(cls, *, encoding: str = "utf-8", **more: Any) -> Look:
         """Make the look of a pipe or a file."""
-        unicode = _encodes("░▒▓█▀→…−", encoding)
-        return cls(UNLIMITED, color, unicode, True, encoding, indexed=indexed)
+        unicode = _encodes(_SHADES_AND_SIGNS, encoding)
+        return cls(UNLIMITED, unicode=unicode, plain=True, encoding=encoding, **more)
+
+    def digits(self, usual: int) -> int | None:
+        """Give the digits behind the point: as asked, else as usual, or all where it is piped."""
+        return usual if self.precision is None and not self.plain else self.precision
 
     @property
     def arrow(self) -> str:

@@ -14,7 +14,8 @@ _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>
 
 def write(gallery: Gallery) -> Iterator[str]:
     """Write a table for each matrix, with two digits unless asked otherwise."""
-    digits = WEIGHT_PRECISION if gallery.precision is None else gallery.precision
+    asked = gallery.look.precision
+    digits = WEIGHT_PRECISION if asked is None else asked
     yield f"**{plain(gallery.title)}** {plain(gallery.reading)}\n\n"
     for picture in gallery:
         if picture.heading:

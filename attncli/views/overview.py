@@ -180,7 +180,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
         yield from (draw_map(heads, by or "entropy", look), "")
     order = "in the order of the file" if by is None else f"sorted by {by}"
     yield Text(f"{count} {noun if count == 1 else noun + 's'}, {order}", "bold")
-    yield from (draw_heads(ordered, look, gallery.precision), "", Text(more, "dim italic"))
+    yield from (draw_heads(ordered, look), "", Text(more, "dim italic"))
 
 
 def _place(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from rich.text import Text
 
 from attncli.arrays import Array
-from attncli.views.look import Look
 from attncli.views.pooling import Pool, pool, stated
 from attncli.views.scales import Scale, Shade
 
@@ -86,8 +85,6 @@ class How:
 
     Attributes
     ----------
-    precision : int or None
-        Digits behind the point.
     lines : int or None
         Nothing may be taller than this: for what cannot scroll.
     top, threshold : int, float or None
@@ -96,7 +93,6 @@ class How:
         It is to be drawn whether it fits or not.
     """
 
-    precision: int | None = None
     lines: int | None = None
     top: int | None = None
     threshold: float | None = None
@@ -106,11 +102,6 @@ class How:
     def tallest(self) -> int:
         """How many rows fit."""
         return _MOST_LINES if self.lines is None else self.lines - 4
-
-
-def weight_digits(precision: int | None, look: Look) -> int | None:
-    """Give the digits behind the point: all of them where output is piped."""
-    return WEIGHT_PRECISION if precision is None and not look.plain else precision
 
 
 def shortened(heading: str) -> str:

@@ -19,26 +19,10 @@ if TYPE_CHECKING:
     from attncli.reports import TensorComparison
 
 
-def draw_run(
-    run: Run,
-    agreements: Sequence[TensorComparison],
-    look: Look,
-    *,
-    precision: int | None = None,
-    full: bool = False,
-) -> RenderableType:
+def draw_run(run: Run, agreements: Sequence[TensorComparison], look: Look) -> RenderableType:
     """Draw all tensors after forward, the gradients after backward.
 
-    Parameters
-    ----------
-    run : Run
-    agreements : sequence of TensorComparison
-        How far our results are from those that the file brings along.
-    look : Look
-    precision : int, optional
-        Digits behind the point.
-    full : bool, default False
-        Show every number.
+    The agreements say how far our results are from those that the file brings along.
     """
     problem = run.problem
     dout = f"dout random, seed {problem.seed}" if run.command == "backward" else ""
@@ -50,17 +34,10 @@ def draw_run(
             problem.operation.axes(name, array.ndim),
             look,
             tokens=problem.axis_tokens,
-            precision=precision,
-            full=full,
         )
         for name, array in (run.gradients or run.tensors).items()
     ]
-    return Group(
-        heading,
-        *(_agreement(agreement, look) for agreement in agreements),
-        "",
-        *tensors,
-    )
+    return Group(heading, *(_agreement(one, look) for one in agreements), "", *tensors)
 
 
 def headline(

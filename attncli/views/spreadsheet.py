@@ -28,7 +28,7 @@ def write(gallery: Gallery) -> Iterator[str]:
         ]
         for row, label in enumerate(picture.rows):
             first = [*one.names.values(), picture.row_number(row), _no_formula(label)]
-            numbers = format_array(picture.weights[row], gallery.precision)
+            numbers = format_array(picture.weights[row], gallery.look.precision)
             sheet.writerows(
                 [*first, *column, number] for column, number in zip(columns, numbers, strict=True)
             )

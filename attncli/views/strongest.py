@@ -16,7 +16,7 @@ from attncli.views.lazy import OneByOne
 from attncli.views.look import Look
 from attncli.views.matrix import LABEL_STYLE
 from attncli.views.numbers import Notation
-from attncli.views.picture import How, WeightMatrix, weight_digits
+from attncli.views.picture import WEIGHT_PRECISION, How, WeightMatrix
 
 # So many numbers are sorted and written in one go.
 _AT_ONCE = 1 << 18
@@ -27,19 +27,14 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
 
     At most `how.top` a row, and of at least `how.threshold`; without either all that are not 0.
     """
-    width, digits = max(map(cell_len, picture.rows), default=0), weight_digits(how.precision, look)
-    return [OneByOne(lambda: _lines(picture, how.top, look, digits, how.threshold, width))]
+    return [OneByOne(lambda: _lines(picture, look, how.top, how.threshold))]
 
 
 def _lines(
-    picture: WeightMatrix,
-    count: int | None,
-    look: Look,
-    digits: int | None,
-    threshold: float | None,
-    label_width: int,
+    picture: WeightMatrix, look: Look, count: int | None, threshold: float | None
 ) -> Iterator[RenderableType]:
-    notation = Notation(picture.weights, digits)
+    label_width = max(map(cell_len, picture.rows), default=0)
+    notation = Notation(picture.weights, look.digits(WEIGHT_PRECISION))
     T_dec, T_enc = picture.weights.shape
     at_once = max(1, _AT_ONCE // max(1, T_enc))
     for first in range(0, T_dec, at_once):

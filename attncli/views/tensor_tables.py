@@ -47,8 +47,6 @@ def draw_tensor(
     look: Look,
     *,
     tokens: Mapping[str, Tokens] | None = None,
-    precision: int | None = None,
-    full: bool = False,
 ) -> RenderableType:
     """Draw a tensor with its title.
 
@@ -62,12 +60,8 @@ def draw_tensor(
         What can be shown; when piped, numbers are written to the last digit.
     tokens : mapping of str to ndarray of str, optional
         For an axis (``"T_enc"``), its tokens: (size,), or (N, size) for one row an item.
-    precision : int, optional
-        Digits behind the point.
-    full : bool, default False
-        Show every element however many there are.
     """
-    numbers = draw_numbers(name, array, axes, look, tokens=tokens, precision=precision, full=full)
+    numbers = draw_numbers(name, array, axes, look, tokens=tokens)
     return Group(title(name, array, axes, look), numbers)
 
 
@@ -78,19 +72,16 @@ def draw_numbers(
     look: Look,
     *,
     tokens: Mapping[str, Tokens] | None = None,
-    precision: int | None = None,
-    full: bool = False,
     small: int = SMALL,
 ) -> RenderableType:
     """Draw a tensor without its title, in full up to `small` elements.
 
     The other parameters are those of `draw_tensor`.
     """
-    if precision is None and not look.plain:
-        precision = DEFAULT_PRECISION
+    precision = look.digits(DEFAULT_PRECISION)
     if array.size == 0:
         return Group(Text("  empty", "dim"), "")
-    if full or array.size <= small:
+    if look.full or array.size <= small:
         shaded = name in _WEIGHTS and look.color
         draw = functools.partial(_matrices, array, axes, look, tokens or {}, precision, shaded)
         return _arranged(draw, look)

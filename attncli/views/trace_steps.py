@@ -29,27 +29,8 @@ _INDENT = 4
 _SMALL = 64
 
 
-def draw_trace(
-    traced: Traced,
-    shown: Sequence[Intermediate],
-    look: Look,
-    *,
-    precision: int | None = None,
-    full: bool = False,
-) -> RenderableType:
-    """Draw intermediates: formula, meaning, shape, what made it, its numbers.
-
-    Parameters
-    ----------
-    traced : Traced
-    shown : sequence of Intermediate
-        Which of them.
-    look : Look
-    precision : int, optional
-        Digits behind the point.
-    full : bool, default False
-        Show every number however many there are.
-    """
+def draw_trace(traced: Traced, shown: Sequence[Intermediate], look: Look) -> RenderableType:
+    """Draw some intermediates: formula, meaning, shape, what made it, its numbers."""
     problem, place = traced.problem, traced.place
     where = [f"item {place.item}"] if "N" in problem.sizes else []
     where += [f"head {place.head}"] if "heads" in problem.sizes else []
@@ -68,7 +49,7 @@ def draw_trace(
         if one.direction != direction:
             direction = one.direction
             parts += [Text(direction.capitalize(), "bold underline"), ""]
-        parts += _intermediate(number, one, look, traced.tokens, precision, full, worked)
+        parts += _intermediate(number, one, look, traced.tokens, worked)
     return Group(*parts)
 
 
@@ -94,8 +75,6 @@ def _intermediate(
     one: Intermediate,
     look: Look,
     tokens: Mapping[str, Tokens],
-    precision: int | None,
-    full: bool,
     worked: bool,
 ) -> list[RenderableType]:
     line = Text(f"{number:>2}  ", "dim").append(one.name, "bold not dim cyan")
@@ -106,7 +85,7 @@ def _intermediate(
     source = Indented(Text(f"{shape}  {one.array.dtype}{made_of}", "dim"), _INDENT)
     parts: list[RenderableType] = [line, about, source]
     if not one.axes:
-        (text,) = format_array(np.atleast_1d(one.array), _digits(precision, look))
+        (text,) = format_array(np.atleast_1d(one.array), look.digits(DEFAULT_PRECISION))
         parts.append(Text(" " * _INDENT + text))
     else:
         drawn = draw_numbers(
@@ -115,28 +94,24 @@ def _intermediate(
             one.axes,
             look if look.plain else replace(look, width=look.width - _INDENT),
             tokens=tokens,
-            precision=precision,
-            full=full,
             small=_SMALL,
         )
         parts.append(Indented(drawn, _INDENT))
-    if worked and one.work is not None and one.array.size <= _WORKED:
-        parts += _worked(one, look, precision)
-    if not one.axes or (worked and one.work is not None and one.array.size <= _WORKED):
+    if worked := worked and one.work is not None and one.array.size <= _WORKED:
+        parts += _worked(one, look)
+    if worked or not one.axes:
         parts.append("")
     return parts
 
 
-def _worked(one: Intermediate, look: Look, precision: int | None) -> list[RenderableType]:
+def _worked(one: Intermediate, look: Look) -> list[RenderableType]:
     """Write the formula of every element with its numbers."""
     assert one.work is not None
 
     def write(value: float) -> str:
         value = float(value) + 0.0  # no minus zero
-        text = repr(value)
-        if not look.plain or precision is not None:
-            digits = DEFAULT_PRECISION if precision is None else precision
-            text = f"{value:.{digits + 1}g}"
+        digits = look.digits(DEFAULT_PRECISION)
+        text = repr(value) if digits is None else f"{value:.{digits + 1}g}"
         return text.removesuffix(".0")
 
     def term(value: float) -> str:
@@ -148,7 +123,3 @@ def _worked(one: Intermediate, look: Look, precision: int | None) -> list[Render
         text = f"{one.name}{at} = {one.work(index, term)} = {write(float(one.array[index]))}"
         lines.append(Indented(Text(look.fit(text), "italic"), _INDENT))
     return lines
-
-
-def _digits(precision: int | None, look: Look) -> int | None:
-    return DEFAULT_PRECISION if precision is None and not look.plain else precision

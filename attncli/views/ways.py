@@ -61,7 +61,6 @@ def draw_overview(gallery: Gallery, progress: Watched) -> Iterable[RenderableTyp
 def draw_weights(
     picture: WeightMatrix,
     look: Look,
-    precision: int | None = None,
     *,
     view: str | None = None,
     lines: int | None = None,
@@ -72,14 +71,13 @@ def draw_weights(
 
     A table with digits; else one shaded cell for each weight, under the tokens; else a heatmap on
     one screen, whose cells stand for several weights where there are too many.  Piped output is
-    always the table, to the last digit.
+    always the table, to the last digit; who asks for digits gets the table too, in blocks where it
+    is too wide.
 
     Parameters
     ----------
     picture : WeightMatrix
     look : Look
-    precision : int, optional
-        Digits behind the point; who asks for them gets the table, in blocks where it is too wide.
     view : str, optional
         The name of the way to draw it whether it fits or not.
     lines : int, optional
@@ -91,7 +89,7 @@ def draw_weights(
 
     from attncli.views.picture import How
 
-    how = How(precision, lines, top, threshold, asked=view is not None)
+    how = How(lines, top, threshold, asked=view is not None)
     for name in OF_ONE if view is None else [view]:
         drawn = import_module(WAYS[name].module).draw(picture, look, how)
         if drawn is not None:

@@ -55,7 +55,7 @@ def _draw_picture(gallery: Gallery, picture: WeightMatrix) -> Iterator[Renderabl
     if (
         view in ("table", "cells", "list")
         or (view is None and 5 * keys <= look.width)
-        or (gallery.precision is not None)
+        or (look.precision is not None)
     ):
         rows = len(picture.weights)
         if not (look.plain or wanted.full or rows <= _MOST_ROWS):
@@ -68,8 +68,6 @@ def _draw_picture(gallery: Gallery, picture: WeightMatrix) -> Iterator[Renderabl
             notes.append(f"the {top} strongest of {keys} keys; --top K lists K")
     elif wanted.threshold is not None:
         notes.append(f"weights below {wanted.threshold:g} are shown as 0")
-    yield draw_weights(
-        picture, look, gallery.precision, view=view, top=top, threshold=wanted.threshold
-    )
+    yield draw_weights(picture, look, view=view, top=top, threshold=wanted.threshold)
     for note in notes:
         yield Text(note, "dim italic")

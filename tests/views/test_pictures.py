@@ -368,9 +368,7 @@ def test_large_tensor_is_summed_up():
 
 
 def test_full_shows_everything():
-    lines = render(
-        draw_tensor("h", np.zeros((10, 100)), None, Look.piped(), full=True), Look.piped()
-    )
+    lines = render(draw_tensor("h", np.zeros((10, 100)), None, Look.piped(full=True)), Look.piped())
     assert len(lines) == 13
     assert lines[2].count("0.0") == 100
 
