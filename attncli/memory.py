@@ -74,7 +74,7 @@ def readable(nbytes: int) -> str:
 
 def _limits() -> Iterator[int]:
     """Every limit that can be read on this system."""
-    meminfo = _read("/proc/meminfo")
+    meminfo = read_system("/proc/meminfo")
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
@@ -86,7 +86,10 @@ def _limits() -> Iterator[int]:
         ("/sys/fs/cgroup", "memory.max", "memory.current"),
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        most, now = _read(f"{folder}/{maximum}").strip(), _read(f"{folder}/{used}").strip()
+        most, now = (
+            read_system(f"{folder}/{maximum}").strip(),
+            read_system(f"{folder}/{used}").strip(),
+        )
         if most.isdecimal() and now.isdecimal():
             yield max(0, int(most) - int(now))
 
@@ -95,12 +98,13 @@ def _limits() -> Iterator[int]:
 
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
         if soft != resource.RLIM_INFINITY:
-            pages = _read("/proc/self/statm").split()
+            pages = read_system("/proc/self/statm").split()
             taken = int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
             yield max(0, soft - taken)
 
 
-def _read(path: str) -> str:
+def read_system(path: str) -> str:
+    """Return what the system says in one of its files, nothing where there is none."""
     try:
         with open(path, encoding="ascii") as file:
             return file.read()

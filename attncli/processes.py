@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 
 class Process:
@@ -58,16 +57,11 @@ class Process:
         answer: dict[str, Any] = json.loads(line) if line else {"failed": "its process died"}
         return answer
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         """Return the process itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End it."""
         self.process.kill()
         self.process.wait()

@@ -19,7 +19,7 @@ def test_the_least_of_machine_group_and_process_counts(monkeypatch):
         "/sys/fs/cgroup/memory.max": "5000000\n",
         "/sys/fs/cgroup/memory.current": "1000000\n",
     }
-    monkeypatch.setattr(memory, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(memory, "read_system", lambda path: files.get(path, ""))
     assert memory.available_memory() == 4_000_000
     files["/sys/fs/cgroup/memory.max"] = "max\n"
     assert memory.available_memory() == 8_192_000

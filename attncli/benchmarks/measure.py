@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -98,9 +99,9 @@ def measure(
     measurements: list[Measurement] = []
     failures: dict[str, str] = {}
     workers: dict[str, Worker] = {}
-    try:
+    with ExitStack() as running:
         for name in contenders:
-            workers[name] = Worker(name, threads)
+            workers[name] = running.enter_context(Worker(name, threads))
         for number, cell in enumerate(cells):
             ready = _ready(workers, cell, failures)
             runs = [(name, "forward") for name in ready]
@@ -113,10 +114,6 @@ def measure(
                 both, more = _median(samples.get((name, "both"), []))
                 most = max((m for m in (memory, more) if m is not None), default=None)
                 measurements.append(Measurement(cell, name, forward, both, most, error))
-    finally:
-        for worker in workers.values():
-            with worker:
-                pass
     return BenchReport(threads, repeat, tuple(measurements), failures)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from attncli.benchmarks.contenders import Contender, make, tensors
 from attncli.core import attention, attention_backward
+from attncli.memory import read_system
 from attncli.reports import Cell
 
 
@@ -85,13 +86,9 @@ def _reset_peak() -> int | None:
 
 
 def _memory(field: str) -> int | None:
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith(field):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    for line in read_system("/proc/self/status").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
     return None
 
 

@@ -1,8 +1,7 @@
 """Proving gradients right or wrong, and saying what is wrong with somebody's layer.
 
-- `reference`: attention in steps that can be replaced;
 - `comparing`: how far tensors are apart, where, and in what pattern;
-- `theirs`: loading somebody's code, and calling it;
+- `targets`: loading somebody's code, or taking our own, and calling it;
 - `derivatives`: derivatives of forward, and the gradients of backward held against them;
 - `diagnosing`: a layer held against the reference, and its mistake named.
 

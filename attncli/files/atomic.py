@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attncli.errors import FileError
+from attncli.files.source import refused
 
 
 def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
@@ -39,7 +40,7 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
                 raise FileError(f"{path}: is an input of this command, and would be overwritten")
         folder = Path(os.path.realpath(path)).parent
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise refused(f"{path}: cannot be written", error) from None
     if mode is not None:
         if stat.S_ISDIR(mode):
             raise FileError(f"{path}: is a folder, expected a file name")
@@ -104,7 +105,7 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise refused(f"{path}: cannot be written", error) from None
 
 
 def is_device(path: str) -> bool:
@@ -154,8 +155,3 @@ def _same_file(name: str, path: str) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
-
-
-def _cannot_write(path: str, error: Exception) -> FileError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return FileError(f"{path}: cannot be written: {reason[0].lower()}{reason[1:]}")

@@ -16,7 +16,7 @@ from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import ENDINGS, list_entries, listed
 from attncli.files.reading import Reading
-from attncli.files.source import cannot_be_read, open_source
+from attncli.files.source import open_source, refused
 from attncli.memory import require
 
 Index = int | slice | Array
@@ -143,7 +143,7 @@ class TensorFile:
             try:
                 self._last[name] = self.entries[name].load(self.reading.max_memory)
             except OSError as error:
-                raise cannot_be_read(self.label, error) from None
+                raise refused(self.label, error) from None
         return self._last[name]
 
 
@@ -176,7 +176,7 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
     try:
         entries = list_entries(source)
     except OSError as error:
-        raise cannot_be_read(source.label, error) from None
+        raise refused(source.label, error) from None
     names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
     for ours, theirs in reading.rename.items():
         names.setdefault(theirs, []).append(SHORT_NAMES.get(ours, ours))

@@ -148,9 +148,8 @@ def list_entries(source: Source) -> dict[str, Entry]:
 
 def _refuse_foreign(beginning: bytes, ending: str) -> None:
     for kind, (told_by, *_) in _FOREIGN.items():
-        if isinstance(told_by, bytes) and beginning.startswith(told_by):
-            raise ForeignFormatError(kind)
-        if told_by == ending and beginning:
+        by_bytes = isinstance(told_by, bytes) and beginning.startswith(told_by)
+        if by_bytes or (told_by == ending and beginning):
             raise ForeignFormatError(kind)
 
 
@@ -177,8 +176,6 @@ def format_of(path: str) -> Format:
     FileError
         If it means none.
     """
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        return FORMATS[0]  # a pipe or a device has no ending to go by
-    if not path or os.path.isdir(path):
-        return FORMATS[0]  # what is wrong with it is not its ending
+    if not path or (os.path.exists(path) and not os.path.isfile(path)):
+        return FORMATS[0]  # a pipe or a device has no ending, and a folder another fault
     return FORMATS[ENDINGS.index(ending_of(path, ENDINGS))]

@@ -32,8 +32,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         if source.is_file:
             return map_array(source, header, header.offset)
         require(header.nbytes, source.label, max_memory)
-        data = memoryview(source.data)[header.offset : header.offset + header.nbytes]
-        return array_from_bytes(data, header)
+        return array_from_bytes(source.data, header)
 
     return {"": Entry(header.shape, header.dtype, load)}
 
@@ -56,11 +55,11 @@ def map_array(source: Source, header: Header, offset: int) -> Array:
         raise FileError(f"{source.label}: cannot be mapped into memory: {error}") from None
 
 
-def array_from_bytes(data: bytes | memoryview, header: Header) -> Array:
-    """Read the data of an array that is in memory already."""
-    if header.dtype.itemsize == 0:
+def array_from_bytes(data: bytes, header: Header) -> Array:
+    """Read an array that is in memory already, behind its header."""
+    if header.nbytes == 0:
         return np.zeros(header.shape, header.dtype)
-    flat = np.frombuffer(data, dtype=header.dtype)
+    flat = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 

@@ -19,7 +19,7 @@ from attncli.errors import AttnWarning, FileError, ForeignFormatError
 from attncli.files.entries import Entry
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
-from attncli.files.source import Source, cannot_be_read
+from attncli.files.source import Source, refused
 from attncli.memory import require
 
 # Larger arrays are mapped where they lie in the archive; smaller ones are read, so that their
@@ -51,8 +51,6 @@ def list_entries(source: Source) -> dict[str, Entry]:
                     name = member.filename.removesuffix(".npy")
                     entries[name] = _describe(source, archive, member)
     except _DAMAGE as error:
-        if isinstance(error, FileError):
-            raise
         raise _damaged(source.label, error) from None
     return entries
 
@@ -80,8 +78,6 @@ def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
         with archive.open(member) as stream:
             header = read_npy_header(stream, member.file_size, where)  # type: ignore[arg-type]
     except _DAMAGE as error:
-        if isinstance(error, FileError):
-            raise
         raise _damaged(where, error) from None
 
     def load(max_memory: int | None) -> Array:
@@ -116,19 +112,18 @@ def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where:
             zipfile.ZipFile(raw) as archive,
             archive.open(member) as stream,
         ):
-            stream.read(header.offset)
-            data = stream.read(header.nbytes)
+            data = stream.read(header.offset + header.nbytes)
             stream.read(1)  # to the end: the checksum is compared there
     except _DAMAGE as error:
         raise _damaged(where, error) from None
-    if len(data) < header.nbytes:
+    if len(data) < header.offset + header.nbytes:
         raise FileError(f"{where}: truncated")
     return array_from_bytes(data, header)
 
 
 def _damaged(where: str, error: Exception) -> FileError:
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return cannot_be_read(where, error)  # the system's trouble, not the archive's
+        return refused(where, error)  # the system's trouble, not the archive's
     reason = str(error).rstrip(".") or type(error).__name__
     return FileError(f"{where}: damaged or truncated archive ({reason})")
 

@@ -17,7 +17,7 @@ from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files.dtypes import widen_bfloat16
 from attncli.files.entries import Entry
-from attncli.files.npy import map_array, write_data
+from attncli.files.npy import array_from_bytes, map_array, write_data
 from attncli.files.preflight import Header
 from attncli.files.source import Source
 from attncli.memory import require
@@ -75,8 +75,7 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
         if source.is_file:
             array = map_array(source, header, header.offset)
         else:
-            data = source.data[header.offset : header.offset + header.nbytes]
-            array = np.frombuffer(data, header.dtype).reshape(shape)
+            array = array_from_bytes(source.data, header)
         if code != "BF16":
             return array
         require(2 * array.nbytes, f"{source.label}: {name} as float32", max_memory)

@@ -81,17 +81,17 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
             raise FileError(f"{name}: is a folder, expected {expected}")
         descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise cannot_be_read(name, error) from None
+        raise refused(name, error) from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return Source(name, descriptor=descriptor)
     with os.fdopen(descriptor, "rb") as stream:  # a pipe or a device
         try:
             return _read_stream(name, stream, max_memory)
         except OSError as error:
-            raise cannot_be_read(name, error) from None
+            raise refused(name, error) from None
 
 
-def cannot_be_read(label: str, error: Exception) -> FileError:
+def refused(label: str, error: Exception) -> FileError:
     """Make the error for what the system says of a file."""
     reason = getattr(error, "strerror", None) or str(error)
     return FileError(f"{label}: {reason[0].lower()}{reason[1:]}")
