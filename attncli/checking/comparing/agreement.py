@@ -188,6 +188,7 @@ def _near(a: Array, b: Array, tolerance: Tolerance, floor: float) -> tuple[bool,
     return agrees, largest, float(relative.flat[place]), place
 
 
+@np.errstate(all="ignore")
 def outside(a: Array, b: Array, tolerance: Tolerance) -> Array:
     """Say of every element whether it is outside the tolerance; of small arrays of one shape.
 
@@ -196,11 +197,10 @@ def outside(a: Array, b: Array, tolerance: Tolerance) -> Array:
     >>> outside(np.array([1.0, 2.0, np.nan]), np.array([1.0, 2.5, np.nan]), EXACT)
     array([False,  True, False])
     """
-    with np.errstate(all="ignore"):
-        apart = set_apart(*_alike(a, b), tolerance, tolerance.floor(b))
-        return apart.outside(tolerance)
+    return set_apart(*_alike(a, b), tolerance, tolerance.floor(b)).outside(tolerance)
 
 
+@np.errstate(all="ignore")
 def errors(a: Array, b: Array, tolerance: Tolerance) -> Array:
     """Give every element's |a − b| / size; infinite where two that are not finite differ.
 
@@ -209,9 +209,8 @@ def errors(a: Array, b: Array, tolerance: Tolerance) -> Array:
     >>> errors(np.array([1.0, 0.1, np.nan]), np.array([2.0, 0.0, 0.0]), Tolerance(least=0.5))
     array([0.5, 0.2, inf])
     """
-    with np.errstate(all="ignore"):
-        apart = set_apart(*_alike(a, b), tolerance, tolerance.floor(b))
-        relative = apart.relative()
+    apart = set_apart(*_alike(a, b), tolerance, tolerance.floor(b))
+    relative = apart.relative()
     if apart.wrong is not None:
         relative[apart.wrong] = np.inf
     return relative

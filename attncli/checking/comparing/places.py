@@ -74,6 +74,7 @@ def _listed(indices: list[int]) -> str:
     return ", ".join(map(str, indices))
 
 
+@np.errstate(all="ignore")  # numbers may be as large as they like
 def patterns(got: Array, expected: Array) -> tuple[str, ...]:
     """Recognise what `got` is made of `expected`: a multiple, a transposition, all zeros.
 
@@ -85,11 +86,7 @@ def patterns(got: Array, expected: Array) -> tuple[str, ...]:
     """
     if got.shape != expected.shape or not got.size:
         return ()
-    with np.errstate(all="ignore"):  # numbers may be as large as they like
-        return _patterns(got.astype(np.float64), expected.astype(np.float64))
-
-
-def _patterns(a: Array, b: Array) -> tuple[str, ...]:
+    a, b = got.astype(np.float64), expected.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all() and b.any()):
         return ()
     if float(np.abs(a).max()) <= 1e-12 * float(np.abs(b).max()):

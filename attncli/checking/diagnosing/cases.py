@@ -8,6 +8,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
+from attncli.checking.targets.target import shape_in_the_book
 from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS
 from attncli.operations.steps import QKV
@@ -266,9 +267,7 @@ class Suite:
         return Case(name, inputs, claims, options=options, sizes=dict(sizes), **more)
 
     def _shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        if name == "scores":
-            return (sizes["N"], sizes["T_enc"])
-        shape = tuple(sizes.get(axis, sizes["H"]) for axis in default_axes(name))
+        shape = shape_in_the_book(name, sizes)
         if self.layer == QKV:
             heads = {4: (sizes["N"], 3), 3: (sizes["N"],), 2: ()}[self.axes]
             return (*heads, *shape[-2:])

@@ -84,16 +84,6 @@ def _pairs(candidates: list[Mistake]) -> Iterator[tuple[Mistake, Mistake]]:
             yield first, second
 
 
-def _in_backward_alone() -> list[Mistake]:
-    """Return every reading of every mistake that shows in backward and not in forward."""
-    return [
-        reading
-        for mistake in MISTAKES
-        if mistake.in_backward and not mistake.in_forward
-        for reading in mistake.readings
-    ]
-
-
 _Explains = Literal["everything", "forward"]
 _Pairs = list[tuple[Any, Any]]
 _Found = tuple[tuple[Mistake, ...], _Explains, str, float]
@@ -108,20 +98,15 @@ class _Search:
         self.backward_seen = any(o.gradients is not None for o in seen)
 
     def run(self) -> Iterator[_Found]:
-        if self.forward_ok:
-            yield from self._wrong_backward()
-        else:
+        if not self.forward_ok:
             yield from self._wrong_forward()
+        elif self.backward_seen and self._backward_distance({}, "formulas") is None:
+            yield from self._backwards((), {})
 
-    def _wrong_backward(self) -> Iterator[_Found]:
-        if not self.backward_seen or self._backward_distance({}, "formulas") is not None:
-            return
-        yield from self._backwards(_in_backward_alone(), (), {})
-
-    def _backwards(
-        self, candidates: list[Mistake], base: tuple[Mistake, ...], steps: Steps
-    ) -> Iterator[_Found]:
-        """Explain the gradients by one more mistake in backward, or else by two."""
+    def _backwards(self, base: tuple[Mistake, ...], steps: Steps) -> Iterator[_Found]:
+        """Explain the gradients by one more mistake in backward alone, or else by two."""
+        alone = [m for m in MISTAKES if m.in_backward and not m.in_forward]
+        candidates = [reading for mistake in alone for reading in mistake.readings]
         single = False
         for mistake in candidates:
             for how in ("formulas", "usual") if base else ("formulas",):
@@ -166,11 +151,7 @@ class _Search:
                 own = any(mistake.in_backward for mistake in mistakes) and how != "consistent"
                 yield mistakes, "everything", "" if own else _BACKWARD[how], max(far, near)
                 return
-        more = (
-            list(self._backwards(_in_backward_alone(), mistakes, steps))
-            if len(mistakes) == 1
-            else []
-        )
+        more = list(self._backwards(mistakes, steps)) if len(mistakes) == 1 else []
         if more:
             yield from more
         else:

@@ -205,17 +205,15 @@ class _Check:
                 seen = self._observe(case)
                 if seen.out is not None and not seen.forward_fault:
                     if suite.narrow:
-                        self._tell_narrow(refusal)
+                        detail = (
+                            f"float64 is refused ({refusal}): every case is in float32, and so is "
+                            "the tolerance"
+                        )
+                        self.findings.append(Finding("float64 inputs", "contract", "note", detail))
                     return suite
                 refusal = refusal or seen.forward_fault
                 takes_float64 = takes_float64 or seen.error is None
         return next(suite for suite in suites if suite.axes == 3)
-
-    def _tell_narrow(self, refusal: str) -> None:
-        detail = (
-            f"float64 is refused ({refusal}): every case is in float32, and so is the tolerance"
-        )
-        self.findings.append(Finding("float64 inputs", "contract", "note", detail))
 
     def _observe(self, case: Case) -> Observation:
         np.random.seed(0)  # noqa: NPY002 (it is their code that uses it)

@@ -38,9 +38,6 @@ def operation_target(operation: Operation) -> Target:
 
 
 def _target(operation: Operation, engine: str, execution: Execution) -> Target:
-    def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-        return _Run(operation, execution)
-
     def shape(sizes: Sizes) -> Shapes:
         H, heads = sizes["H"], operation.heads or 1
         apart = {"H_v": H + 2, "H_dec": H + 1, "A": H + 3, "D": heads * (H // heads + 1)}
@@ -52,7 +49,7 @@ def _target(operation: Operation, engine: str, execution: Execution) -> Target:
         None,
         operation.inputs,
         {},
-        start,
+        lambda sizes, shapes, seed: _Run(operation, execution),
         engine=engine,
         shape_with=shape,
     )

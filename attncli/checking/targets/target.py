@@ -14,7 +14,7 @@ from attncli.checking.comparing.agreement import EXACT, near
 from attncli.checking.targets.their_code import Printed, running
 from attncli.errors import TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
-from attncli.tensors import axes_of, random_tensor
+from attncli.tensors import default_axes, random_tensor
 
 # What people call the tensors we know.
 _ALIASES = {
@@ -116,11 +116,10 @@ class Target:
     ) -> "Target":
         """Make a target of ``out, cache = forward(…)``, ``gradients = backward(dout, cache)``."""
         inputs, options = _arguments(forward, where, bound=False)
-
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            return _Functions(forward, backward)
-
-        return cls(forward.__name__, where, file, inputs, options, start)
+        return cls(
+            forward.__name__, where, file, inputs, options,
+            lambda sizes, shapes, seed: _Functions(forward, backward),
+        )  # fmt: skip
 
     def start(self, sizes: Sizes, shapes: Shapes | None = None, seed: int = 0) -> "Layer":
         """Make a new instance.
@@ -181,9 +180,7 @@ class Target:
                     hint=f"--input {name}=3,5,4 gives it a shape",
                 )
             else:
-                # The book's softmax is for (N, T).
-                axes = ("N", "T_enc") if known == "scores" else axes_of(known, _ndim(known)) or ()
-                shapes[name] = tuple(sizes.get(axis, sizes["H"]) for axis in axes)
+                shapes[name] = shape_in_the_book(known, sizes)
         return shapes
 
     def draw(self, shapes: Shapes, seed: int, dtype: str = "float64") -> list[Array]:
@@ -288,6 +285,12 @@ class _Functions:
         return self._backward(dout, self._cache)
 
 
+def shape_in_the_book(known: str, sizes: Sizes) -> tuple[int, ...]:
+    """Give the shape that the book's layers have a tensor in: its softmax is for (N, T)."""
+    axes = ("N", "T_enc") if known == "scores" else default_axes(known)
+    return tuple(sizes.get(axis, sizes["H"]) for axis in axes)
+
+
 def layer_named(name: str) -> str | None:
     """Guess which of our layers a class is by its name, those without weights of their own.
 
@@ -355,10 +358,6 @@ def how_many(given: list[Any]) -> str:
     if len(given) != 1:
         return f"{len(given)} values"
     return "one array" if real_array(given[0]) is not None else kind_of(given[0])
-
-
-def _ndim(known: str) -> int:
-    return 2 if known in ("h", "a") else 3
 
 
 def _is_plain(layer: type[Any]) -> bool:
