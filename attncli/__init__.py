@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attncli.checking.derivatives.proof import gradcheck
     from attncli.checking.diagnosing.examination import check
     from attncli.core import attention, attention_backward, attention_weights
+    from attncli.core.rotary import rotary
 
 __all__ = [
     "__version__",
@@ -34,6 +35,7 @@ __all__ = [
     "check",
     "compare",
     "gradcheck",
+    "rotary",
 ]
 
 # Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
@@ -45,6 +47,7 @@ _HOMES = {
     "check": "attncli.checking.diagnosing.examination",
     "compare": "attncli.checking.comparing.comparison",
     "gradcheck": "attncli.checking.derivatives.proof",
+    "rotary": "attncli.core.rotary",
 }
 
 

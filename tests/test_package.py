@@ -34,7 +34,7 @@ def test_a_caller_with_types_runs():
     query, key, value = np.random.default_rng(0).normal(size=(3, 5, 4))
     mask = np.ones((5, 5), bool)
     shapes = [x.shape for x in typed_caller.attend(query, key, value, mask)]
-    assert shapes == [(5, 4)] * 4 + [(5, 5)] * 2
+    assert shapes == [(5, 4)] * 5 + [(5, 5)] * 2
 
 
 def test_dir_shows_the_public_names_and_nothing_else():

@@ -26,4 +26,8 @@ def attend(query: Floats, key: Floats, value: Floats, mask: NDArray[np.bool_]) -
     dquery, dkey, dvalue = attncli.attention_backward(np.ones_like(out), cache)
     weights = attncli.attention_weights(query, key, mask=mask, causal="lower_right", window=2)
     kept: Floats | None = cache.weights
-    return [out, dquery, dkey, dvalue, weights, *([] if kept is None else [kept])]
+    positions = np.arange(len(key))
+    turned: Floats = attncli.rotary(
+        key, positions, style="interleaved", base=500.0, width=2, inverse=True, cos=None, sin=None
+    )
+    return [turned, out, dquery, dkey, dvalue, weights, *([] if kept is None else [kept])]
