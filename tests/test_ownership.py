@@ -23,10 +23,7 @@ OWNERS = {
         "cli/streams.py",  # a standard stream that the shell closed becomes the null device
         "benchmarks/worker.py",  # Linux's switch that forgets the peak of its memory
     },
-    "open to read": {
-        "memory.py",  # what the system says of its memory
-        "benchmarks/worker.py",  # and of the process
-    },
+    "open to read": {"memory.py"},  # what the system says of its memory, and of the process
     # Parts of the package: the frame of a page, and the pages of the guide.
     "read_text": {"views/page.py", "cli/guide.py"},
     "os.open": {"files/source.py", "files/atomic.py", "cli/streams.py"},

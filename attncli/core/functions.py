@@ -194,8 +194,9 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
-    if operands.visibility.adds:
-        cache.mask_gradient = np.zeros_like(operands.visibility.mask)
+    mask = operands.visibility.mask
+    if mask is not None and mask.dtype != bool:
+        cache.mask_gradient = np.zeros_like(mask)
     if dout.size == 0:
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:

@@ -178,6 +178,11 @@ def _computed(
             raise ParameterError(
                 f"{operation.name} has no {execution.engine} engine: {operation.not_whole}"
             )
+        if execution.weights is not None and not operation.parameters:
+            option = "--weights" if execution.weights else "--no-weights"
+            raise ParameterError(
+                f"{option} has no meaning for {operation.name}: {operation.not_whole}"
+            )
         operation.require_options(semantics)
         if semantics.given():
             sizes = operation.sizes(inputs)
@@ -226,7 +231,7 @@ def _by_core(
         dmask = None if cache.dmask is None or mask is None else cache.dmask.reshape(mask.shape)
         return operation.from_core(*gradients), dmask
 
-    hides = mask is not None or semantics.orders
+    hides = bool(cache.operands.visibility)
     blind: Array | None = np.isneginf(cache.logsumexp) if hides else None
     return operation.results(out, cache.weights), back, cache.engine, blind
 

@@ -121,10 +121,11 @@ class StepTrace:
         self.query, self.key, self.value = query[self.index][place.step], key[shared], value[shared]
 
         whole = None if mask is None else operation.core_mask(mask)
-        bias, seen = Visibility.of(semantics, T_dec, T_enc, whole).row(place.step, self.index)
+        visibility = Visibility.of(semantics, T_dec, T_enc, whole)
+        bias, seen = visibility.row(place.step, self.index)
         if padding is not None and not padding[place.item, place.step]:
             seen = np.zeros(T_enc, bool)
-        self.hides = seen is not None or semantics.orders
+        self.hides = seen is not None or bool(visibility.by_step)
         row = np.broadcast_to(True if seen is None else seen, T_enc)
         if seen is not None:  # NaN and infinity where nobody looks must not leak
             self.key, self.value = (

@@ -233,8 +233,9 @@ def semantics_in(file: TensorFile) -> Semantics:
 
 def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
     stored = {name: x for name in _KINDS if (x := options.get(name)) is not None}
-    if any(type(x) not in _KINDS[name] for name, x in stored.items()):
-        raise DataError(f"{origin}: its options hold what no run writes: {stored}")
+    wrong = {name: x for name, x in stored.items() if type(x) not in _KINDS[name]}
+    if wrong:
+        raise DataError(f"{origin}: its options hold what no run writes: {wrong}")
     try:
         return Semantics(**stored)
     except ParameterError as error:

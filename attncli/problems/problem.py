@@ -231,7 +231,8 @@ class Problem:
         if execution.engine == "reference" or not self.operation.is_whole:
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
-            copies = 3 + 2 * self.sizes.get("H", 0) * bool(self.masks)
+            hides = bool(self.masks) or self.semantics.orders
+            copies = 3 + 2 * self.sizes.get("H", 0) * hides
             copies += 3 * sum(self.sizes[axis] for axis in self.operation.spread)
             in_core = self.operation.is_whole
             hint = "--engine tiled --no-weights computes the same without ever having them"

@@ -89,9 +89,15 @@ def trace(problem: Problem, place: Place) -> Traced:
     ParameterError
         If there is no such step, item or head, or the operation is a part of attention alone.
     """
-    if problem.request.execution.engine != "auto":
-        message = "--engine has no effect: a trace is computed by the formulas it shows"
-        warnings.warn(message, AttnWarning, stacklevel=2)
+    execution = problem.request.execution
+    for option, idle in (
+        ("--engine", execution.engine == "auto"),
+        ("--weights", execution.weights is not True),
+        ("--no-weights", execution.weights is not False),
+    ):
+        if not idle:
+            message = f"{option} has no effect: a trace is computed by the formulas it shows"
+            warnings.warn(message, AttnWarning, stacklevel=2)
     for name, number, axis in (
         ("step", place.step, "T_dec"),
         ("item", place.item, "N"),

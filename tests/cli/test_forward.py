@@ -532,6 +532,7 @@ def test_nonfinite_is_allowed_on_request(attn, folder):
         (["--heads", "2"], "--heads has no meaning for time-attention"),
         (["--layer", "softmax", "--causal"], "softmax takes no --causal"),
         (["--layer", "softmax", "--engine", "tiled"], "softmax has no tiled engine"),
+        (["--layer", "weight-sum", "--no-weights"], "--no-weights has no meaning for weight-sum"),
         (
             ["--N", "1", "--T", "9000", "--weights", "--max-memory", "100MB"],
             "weights (1, 9000, 9000) beside the 576.0 KB of the inputs would take",

@@ -194,3 +194,10 @@ def test_compare_understands_traces(attn, folder):
     differs = attn("compare", "a.npz", "c.npz")
     assert differs.code == 1
     assert "weights" in differs.out
+
+
+@pytest.mark.parametrize("option", [["--engine", "tiled"], ["--weights"], ["--no-weights"]])
+def test_options_that_a_trace_does_not_go_by_are_said_to_have_no_effect(attn, option):
+    result = attn("trace", *option)
+    assert result.code == 0
+    assert result.err.startswith(f"warning: {option[0]} has no effect: a trace is computed by")

@@ -313,6 +313,8 @@ def _rounded_up(value: float) -> float:
     if not np.isfinite(value) or value <= 0:
         return max(value, 0.0)
     step = 10.0 ** (np.floor(np.log10(value)) - 2)
+    if step < np.finfo(np.float64).tiny:  # subnormal: there are no three digits
+        return value
     return float(f"{np.ceil(value / step * (1 - 1e-12)) * step:.3g}")
 
 
