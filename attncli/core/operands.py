@@ -81,7 +81,7 @@ def prepare(
     query, key, value = np.asarray(query), np.asarray(key), np.asarray(value)
     shapes = query.shape, key.shape, value.shape
     public_lead, groups = _fit(*shapes)
-    compute, dtype = _dtypes(query.dtype, key.dtype, value.dtype)
+    compute, dtype = dtypes_of(query.dtype, key.dtype, value.dtype)
 
     T_dec, H = query.shape[-2:]
     T_enc = key.shape[-2]
@@ -120,7 +120,7 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
     expected = (*operands.public_lead, T_dec, H_v)
     if dout.shape != expected:
         raise ShapeError(f"dout is {dout.shape}, expected the shape of out: {expected}")
-    _dtypes(dout.dtype, dout.dtype, dout.dtype)
+    dtypes_of(dout.dtype, dout.dtype, dout.dtype)
     return _usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
 
 
@@ -206,7 +206,7 @@ def _differ(name: str, shape: Shape, other: str, its: Shape, axis: str, at: int)
 
 
 @cache
-def _dtypes(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
+def dtypes_of(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
     """Return (compute dtype, result dtype) of operands with these dtypes."""
     results, computes = [], []
     for dtype in dtypes:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.core.operands import _dtypes
-from attncli.core.semantics import Semantics
-from attncli.core.visibility import own_key
+from attncli.core.operands import dtypes_of
+from attncli.core.semantics import LARGEST
 from attncli.errors import DtypeError, ParameterError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 STYLES = ("halves", "interleaved")
-_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -53,28 +50,12 @@ class Rotation:
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ParameterError(f"rotary style is {self.style}, expected {' or '.join(STYLES)}")
-        if not 1 <= self.base <= _LARGEST:
+        if not 1 <= self.base <= LARGEST:
             raise ParameterError(f"rotary base is {self.base}, expected a finite number, 1 or more")
         if self.width is not None and (self.width < 2 or self.width % 2 != 0):
             raise ParameterError(
                 f"rotary width is {self.width}, expected an even number, 2 or more"
             )
-
-    def given(self) -> dict[str, Any]:
-        """Return the options by the names that a run file has for them."""
-        width = {} if self.width is None else {"rotary_width": self.width}
-        return {"rotary": self.style, "rotary_base": self.base, **width}
-
-    def described(self) -> str:
-        """Say the options in words.
-
-        Examples
-        --------
-        >>> Rotation("interleaved", width=4).described()
-        'rotary interleaved, base 10000, width 4'
-        """
-        width = "" if self.width is None else f", width {self.width}"
-        return f"rotary {self.style}, base {self.base:.15g}{width}"
 
     def width_of(self, name: str, shape: tuple[int, ...]) -> int:
         """Return how many features of an array (…, H) are turned.
@@ -97,30 +78,6 @@ class Rotation:
                 "width of fewer"
             )
         return H
-
-    def turned(self, name: str, x: Array, positions: Array, *, inverse: bool = False) -> Array:
-        """Return an array (…, T, H) turned by positions (T,) or (N, T), in its own dtype.
-
-        Raises
-        ------
-        ShapeError
-            If they do not fit.
-        """
-        width = self.width_of(name, x.shape)
-        cos, sin = _tables(positions, width, self.base, x.dtype)
-        return _turned(x, _beside(cos, x.ndim), _beside(sin, x.ndim), width, self.style, inverse)
-
-
-def own_positions(semantics: Semantics, T_dec: int, T_enc: int) -> tuple[Array, Array]:
-    """Return the positions of queries and of keys: those that causal order and windows count by.
-
-    Examples
-    --------
-    >>> query, key = own_positions(Semantics(causal="lower_right"), 2, 5)
-    >>> query, key
-    (array([3, 4]), array([0, 1, 2, 3, 4]))
-    """
-    return np.arange(T_dec) + own_key(semantics, T_dec, T_enc), np.arange(T_enc)
 
 
 def rotary(
@@ -209,7 +166,7 @@ def rotary(
     x = _real("x", x)
     if x.ndim < 2:
         raise ShapeError(f"x is {x.shape}, expected at least two axes: (…, T, H)")
-    compute, dtype = _dtypes(x.dtype)
+    compute, dtype = dtypes_of(x.dtype)
     own_width = rotation.width_of("x", x.shape)
     if (cos is None) != (sin is None):
         one, other = ("cos", "sin") if sin is None else ("sin", "cos")

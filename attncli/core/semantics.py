@@ -10,7 +10,7 @@ from typing import Any
 from attncli.errors import ParameterError
 
 SIDES = ("upper_left", "lower_right")
-_LARGEST = sys.float_info.max
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Semantics:
     softcap: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not -_LARGEST <= self.scale <= _LARGEST:
+        if self.scale is not None and not -LARGEST <= self.scale <= LARGEST:
             raise ParameterError(f"scale is {self.scale}, expected a finite number")
         for name, side in (("causal", self.causal), ("align", self.align)):
             if side is not None and side not in SIDES:
@@ -63,7 +63,7 @@ class Semantics:
             object.__setattr__(self, "window", tuple(self.window))
         if self.window is not None:
             self._check_window(self.window)
-        if self.softcap is not None and not 0 < self.softcap <= _LARGEST:
+        if self.softcap is not None and not 0 < self.softcap <= LARGEST:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
 
     def _check_window(self, window: Any) -> None:
