@@ -87,7 +87,10 @@ def partial(
     *,
     seen: Array | None = None,
     shift: float | None = None,
+    least: Array | None = None,
     exp: Callable[..., Array] = np.exp,
+    keep: Array | None = None,
+    spare: bool = False,
     out: Array | None = None,
 ) -> Partial:
     """Return the partial result of a block of scores.  Overwrites `scores` with its weights.
@@ -99,8 +102,10 @@ def partial(
     value : ndarray, shape (…, keys, H_v)
     seen : ndarray of bool, optional
         Where False, `value` has no influence, not even if it is NaN.
-    shift, exp : optional
+    shift, least, exp : optional
         As `exponentials` takes them.
+    keep, spare : optional
+        As `dropped` takes them.
     out : ndarray, shape (…, rows, H_v), optional
         Where to put the weighted sum of values.
 
@@ -112,7 +117,9 @@ def partial(
     >>> out, np.exp(logsumexp)
     (array([[2.25]]), array([4.]))
     """
-    total, reference = exponentials(scores, seen=seen, shift=shift, exp=exp)
+    total, reference = exponentials(scores, seen=seen, shift=shift, least=least, exp=exp)
+    if keep is not None:
+        scores = dropped(scores, keep, spare)
     return Partial(product(scores, value, seen, out=out), total, reference)
 
 
@@ -121,6 +128,7 @@ def exponentials(
     *,
     seen: Array | None = None,
     shift: float | None = None,
+    least: Array | None = None,
     exp: Callable[..., Array] = np.exp,
 ) -> tuple[Array, Array | float]:
     """Overwrite scores with exp(score − shift); return their sum per query, and the shift.
@@ -134,6 +142,8 @@ def exponentials(
     shift : float, optional
         What to subtract from the scores.  The default, their maximum per query, is safe always;
         0 saves two passes over the scores and is right if these are known to be moderate.
+    least : ndarray, broadcastable to (…, rows), optional
+        Without a shift: what the reference is at least, so that a sink's exponential stays finite.
     exp : callable, optional
         `numpy.exp2` if the scores are in units of log 2.
 
@@ -151,6 +161,8 @@ def exponentials(
         reference: Array | float = shift
     else:
         reference = np.maximum.reduce(scores, axis=-1)
+        if least is not None:
+            reference = np.maximum(reference, least)
         # A query that sees none of the keys has no maximum: −inf − (−inf) would be NaN.
         scores -= np.where(reference == -np.inf, 0, reference)[..., None]
     exp(scores, out=scores)
@@ -185,6 +197,14 @@ def merge(first: Partial, second: Partial) -> Partial:
 def finish(done: Partial, *, out: Array | None = None) -> tuple[Array, Array]:
     """Return (out, logsumexp) once all keys are in; 0 and −inf for a query that saw none."""
     return divide(done.out, done.total, out=out), done.shift + log(done.total)
+
+
+def dropped(weights: Array, keep: Array, spare: bool) -> Array:
+    """Return weights of which only those to keep are left: a copy if they are to be spared."""
+    if spare:
+        return np.where(keep, weights, weights.dtype.type(0))
+    np.copyto(weights, 0, where=~keep)
+    return weights
 
 
 def divide(rows: Array, total: Array, *, out: Array | None = None) -> Array:

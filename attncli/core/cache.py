@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,12 +11,13 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.core.blocks import log
 from attncli.core.operands import Operands
+from attncli.core.visibility import Alibi, Entry, Mask
 from attncli.errors import AttnWarning
 
 Engine = Literal["direct", "tiled"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Cache:
     """One forward calculation: its operands, its options and what backward needs of it.
 
@@ -30,13 +31,17 @@ class Cache:
     threads : int
         How many threads it used; backward uses as many.
     weights : ndarray, shape (…, T_dec, T_enc), or None
-        The weights in the compute dtype; None where they were not kept.
+        The weights in the compute dtype, before dropout; None where they were not kept.
     logsumexp : ndarray, shape (…, T_dec)
-        log Σ exp(score) per query, in the compute dtype; −inf for a fully masked row.
+        log Σ exp(score) per query, over the keys and the sink if there is one, in the compute
+        dtype; −inf for a row that sees nothing.
     dmask : ndarray or None
         After backward: the gradient of a float mask, in the mask's own shape and the compute
         dtype.  It is the gradient of the scores summed over the axes on which the mask was
         broadcast.  None before backward, without a mask and for a boolean one.
+    dsinks, dalibi : ndarray or None
+        After backward: the gradients of the sinks and of the slopes, in their own shapes and the
+        compute dtype.  None before backward, and where there are none.
     """
 
     operands: Operands
@@ -51,7 +56,20 @@ class Cache:
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)  # of the tiled engine
     moderate: Array | None = None  # per row: whether no reference had to be subtracted
-    mask_gradient: Array | None = None
+    bias_gradients: list[Array | None] = field(default_factory=list)  # as visibility.entries
+    delta: Array | None = None  # per row, where sinks need it: rowsum(weights ⊙ dweights)
+    sink_gradient: Array | None = None
+
+    def __repr__(self) -> str:
+        shape = (
+            *self.operands.public_lead,
+            self.operands.query.shape[-2],
+            self.operands.key.shape[-2],
+        )
+        return (
+            f"<Cache of {shape} weights, {self.operands.query.dtype}, {self.engine}, "
+            f"{'kept' if self.kept is not None else 'computed again'}>"
+        )
 
     @property
     def weights(self) -> Array | None:  # noqa: D102 - documented with the class
@@ -70,9 +88,24 @@ class Cache:
 
     @property
     def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
-        if self.mask_gradient is None or self.operands.mask_shape is None:
+        return self._shaped("mask", self._bias_gradient(Mask))
+
+    @property
+    def dalibi(self) -> Array | None:  # noqa: D102 - documented with the class
+        return self._shaped("alibi", self._bias_gradient(Alibi))
+
+    @property
+    def dsinks(self) -> Array | None:  # noqa: D102 - documented with the class
+        return self._shaped("sinks", self.sink_gradient)
+
+    def _bias_gradient(self, kind: type[Entry]) -> Array | None:
+        return self.operands.visibility.gradient_of(kind, self.bias_gradients)
+
+    def _shaped(self, name: str, gradient: Array | None) -> Array | None:
+        """Give a gradient the shape in which its input came."""
+        if gradient is None:
             return None
-        return self.mask_gradient.reshape(self.operands.mask_shape)
+        return gradient.reshape(self.operands.given_shapes[name])
 
     @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
@@ -81,8 +114,8 @@ class Cache:
 
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
-        if not self.operands.visibility:
-            return
+        if not self.operands.visibility or self.operands.sinks is not None:
+            return  # or else each has its sink at least
         count = self.total.size - np.count_nonzero(self.total)
         if not count:
             return

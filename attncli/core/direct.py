@@ -60,15 +60,17 @@ def forward(
     return out, cache
 
 
-def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
+def backward(
+    dout: Array, cache: Cache, dlogsumexp: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``bias_gradients``."""
     operands = cache.operands
     gradients = together([x.shape for x in operands[:3]], dout.dtype)
     shared = [x.shape[:-2] != operands.lead for x in gradients]
     for gradient, several_add in zip(gradients, shared, strict=True):
         if several_add:
             gradient[...] = 0
-    _run(partial(_backward, dout, cache, gradients, shared, Lock()), cache)
+    _run(partial(_backward, dout, dlogsumexp, cache, gradients, shared, Lock()), cache)
     dquery, dkey, dvalue = gradients
     return dquery, dkey, dvalue
 
@@ -77,6 +79,11 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
     query, key, value, shift, total, out = _at(
         index, *cache.operands[:3], cache.shift, cache.total, out
     )
+    sinks, keep, spare = cache.operands.sinks, cache.operands.keep, cache.kept is not None
+    if sinks is not None:
+        sinks = sinks[pick(index, sinks.shape)]
+    if keep is not None:
+        keep = keep[pick(index, keep.shape)]
     _, seen = tile = _tile(cache.operands, index)
     weights = _weights(cache, index, shift)
     moderate = False
@@ -86,13 +93,19 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
             _scores(cache.operands, query, key, tile, weights, moderate=True, unit=unit)
             total[...], shift[...] = blocks.exponentials(weights, seen=seen, shift=0.0, exp=exp)
             moderate = in_range(total, seen)
+            if moderate and sinks is not None:
+                total += np.exp(sinks)
+                moderate = in_range(total)
             if moderate and not cache.normalised:
-                blocks.product(weights, value, seen, out=out)
+                left = weights if keep is None else blocks.dropped(weights, keep, spare)
+                blocks.product(left, value, seen, out=out)
                 moderate = math.isfinite(np.vdot(out, out))
         hope.learn(moderate)
     if not moderate:
         _scores(cache.operands, query, key, tile, weights)
         top = np.maximum.reduce(weights, axis=-1, keepdims=True)
+        if sinks is not None:
+            np.maximum(top, sinks[..., None], out=top)
         if seen is not None and (lowest := top == -np.inf).any():
             # NaN, as −inf − (−inf) is, is right where scores overflowed, not where there are none.
             top[lowest & ~seen.any(axis=-1, keepdims=True)] = 0
@@ -100,18 +113,22 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
         weights -= top
         np.exp(weights, out=weights)
         np.add.reduce(weights, axis=-1, out=total)
+        if sinks is not None:
+            total += np.exp(sinks - shift)
     sums = _sums(total, seen)
     if moderate and not cache.normalised:
         out /= sums
         return
     weights /= sums
-    blocks.product(weights, value, seen, out=out)
+    left = weights if keep is None else blocks.dropped(weights, keep, spare)
+    blocks.product(left, value, seen, out=out)
     if not (cache.normalised or cache.kept is None):
         weights *= sums
 
 
 def _backward(
     dout: Array,
+    dlogsumexp: Array | None,
     cache: Cache,
     gradients: list[Array],
     shared: list[bool],
@@ -122,6 +139,9 @@ def _backward(
         index, *cache.operands[:3], *gradients, cache.shift, cache.total, dout
     )
     scale, softcap = cache.operands.scale, cache.operands.softcap
+    keep = cache.operands.keep
+    if keep is not None:
+        keep = keep[pick(index, keep.shape)]
     _, seen = tile = _tile(cache.operands, index)
     seen_by = None if seen is None else seen.swapaxes(-1, -2)
     weights = _weights(cache, index, shift)
@@ -140,24 +160,34 @@ def _backward(
         sums = _sums(total, seen)
         dout = dout / sums
 
-    _add(dvalue, lock if shared[2] else None, weights.swapaxes(-1, -2), dout, seen_by)
-    # The gradient of a mask is that of the scaled scores.  Otherwise scaling may come early.
+    left = weights if keep is None else blocks.dropped(weights, keep, spare=True)
+    _add(dvalue, lock if shared[2] else None, left.swapaxes(-1, -2), dout, seen_by)
+    # The gradient of what is added is that of the scaled scores.  Otherwise scaling may come early.
     early = not cache.operands.visibility.adds and key.shape[-2] > value.shape[-1]
+    early &= cache.delta is None
     if early:
         dout = dout * scale
     dweights = dout @ value.swapaxes(-1, -2)
     if seen is not None:
         np.copyto(dweights, 0, where=~seen)  # what is hidden may hold NaN
+    if keep is not None:
+        np.copyto(dweights, 0, where=~keep)
     dscores = dweights
     delta = np.vecdot(weights, dweights)[..., None]
+    if cache.delta is not None:
+        of_rows = cache.delta[pick(index, cache.delta.shape)]
+        of_rows[...] = delta[..., 0]
     if not cache.normalised:
         delta /= sums
+    if dlogsumexp is not None:
+        term = dlogsumexp[pick(index, dlogsumexp.shape)][..., None] * (scale if early else 1)
+        delta -= term if cache.normalised else term / sums
     dscores -= delta
     dscores *= weights
-    if cache.mask_gradient is not None:
-        place = cache.mask_gradient[pick(index, cache.mask_gradient.shape)]
+    if cache.operands.visibility.adds:
+        every = slice(0, query.shape[-2]), slice(0, key.shape[-2])
         with lock:
-            place += blocks.sum_to(dscores, place.shape)
+            cache.operands.visibility.add_gradients(cache.bias_gradients, dscores, *every, index)
     if softcap is not None:
         room = empty(weights.shape, weights.dtype)
         uncapped = blocks.scores(query, key, scale=scale, seen=seen, out=room)

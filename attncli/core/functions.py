@@ -10,8 +10,16 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core import direct, engines
+from attncli.core.blocks import sum_to
 from attncli.core.cache import Cache
-from attncli.core.operands import Operands, prepare, prepare_dout, prepare_out
+from attncli.core.extras import Extras
+from attncli.core.operands import (
+    Operands,
+    prepare,
+    prepare_dlogsumexp,
+    prepare_dout,
+    prepare_out,
+)
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
 from attncli.errors import ParameterError
@@ -31,6 +39,14 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     window: int | tuple[int, int] | None = None,
+    sinks: ArrayLike | None = None,
+    alibi: ArrayLike | None = None,
+    segments: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    cu_seqlens: ArrayLike | None = None,
+    cu_seqlens_k: ArrayLike | None = None,
+    kv_lengths: ArrayLike | None = None,
+    keep: ArrayLike | None = None,
+    keep_prob: float | None = None,
     threads: int = 1,
     engine: str = "auto",
     weights: bool | None = None,
@@ -42,8 +58,9 @@ def attention(
         scores  = scale · query · keyᵀ
         scores  = softcap · tanh(scores / softcap)      if a softcap is set
         scores  = scores + mask                         if the mask is float
-        weights = softmax(scores) over the keys that the query sees
-        out     = weights · value
+        scores  = scores − slope · |own − key|          if there are ALiBi slopes
+        weights = softmax(scores) over the keys that the query sees, and its sink
+        out     = weights · value                       weights ⊙ keep / keep_prob with dropout
 
     Parameters
     ----------
@@ -73,6 +90,28 @@ def attention(
         A query sees only keys at most so many steps before its own key and, unless causal, after
         it; ``(left, right)`` for each side, −1 for no limit.  "A window of W tokens, its own
         included" is ``left = W − 1``.
+    sinks : array_like, shape (heads,), optional
+        One more logit for each query head in the softmax's sum, which leads to no value; weights
+        then sum to less than 1.  Without a heads axis a single number.  "Softmax off by one" is
+        a sink of 0.
+    alibi : array_like, shape (heads,), optional
+        Slopes of linear biases: −slope · |own key − key| is added to the scores.
+        `attncli.core.extras.standard_slopes` gives those of the paper.
+    segments : array_like or pair of array_like, shape (T,) or (N, T), optional
+        Ids of queries and keys, together or as a pair; only equal ids see each other.  Positions
+        go on counting over the whole row.
+    cu_seqlens, cu_seqlens_k : array_like of int, shape (sequences + 1,), optional
+        Query is packed, (…, total, H): where each sequence begins, and the last one's end; the
+        same for key and value where theirs are others.  Sequences do not see each other, and
+        positions count within each.
+    kv_lengths : array_like of int, shape (N,), optional
+        How many keys of each item there are; those behind are hidden, and ``lower_right`` is
+        aligned at this length.  N is the first leading axis.  With cu_seqlens: one number for
+        each sequence.
+    keep : array_like of bool, optional
+        Dropout with a given mask, broadcastable to the weights: True stays.
+    keep_prob : float, optional
+        What the weights that stay are divided by.
     threads : int, optional
         How many threads to use.  For more than 1, BLAS itself should be held to one thread
         (``OPENBLAS_NUM_THREADS=1`` in the environment before NumPy is imported), or the two
@@ -140,20 +179,25 @@ def attention(
     """
     return compute(
         query, key, value, mask=mask,
-        semantics=Semantics(scale, causal, align, window, softcap),
+        extras=Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep),
+        semantics=Semantics(scale, causal, align, window, softcap, keep_prob),
         threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
 
 
-def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+def attention_backward(
+    dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None = None
+) -> tuple[Array, Array, Array]:
     """Compute the gradients of `attention` with respect to query, key and value.
 
     ::
 
         dvalue   = weightsᵀ · dout
         dweights = dout · valueᵀ
-        dscores  = weights ⊙ (dweights − rowsum(weights ⊙ dweights))
+        dscores  = weights ⊙ (dweights − rowsum(weights ⊙ dweights) + dlogsumexp)
         dmask    = dscores                              if the mask is float
+        dalibi   = −Σ dscores · |own − key|             if there are ALiBi slopes
+        dsinks   = Σ weight of the sink · (dlogsumexp − rowsum(weights ⊙ dweights))
         dscores  = dscores ⊙ (1 − tanh²)                if a softcap is set
         dquery   = scale · dscores · key
         dkey     = scale · dscoresᵀ · query
@@ -164,20 +208,22 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
         The gradient of the loss with respect to ``out``.
     cache : Cache
         What `attention` returned.  The inputs must not have been changed since.
+    dlogsumexp : array_like, shape (…, T_dec), optional
+        The gradient of the loss with respect to ``cache.logsumexp``, where it went into the loss.
 
     Returns
     -------
     dquery, dkey, dvalue : ndarray
         In the shapes of query, key and value, summed over the axes on which they were broadcast
-        or shared; in the dtype of ``out``.  The gradient of a float mask is then in
-        ``cache.dmask``, in the mask's shape.
+        or shared; in the dtype of ``out``.  The gradients of a float mask, sinks and slopes are
+        then in ``cache.dmask``, ``cache.dsinks`` and ``cache.dalibi``, in the shapes of these.
 
     Raises
     ------
     ShapeError
-        If dout does not have the shape of out.
+        If dout does not have the shape of out, or dlogsumexp that of logsumexp.
     DtypeError
-        If dout is not real.
+        If one of them is not real.
 
     References
     ----------
@@ -194,15 +240,24 @@ def attention_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     """
     operands = cache.operands
     dout = prepare_dout(dout, operands)
-    mask = operands.visibility.mask
-    if mask is not None and mask.dtype != bool:
-        cache.mask_gradient = np.zeros_like(mask)
-    if dout.size == 0:
+    cache.bias_gradients = operands.visibility.new_gradients()
+    rows = None if dlogsumexp is None else prepare_dlogsumexp(dlogsumexp, operands)
+    if rows is not None and not cache.total.all():
+        rows = np.where(cache.total == 0, 0, rows)  # logsumexp is −inf there, whatever changes
+    if operands.sinks is not None:
+        cache.delta = np.zeros_like(cache.total)
+    if dout.size == 0 and (rows is None or rows.size == 0):
         gradients = tuple(np.zeros_like(x) for x in operands[:3])
     else:
         engine: Any = _tiled() if cache.engine == "tiled" else direct
         with _quiet(operands):
-            gradients = engine.backward(dout, cache)
+            gradients = engine.backward(dout, cache, rows)
+    if operands.keep_prob != 1:
+        gradients[2][...] /= operands.keep_prob  # value was divided by it
+    if operands.sinks is not None and cache.delta is not None:
+        weight = np.exp(operands.sinks - cache.shift) / cache.total
+        change = -cache.delta if rows is None else rows - cache.delta
+        cache.sink_gradient = sum_to(weight * change, operands.sinks.shape)
     dquery, dkey, dvalue = (
         gradient.reshape(shape).astype(operands.dtype, copy=False)
         for gradient, shape in zip(gradients, operands.shapes, strict=True)
@@ -216,6 +271,7 @@ def compute(
     value: ArrayLike,
     *,
     mask: ArrayLike | None = None,
+    extras: Extras = Extras(),  # noqa: B008 (it is frozen)
     semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
     threads: int = 1,
     engine: str = "auto",
@@ -230,8 +286,10 @@ def compute(
     ----------
     query, key, value, mask, threads, engine, weights
         As in `attention`.
+    extras : Extras, optional
+        sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths and keep.
     semantics : Semantics, optional
-        scale, causal, align, window and softcap.
+        scale, causal, align, window, softcap and keep_prob.
     tile : (int, int), optional
         How many queries and how many keys the tiled engine computes at a time, if others than
         are fastest.
@@ -262,7 +320,7 @@ def compute(
     """
     if mask is not None:
         mask = read_mask("mask", np.asarray(mask), stacklevel + 1)
-    operands = prepare(query, key, value, mask=mask, semantics=semantics)
+    operands = prepare(query, key, value, mask=mask, extras=extras, semantics=semantics)
     if threads < 1 or threads != int(threads):
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
     if tile is not None and min(tile) < 1:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core.extras import Extras, Placed
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DtypeError, ParameterError, ShapeError
@@ -41,12 +42,15 @@ class Operands(NamedTuple):
     key: Array
     value: Array
     visibility: Visibility
+    sinks: Array | None  # broadcastable to the rows
+    keep: Array | None  # broadcastable to the weights
     scale: float
     softcap: float | None
     lead: Shape
     public_lead: Shape
     shapes: tuple[Shape, Shape, Shape]  # of query, key and value as they were given
-    mask_shape: Shape | None
+    given_shapes: dict[str, Shape]  # of the mask, sinks and slopes, where there are any
+    keep_prob: float  # value is divided by it already
     dtype: np.dtype[Any]  # of the results
 
     @property
@@ -67,6 +71,7 @@ def prepare(
     value: ArrayLike,
     *,
     mask: Array | None,
+    extras: Extras,
     semantics: Semantics,
 ) -> Operands:
     """Check one call's arguments and return them in the form the engines expect.
@@ -88,23 +93,43 @@ def prepare(
     scale, softcap = semantics.scale, semantics.softcap
     if scale is None:
         scale = H**-0.5 if compute.itemsize <= 8 else compute.type(H) ** -0.5
-    mask_shape = None
+    given_shapes = {}
     if mask is not None:
-        mask_shape = mask.shape
+        given_shapes["mask"] = mask.shape
         mask = _split(_mask(mask, (*public_lead, T_dec, T_enc), compute), public_lead, groups)
+    placed, keep_prob = _NOTHING, semantics.keep_prob
+    if extras:
+        placed = extras.placed(public_lead, T_dec, T_enc).split(
+            lambda x: _split(x, public_lead, groups)
+        )
+        for name in ("sinks", "alibi"):
+            if (array := getattr(placed, name)) is not None:
+                given_shapes[name] = np.shape(getattr(extras, name))
+                placed = placed._replace(**{name: array.astype(compute, copy=False)})
+    if keep_prob is not None and placed.keep is None:
+        raise ParameterError(f"keep_prob is {keep_prob}, and there is no keep to go with it")
+    usable_value = _usable(value, compute)
+    if keep_prob is not None:
+        usable_value = usable_value / compute.type(keep_prob)
     return Operands(
         _split(_usable(query, compute), public_lead, groups),
         _split(_usable(key, compute), public_lead, groups),
-        _split(_usable(value, compute), public_lead, groups),
-        Visibility.of(semantics, T_dec, T_enc, mask),
+        _split(usable_value, public_lead, groups),
+        Visibility.of(semantics, T_dec, T_enc, mask, placed),
+        None if placed.sinks is None else placed.sinks[..., 0],
+        placed.keep,
         scale if compute.itemsize > 8 else float(scale),  # a NumPy scalar would set the dtype
         softcap if softcap is None else float(softcap),
         public_lead if groups == 1 else (*public_lead[:-1], public_lead[-1] // groups, groups),
         public_lead,
         shapes,
-        mask_shape,
+        given_shapes,
+        1.0 if keep_prob is None else keep_prob,
         dtype,
     )
+
+
+_NOTHING = Placed()
 
 
 def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
@@ -122,6 +147,25 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
         raise ShapeError(f"dout is {dout.shape}, expected the shape of out: {expected}")
     dtypes_of(dout.dtype, dout.dtype, dout.dtype)
     return _usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
+
+
+def prepare_dlogsumexp(dlogsumexp: ArrayLike, operands: Operands) -> Array:
+    """Check the incoming gradient of logsumexp and bring it into the engines' form.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If it does not have the shape of ``logsumexp``, or no real dtype.
+    """
+    array = np.asarray(dlogsumexp)
+    expected = (*operands.public_lead, operands.query.shape[-2])
+    if array.shape != expected:
+        raise ShapeError(
+            f"dlogsumexp is {array.shape}, expected the shape of logsumexp: {expected}"
+        )
+    dtypes_of(array.dtype)
+    array = array.astype(operands.query.dtype, copy=False)
+    return array.reshape(*operands.lead, expected[-1])
 
 
 def prepare_out(out: Array, operands: Operands) -> Array:

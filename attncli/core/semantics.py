@@ -32,6 +32,8 @@ class Semantics:
         so many before and so many after.  −1 on a side leaves it unlimited.
     softcap : float or None
         Scores become softcap · tanh(scores / softcap).
+    keep_prob : float or None
+        Of dropout whose mask is given: what the weights that stay are divided by.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Semantics:
     align: str | None = None
     window: int | tuple[int, int] | None = None
     softcap: float | None = None
+    keep_prob: float | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None and not -LARGEST <= self.scale <= LARGEST:
@@ -65,6 +68,8 @@ class Semantics:
             self._check_window(self.window)
         if self.softcap is not None and not 0 < self.softcap <= LARGEST:
             raise ParameterError(f"softcap is {self.softcap}, expected a finite number above 0")
+        if self.keep_prob is not None and not 0 < self.keep_prob <= 1:
+            raise ParameterError(f"keep_prob is {self.keep_prob}, expected above 0, up to 1")
 
     def _check_window(self, window: Any) -> None:
         sides = window if isinstance(window, tuple) else (window, window)

@@ -87,6 +87,7 @@ def _forward(
     assert same_out is not None
     assert cache.moderate is not None  # this engine keeps both
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
+    sinks = _sinks(operands, (*index, rows))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not moderate is done again
         done = _partial(cache, index, rows, (query, key, value), scratch, moderate=True)
         # One infinity or NaN is enough to show in the product, and no large sum does harm.
@@ -94,6 +95,9 @@ def _forward(
             in_range(done.total, _seen(operands, index, rows, done.total))
             and math.isfinite(np.vdot(done.out, done.out))
         )
+        if moderate and done is not None and sinks is not None:
+            done.total[...] += np.exp(sinks)
+            moderate = in_range(done.total)
     shrunk = 1.0
     if not moderate:
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is done again
@@ -102,9 +106,14 @@ def _forward(
             # Values may be so large that their sum overflows, though their mean does not.
             shrunk = 2.0 ** -len(value).bit_length()
             done = _partial(cache, index, rows, (query, key, value * shrunk), scratch, False)
+        if done is not None and sinks is not None:
+            done.total[...] += np.exp(sinks - done.shift)
     cache.moderate[row] = moderate
     if done is None:
         out[row], same_out[row], cache.shift[row], cache.total[row] = 0, 0, 0, 0
+        if sinks is not None:
+            cache.shift[row], cache.total[row] = sinks, 1
+            cache.moderate[row] = False
         return
     if not done.total.all():  # nothing was seen, or all that was overflowed to −inf
         seen, overflowed = _seen(operands, index, rows, done.total), done.total == 0
@@ -118,6 +127,16 @@ def _forward(
     if operands.visibility:
         nothing = done.total == 0
         cache.shift[row][nothing], cache.total[row][nothing] = 0, 0
+
+
+def _sinks(operands: Operands, row: Index) -> Array | None:
+    """Return the sinks of some queries, one for each or for all."""
+    return None if operands.sinks is None else operands.sinks[pick(row, operands.sinks.shape)]
+
+
+def _keep(operands: Operands, rows: slice, keys: slice, index: Index) -> Array | None:
+    """Return which weights of a tile stay, if dropout takes any."""
+    return None if operands.keep is None else tile_of(operands.keep, rows, keys, index)
 
 
 def _seen(operands: Operands, index: Index, rows: slice, total: Array) -> Array | None:
@@ -145,7 +164,8 @@ def _partial(
     done = None
     assert cache.out is not None  # this engine keeps it
     place = cache.out[(*index, rows)]
-    whole = cache.kept is not None and not moderate
+    spare = cache.kept is not None
+    whole, least = spare and not moderate, _sinks(operands, (*index, rows))
     for tile in _tiles(cache, index, rows, whole_rows=not moderate, whole_keys=whole):
         keys, seen = tile.keys, tile.seen
         weights = blocks.scores(
@@ -156,8 +176,11 @@ def _partial(
             seen=None if moderate else seen,
             out=_place(cache, scratch[0], (*index, tile.rows), keys),
         )
+        keep = _keep(operands, tile.rows, keys, index)
         if not moderate:
-            part = blocks.partial(weights, value[keys], seen=seen)
+            part = blocks.partial(
+                weights, value[keys], seen=seen, least=least, keep=keep, spare=spare
+            )
             done = part if done is None else blocks.merge(done, part)
             if cache.kept is not None:  # all keys came at once: all tiles have one reference
                 for some in _aligned(keys, cache.tile[1]):
@@ -166,22 +189,28 @@ def _partial(
             continue
         # The same as merge, without new arrays: the first tile's sums lie where out will be.
         if done is None and tile.rows == rows:
-            done = blocks.partial(weights, value[keys], seen=seen, shift=0.0, exp=exp, out=place)
+            done = blocks.partial(
+                weights, value[keys], seen=seen, shift=0.0, exp=exp,
+                keep=keep, spare=spare, out=place,
+            )  # fmt: skip
             continue
         if done is None:
             place[...] = 0
             done = blocks.Partial(place, np.zeros(len(query), query.dtype), 0.0)
         out, total = done.out[tile.inside], done.total[tile.inside]
         part = blocks.partial(
-            weights, value[keys], seen=seen, shift=0.0, exp=exp, out=scratch[1](out.shape)
-        )
+            weights, value[keys], seen=seen, shift=0.0, exp=exp,
+            keep=keep, spare=spare, out=scratch[1](out.shape),
+        )  # fmt: skip
         np.add(out, part.out, out=out)
         np.add(total, part.total, out=total)
     return done
 
 
-def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``mask_gradient``."""
+def backward(
+    dout: Array, cache: Cache, dlogsumexp: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Return (dquery, dkey, dvalue) in the shapes of the operands; adds to ``bias_gradients``."""
     operands, threads = cache.operands, cache.threads
     gradients = buffers.together([x.shape for x in operands[:3]], dout.dtype)
     # With few pairs, several threads share the query blocks of each.
@@ -201,7 +230,7 @@ def backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
         if not apart or operands.visibility:
             gradient[...] = 0  # otherwise whoever comes first writes instead of adding
     tasks = [
-        partial(_backward, dout, cache, shared, index, _share(all_blocks, part, parts))
+        partial(_backward, dout, dlogsumexp, cache, shared, index, _share(all_blocks, part, parts))
         for index in np.ndindex(operands.lead)
         for part in range(parts)
     ]
@@ -227,13 +256,18 @@ class _Shared(NamedTuple):
 
 
 def _backward(
-    dout: Array, cache: Cache, shared: _Shared, index: Index, row_blocks: list[slice]
+    dout: Array,
+    dlogsumexp: Array | None,
+    cache: Cache,
+    shared: _Shared,
+    index: Index,
+    row_blocks: list[slice],
 ) -> None:
     """Add what some query blocks of one (batch, head) pair contribute to all gradients."""
     operands = cache.operands
     assert cache.moderate is not None  # this engine keeps it
     scale, softcap = operands.scale, operands.softcap
-    # Scaling is cheapest done to dout, but the gradient of a mask is that of the scaled scores.
+    # Scaling is cheapest done to dout, but the gradient of a bias is that of the scaled scores.
     factor, late = (1.0, scale) if operands.visibility.adds else (scale, 1.0)
     query, key, value = (x[pick(index, x.shape)] for x in operands[:3])
     dquery, sum_dkey, sum_dvalue = (x[pick(index, x.shape)] for x in shared.gradients)
@@ -246,7 +280,7 @@ def _backward(
         row = (*index, rows)
         q = query[rows]
         moderate = bool(cache.moderate[row].all())
-        do, do_delta = _shifted(dout, cache, row, factor, shared.scratch[3])
+        do, do_delta = _shifted(dout, dlogsumexp, cache, row, factor, shared.scratch[3])
         again = None if cache.kept is not None else _again(cache, index, rows, moderate)
         dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
@@ -258,17 +292,25 @@ def _backward(
             weights = _place(cache, shared.scratch[0], (*index, tile.rows), keys)
             if again is not None:
                 again(tile, weights)
-            _add(dvalue[keys], weights.T, do[inside], seen_by, products, fresh)
+            keep = _keep(operands, tile.rows, keys, index)
+            left = weights if keep is None else blocks.dropped(weights, keep, spare=True)
+            _add(dvalue[keys], left.T, do[inside], seen_by, products, fresh)
             dscores = shared.scratch[1](weights.shape)
             # The column of ones beside value subtracts delta for nothing.
-            np.matmul(do_delta[inside], value_one[keys].T, out=dscores)
+            if keep is None:
+                np.matmul(do_delta[inside], value_one[keys].T, out=dscores)
+            else:  # delta is that of all weights, dropped or not
+                np.matmul(do_delta[inside, :-1], value[keys].T, out=dscores)
+                np.copyto(dscores, 0, where=~keep)
+                dscores += do_delta[inside, -1:]
             dscores *= weights
             if seen is not None:
                 np.copyto(dscores, 0, where=~seen)  # what is hidden may hold NaN
-            if cache.mask_gradient is not None:
-                place = tile_of(cache.mask_gradient, tile.rows, keys, index)
+            if operands.visibility.adds:
                 with shared.lock:
-                    place += blocks.sum_to(dscores, place.shape)
+                    operands.visibility.add_gradients(
+                        cache.bias_gradients, dscores, tile.rows, keys, index
+                    )
             if softcap is not None:
                 dscores *= blocks.softcap_slope(
                     blocks.scores(q[inside] * scale, key[keys], seen=seen), softcap
@@ -290,9 +332,14 @@ def _backward(
 
 
 def _shifted(
-    dout: Array, cache: Cache, row: Index, factor: float, scratch: Scratch
+    dout: Array,
+    dlogsumexp: Array | None,
+    cache: Cache,
+    row: Index,
+    factor: float,
+    scratch: Scratch,
 ) -> tuple[Array, Array]:
-    """Return a block of dout, and `factor` times the same with one more column, of −delta."""
+    """Return a block of dout, and `factor` times the same with a column of dlogsumexp − delta."""
     do, out = dout[row], cache.out
     assert out is not None  # this engine keeps it
     height, width = do.shape
@@ -301,7 +348,13 @@ def _shifted(
     if not cache.normalised:  # cheaper done to dout than to the weights
         do = blocks.divide(do, cache.total[row], out=place)
     np.multiply(do, factor, out=do_delta[:, :width])
-    np.multiply(np.vecdot(do, out[row]), -factor, out=do_delta[:, width])
+    last = do_delta[:, width]
+    np.multiply(np.vecdot(do, out[row]), -factor, out=last)
+    if cache.delta is not None:
+        cache.delta[row] = np.vecdot(dout[row], out[row])
+    if dlogsumexp is not None:
+        term = factor * dlogsumexp[row]
+        last += term if cache.normalised else blocks.divide(term[:, None], cache.total[row])[:, 0]
     return do, do_delta
 
 
@@ -399,12 +452,12 @@ def _tiles(
     visibility = cache.operands.visibility
     by_step = visibility.by_step
     width = visibility.T_enc if whole_keys else cache.tile[1]
-    for wide in _aligned(visibility.keys(block), width):
+    for wide in _aligned(visibility.keys(block, index), width):
         # At an edge half as wide, so that less is computed for nothing.
-        halve = not whole_keys and by_step.says(block, wide) == "some"
+        halve = not whole_keys and by_step.says(block, wide, index) == "some"
         for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
-            rows = block if whole_rows else visibility.rows(block, keys)
-            if by_step.says(rows, keys) == "none":
+            rows = block if whole_rows else visibility.rows(block, keys, index)
+            if by_step.says(rows, keys, index) == "none":
                 continue
             bias, seen = visibility.tile(rows, keys, index)
             if seen is None or seen.any():

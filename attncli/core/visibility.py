@@ -1,4 +1,4 @@
-"""What each query sees: the one place where causal order, windows and masks are read.
+"""What each query sees: the one place where order, windows, lengths, segments and masks are read.
 
 A `Visibility` is a tuple of entries, each a class with the methods of `Entry`; what else may hide
 a key, or add to a score, is one more entry.  Whoever computes asks for the whole, for a row, or
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from attncli.arrays import Array
+from attncli.core.blocks import sum_to
+from attncli.core.extras import Placed
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, DtypeError
 
@@ -39,8 +41,18 @@ class Entry(ABC):
 
     @property
     def adds(self) -> bool:
-        """Whether it is added to the scores and has a gradient."""
+        """Whether something is added to the scores, which has a gradient then."""
         return False
+
+    def new_gradient(self) -> Array | None:
+        """Return zeros for the gradient of what is added, in its shape; None if nothing is."""
+        return None
+
+    def add_gradient(
+        self, gradient: Array, dscores: Array, rows: slice, keys: slice, index: Index
+    ) -> None:
+        """Add to the gradient of what is added what a tile's scores contribute to it."""
+        raise NotImplementedError
 
     @abstractmethod
     def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
@@ -54,11 +66,11 @@ class Entry(ABC):
     def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Entry:
         """Return what means the same where these queries are all there are."""
 
-    def keys(self, rows: slice, keys: slice) -> slice:
+    def keys(self, rows: slice, keys: slice, index: Index = ()) -> slice:
         """Return the part of `keys` outside of which no query of `rows` sees any by its step."""
         return keys
 
-    def rows(self, rows: slice, keys: slice) -> slice:
+    def rows(self, rows: slice, keys: slice, index: Index = ()) -> slice:
         """Return the part of `rows` outside of which none sees any of `keys` by its step."""
         return rows
 
@@ -104,7 +116,7 @@ class Band(Entry):
             return "none"
         return "all" if (low, high) == (first, last) else "some"
 
-    def keys(self, rows: slice, keys: slice) -> slice:
+    def keys(self, rows: slice, keys: slice, index: Index = ()) -> slice:
         """Return the smallest part of `keys` outside of which no query of `rows` sees any."""
         start, stop = keys.start, keys.stop
         if self.low is not None:
@@ -113,7 +125,7 @@ class Band(Entry):
             stop = max(min(rows.stop + self.high, stop), start)
         return slice(start, stop)
 
-    def rows(self, rows: slice, keys: slice) -> slice:
+    def rows(self, rows: slice, keys: slice, index: Index = ()) -> slice:
         """Return the smallest part of `rows` outside of which none sees any of `keys`."""
         start, stop = rows.start, rows.stop
         if self.high is not None:
@@ -156,6 +168,190 @@ def _inside(low: int | None, high: int | None, offsets: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ranges(Entry):
+    """A range of keys for each query: what lengths, sequences and runs of ids leave.
+
+    Parameters
+    ----------
+    start, stop : ndarray of int, broadcastable to (…, T_dec, 1)
+        The first key that a query sees, and the one after the last.
+
+    Examples
+    --------
+    >>> ranges = Ranges(np.array([[0], [1]]), np.array([[1], [3]]))
+    >>> ranges.tile(slice(0, 2), slice(0, 3))[1].astype(int)
+    array([[1, 0, 0],
+           [0, 1, 1]])
+    >>> ranges.keys(slice(1, 2), slice(0, 3)), ranges.says(slice(0, 1), slice(1, 3))
+    (slice(1, 3, None), 'none')
+    """
+
+    start: Array
+    stop: Array
+
+    by_step: ClassVar[bool] = True
+
+    def _of(self, rows: slice, index: Index) -> tuple[Array, Array]:
+        every = slice(0, 1)
+        return tile_of(self.start, rows, every, index), tile_of(self.stop, rows, every, index)
+
+    def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
+        """Return no bias, and what is in range, or None if all of the tile is."""
+        start, stop = self._of(rows, index)
+        if start.max(initial=0) <= keys.start and stop.min(initial=keys.stop) >= keys.stop:
+            return None, None
+        at = np.arange(keys.start, keys.stop)
+        return None, (start <= at) & (at < stop)
+
+    def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
+        """Say how much of a tile is in range."""
+        start, stop = self._of(rows, index)
+        if (start <= keys.start).all() and (stop >= keys.stop).all():
+            return "all"
+        return "some" if self._meets(start, stop, keys).any() else "none"
+
+    def keys(self, rows: slice, keys: slice, index: Index = ()) -> slice:
+        """Return the smallest part of `keys` outside of which no query of `rows` sees any."""
+        start, stop = np.broadcast_arrays(*self._of(rows, index))
+        meets = self._meets(start, stop, keys)
+        if not meets.any():
+            return slice(keys.start, keys.start)
+        first, last = int(start[meets].min()), int(stop[meets].max())
+        return slice(max(first, keys.start), min(last, keys.stop))
+
+    def rows(self, rows: slice, keys: slice, index: Index = ()) -> slice:
+        """Return the smallest part of `rows` outside of which none sees any of `keys`."""
+        start, stop = self._of(rows, index)
+        meets = self._meets(start, stop, keys)[..., 0]
+        if meets.shape[-1] == 1:  # the same for all
+            return rows if meets.any() else slice(rows.start, rows.start)
+        at = np.flatnonzero(meets.reshape(-1, meets.shape[-1]).any(axis=0))
+        if not len(at):
+            return slice(rows.start, rows.start)
+        return slice(rows.start + int(at[0]), rows.start + int(at[-1]) + 1)
+
+    @staticmethod
+    def _meets(start: Array, stop: Array, keys: slice) -> Array:
+        met: Array = np.maximum(start, keys.start) < np.minimum(stop, keys.stop)
+        return met
+
+    def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Ranges:
+        """Return the ranges of these queries."""
+        return Ranges(_rows_of(self.start, rows), _rows_of(self.stop, rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments(Entry):
+    """Ids of queries and keys, of which only equal ones see each other.
+
+    Parameters
+    ----------
+    queries : ndarray, broadcastable to (…, T_dec, 1)
+    ids : ndarray, broadcastable to (…, 1, T_enc)
+    """
+
+    queries: Array
+    ids: Array
+
+    def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
+        """Return no bias, and what is seen, or None if all of the tile is."""
+        seen: Array = tile_of(self.queries, rows, keys, index) == tile_of(
+            self.ids, rows, keys, index
+        )
+        return None, None if seen.all() else seen
+
+    def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
+        """Say how much of a tile is seen."""
+        seen = self.tile(rows, keys, index)[1]
+        return "all" if seen is None else "some" if seen.any() else "none"
+
+    def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Segments:
+        """Return the segments of these queries."""
+        return Segments(_rows_of(self.queries, rows), self.ids)
+
+    @property
+    def ranges(self) -> tuple[Ranges, bool]:
+        """The smallest ranges that hold what is seen, and whether they hold nothing else.
+
+        Examples
+        --------
+        >>> segments = Segments(np.array([[7], [8]]), np.array([[8, 7, 7]]))
+        >>> ranges, exact = segments.ranges
+        >>> ranges.start.ravel(), ranges.stop.ravel(), exact
+        (array([1, 0]), array([3, 1]), True)
+        """
+        queries, ids = self.queries[..., 0], self.ids[..., 0, :]
+        outer = np.broadcast_shapes(queries.shape[:-1], ids.shape[:-1])
+        queries = np.broadcast_to(queries, (*outer, queries.shape[-1]))
+        ids = np.broadcast_to(ids, (*outer, ids.shape[-1]))
+        start = np.empty(queries.shape, np.int64)
+        stop, exact = np.empty_like(start), True
+        for at in np.ndindex(outer):
+            known, first, counts = np.unique(ids[at], return_index=True, return_counts=True)
+            last = ids.shape[-1] - np.unique(ids[at][::-1], return_index=True)[1]
+            place = np.minimum(np.searchsorted(known, queries[at]), len(known) - 1)
+            there = known[place] == queries[at]
+            start[at], stop[at] = np.where(there, (first[place], last[place]), 0)
+            exact &= bool((last - first == counts).all())
+        return Ranges(start[..., None], stop[..., None]), exact
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alibi(Entry):
+    """Linear biases: −slope · |own position − key position| is added to the scores.
+
+    Parameters
+    ----------
+    slopes : ndarray, broadcastable to (…, 1, 1)
+        In the dtype that is computed in.
+    own : int or ndarray of int, broadcastable to (…, T_dec, 1)
+        (key step − query step) of a query's own key; or its step.
+    """
+
+    slopes: Array
+    own: int | Array
+
+    @property
+    def adds(self) -> bool:
+        """Whether something is added to the scores: always."""
+        return True
+
+    def _distance(self, rows: slice, keys: slice, index: Index) -> Array:
+        if isinstance(self.own, int):
+            own = np.arange(rows.start, rows.stop)[:, None] + self.own
+        else:
+            own = tile_of(self.own, rows, slice(0, 1), index)
+        distance: Array = np.abs(own - np.arange(keys.start, keys.stop)).astype(self.slopes.dtype)
+        return distance
+
+    def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
+        """Return the bias of a tile; it hides nothing."""
+        slopes = self.slopes[pick(index, self.slopes.shape)] if index else self.slopes
+        return -slopes * self._distance(rows, keys, index), None
+
+    def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
+        """Say that all of a tile is seen."""
+        return "all"
+
+    def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Alibi:
+        """Return the biases of these queries."""
+        if isinstance(self.own, int):
+            return Alibi(self.slopes, (np.arange(T_dec)[:, None] + self.own)[rows])
+        return Alibi(self.slopes, _rows_of(self.own, rows))
+
+    def new_gradient(self) -> Array:
+        """Return zeros for the gradient of the slopes."""
+        return np.zeros_like(self.slopes)
+
+    def add_gradient(
+        self, gradient: Array, dscores: Array, rows: slice, keys: slice, index: Index
+    ) -> None:
+        """Add −Σ dscores · |own position − key position| to that of each slope."""
+        place = gradient[pick(index, gradient.shape)]
+        place -= sum_to(dscores * self._distance(rows, keys, index), place.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Mask(Entry):
     """An array that says of every query and key whether the one sees the other.
 
@@ -186,7 +382,22 @@ class Mask(Entry):
 
     def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Mask:
         """Return the rows of these queries."""
-        return self if self.array.shape[-2] == 1 else Mask(self.array[..., rows, :])
+        return Mask(_rows_of(self.array, rows))
+
+    def new_gradient(self) -> Array | None:
+        """Return zeros for the gradient of a mask that is added."""
+        return np.zeros_like(self.array) if self.adds else None
+
+    def add_gradient(
+        self, gradient: Array, dscores: Array, rows: slice, keys: slice, index: Index
+    ) -> None:
+        """Add dscores, summed over the axes on which the mask was broadcast."""
+        place = tile_of(gradient, rows, keys, index)
+        place += sum_to(dscores, place.shape)
+
+
+def _rows_of(array: Array, rows: slice | Array) -> Array:
+    return array if array.shape[-2] == 1 else array[..., rows, :]
 
 
 def _seen(mask: Array) -> Array:
@@ -222,7 +433,12 @@ class Visibility(NamedTuple):
 
     @classmethod
     def of(
-        cls, semantics: Semantics, T_dec: int, T_enc: int, mask: Array | None = None
+        cls,
+        semantics: Semantics,
+        T_dec: int,
+        T_enc: int,
+        mask: Array | None = None,
+        extras: Placed = Placed(),  # noqa: B008 (it is immutable)
     ) -> Visibility:
         """Build it from the options.
 
@@ -232,18 +448,35 @@ class Visibility(NamedTuple):
         T_dec, T_enc : int
         mask : ndarray, optional
             Boolean or float, as `read_mask` gives it, broadcastable to (…, T_dec, T_enc).
+        extras : Placed, optional
+            Lengths, sequences, segments and slopes, as `Extras.placed` gives them.
         """
         entries: list[Entry] = []
-        if semantics.orders:
-            own, (before, after) = own_key(semantics, T_dec, T_enc), semantics.reach
+        offset = own_key(semantics, T_dec, T_enc)
+        own: int | Array = offset
+        before, after = semantics.reach
+        if extras.sequences is not None or extras.lengths is not None:
+            start, stop, own = _keys_of(semantics, T_dec, T_enc, extras)
+            if before is not None:
+                start = np.maximum(start, own - before)
+            if after is not None:
+                stop = np.minimum(stop, own + after + 1)
+            entries.append(Ranges(start, stop))
+        elif semantics.orders:
             entries.append(
                 Band(
-                    None if before is None else own - before,
-                    None if after is None else own + after,
+                    None if before is None else offset - before,
+                    None if after is None else offset + after,
                 )
             )
+        if extras.ids_dec is not None and extras.ids_enc is not None:
+            segments = Segments(extras.ids_dec, extras.ids_enc)
+            ranges, exact = segments.ranges
+            entries += [ranges] if exact else [ranges, segments]
         if mask is not None:
             entries.append(Mask(mask if mask.ndim > 1 else np.atleast_2d(mask)))
+        if extras.alibi is not None:
+            entries.append(Alibi(extras.alibi, own))
         return cls(tuple(entries), T_dec, T_enc)
 
     def __bool__(self) -> bool:
@@ -252,8 +485,30 @@ class Visibility(NamedTuple):
 
     @property
     def adds(self) -> bool:
-        """Whether a mask is added to the scores, and so has a gradient."""
+        """Whether something is added to the scores, and so has a gradient."""
         return True in [entry.adds for entry in self.entries]
+
+    def new_gradients(self) -> list[Array | None]:
+        """Return zeros for the gradient of what each entry adds; None where one adds nothing."""
+        return [entry.new_gradient() for entry in self.entries]
+
+    def add_gradients(
+        self,
+        gradients: list[Array | None],
+        dscores: Array,
+        rows: slice,
+        keys: slice,
+        index: Index,
+    ) -> None:
+        """Add what the scores of a tile contribute to the gradient of what each entry adds."""
+        for entry, gradient in zip(self.entries, gradients, strict=True):
+            if gradient is not None:
+                entry.add_gradient(gradient, dscores, rows, keys, index)
+
+    def gradient_of(self, kind: type[Entry], gradients: list[Array | None]) -> Array | None:
+        """Return the gradient of the entry of this kind, if there is one."""
+        found = zip(self.entries, gradients, strict=False)  # before backward there are none
+        return next((gradient for entry, gradient in found if isinstance(entry, kind)), None)
 
     @property
     def mask(self) -> Array | None:
@@ -325,17 +580,17 @@ class Visibility(NamedTuple):
             return "none" if seen is not None and not seen.any() else "some"
         return "some" if some else "all"
 
-    def keys(self, rows: slice) -> slice:
+    def keys(self, rows: slice, index: Index = ()) -> slice:
         """Return the range of keys outside of which `rows` see none by their steps."""
         keys = slice(0, self.T_enc)
         for entry in self.entries:
-            keys = entry.keys(rows, keys)
+            keys = entry.keys(rows, keys, index)
         return keys
 
-    def rows(self, rows: slice, keys: slice) -> slice:
+    def rows(self, rows: slice, keys: slice, index: Index = ()) -> slice:
         """Return the range of `rows` outside of which none sees any of `keys` by their steps."""
         for entry in self.entries:
-            rows = entry.rows(rows, keys)
+            rows = entry.rows(rows, keys, index)
         return rows
 
     def of_rows(self, rows: slice | Array) -> Visibility:
@@ -370,6 +625,31 @@ def as_mask(bias: Array | None, seen: Array | None) -> Array | None:
 def own_key(semantics: Semantics, T_dec: int, T_enc: int) -> int:
     """Return (key step − query step) of a query's own key."""
     return T_enc - T_dec if semantics.side == "lower_right" else 0
+
+
+def _keys_of(
+    semantics: Semantics, T_dec: int, T_enc: int, extras: Placed
+) -> tuple[Array, Array, Array]:
+    """Return the first key, the one after the last, and the own key of each query.
+
+    They differ by item where lengths do; with sequences they count within each.
+    """
+    t = np.arange(T_dec)[:, None]
+    lower_right = semantics.side == "lower_right"
+    if extras.sequences is None:
+        assert extras.lengths is not None
+        stop = np.broadcast_to(extras.lengths, (*extras.lengths.shape[:-2], T_dec, 1))
+        own = t + stop - T_dec if lower_right else np.broadcast_to(t, stop.shape)
+        return np.zeros_like(stop), stop, own
+    queries, keys = extras.sequences
+    count = np.diff(queries)
+    lengths = np.diff(keys) if extras.lengths is None else extras.lengths
+    own_first = keys[:-1] + (lengths - count if lower_right else 0)
+    start, stop, own = (
+        np.repeat(of_sequence, count)[:, None]
+        for of_sequence in (keys[:-1], keys[:-1] + lengths, own_first - queries[:-1])
+    )
+    return start, stop, t + own
 
 
 def read_mask(name: str, mask: Array, stacklevel: int = 2) -> Array:
