@@ -457,7 +457,7 @@ def _tiles(
         halve = not whole_keys and by_step.says(block, wide, index) == "some"
         for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
             rows = block if whole_rows else visibility.rows(block, keys, index)
-            if by_step.says(rows, keys, index) == "none":
+            if rows.start == rows.stop or by_step.says(rows, keys, index) == "none":
                 continue
             bias, seen = visibility.tile(rows, keys, index)
             if seen is None or seen.any():

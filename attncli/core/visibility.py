@@ -225,7 +225,7 @@ class Ranges(Entry):
         meets = self._meets(start, stop, keys)[..., 0]
         if meets.shape[-1] == 1:  # the same for all
             return rows if meets.any() else slice(rows.start, rows.start)
-        at = np.flatnonzero(meets.reshape(-1, meets.shape[-1]).any(axis=0))
+        at = np.flatnonzero(meets.any(axis=tuple(range(meets.ndim - 1))))
         if not len(at):
             return slice(rows.start, rows.start)
         return slice(rows.start + int(at[0]), rows.start + int(at[-1]) + 1)
@@ -316,18 +316,21 @@ class Alibi(Entry):
         """Whether something is added to the scores: always."""
         return True
 
-    def _distance(self, rows: slice, keys: slice, index: Index) -> Array:
-        if isinstance(self.own, int):
-            own = np.arange(rows.start, rows.stop)[:, None] + self.own
-        else:
-            own = tile_of(self.own, rows, slice(0, 1), index)
-        distance: Array = np.abs(own - np.arange(keys.start, keys.stop)).astype(self.slopes.dtype)
-        return distance
+    def _biased(self, rows: slice, keys: slice, index: Index, slopes: Array) -> Array:
+        """Return slope · |own position − key position|."""
+        if isinstance(self.own, int):  # constant along diagonals: a view of one line is enough
+            first, last = keys.start - rows.stop + 1, keys.stop - rows.start
+            line = slopes[..., 0] * np.abs(np.arange(first, last) - self.own).astype(slopes.dtype)
+            lines: Array = sliding_window_view(line, keys.stop - keys.start, axis=-1)
+            return lines[..., ::-1, :]
+        own = tile_of(self.own, rows, slice(0, 1), index)
+        biased: Array = slopes * np.abs(own - np.arange(keys.start, keys.stop)).astype(slopes.dtype)
+        return biased
 
     def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
         """Return the bias of a tile; it hides nothing."""
         slopes = self.slopes[pick(index, self.slopes.shape)] if index else self.slopes
-        return -slopes * self._distance(rows, keys, index), None
+        return self._biased(rows, keys, index, -slopes), None
 
     def says(self, rows: slice, keys: slice, index: Index = ()) -> Says:
         """Say that all of a tile is seen."""
@@ -348,7 +351,8 @@ class Alibi(Entry):
     ) -> None:
         """Add −Σ dscores · |own position − key position| to that of each slope."""
         place = gradient[pick(index, gradient.shape)]
-        place -= sum_to(dscores * self._distance(rows, keys, index), place.shape)
+        distance = self._biased(rows, keys, index, np.ones_like(place))
+        place -= sum_to(dscores * distance, place.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -699,7 +703,8 @@ def read_mask(name: str, mask: Array, stacklevel: int = 2) -> Array:
 
 def tile_of(mask: Array, rows: slice, keys: slice, index: Index = ()) -> Array:
     """Return the view of a mask that belongs to one tile; its axes of size 1 stay so."""
-    tile: Array = mask[pick(index, mask.shape)] if index else mask
+    # Of two axes it is the same at every place.
+    tile: Array = mask[pick(index, mask.shape)] if index and mask.ndim > 2 else mask
     return tile[
         ...,
         rows if tile.shape[-2] > 1 else slice(None),

@@ -1,0 +1,89 @@
+"""All options together, drawn: both engines, weights kept or not, against the formulas."""
+
+import numpy as np
+import pytest
+
+from attncli import attention_backward
+from attncli.core import compute
+from attncli.core.extras import Extras
+from attncli.core.semantics import Semantics
+
+from . import formula
+from .drawn import LARGE, drawn, pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
+
+SMALL_CASES, LARGE_CASES = range(300), range(1000, 1012)
+WAYS = [(engine, kept) for engine in ("direct", "tiled") for kept in (True, False)]
+
+
+def everything(arrays, options, engine, kept, tile=None, threads=1):
+    """Return all that forward and backward give, by name."""
+    names = Semantics.__dataclass_fields__
+    semantics = Semantics(**{name: x for name, x in options.items() if name in names})
+    extras = Extras(
+        **{name: x for name, x in options.items() if name not in names and name != "mask"}
+    )
+    out, cache = compute(
+        arrays["query"], arrays["key"], arrays["value"], mask=options.get("mask"), extras=extras,
+        semantics=semantics, engine=engine, weights=kept, tile=tile, threads=threads,
+    )  # fmt: skip
+    gradients = attention_backward(arrays["dout"], cache, arrays["dlogsumexp"])
+    found = {"out": out, "weights": cache.weights, "logsumexp": cache.logsumexp}
+    found |= dict(zip(("dquery", "dkey", "dvalue"), gradients, strict=True))
+    found |= {"dmask": cache.dmask, "dalibi": cache.dalibi, "dsinks": cache.dsinks}
+    return {name: x for name, x in found.items() if x is not None}
+
+
+def assert_same(found, wanted, kept):
+    expected = set(wanted) - (set() if kept else {"weights"})
+    assert set(found) == expected
+    for name, x in found.items():
+        assert x.shape == wanted[name].shape
+        largest = np.abs(np.where(np.isfinite(wanted[name]), wanted[name], 0)).max(initial=1)
+        np.testing.assert_allclose(
+            x, wanted[name], rtol=1e-9, atol=1e-11 * largest, err_msg=name, strict=True
+        )
+
+
+@pytest.mark.parametrize("seed", SMALL_CASES)
+def test_any_options_together_give_what_the_formulas_give(seed):
+    _, arrays, options = drawn(seed)
+    wanted = formula.attention(**arrays, **options)
+    for engine, kept in WAYS:
+        tile = (3, 2) if engine == "tiled" else None
+        assert_same(everything(arrays, options, engine, kept, tile), wanted, kept)
+
+
+@pytest.mark.parametrize("seed", LARGE_CASES)
+def test_any_options_together_cross_tiles(seed):
+    _, arrays, options = drawn(seed, LARGE)
+    wanted = formula.attention(**arrays, **options)
+    for engine, kept in WAYS:
+        tile = (128, 64) if engine == "tiled" else None
+        assert_same(everything(arrays, options, engine, kept, tile, threads=2), wanted, kept)
+
+
+def test_every_two_options_meet():
+    met = [drawn(seed)[0] for seed in SMALL_CASES]
+    assert [pair for pair in pairs() if not any(pair <= names for names in met)] == []
+
+
+@pytest.mark.parametrize("seed", SMALL_CASES[:100])
+def test_what_no_query_sees_may_hold_nan_and_infinity(seed):
+    _, arrays, options = drawn(seed)
+    seen = formula.attention(**arrays, **options)["weights"] > 0
+    shared = arrays["key"].shape[1]
+    seen = seen.reshape(len(seen), shared, -1, *seen.shape[2:]).any(axis=(2, 3))
+    hidden = {
+        name: np.where(seen[..., None], arrays[name], bad)
+        for name, bad in (("key", np.nan), ("value", np.inf))
+    }
+    clean = {name: np.where(seen[..., None], arrays[name], 0) for name in hidden}
+    for engine, kept in WAYS:
+        tile = (3, 2) if engine == "tiled" else None
+        wanted = everything(arrays | clean, options, engine, kept, tile)
+        found = everything(arrays | hidden, options, engine, kept, tile)
+        for name in wanted:
+            assert np.isfinite(found[name]).all() or name == "logsumexp"
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-12, atol=1e-12)
