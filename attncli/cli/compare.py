@@ -1,7 +1,7 @@
 """``attn compare``: how far two files' tensors are apart."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,6 +55,7 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     "tensors in this file, as a straightforward evaluation in A's own dtype is.",
 )
 @options.semantics_options
+@options.rotary_options
 @options.reading_options
 @options.screen_options
 @click.pass_context
@@ -70,6 +71,7 @@ def compare(
     equal_nan: bool,
     inputs: str | None,
     semantics: "Semantics",
+    rotary: dict[str, Any],
     reading: "Reading",
     screen: "Screen",
 ) -> None:
@@ -91,6 +93,7 @@ def compare(
             Selected(only, ignore, names),
             inputs,
             semantics,
+            rotary,
             reading,
             progress,
             rtol=rtol,

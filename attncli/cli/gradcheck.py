@@ -57,6 +57,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     show_default=True,
     help="Of TARGET's inputs.",
 )
+@options.rotary_options
 @options.shapes_option(
     group="Calculation",
     help="Shape of an input, or of an array for the constructor, that its name does not say.",
@@ -73,6 +74,7 @@ def gradcheck(
     method: Any,
     tol: float | None,
     dtype: str,
+    rotary: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
     seed: int | None,
@@ -91,6 +93,8 @@ def gradcheck(
     """
     if target is not None and layer is not None:
         raise ParameterError(f"--layer is for the layers of attn, and {target} is yours")
+    if target is not None and rotary:
+        raise ParameterError(f"--rotary is for the layers of attn, and {target} is yours")
     if target is None and (shapes or dtype != "float64"):
         raise ParameterError("--input and --dtype have a meaning with TARGET only")
 
@@ -116,7 +120,7 @@ def gradcheck(
             return prove(thing, sizes=full, shapes=shapes, progress=progress, **how)
 
     with screen.timed("checking"):
-        examined = examine(_things(target, layer), examination)
+        examined = examine(_things(target, layer, rotary), examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     show_examined(
         "gradcheck",
@@ -128,12 +132,13 @@ def gradcheck(
     ctx.exit(0 if examined.passed else 1)
 
 
-def _things(target: str | None, layer: str | None) -> tuple[Any, ...]:
+def _things(target: str | None, layer: str | None, rotary: dict[str, Any]) -> tuple[Any, ...]:
     """What `gradcheck` is called with: targets of theirs, one of our operations, or all of ours."""
     if target is not None:
         return load(target)
-    if layer is None:
+    if layer is None and not rotary:
         return (None,)
     from attncli.operations import OPERATIONS
+    from attncli.problems.problem import with_rotary
 
-    return (OPERATIONS[layer],)
+    return (with_rotary(OPERATIONS[layer or "scaled-dot-product"], rotary),)

@@ -235,8 +235,8 @@ def parse_shapes(
 _COUNT = click.IntRange(min=1)
 
 
-def _given(**sizes: int | None) -> dict[str, int]:
-    return {name: size for name, size in sizes.items() if size is not None}
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 size_options = Bundle(
@@ -325,6 +325,29 @@ heads_options = Bundle(
         "--kv-heads",
         type=_COUNT,
         help="Heads of key and value, each serving a group of query heads.  [default: as many]",
+    ),
+)
+
+
+rotary_options = Bundle(
+    "rotary",
+    _given,
+    under_semantics(
+        "--rotary",
+        type=click.Choice(["halves", "interleaved"]),
+        help="Turn query and key by their positions; pairs are features i and i + H/2, or 2i and "
+        "2i + 1.",
+    ),
+    under_semantics(
+        "--rotary-base",
+        type=float,
+        help="Pair i turns by position · base^(−2i/H).  [default: 10000]",
+    ),
+    under_semantics(
+        "--rotary-width",
+        type=int,
+        metavar="FEATURES",
+        help="Turn the first so many features only.  [default: all]",
     ),
 )
 
@@ -528,6 +551,7 @@ calculation_options = Bundle(
     execution_options,
     semantics_options,
     heads_options,
+    rotary_options,
     size_options,
     seed_option,
     part_options,

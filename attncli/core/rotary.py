@@ -57,6 +57,19 @@ class Rotation:
                 f"rotary width is {self.width}, expected an even number, 2 or more"
             )
 
+    def pair(self, feature: int, width: int) -> tuple[int, int]:
+        """Return the number of the pair that a feature belongs to, and the other feature in it.
+
+        Examples
+        --------
+        >>> Rotation("halves").pair(3, 4), Rotation("interleaved").pair(3, 4)
+        ((1, 1), (1, 2))
+        """
+        half = width // 2
+        if self.style == "halves":
+            return feature % half, (feature + half) % width
+        return feature // 2, feature ^ 1
+
     def width_of(self, name: str, shape: tuple[int, ...]) -> int:
         """Return how many features of an array (…, H) are turned.
 

@@ -1,4 +1,4 @@
-"""The traces of layers with weights of their own: what leads to the scores, and back from them.
+"""The traces of what does something of its own before the scores: layers with weights, rotation.
 
 In between a step is what it is elsewhere, so each of these is a `StepTrace` that says how its
 scores come about, and what becomes of their gradient.
@@ -13,7 +13,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
-from attncli.operations.operation import split_heads
+from attncli.operations.operation import Operation, split_heads, turned
 from attncli.operations.steps import PRODUCTS, Steps
 from attncli.operations.tracing import Intermediate, StepTrace, Write, products
 
@@ -33,10 +33,7 @@ class _LayerTrace(StepTrace):
 
     def _states(self, name: str) -> Array:
         """What an input holds for every key: nothing where NaN or infinity is hidden."""
-        states: Array = self.inputs[name][self.place.item]
-        if self.row is None:
-            return states
-        return np.where(self.row[:, None] | np.isfinite(states), states, states.dtype.type(0))
+        return self._seen(self.inputs[name][self.place.item])
 
     def _parameter(self, name: str) -> Array:
         """What of a parameter has a part in this step."""
@@ -286,6 +283,66 @@ class MultiHeadTrace(_LayerTrace):
         ):
             transposed = (f"{W}ᵀ", self._parameter(W).T)
             self._times(name, gradient, transposed, share, (*lead, "H"), back=True)
+
+
+class RotatedTrace(StepTrace):
+    """Query and key are turned by their positions; then as in any."""
+
+    names: ClassVar = ("rotated_query", "rotated_key", "value", "out")
+    gradients: ClassVar = ("drotated_query", "drotated_key", "dvalue")
+
+    def _operands(self) -> tuple[Array, Array, Array]:
+        query, key, value = super()._operands()
+        return *self.operation.rotated(query, key, self.semantics), value
+
+    @property
+    def _given(self) -> tuple[Array, Array, Array]:
+        return self._here(*super()._operands())
+
+    def _scored(self) -> Array:
+        query, key, _ = self._given
+        self._turned("rotated_query", ("query", query), self.query)
+        self._turned("rotated_key", ("key", key), self.key)
+        return super()._scored()
+
+    def _scored_back(self, dscores: Array, dvalue: Array) -> None:
+        dquery, dkey = self._operands_back(dscores)
+        self._turned("dquery", ("drotated_query", dquery))
+        self._turned("dkey", ("drotated_key", dkey))
+
+    def _turned(self, name: str, source: _Named, array: Array | None = None) -> None:
+        """Add `source` turned by its positions: forward to `array`, or back from its gradient."""
+        rotation, (of_source, x) = self.operation.rotation, source
+        assert rotation is not None
+        own, at = self.operation.positions(self.semantics, *self.T)
+        positions = at if x.ndim > 1 else own[self.place.step : self.place.step + 1]
+        back = array is None
+        if array is None:
+            array = turned(rotation, np.atleast_2d(x), positions, inverse=True).reshape(x.shape)
+        width = rotation.width_of(of_source, x.shape)
+
+        def work(index: tuple[int, ...], write: Write) -> str:
+            *row, i = index
+            if i >= width:
+                return write(x[index])
+            pair, other = rotation.pair(i, width)
+            angle = float(positions[row[0] if row else 0] * rotation.base ** (-2 * pair / width))
+            sign = "−" if (other > i) != back else "+"
+            turn = write(angle)
+            return f"{write(x[index])} · cos({turn}) {sign} {write(x[(*row, other)])} · sin({turn})"
+
+        self._add(
+            name,
+            f"{of_source} turned {'back ' * back}by position · base^(−2i/width)",
+            "where it stands decides by how much each pair of features is turned",
+            ("T_enc", "H") if x.ndim > 1 else ("H",), (of_source,), work,
+            "backward" if back else "forward", array,
+        )  # fmt: skip
+
+
+def trace_of(operation: Operation) -> type[StepTrace]:
+    """Return how an operation is traced."""
+    return TRACES.get(operation.name, StepTrace if operation.rotation is None else RotatedTrace)
 
 
 TRACES: Mapping[str, type[StepTrace]] = {

@@ -10,7 +10,9 @@ import numpy as np
 
 from attncli import layers
 from attncli.arrays import Array
+from attncli.core.rotary import Rotation, rotary
 from attncli.core.semantics import Semantics
+from attncli.core.visibility import own_key
 from attncli.errors import ParameterError, ShapeError
 from attncli.tensors import axes_of, default_axes
 
@@ -52,6 +54,8 @@ class Operation:
         Which inputs may be missing, each only if those behind it are: the layer knows what then.
     axes_here : mapping of str to tuple of str
         The axes of inputs where their names do not say them, or something else.
+    rotation : Rotation or None
+        How query and key are turned by their positions before they meet.
     spread : tuple of str
         Axes along which the scores are spread out on the way, with or without a mask.
     """
@@ -72,6 +76,7 @@ class Operation:
     optional: tuple[str, ...] = ()
     axes_here: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spread: tuple[str, ...] = ()
+    rotation: Rotation | None = None
 
     @property
     def gradients(self) -> tuple[str, ...]:
@@ -131,7 +136,15 @@ class Operation:
         H = sizes["H"]
         heads = self.heads or 1
         full = {"H_v": H, "H_dec": H, "A": H, "D": heads * max(1, H // heads), **sizes}
-        return {name: tuple(full[axis] for axis in self.input_axes(name)) for name in self.inputs}
+        shapes = {name: tuple(full[axis] for axis in self.input_axes(name)) for name in self.inputs}
+        self._require_width(shapes)
+        return shapes
+
+    def _require_width(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise unless there are features to be turned."""
+        if self.rotation is not None:
+            for name in ("query", "key"):
+                self.rotation.width_of(name, shapes[name])
 
     def input_axes(self, name: str) -> tuple[str, ...]:
         """Name the axes that an input has unless its number of axes says otherwise."""
@@ -189,6 +202,7 @@ class Operation:
                     "heads"
                 )
             sizes["heads"] = self.heads
+        self._require_width({name: array.shape for name, array in inputs.items()})
         shared = sizes.get("kv_heads", 1)
         if shared == 0 or sizes.get("heads", 1) % shared:
             raise ShapeError(
@@ -270,6 +284,22 @@ class Operation:
             gradients = {name: merge_heads(x) for name, x in gradients.items()}
         return tuple(gradients[name] for name in self.inputs)
 
+    def rotated(
+        self, query: Array, key: Array, semantics: Semantics, *, inverse: bool = False
+    ) -> tuple[Array, Array]:
+        """Turn the core's query and key, each by its positions; `inverse` turns gradients back."""
+        if self.rotation is None:
+            return query, key
+        own, at = self.positions(semantics, query.shape[-2], key.shape[-2])
+        return (
+            turned(self.rotation, query, own, inverse=inverse),
+            turned(self.rotation, key, at, inverse=inverse),
+        )
+
+    def positions(self, semantics: Semantics, T_dec: int, T_enc: int) -> tuple[Array, Array]:
+        """Return where queries and keys stand: keys at their step, queries at their own key."""
+        return np.arange(T_dec) + own_key(semantics, T_dec, T_enc), np.arange(T_enc)
+
     def _split(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs by name, with an axis for heads where their last axis holds them."""
         if self.heads is None or self.layer is not None:
@@ -314,6 +344,21 @@ def merge_heads(x: Array) -> Array:
     """
     N, heads, T, H = x.shape
     return x.swapaxes(1, 2).reshape(N, T, heads * H)
+
+
+def turned(rotation: Rotation, x: Array, positions: Array, *, inverse: bool = False) -> Array:
+    """Turn an array (…, T, H) by positions; one of complex numbers too, as a derivative has them.
+
+    Examples
+    --------
+    >>> turned(Rotation(), np.array([[1j, 0]]), np.array([0]))
+    array([[0.+1.j, 0.+0.j]])
+    """
+    if np.iscomplexobj(x):
+        parts = (turned(rotation, part, positions, inverse=inverse) for part in (x.real, x.imag))
+        real, imaginary = parts
+        return real + 1j * imaginary
+    return rotary(x, positions, inverse=inverse, **vars(rotation))
 
 
 def stored_dtype(array: Array) -> np.dtype[Any]:
@@ -373,7 +418,7 @@ OPERATIONS: Mapping[str, Operation] = {
             ("N", "T_dec", "H_v"),
             _GRID,
             operands=("query", "key", "value"),
-            options=(*_SCORING, "heads"),
+            options=(*_SCORING, "heads", "rotary"),
         ),
         Operation(
             "luong",

@@ -208,6 +208,7 @@ def _by_core(
     execution: Execution,
 ) -> _Computed:
     query, key, value = operation.to_core(inputs)
+    query, key = operation.rotated(query, key, semantics)
     place = execution.out
     if place is not None and place.dtype != np.result_type(query, key, value):
         place = None
@@ -227,9 +228,10 @@ def _by_core(
         )
 
     def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
-        gradients = attention_backward(operation.core_dout(dout), cache)
+        dquery, dkey, dvalue = attention_backward(operation.core_dout(dout), cache)
+        dquery, dkey = operation.rotated(dquery, dkey, semantics, inverse=True)
         dmask = None if cache.dmask is None or mask is None else cache.dmask.reshape(mask.shape)
-        return operation.from_core(*gradients), dmask
+        return operation.from_core(dquery, dkey, dvalue), dmask
 
     hides = bool(cache.operands.visibility)
     blind: Array | None = np.isneginf(cache.logsumexp) if hides else None
@@ -279,11 +281,13 @@ def _by_loop(
     from attncli.operations.loop import OptionAttention  # slow, and seldom needed
 
     query, key, value = operation.to_core(inputs)
+    query, key = operation.rotated(query, key, semantics)
     loop = OptionAttention(semantics, operation.scale(semantics, query.shape[-1]))
     out = loop.attend(query, key, value, None if mask is None else operation.core_mask(mask))
 
     def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
         dquery, dkey, dvalue, dmask = loop.gradients(operation.core_dout(dout))
+        dquery, dkey = operation.rotated(dquery, dkey, semantics, inverse=True)
         if mask is not None and dmask is not None:
             dmask = dmask.reshape(mask.shape)
         return operation.from_core(dquery, dkey, dvalue), dmask

@@ -107,18 +107,18 @@ class StepTrace:
                 hint="--layer time-attention, attention or scaled-dot-product",
             )
         self.operation, self.place = operation, place
-        semantics = semantics or Semantics()
+        self.semantics = semantics = semantics or Semantics()
         operation.require_options(semantics)
         self.inputs = {name: computable(inputs[name]) for name in operation.inputs}
         query, key, value = self._operands()
-        self.lead, T_dec, T_enc = query.shape[:-2], query.shape[-2], key.shape[-2]
+        self.lead, (T_dec, T_enc) = query.shape[:-2], (query.shape[-2], key.shape[-2])
+        self.T = T_dec, T_enc
         self.scale = self._scale(semantics, query.shape[-1])
         self.softcap = semantics.softcap
         self.index = (place.item, place.head)[: len(self.lead)]
-        shared = self.index
+        self.shared = self.index
         if len(self.lead) == 2:  # of grouped queries several share a key head
-            shared = (place.item, place.head * key.shape[-3] // query.shape[-3])
-        self.query, self.key, self.value = query[self.index][place.step], key[shared], value[shared]
+            self.shared = (place.item, place.head * key.shape[-3] // query.shape[-3])
 
         whole = None if mask is None else operation.core_mask(mask)
         visibility = Visibility.of(semantics, T_dec, T_enc, whole)
@@ -127,12 +127,8 @@ class StepTrace:
             seen = np.zeros(T_enc, bool)
         self.hides = seen is not None or bool(visibility.by_step)
         row = np.broadcast_to(True if seen is None else seen, T_enc)
-        if seen is not None:  # NaN and infinity where nobody looks must not leak
-            self.key, self.value = (
-                np.where(row[:, None] | np.isfinite(x), x, x.dtype.type(0))
-                for x in (self.key, self.value)
-            )
         self.row = None if seen is None else row
+        self.query, self.key, self.value = self._here(query, key, value)
         # What is added; −∞ hides, and is not seen in `row`.
         self.bias = None
         if bias is not None:
@@ -150,7 +146,18 @@ class StepTrace:
     def _H_v(self) -> str:
         return "H_v" if "value" in self.operation.inputs else "H"
 
-    # What layers with weights of their own do in another way.
+    def _here(self, query: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
+        """What of the core's query, key and value has a part in this step."""
+        keys, values = (self._seen(x[self.shared]) for x in (key, value))
+        return query[self.index][self.place.step], keys, values
+
+    def _seen(self, x: Array) -> Array:
+        """What the step sees: NaN and infinity where nobody looks must not leak."""
+        if self.row is None:
+            return x
+        return np.where(self.row[:, None] | np.isfinite(x), x, x.dtype.type(0))
+
+    # What other layers do in another way.
 
     names: ClassVar = ("query", "key", "value", "out")
     """What query, key, value and what the weights lead to are called."""
@@ -161,6 +168,11 @@ class StepTrace:
     def _operands(self) -> tuple[Array, Array, Array]:
         """Query, key and value as the core has them."""
         return self.operation.to_core(self.inputs)
+
+    @property
+    def _given(self) -> tuple[Array, Array, Array]:
+        """Query, key and value as they were given."""
+        return self.query, self.key, self.value
 
     def _scale(self, semantics: Semantics, H: int) -> float:
         return self.operation.scale(semantics, H)
@@ -352,7 +364,7 @@ class StepTrace:
         return self.trace[past:]
 
     def _inputs(self) -> None:
-        place = self.place
+        place, (query, key, value) = self.place, self._given
         step, several = place.step, len(self.lead) == 2
         if "value" in self.operation.inputs:
             names = {"query": "query", "key": "key", "value": "value"}
@@ -367,9 +379,9 @@ class StepTrace:
         comma = ", " if where else ""
         one_step = "" if "h" in self.operation.inputs else f"{comma}step {step}"
         for name, axes, array, at, meaning in (
-            ("query", ("H",), self.query, where + one_step, "what this step looks for"),
-            ("key", ("T_enc", "H"), self.key, where, "what each encoder step answers to"),
-            ("value", ("T_enc", self._H_v), self.value, where, "what each has to give"),
+            ("query", ("H",), query, where + one_step, "what this step looks for"),
+            ("key", ("T_enc", "H"), key, where, "what each encoder step answers to"),
+            ("value", ("T_enc", self._H_v), value, where, "what each has to give"),
         ):
             formula = f"{names[name]}" + (f", {at.removeprefix(', ')}" if at else "")
             self.trace.append(

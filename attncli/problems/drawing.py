@@ -11,7 +11,7 @@ import numpy as np
 from attncli.errors import AttnWarning
 from attncli.memory import require
 from attncli.operations import OPERATIONS, Operation
-from attncli.problems.problem import Problem, with_heads
+from attncli.problems.problem import Problem, with_heads, with_rotary
 from attncli.problems.request import Request
 from attncli.tensors import describe_shape, random_tensor
 
@@ -28,6 +28,7 @@ def random_problem(request: Request) -> Problem:
         If they do not fit.
     """
     operation = with_heads(OPERATIONS[request.layer or _DEFAULT_LAYER], request.heads)
+    operation = with_rotary(operation, request.rotary)
     given = {**_DEFAULT_SIZES, **request.sizes}
     full = {
         "N": given["N"],

@@ -19,7 +19,7 @@ from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
-from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads
+from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads, with_rotary
 from attncli.problems.request import Request
 from attncli.tensors import default_axes, describe_shape
 
@@ -34,6 +34,7 @@ _KINDS = {
     "window": (int, list),
     "softcap": (int, float),
 }
+_ROTARY_KINDS = {"rotary": (str,), "rotary_base": (int, float), "rotary_width": (int,)}
 
 
 def read_problem(request: Request) -> Problem:
@@ -82,6 +83,7 @@ def problem_in(file: TensorFile) -> Problem:
         execution=Execution(weights=True),
         semantics=Semantics(),
         heads={},
+        rotary={},
         sizes={},
         seed=None,
         parts={},
@@ -101,6 +103,7 @@ def _assemble(
     held = _under_own_names(layer, held)
     operation = _choose(layer, held, origin)
     operation = _with_heads(operation, request, options, origin)
+    operation = _with_rotary(operation, options, request.rotary, origin)
 
     def load(name: str) -> Array:
         source, theirs = held[name]
@@ -165,6 +168,18 @@ def _with_stored(operation: Operation, stored: Mapping[str, int], origin: str) -
         raise DataError(f"{origin}: its options: {error}") from None
 
 
+def _with_rotary(
+    operation: Operation, options: Mapping[str, Any], given: Mapping[str, Any], origin: str
+) -> Operation:
+    """Give the operation the rotation asked for; what was not asked for is as the run had it."""
+    stored = _of_kinds(_ROTARY_KINDS, options, origin)
+    try:
+        operation = with_rotary(operation, stored)
+    except ParameterError as error:
+        raise DataError(f"{origin}: its options: {error}") from None
+    return with_rotary(operation, {**stored, **given})
+
+
 def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:
     # NaN and Inf are what one may be looking for: nothing is computed with them.
     array = source.numbers(theirs, known_as=name, allow_nonfinite=True)
@@ -200,6 +215,13 @@ def with_heads_of(operation: Operation, file: TensorFile) -> Operation:
     return _with_stored(operation, _stored_heads(file.options, file.label), file.label)
 
 
+def with_rotary_of(
+    operation: Operation, file: TensorFile, given: Mapping[str, Any] | None = None
+) -> Operation:
+    """Give an operation the rotation of the run that wrote a file, or what was `given`."""
+    return _with_rotary(operation, file.options, given or {}, file.label)
+
+
 def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
     names = ("heads", "kv_heads")
     stored = {name: options[name] for name in names if options.get(name) is not None}
@@ -232,14 +254,22 @@ def semantics_in(file: TensorFile) -> Semantics:
 
 
 def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
-    stored = {name: x for name in _KINDS if (x := options.get(name)) is not None}
-    wrong = {name: x for name, x in stored.items() if type(x) not in _KINDS[name]}
-    if wrong:
-        raise DataError(f"{origin}: its options hold what no run writes: {wrong}")
+    stored = _of_kinds(_KINDS, options, origin)
     try:
         return Semantics(**stored)
     except ParameterError as error:
         raise DataError(f"{origin}: its options: {error}") from None
+
+
+def _of_kinds(
+    kinds: Mapping[str, tuple[type, ...]], options: Mapping[str, Any], origin: str
+) -> dict[str, Any]:
+    """Take the options of these names; they come from a file, and may be anything."""
+    stored = {name: x for name in kinds if (x := options.get(name)) is not None}
+    wrong = {name: x for name, x in stored.items() if type(x) not in kinds[name]}
+    if wrong:
+        raise DataError(f"{origin}: its options hold what no run writes: {wrong}")
+    return stored
 
 
 def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:

@@ -1,6 +1,6 @@
 """Comparing two files: which tensors go together, and walking through large ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -15,8 +15,8 @@ from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
-from attncli.operations import OPERATIONS
-from attncli.problems.from_files import in_file, semantics_in
+from attncli.operations import OPERATIONS, Operation
+from attncli.problems.from_files import in_file, semantics_in, with_rotary_of
 from attncli.problems.masks import MASKS, combine_masks
 from attncli.reports import CompareReport
 
@@ -47,6 +47,7 @@ def compare_files(
     selected: Selected,
     inputs: str | None,
     claims: Semantics,
+    rotary: Mapping[str, Any],
     reading: Reading,
     progress: Callable[[int, int], None],
     **tolerances: Any,
@@ -58,15 +59,17 @@ def compare_files(
     AttnError
         If a file cannot be read, or there is nothing to compare.
     """
-    if inputs is None and claims != Semantics():
-        raise ParameterError(f"{claims.described()}: has a meaning with --budget only")
+    if inputs is None and (claims != Semantics() or rotary):
+        said = claims.described() or ", ".join(f"--{x.replace('_', '-')}" for x in rotary)
+        raise ParameterError(f"{said}: has a meaning with --budget only")
     # NaN and Inf are what one may be looking for.
     reading = replace(reading, allow_nonfinite=True)
     files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
     pairs, only_a, only_b = _pairs(files[0], files[1], selected)
     budgets = None
     if inputs is not None:
-        budgets = Budgets(*_inputs(inputs, reading, claims), reading.max_memory)
+        operation, held, meant = _inputs(inputs, reading, claims, rotary)
+        budgets = Budgets(held, meant, reading.max_memory, operation)
 
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
@@ -171,7 +174,9 @@ def _holds(file: _Numbers) -> str:
     return f"{file.file.label} holds {', '.join(file.names) or 'no tensor'}"
 
 
-def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, Array], Semantics]:
+def _inputs(
+    name: str, reading: Reading, claims: Semantics, rotary: Mapping[str, Any]
+) -> tuple[Operation, dict[str, Array], Semantics]:
     """Read what A was computed from; the options not given are those of the run in the file."""
     file = open_tensors(name, replace(reading, allow_nonfinite=False, rename={}))
     book = "hs_enc" in file
@@ -181,6 +186,7 @@ def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, A
             f"{file.label}: {missing[0]} is missing: expected query, key and value, or hs_enc and "
             f"hs_dec; it holds {', '.join(file) or 'nothing'}"
         )
+    operation = with_rotary_of(operation, file, rotary)
     names = (*operation.inputs, "mask", "enc_mask", "dout")
     held = {entry: file.numbers(entry) for entry in names if entry in file}
     with in_file(file.label):
@@ -188,7 +194,7 @@ def _inputs(name: str, reading: Reading, claims: Semantics) -> tuple[dict[str, A
         mask = combine_masks(masks, operation.mask_axes(held), operation.sizes(held))
     if mask is not None:
         held["mask"] = mask
-    return held, semantics_in(file).overridden(claims)
+    return operation, held, semantics_in(file).overridden(claims)
 
 
 def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
+from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import ParameterError, ShapeError
@@ -205,6 +206,11 @@ class Problem:
                 f"{describe_shape(shape, axes)}"
             )
 
+    @property
+    def rotary(self) -> dict[str, Any]:
+        """How query and key are turned, by the names of the options; empty where they are not."""
+        return rotary_options(self.operation)
+
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""
         heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
@@ -215,6 +221,7 @@ class Problem:
             "seed": self.seed,
             "source": self.origin.encode("utf-8", "backslashreplace").decode(),
             **{name: value for name, value in heads.items() if value is not None},
+            **self.rotary,
             **self.semantics.given(),
         }
 
@@ -224,6 +231,10 @@ class Problem:
         Nor if they do not fit `beside` so many bytes that are still to be drawn.
         """
         execution, limit = self.request.execution, self.request.reading.max_memory
+        if self.operation.rotation is not None:
+            turned = sum(self.inputs[name].nbytes for name in ("query", "key"))
+            require(turned, "query and key, turned by their positions,", limit)
+            beside += turned
         shape, nbytes = self.weights_shape, self.weights_nbytes
         what = f"weights {describe_shape(shape)}"
         if beside and nbytes:
@@ -375,3 +386,43 @@ def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
             "serves as many query heads"
         )
     return dataclasses.replace(operation, heads=query, kv_heads=shared)
+
+
+_ROTARY = {"rotary": "style", "rotary_base": "base", "rotary_width": "width"}
+
+
+def with_rotary(operation: Operation, rotary: Mapping[str, Any]) -> Operation:
+    """Return the operation whose query and key are turned by their positions, if that is asked for.
+
+    Raises
+    ------
+    ParameterError
+        If it takes no such option, or one is outside its range.
+
+    Examples
+    --------
+    >>> from attncli.operations import OPERATIONS
+    >>> rotated = with_rotary(OPERATIONS["scaled-dot-product"], {"rotary": "halves"})
+    >>> rotated.rotation
+    Rotation(style='halves', base=10000.0, width=None)
+    """
+    if not rotary:
+        return operation
+    if "rotary" not in operation.options:
+        raise ParameterError(
+            f"--rotary has no meaning for {operation.name}: it turns query and key",
+            hint="--layer scaled-dot-product",
+        )
+    if "rotary" not in rotary:
+        option = next(iter(rotary)).replace("_", "-")
+        raise ParameterError(f"--{option} has no meaning without --rotary", hint="--rotary halves")
+    rotation = Rotation(**{_ROTARY[name]: value for name, value in rotary.items()})
+    return dataclasses.replace(operation, rotation=rotation)
+
+
+def rotary_options(operation: Operation) -> dict[str, Any]:
+    """Return the options that `with_rotary` makes the same operation of."""
+    if operation.rotation is None:
+        return {}
+    found = {name: getattr(operation.rotation, own) for name, own in _ROTARY.items()}
+    return {name: value for name, value in found.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from attncli.core.semantics import Semantics
 from attncli.files.reading import Reading
@@ -23,6 +24,8 @@ class Request:
     semantics : Semantics
     heads : dict of str to int
         ``heads`` and ``kv_heads``, as far as they were given.
+    rotary : dict of str to object
+        ``rotary``, ``rotary_base`` and ``rotary_width``, as far as they were given.
     sizes : dict of str to int
         N, T, T_enc and H, as far as they were given.
     seed : int or None
@@ -39,6 +42,7 @@ class Request:
     execution: Execution
     semantics: Semantics
     heads: dict[str, int]
+    rotary: dict[str, Any]
     sizes: dict[str, int]
     seed: int | None
     parts: dict[str, str]

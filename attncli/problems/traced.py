@@ -12,8 +12,8 @@ import numpy as np
 from attncli.arrays import Array, Tokens
 from attncli.errors import AttnWarning, ParameterError
 from attncli.files.contents import run_arrays
-from attncli.operations.layer_traces import TRACES
-from attncli.operations.tracing import Intermediate, Place, StepTrace
+from attncli.operations.layer_traces import trace_of
+from attncli.operations.tracing import Intermediate, Place
 from attncli.problems.problem import Problem
 from attncli.tensors import describe_range, random_tensor
 
@@ -108,7 +108,7 @@ def trace(problem: Problem, place: Place) -> Traced:
             raise ParameterError(
                 f"--{name} {number}: {problem.origin} has no such {name}; {describe_range(count)}"
             )
-    step = TRACES.get(problem.operation.name, StepTrace)(
+    step = trace_of(problem.operation)(
         problem.operation,
         problem.inputs,
         place,

@@ -51,7 +51,11 @@ def headline(
     given = problem.dout is not None or problem.request.is_random
     parts = [safe(problem.origin, look), where, "" if given else dout]
     parts.append(" ".join(f"{axis}={size}" for axis, size in problem.sizes.items()))
-    parts += [f"{name} {value}" for name, value in problem.semantics.given().items()]
+    options = {**problem.semantics.given(), **problem.rotary}
+    parts += [
+        f"{name.replace('_', ' ')} {str(value).removesuffix('.0')}"
+        for name, value in options.items()
+    ]
     text = Text(f"{problem.operation.name} {command}", "bold")
     return text.append("".join(look.dot + part for part in parts if part), "not bold")
 

@@ -16,12 +16,14 @@ from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
+from attncli.operations.operation import turned
 from attncli.problems.from_files import (
     in_file,
     problem_in,
     read_tokens,
     semantics_in,
     with_heads_of,
+    with_rotary_of,
 )
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES
@@ -256,6 +258,7 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     operation = OPERATIONS["scaled-dot-product"]
     if ndim == 3:
         operation = with_heads_of(operation, file)
+    operation = with_rotary_of(operation, file)
     with in_file(file.label):
         found, axes = operation.sizes(unread), operation.mask_axes(unread)
     sizes = {axis: found.get(axis, 1) for axis in _FOUR}
@@ -294,6 +297,10 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             place = (*place, slice(head * H, (head + 1) * H))
             beside = (*beside, slice(0, T_enc), slice(shared * H, (shared + 1) * H))
         part, keys = file.numbers("query", place), file.numbers("key", beside)
+        if operation.rotation is not None:
+            own_key, at = operation.positions(semantics, T_dec, T_enc)
+            part = turned(operation.rotation, part, own_key[rows])
+            keys = turned(operation.rotation, keys, at)
         weights = attention_weights(part, keys, mask=seen, **own.given())
         if padding is not None:
             weights = np.where(padding[item][rows, None], weights, 0)

@@ -15,7 +15,7 @@ from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.memory import require
-from attncli.operations import OPERATIONS
+from attncli.operations import OPERATIONS, Operation
 from attncli.operations.steps import PRODUCTS, QKV, Calculation
 from attncli.reports import Budget
 
@@ -36,6 +36,8 @@ class Budgets:
     claims : Semantics
     max_memory : int, optional
         The most bytes to take; default: what there is.
+    operation : Operation, optional
+        What they are the inputs of; default: what their names say.
 
     Raises
     ------
@@ -48,9 +50,13 @@ class Budgets:
     """
 
     def __init__(
-        self, inputs: Mapping[str, Array], claims: Semantics, max_memory: int | None = None
+        self,
+        inputs: Mapping[str, Array],
+        claims: Semantics,
+        max_memory: int | None = None,
+        operation: Operation | None = None,
     ) -> None:
-        self.inputs, self.claims = inputs, claims
+        self.inputs, self.claims, self.operation = inputs, claims, operation
         self.known: dict[str, dict[str, Array]] = {}
         query, key = (inputs.get(x, inputs.get(y)) for x, y in zip(*_ROLES, strict=True))
         if query is not None and key is not None:
@@ -101,20 +107,24 @@ class Budgets:
         if dtype not in self.known:
             own = np.dtype("float32" if dtype == "bfloat16" else dtype)
             with np.errstate(all="ignore"):  # what overflows is told by the numbers
-                self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype)
+                self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype, self.operation)
         return self.known[dtype]
 
 
 def evaluate(
-    inputs: Mapping[str, Array], claims: Semantics, dtype: np.dtype[Any], rounded: str = ""
+    inputs: Mapping[str, Array],
+    claims: Semantics,
+    dtype: np.dtype[Any],
+    rounded: str = "",
+    operation: Operation | None = None,
 ) -> dict[str, Array]:
     """Evaluate attention, and its gradients if there is a ``dout``, as the formula reads.
 
     Every operation is in `dtype`; with `rounded` ``"bfloat16"`` each result is cut to that.
     """
     cut: Callable[[Array], Array] = _to_bfloat16 if rounded == "bfloat16" else np.asarray
-    layer = "time-attention" if "hs_enc" in inputs else QKV
-    names = OPERATIONS[layer].inputs
+    operation = operation or OPERATIONS["time-attention" if "hs_enc" in inputs else QKV]
+    names = operation.inputs
     if missing := [name for name in names if name not in inputs]:
         raise DataError(
             f"the inputs lack {missing[0]}: expected query, key and value, or hs_enc and hs_dec"
@@ -123,7 +133,9 @@ def evaluate(
     if mask is not None:
         mask = mask.astype(dtype if mask.dtype.kind == "f" else bool)
     arrays = [cut(inputs[name].astype(dtype)) for name in names]
-    calculation = Calculation(layer, arrays, claims, mask, PRODUCTS, rounded=cut)
+    if operation.rotation is not None:
+        arrays[:2] = map(cut, operation.rotated(arrays[0], arrays[1], claims))
+    calculation = Calculation(operation.name, arrays, claims, mask, PRODUCTS, rounded=cut)
     results = calculation.forward()
     results["output"] = results["out"]
     if "dout" not in inputs:
@@ -132,6 +144,10 @@ def evaluate(
         found, expected = inputs["dout"].shape, results["out"].shape
         raise DataError(f"dout is {found}, expected the shape of the result, {expected}")
     gradients = calculation.backward(cut(inputs["dout"].astype(dtype)))
+    if operation.rotation is not None:
+        gradients[:2] = map(
+            cut, operation.rotated(gradients[0], gradients[1], claims, inverse=True)
+        )
     return results | {f"d{name}": x for name, x in zip(names, gradients, strict=True)}
 
 
