@@ -631,6 +631,37 @@ def own_key(semantics: Semantics, T_dec: int, T_enc: int) -> int:
     return T_enc - T_dec if semantics.side == "lower_right" else 0
 
 
+def positions(
+    semantics: Semantics,
+    T_dec: int,
+    T_enc: int,
+    extras: Placed = Placed(),  # noqa: B008 (it is immutable)
+) -> tuple[Array, Array]:
+    """Return where queries and keys stand: a key at its step, a query at its own key.
+
+    In packed tensors both count within their sequence.
+
+    Returns
+    -------
+    queries : ndarray of int, shape (T_dec,), or (N, T_dec) where lengths differ by item
+    keys : ndarray of int, shape (T_enc,)
+
+    Examples
+    --------
+    >>> positions(Semantics(causal="lower_right"), 2, 3)
+    (array([1, 2]), array([0, 1, 2]))
+    """
+    keys = np.arange(T_enc)
+    if extras.sequences is None and extras.lengths is None:
+        return np.arange(T_dec) + own_key(semantics, T_dec, T_enc), keys
+    start, _, own = _keys_of(semantics, T_dec, T_enc, extras)
+    if extras.sequences is not None:
+        firsts = extras.sequences[1]
+        return (own - start)[:, 0], keys - np.repeat(firsts[:-1], np.diff(firsts))
+    queries = own.reshape(-1, T_dec)
+    return queries if len(queries) > 1 else queries[0], keys
+
+
 def _keys_of(
     semantics: Semantics, T_dec: int, T_enc: int, extras: Placed
 ) -> tuple[Array, Array, Array]:

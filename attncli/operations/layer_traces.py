@@ -13,6 +13,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
+from attncli.core.visibility import positions
 from attncli.operations.operation import Operation, split_heads, turned
 from attncli.operations.steps import PRODUCTS, Steps
 from attncli.operations.tracing import Intermediate, StepTrace, Write, products
@@ -314,7 +315,7 @@ class RotatedTrace(StepTrace):
         """Add `source` turned by its positions: forward to `array`, or back from its gradient."""
         rotation, (of_source, x) = self.operation.rotation, source
         assert rotation is not None
-        own, at = self.operation.positions(self.semantics, *self.T)
+        own, at = positions(self.semantics, *self.T)
         positions = at if x.ndim > 1 else own[self.place.step : self.place.step + 1]
         back = array is None
         if array is None:

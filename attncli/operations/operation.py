@@ -10,9 +10,10 @@ import numpy as np
 
 from attncli import layers
 from attncli.arrays import Array
+from attncli.core.extras import EXTRAS, Extras
 from attncli.core.rotary import Rotation, rotary
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import own_key
+from attncli.core.visibility import positions
 from attncli.errors import ParameterError, ShapeError
 from attncli.tensors import axes_of, default_axes
 
@@ -94,14 +95,15 @@ class Operation:
         what = "a layer with weights of its own" if self.parameters else "a part of attention alone"
         return f"it is {what}"
 
-    def require_options(self, semantics: Semantics) -> None:
+    def require_options(self, semantics: Semantics, extras: Extras = Extras()) -> None:  # noqa: B008
         """Raise if it has none of an option that was given.
 
         Raises
         ------
         ParameterError
         """
-        refused = [name for name in semantics.given() if name not in self.options]
+        given = {**semantics.given(), **extras.given()}
+        refused = [name.replace("_", "-") for name in given if name not in self.options]
         if refused and not self.is_whole:
             names = ", ".join(f"--{name}" for name in refused)
             raise ParameterError(f"{self.name} takes no {names}: {self.not_whole}")
@@ -258,6 +260,12 @@ class Operation:
         """Return a mask of the weights in the axes of the core's."""
         return mask[:, None, :] if self.one_step else mask
 
+    def core_extras(self, extras: Extras) -> Extras:
+        """Return the extras in the axes of the core's."""
+        if not self.one_step or extras.keep is None or np.ndim(extras.keep) < 2:
+            return extras
+        return replace(extras, keep=np.asarray(extras.keep)[:, None, :])
+
     def core_dout(self, dout: Array) -> Array:
         """Return dout, or room for the result, in the axes of the core's output."""
         if self.heads is not None:
@@ -285,20 +293,23 @@ class Operation:
         return tuple(gradients[name] for name in self.inputs)
 
     def rotated(
-        self, query: Array, key: Array, semantics: Semantics, *, inverse: bool = False
+        self,
+        query: Array,
+        key: Array,
+        semantics: Semantics,
+        extras: Extras = Extras(),  # noqa: B008 (it is frozen)
+        *,
+        inverse: bool = False,
     ) -> tuple[Array, Array]:
         """Turn the core's query and key, each by its positions; `inverse` turns gradients back."""
         if self.rotation is None:
             return query, key
-        own, at = self.positions(semantics, query.shape[-2], key.shape[-2])
+        T_dec, T_enc = query.shape[-2], key.shape[-2]
+        own, at = positions(semantics, T_dec, T_enc, extras.placed(query.shape[:-2], T_dec, T_enc))
         return (
             turned(self.rotation, query, own, inverse=inverse),
             turned(self.rotation, key, at, inverse=inverse),
         )
-
-    def positions(self, semantics: Semantics, T_dec: int, T_enc: int) -> tuple[Array, Array]:
-        """Return where queries and keys stand: keys at their step, queries at their own key."""
-        return np.arange(T_dec) + own_key(semantics, T_dec, T_enc), np.arange(T_enc)
 
     def _split(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs by name, with an axis for heads where their last axis holds them."""
@@ -378,7 +389,7 @@ def computable(array: Array) -> Array:
 _ROW = ("N", "T_enc")
 _GRID = ("N", "T_dec", "T_enc")
 _HIDING = ("causal", "align", "window")
-_SCORING = ("scale", *_HIDING, "softcap")
+_SCORING = ("scale", *_HIDING, "softcap", "keep_prob", *EXTRAS)
 _STATES = ("hs_enc", "hs_dec")
 _DECODER = {"hs_dec": ("N", "T_dec", "H_dec")}
 _TO_HEADS = ("H", "D")

@@ -12,6 +12,7 @@ import numpy as np
 from attncli import layers
 from attncli.arrays import Array, parts
 from attncli.core import attention_backward, compute
+from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import AttnWarning, ParameterError, ShapeError
@@ -20,8 +21,9 @@ from attncli.operations.operation import Operation, computable
 from attncli.tensors import describe_shape
 
 Tensors = dict[str, Array]
-Back = Callable[[Array], tuple[tuple[Array, ...], Array | None]]
-"""From dout to the gradients in the order of the inputs, and that of a floating mask or None."""
+Back = Callable[[Array, Array | None], tuple[tuple[Array, ...], dict[str, Array | None]]]
+"""From dout and dlogsumexp to the gradients in the order of the inputs, and to those of a floating
+mask, of sinks and of slopes, by name; None for what is not there."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Pass:
     operation : Operation
     results : dict of str to ndarray
         The result, and the weights where they were kept, by name.
+    logsumexp : ndarray or None
+        log Σ exp(scores) of every query, in the axes of the weights without the last one; None
+        where there is no attention as a whole.
     engine : str
         Who computed it.
     dtype : dtype
@@ -47,6 +52,7 @@ class Pass:
     dtype: np.dtype[Any]
     padding: Array | None
     back: Back
+    logsumexp: Array | None = None
 
     @property
     def has_weights(self) -> bool:
@@ -58,15 +64,18 @@ class Pass:
         """Whether an engine of the core computed it."""
         return self.engine in ("direct", "tiled")
 
-    def backward(self, dout: Array) -> Tensors:
+    def backward(self, dout: Array, dlogsumexp: Array | None = None) -> Tensors:
         """Return the gradient of Σ dout ⊙ result with respect to every input, by name.
 
-        With a floating mask also ``dmask``, in the shape of the mask that `run` took.
+        With dlogsumexp, of Σ dout ⊙ result + Σ dlogsumexp ⊙ logsumexp.  With a floating mask,
+        sinks or slopes also ``dmask``, ``dsinks`` and ``dalibi``, in the shapes that `run` took.
 
         Raises
         ------
         ShapeError
-            If dout does not have the shape of the result.
+            If dout does not have the shape of the result, or dlogsumexp that of logsumexp.
+        ParameterError
+            If there is no logsumexp for a dlogsumexp.
         """
         expected = self.results[self.operation.result].shape
         if dout.shape != expected:
@@ -75,13 +84,22 @@ class Pass:
                 f"dout is {dout.shape}, expected the shape of the result, "
                 f"{describe_shape(expected, axes)}"
             )
+        if dlogsumexp is not None:
+            if self.logsumexp is None:
+                raise ParameterError(f"dlogsumexp has no meaning for {self.operation.name}")
+            if dlogsumexp.shape != self.logsumexp.shape:
+                raise ShapeError(
+                    f"dlogsumexp is {dlogsumexp.shape}, expected the shape of logsumexp: "
+                    f"{self.logsumexp.shape}"
+                )
+            # A row of −inf is that whatever changes: a step that takes no part, say.
+            dlogsumexp = np.where(np.isneginf(self.logsumexp), 0, computable(dlogsumexp))
         with np.errstate(over="ignore", invalid="ignore"):
-            gradients, dmask = self.back(
-                _padded(self.operation, "dout", computable(dout), self.padding)
+            gradients, beside = self.back(
+                _padded(self.operation, "dout", computable(dout), self.padding), dlogsumexp
             )
             named = dict(zip(self.operation.gradients, gradients, strict=True))
-            if dmask is not None:
-                named["dmask"] = dmask
+            named |= {name: x for name, x in beside.items() if x is not None}
             named = {name: x.astype(self.dtype, copy=False) for name, x in named.items()}
         for name, gradient in named.items():
             _warn_of_overflow(name, gradient)
@@ -93,6 +111,7 @@ def run(
     inputs: Mapping[str, Array],
     mask: Array | None = None,
     *,
+    extras: Extras = Extras(),  # noqa: B008 (it is frozen)
     padding: Array | None = None,
     semantics: Semantics | None = None,
     execution: Execution | None = None,
@@ -108,6 +127,8 @@ def run(
     mask : ndarray, optional
         Broadcastable to the weights; boolean True = takes part, or floating and added to the
         scores.
+    extras : Extras, optional
+        Sinks, slopes, segments, sequences, lengths and dropout.
     padding : ndarray of bool (N, T_dec), optional
         False where a decoder step takes no part: weights, output and gradient are 0 there.
     semantics : Semantics, optional
@@ -135,20 +156,27 @@ def run(
         warnings.warn(f"{axis} is 0: the result is empty", AttnWarning, stacklevel=2)
         results = {operation.result: np.zeros(operation.result_shape(inputs), dtype)}
         none = tuple(np.zeros_like(x) for x in given.values())
-        return Pass(operation, results, "none", dtype, None, lambda dout: (none, None))
+        return Pass(operation, results, "none", dtype, None, lambda dout, dlogsumexp: (none, {}))
 
     if "T_dec" not in sizes:
         padding = None
     given = {name: _padded(operation, name, x, padding) for name, x in given.items()}
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is warned of
-        results, back, engine, blind = _computed(operation, given, mask, semantics, execution)
+        results, logsumexp, back, engine, blind = _computed(
+            operation, given, mask, extras, semantics, execution
+        )
     _warn_of_blind_rows(blind, padding)
     results = {
         name: _padded(operation, name, x, padding).astype(dtype, copy=False)
         for name, x in results.items()
     }
     _warn_of_overflow(operation.result, results[operation.result])
-    return Pass(operation, results, engine, dtype, padding, back)
+    if logsumexp is not None:
+        if padding is not None:
+            steps = padding.reshape(len(padding), *[1] * (logsumexp.ndim - 2), -1)
+            logsumexp = np.where(steps, logsumexp, -np.inf)
+        logsumexp = logsumexp.astype(dtype, copy=False)
+    return Pass(operation, results, engine, dtype, padding, back, logsumexp)
 
 
 def reference_function(operation: Operation) -> Callable[..., Array]:
@@ -156,20 +184,21 @@ def reference_function(operation: Operation) -> Callable[..., Array]:
 
     def function(*arrays: Array) -> Array:
         inputs = dict(zip(operation.inputs, arrays, strict=True))
-        results = _by_reference(operation, inputs, None, Semantics())[0]
+        results = _by_reference(operation, inputs, None, Extras(), Semantics())[0]
         return results[operation.result]
 
     return function
 
 
-# Each way to compute gives (results, the way back, who computed, which rows see no key).
-_Computed = tuple[Tensors, Back, str, Array | None]
+# Each way to compute gives (results, logsumexp, the way back, who computed, which rows see no key).
+_Computed = tuple[Tensors, Array | None, Back, str, Array | None]
 
 
 def _computed(
     operation: Operation,
     inputs: Tensors,
     mask: Array | None,
+    extras: Extras,
     semantics: Semantics,
     execution: Execution,
 ) -> _Computed:
@@ -183,32 +212,35 @@ def _computed(
             raise ParameterError(
                 f"{option} has no meaning for {operation.name}: {operation.not_whole}"
             )
-        operation.require_options(semantics)
+        operation.require_options(semantics, extras)
         if semantics.given():
             sizes = operation.sizes(inputs)
             seen = Visibility.of(semantics, sizes["T_dec"], sizes["T_enc"], mask)
             mask = seen.as_mask()
-        results, back, engine, blind = _by_layer(operation, inputs, mask)
+        results, logsumexp, back, engine, blind = _by_layer(operation, inputs, mask)
         if operation.parameters and execution.weights is False:
             results = {operation.result: results[operation.result]}
-        return results, back, engine, blind
+        return results, logsumexp, back, engine, blind
     if execution.engine != "reference":
-        return _by_core(operation, inputs, mask, semantics, execution)
-    results, back, engine, blind = _by_reference(operation, inputs, mask, semantics)
+        return _by_core(operation, inputs, mask, extras, semantics, execution)
+    results, logsumexp, back, engine, blind = _by_reference(
+        operation, inputs, mask, extras, semantics
+    )
     if execution.weights is False:
         results = {operation.result: results[operation.result]}
-    return results, back, engine, blind
+    return results, logsumexp, back, engine, blind
 
 
 def _by_core(
     operation: Operation,
     inputs: Tensors,
     mask: Array | None,
+    extras: Extras,
     semantics: Semantics,
     execution: Execution,
 ) -> _Computed:
     query, key, value = operation.to_core(inputs)
-    query, key = operation.rotated(query, key, semantics)
+    query, key = operation.rotated(query, key, semantics, extras)
     place = execution.out
     if place is not None and place.dtype != np.result_type(query, key, value):
         place = None
@@ -219,6 +251,7 @@ def _by_core(
             key,
             value,
             mask=None if mask is None else operation.core_mask(mask),
+            extras=operation.core_extras(extras),
             semantics=replace(semantics, scale=operation.scale(semantics, query.shape[-1])),
             threads=execution.threads,
             engine=execution.engine,
@@ -227,25 +260,35 @@ def _by_core(
             out=None if place is None else operation.core_dout(place),
         )
 
-    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
-        dquery, dkey, dvalue = attention_backward(operation.core_dout(dout), cache)
-        dquery, dkey = operation.rotated(dquery, dkey, semantics, inverse=True)
+    def back(
+        dout: Array, dlogsumexp: Array | None
+    ) -> tuple[tuple[Array, ...], dict[str, Array | None]]:
+        if dlogsumexp is not None and operation.one_step:
+            dlogsumexp = dlogsumexp[:, None]
+        dquery, dkey, dvalue = attention_backward(operation.core_dout(dout), cache, dlogsumexp)
+        dquery, dkey = operation.rotated(dquery, dkey, semantics, extras, inverse=True)
         dmask = None if cache.dmask is None or mask is None else cache.dmask.reshape(mask.shape)
-        return operation.from_core(dquery, dkey, dvalue), dmask
+        beside = {"dmask": dmask, "dsinks": cache.dsinks, "dalibi": cache.dalibi}
+        return operation.from_core(dquery, dkey, dvalue), beside
 
-    hides = bool(cache.operands.visibility)
-    blind: Array | None = np.isneginf(cache.logsumexp) if hides else None
-    return operation.results(out, cache.weights), back, cache.engine, blind
+    logsumexp = cache.logsumexp[:, 0] if operation.one_step else cache.logsumexp
+    blind: Array | None = np.isneginf(logsumexp) if cache.operands.visibility else None
+    return operation.results(out, cache.weights), logsumexp, back, cache.engine, blind
 
 
 def _by_reference(
-    operation: Operation, inputs: Tensors, mask: Array | None, semantics: Semantics
+    operation: Operation,
+    inputs: Tensors,
+    mask: Array | None,
+    extras: Extras,
+    semantics: Semantics,
 ) -> _Computed:
     """Run the book's layer as far as it goes, or else the loop with every option."""
     as_the_book = mask is None or mask.dtype == bool
-    if operation.layer is not None and not semantics.given() and as_the_book:
+    as_the_book &= not semantics.given() and not extras
+    if operation.layer is not None and as_the_book:
         return _by_layer(operation, inputs, mask)
-    return _by_loop(operation, inputs, mask, semantics)
+    return _by_loop(operation, inputs, mask, extras, semantics)
 
 
 def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Computed:
@@ -262,37 +305,49 @@ def _by_layer(operation: Operation, inputs: Tensors, mask: Array | None) -> _Com
     elif operation.parameters or isinstance(layer, layers.Attention):
         results[operation.weights] = layer.attention_weight
 
-    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
+    def back(
+        dout: Array, dlogsumexp: Array | None
+    ) -> tuple[tuple[Array, ...], dict[str, Array | None]]:
         gradients = layer.backward(dout)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        return (*gradients, *(gradient.copy() for gradient in layer.grads)), None
+        return (*gradients, *(gradient.copy() for gradient in layer.grads)), {}
 
     blind: Array | None = None
     if mask is not None:
         hidden = np.logical_not(mask) if mask.dtype == bool else np.isneginf(mask)
         blind = np.asarray(np.broadcast_to(hidden, operation.weights_shape(inputs)).all(axis=-1))
-    return results, back, "reference", blind
+    return results, None, back, "reference", blind
 
 
 def _by_loop(
-    operation: Operation, inputs: Tensors, mask: Array | None, semantics: Semantics
+    operation: Operation,
+    inputs: Tensors,
+    mask: Array | None,
+    extras: Extras,
+    semantics: Semantics,
 ) -> _Computed:
     """Run the loop over decoder steps, with every option."""
     from attncli.operations.loop import OptionAttention  # slow, and seldom needed
 
     query, key, value = operation.to_core(inputs)
-    query, key = operation.rotated(query, key, semantics)
+    query, key = operation.rotated(query, key, semantics, extras)
     loop = OptionAttention(semantics, operation.scale(semantics, query.shape[-1]))
-    out = loop.attend(query, key, value, None if mask is None else operation.core_mask(mask))
+    core_mask = None if mask is None else operation.core_mask(mask)
+    out = loop.attend(query, key, value, core_mask, operation.core_extras(extras))
 
-    def back(dout: Array) -> tuple[tuple[Array, ...], Array | None]:
-        dquery, dkey, dvalue, dmask = loop.gradients(operation.core_dout(dout))
-        dquery, dkey = operation.rotated(dquery, dkey, semantics, inverse=True)
-        if mask is not None and dmask is not None:
-            dmask = dmask.reshape(mask.shape)
-        return operation.from_core(dquery, dkey, dvalue), dmask
+    def back(
+        dout: Array, dlogsumexp: Array | None
+    ) -> tuple[tuple[Array, ...], dict[str, Array | None]]:
+        if dlogsumexp is not None and operation.one_step:
+            dlogsumexp = dlogsumexp[:, None]
+        dquery, dkey, dvalue, beside = loop.gradients(operation.core_dout(dout), dlogsumexp)
+        dquery, dkey = operation.rotated(dquery, dkey, semantics, extras, inverse=True)
+        if mask is not None and (dmask := beside["dmask"]) is not None:
+            beside["dmask"] = dmask.reshape(mask.shape)
+        return operation.from_core(dquery, dkey, dvalue), beside
 
-    return operation.results(out, loop.weights), back, "reference", loop.blind
+    logsumexp = loop.logsumexp[:, 0] if operation.one_step else loop.logsumexp
+    return operation.results(out, loop.weights), logsumexp, back, "reference", loop.blind
 
 
 def _padded(operation: Operation, name: str, array: Array, padding: Array | None) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from attncli.arrays import Array, Tokens
 from attncli.core import attention_weights
-from attncli.core.visibility import Visibility, read_mask
+from attncli.core.visibility import Visibility, positions, read_mask
 from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
@@ -298,7 +298,7 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             beside = (*beside, slice(0, T_enc), slice(shared * H, (shared + 1) * H))
         part, keys = file.numbers("query", place), file.numbers("key", beside)
         if operation.rotation is not None:
-            own_key, at = operation.positions(semantics, T_dec, T_enc)
+            own_key, at = positions(semantics, T_dec, T_enc)
             part = turned(operation.rotation, part, own_key[rows])
             keys = turned(operation.rotation, keys, at)
         weights = attention_weights(part, keys, mask=seen, **own.given())

@@ -5,8 +5,9 @@ import pytest
 
 from attncli import attention_backward
 from attncli.core import compute
-from attncli.core.extras import Extras
+from attncli.core.extras import EXTRAS, Extras
 from attncli.core.semantics import Semantics
+from attncli.operations import OPERATIONS, Execution, run
 
 from . import formula
 from .drawn import LARGE, drawn, pairs
@@ -17,16 +18,21 @@ SMALL_CASES, LARGE_CASES = range(300), range(1000, 1012)
 WAYS = [(engine, kept) for engine in ("direct", "tiled") for kept in (True, False)]
 
 
+def _semantics(options):
+    names = Semantics.__dataclass_fields__
+    return Semantics(**{name: x for name, x in options.items() if name in names})
+
+
+def _extras(options):
+    return Extras(**{name: x for name, x in options.items() if name in EXTRAS})
+
+
 def everything(arrays, options, engine, kept, tile=None, threads=1):
     """Return all that forward and backward give, by name."""
-    names = Semantics.__dataclass_fields__
-    semantics = Semantics(**{name: x for name, x in options.items() if name in names})
-    extras = Extras(
-        **{name: x for name, x in options.items() if name not in names and name != "mask"}
-    )
     out, cache = compute(
-        arrays["query"], arrays["key"], arrays["value"], mask=options.get("mask"), extras=extras,
-        semantics=semantics, engine=engine, weights=kept, tile=tile, threads=threads,
+        arrays["query"], arrays["key"], arrays["value"],
+        mask=options.get("mask"), extras=_extras(options),
+        semantics=_semantics(options), engine=engine, weights=kept, tile=tile, threads=threads,
     )  # fmt: skip
     gradients = attention_backward(arrays["dout"], cache, arrays["dlogsumexp"])
     found = {"out": out, "weights": cache.weights, "logsumexp": cache.logsumexp}
@@ -87,3 +93,19 @@ def test_what_no_query_sees_may_hold_nan_and_infinity(seed):
         for name in wanted:
             assert np.isfinite(found[name]).all() or name == "logsumexp"
             np.testing.assert_allclose(found[name], wanted[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", SMALL_CASES[:150])
+def test_the_loop_over_steps_gives_what_the_formulas_give(seed):
+    _, arrays, options = drawn(seed)
+    wanted = formula.attention(**arrays, **options)
+    done = run(
+        OPERATIONS["scaled-dot-product"],
+        {name: arrays[name] for name in ("query", "key", "value")},
+        options.get("mask"),
+        extras=_extras(options),
+        semantics=_semantics(options),
+        execution=Execution(engine="reference"),
+    )
+    found = {**done.results, **done.backward(arrays["dout"], arrays["dlogsumexp"])}
+    assert_same({**found, "logsumexp": done.logsumexp}, wanted, kept=True)
