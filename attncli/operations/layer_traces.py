@@ -316,10 +316,10 @@ class RotatedTrace(StepTrace):
         rotation, (of_source, x) = self.operation.rotation, source
         assert rotation is not None
         own, at = positions(self.semantics, *self.T)
-        positions = at if x.ndim > 1 else own[self.place.step : self.place.step + 1]
+        places = at if x.ndim > 1 else own[self.place.step : self.place.step + 1]
         back = array is None
         if array is None:
-            array = turned(rotation, np.atleast_2d(x), positions, inverse=True).reshape(x.shape)
+            array = turned(rotation, np.atleast_2d(x), places, inverse=True).reshape(x.shape)
         width = rotation.width_of(of_source, x.shape)
 
         def work(index: tuple[int, ...], write: Write) -> str:
@@ -327,7 +327,7 @@ class RotatedTrace(StepTrace):
             if i >= width:
                 return write(x[index])
             pair, other = rotation.pair(i, width)
-            angle = float(positions[row[0] if row else 0] * rotation.base ** (-2 * pair / width))
+            angle = float(places[row[0] if row else 0] * rotation.base ** (-2 * pair / width))
             sign = "−" if (other > i) != back else "+"
             turn = write(angle)
             return f"{write(x[index])} · cos({turn}) {sign} {write(x[(*row, other)])} · sin({turn})"

@@ -1,11 +1,14 @@
 """All options together, drawn: both engines, weights kept or not, against the formulas."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from attncli import attention_backward
+from attncli import attention, attention_backward, rotary
 from attncli.core import compute
 from attncli.core.extras import EXTRAS, Extras
+from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS, Execution, run
 
@@ -109,3 +112,31 @@ def test_the_loop_over_steps_gives_what_the_formulas_give(seed):
     )
     found = {**done.results, **done.backward(arrays["dout"], arrays["dlogsumexp"])}
     assert_same({**found, "logsumexp": done.logsumexp}, wanted, kept=True)
+
+
+@pytest.mark.parametrize("options", [
+    {"kv_lengths": np.array([5, 7])},
+    {"kv_lengths": np.array([5, 7]), "causal": "lower_right"},
+    {"cu_seqlens": np.array([0, 2, 5]), "cu_seqlens_k": np.array([0, 4, 7])},
+])  # fmt: skip
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_rotary_positions_go_by_item_and_by_sequence(options, engine):
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((2, 3, T, 6)) for T in (5, 7, 7))
+    operation = dataclasses.replace(OPERATIONS["scaled-dot-product"], rotation=Rotation("halves"))
+    done = run(
+        operation, {"query": query, "key": key, "value": value}, extras=_extras(options),
+        semantics=_semantics(options), execution=Execution(engine=engine),
+    )  # fmt: skip
+    wanted = np.empty_like(done.results["out"])
+    if "cu_seqlens" in options:
+        cuts = [(slice(0, 2), slice(0, 4)), (slice(2, 5), slice(4, 7))]
+        for rows, keys in cuts:
+            one = rotary(query[:, :, rows]), rotary(key[:, :, keys]), value[:, :, keys]
+            wanted[:, :, rows] = attention(*one)[0]
+    else:
+        for n, length in enumerate(options["kv_lengths"]):
+            at = np.arange(5) + (length - 5 if "causal" in options else 0)
+            keys = rotary(key[n])[:, :length], value[n][:, :length]
+            wanted[n] = attention(rotary(query[n], at), *keys, causal=options.get("causal"))[0]
+    np.testing.assert_allclose(done.results["out"], wanted, rtol=1e-12, atol=1e-13)
