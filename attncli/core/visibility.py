@@ -631,6 +631,20 @@ def own_key(semantics: Semantics, T_dec: int, T_enc: int) -> int:
     return T_enc - T_dec if semantics.side == "lower_right" else 0
 
 
+def own_keys(
+    semantics: Semantics,
+    T_dec: int,
+    T_enc: int,
+    extras: Placed = Placed(),  # noqa: B008 (it is immutable)
+    index: Index = (),
+) -> Array:
+    """Return the step of every query's own key, (T_dec,), at one place on the leading axes."""
+    if extras.sequences is None and extras.lengths is None:
+        return np.arange(T_dec) + own_key(semantics, T_dec, T_enc)
+    own = _keys_of(semantics, T_dec, T_enc, extras)[2]
+    return tile_of(own, slice(0, T_dec), slice(0, 1), index)[:, 0]
+
+
 def positions(
     semantics: Semantics,
     T_dec: int,

@@ -315,8 +315,10 @@ class RotatedTrace(StepTrace):
         """Add `source` turned by its positions: forward to `array`, or back from its gradient."""
         rotation, (of_source, x) = self.operation.rotation, source
         assert rotation is not None
-        own, at = positions(self.semantics, *self.T)
-        places = at if x.ndim > 1 else own[self.place.step : self.place.step + 1]
+        own, at = positions(self.semantics, *self.T, self.placed)
+        t = self.place.step
+        own = own if own.ndim == 1 else own[self.place.item]
+        places = at if x.ndim > 1 else own[t : t + 1]
         back = array is None
         if array is None:
             array = turned(rotation, np.atleast_2d(x), places, inverse=True).reshape(x.shape)

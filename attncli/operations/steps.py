@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core.extras import Placed
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.operations.operation import OPERATIONS
@@ -42,6 +43,8 @@ class Calculation:
         Boolean (True = takes part) or floating, broadcastable to (…, T_dec, T_enc).
     steps : mapping of str to callable
         The steps that replace those of `STEPS`.
+    extras : Placed, optional
+        Sinks, slopes, segments, lengths and dropout, placed for the scores.
     rounded : callable, optional
         What becomes of every number that is taken note of: the precision of what is stored.
 
@@ -53,7 +56,8 @@ class Calculation:
         The query and the weights, spread out.
     capped : ndarray
         tanh of the scores, where there is a softcap.
-    weights : ndarray (…, T_dec, T_enc)
+    weights, left : ndarray (…, T_dec, T_enc)
+        The weights, and what dropout leaves of them.
     noted : dict of str to ndarray
         The quantities that have a name in the mathematics, in the order in which they came.
     """
@@ -66,9 +70,10 @@ class Calculation:
         mask: Array | None = None,
         steps: Steps | None = None,
         *,
+        extras: Placed = Placed(),  # noqa: B008 (it is immutable)
         rounded: Callable[[Array], Array] = np.asarray,
     ) -> None:
-        self.layer, self.semantics, self.mask = layer, semantics, mask
+        self.layer, self.semantics, self.mask, self.extras = layer, semantics, mask, extras
         self.steps = {**STEPS, **(steps or {})}
         self.noted: dict[str, Array] = {}
         self.rounded = rounded
@@ -86,6 +91,8 @@ class Calculation:
         self.hr: Any = None
         self.ar: Any = None
         self.weights: Any = None
+        self.left: Any = None
+        self.dlogsumexp: Array | None = None
         self.capped: Any = None
 
     def __call__(self, step: str, *arguments: Any) -> Any:
@@ -118,12 +125,13 @@ class Calculation:
     def forward(self) -> dict[str, Array]:
         """Return ``out`` (whatever the layer gives), and ``weights`` where there are any inside."""
         if self.layer == "weight-sum":
-            self.weights = self.given[1][:, None, :]
+            self.left = self.weights = self.given[1][:, None, :]
         elif self.layer == "softmax":
             self.weights = self("softmax", self.given[0][:, None, :])
         else:
             logits = self("logits", self("query_key"))
             self.weights = self("after_softmax", self("softmax", logits))
+            self.left = self("dropout", self.weights)
         if self.layer in ("softmax", "attention-weight"):
             return {"out": self("result", self.weights[..., 0, :])}
         out = self("result", self.note("out", self("weights_value")))
@@ -135,8 +143,9 @@ class Calculation:
             "weights": self.weights[..., 0, :],
         }  # fmt: skip
 
-    def backward(self, dout: Array) -> list[Array]:
+    def backward(self, dout: Array, dlogsumexp: Array | None = None) -> list[Array]:
         """Return the gradient of every input, by the formulas and what forward left."""
+        self.dlogsumexp = dlogsumexp
         dout = self.note("dout", self("dout", dout))
         self("cache")
         dvalue = None
@@ -146,6 +155,7 @@ class Calculation:
             if self.layer in ("weight-sum", "attention"):
                 dout = dout[..., None, :]
             dvalue, dweights = self("weights_value_back", dout)
+            dweights = self("dropout_back", dweights)
         if self.layer == "weight-sum":
             return list(self("gradients", (dvalue, dweights[..., 0, :])))
         dscores = self("softmax_back", self("after_softmax_back", dweights))
@@ -163,12 +173,23 @@ class Calculation:
         return list(self("gradients", (dhs, dquery)))
 
 
-def softmax(scores: Array, axis: int = -1, note: Any = lambda name, value: value) -> Array:
-    """Softmax that keeps a row of −inf at 0, and takes complex numbers."""
-    largest = note("largest", scores.real.max(axis=axis, keepdims=True))
+def softmax(
+    scores: Array,
+    axis: int = -1,
+    note: Any = lambda name, value: value,
+    sink: Array | None = None,
+) -> Array:
+    """Softmax that keeps a row of −inf at 0, and takes complex numbers.
+
+    A `sink` is one more score in the sum, which has no weight among those returned.
+    """
+    largest = scores.real.max(axis=axis, keepdims=True)
+    largest = note("largest", largest if sink is None else np.maximum(largest, sink))
     # A row of −inf only has no largest score; −inf − (−inf) would make it NaN.
-    exps = note("exps", np.exp(scores - np.where(largest == -np.inf, 0, largest)))
-    total = note("total", exps.sum(axis=axis, keepdims=True))
+    base = np.where(largest == -np.inf, 0, largest)
+    exps = note("exps", np.exp(scores - base))
+    total = exps.sum(axis=axis, keepdims=True)
+    total = note("total", total if sink is None else total + np.exp(sink - base))
     return np.asarray(note("weights", exps / np.where(total == 0, 1, total)))
 
 
@@ -184,13 +205,22 @@ def _operands(layer: str, inputs: Sequence[Array]) -> tuple[Any, Any, Any]:
 
 
 def band(c: Calculation) -> Array:
-    """Say what causal order and window let each query see: (T_dec, T_enc)."""
-    return Visibility.of(c.semantics, c.T_dec, c.T_enc).pattern()
+    """Say what order, window, lengths and segments let each query see: (…, T_dec, T_enc)."""
+    return Visibility.of(c.semantics, c.T_dec, c.T_enc, extras=c.extras).pattern()
+
+
+def alibi(c: Calculation) -> Array | None:
+    """Return the linear biases, where there are slopes."""
+    if c.extras.alibi is None:
+        return None
+    return Visibility.of(c.semantics, c.T_dec, c.T_enc, extras=c.extras).whole()[0]
 
 
 def seen_and_biased(c: Calculation, scores: Array) -> tuple[Array, Array]:
-    """Say what is seen, and give the scores with a floating mask added."""
-    seen = c("band")
+    """Say what is seen, and give the scores with a floating mask and linear biases added."""
+    seen, linear = c("band"), c("alibi")
+    if linear is not None:
+        scores = c.note("biased", scores + linear)
     if c.mask is not None:
         bias, visible = Visibility.of(Semantics(), c.T_dec, c.T_enc, c.mask).whole()
         if visible is not None:
@@ -217,7 +247,18 @@ def _softcap(c: Calculation, scores: Array) -> Array:
 def _softmax_back(c: Calculation, dweights: Array) -> Array:
     rowsum = c.note("rowsum", (c.weights * dweights).sum(axis=-1, keepdims=True))
     name = "dscores" if c.capped is None else "dcapped"
-    return c.note(name, c.weights * c.rounded(dweights - rowsum))
+    change = dweights - rowsum
+    if c.dlogsumexp is not None:
+        change = change + c.dlogsumexp[..., None]
+    return c.note(name, c.weights * c.rounded(change))
+
+
+def _dropout(c: Calculation, weights: Array) -> Array:
+    """Return weights, or their gradient, after dropout with a given mask."""
+    if c.extras.keep is None:
+        return weights
+    left: Array = weights * c.extras.keep / weights.dtype.type(c.semantics.keep_prob or 1)
+    return left
 
 
 def _over_groups(c: Calculation, x: Array) -> Array:
@@ -230,7 +271,7 @@ def _query_key(c: Calculation) -> Any:
 
 
 def _weights_value(c: Calculation) -> Any:
-    c.ar = c("repeat_weights", c.weights)
+    c.ar = c("repeat_weights", c.left)
     return c("sum_t", c.value[..., None, :, :] * c.ar)
 
 
@@ -261,8 +302,11 @@ STEPS: Steps = {
     "softcap": _softcap,
     "band": band,
     "mask": _masked,
-    "softmax": lambda c, scores: softmax(scores, note=c.note),
+    "alibi": alibi,
+    "softmax": lambda c, scores: softmax(scores, note=c.note, sink=c("sink")),
+    "sink": lambda c: c.extras.sinks,
     "after_softmax": lambda c, weights: weights,
+    "dropout": _dropout,
     "weights_value": _weights_value,
     "repeat_weights": lambda c, weights: weights[..., None],
     "sum_t": lambda c, t: t.sum(axis=-2),
@@ -274,6 +318,7 @@ STEPS: Steps = {
     "repeat_dout": lambda c, dout: np.repeat(dout[..., :, None, :], c.T_enc, axis=-2),
     "value_path": lambda c, dt: dt * c.ar,
     "dweights": lambda c, dar: dar.sum(axis=-1),
+    "dropout_back": _dropout,
     "after_softmax_back": lambda c, dweights: dweights,
     "softmax_back": _softmax_back,
     "softcap_back": lambda c, dscores: dscores if c.capped is None else dscores * (1 - c.capped**2),
@@ -295,9 +340,9 @@ FORWARD = frozenset(list(STEPS)[: list(STEPS).index("dout")])
 
 PRODUCTS: Steps = {
     "query_key": lambda c: c.query @ c.key.swapaxes(-1, -2),
-    "weights_value": lambda c: c.weights @ c.value,
+    "weights_value": lambda c: c.left @ c.value,
     "weights_value_back": lambda c, dout: (
-        c.note("dvalue", c.weights.swapaxes(-1, -2) @ dout),
+        c.note("dvalue", c.left.swapaxes(-1, -2) @ dout),
         c.note("dweights", dout @ c.value.swapaxes(-1, -2)),
     ),
     "query_key_back": lambda c, dscores: (

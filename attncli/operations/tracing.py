@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core.extras import Extras, Placed
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import Visibility
+from attncli.core.visibility import Visibility, own_keys, tile_of
 from attncli.errors import ParameterError
 from attncli.operations.operation import Operation, computable
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
@@ -80,6 +81,8 @@ class StepTrace:
         Within the sizes of the inputs.
     mask : ndarray, optional
         Broadcastable to the weights.
+    extras : Extras, optional
+        Sinks, slopes, segments, sequences, lengths and dropout.
     padding : ndarray of bool (N, T_dec), optional
         False where a decoder step takes no part.
     semantics : Semantics, optional
@@ -98,6 +101,7 @@ class StepTrace:
         place: Place,
         *,
         mask: Array | None = None,
+        extras: Extras = Extras(),  # noqa: B008 (it is frozen)
         padding: Array | None = None,
         semantics: Semantics | None = None,
     ) -> None:
@@ -108,7 +112,7 @@ class StepTrace:
             )
         self.operation, self.place = operation, place
         self.semantics = semantics = semantics or Semantics()
-        operation.require_options(semantics)
+        operation.require_options(semantics, extras)
         self.inputs = {name: computable(inputs[name]) for name in operation.inputs}
         query, key, value = self._operands()
         self.lead, (T_dec, T_enc) = query.shape[:-2], (query.shape[-2], key.shape[-2])
@@ -121,7 +125,9 @@ class StepTrace:
             self.shared = (place.item, place.head * key.shape[-3] // query.shape[-3])
 
         whole = None if mask is None else operation.core_mask(mask)
-        visibility = Visibility.of(semantics, T_dec, T_enc, whole)
+        placed = operation.core_extras(extras).placed(self.lead, T_dec, T_enc)
+        self.placed = placed
+        visibility = Visibility.of(semantics, T_dec, T_enc, whole, placed)
         bias, seen = visibility.row(place.step, self.index)
         if padding is not None and not padding[place.item, place.step]:
             seen = np.zeros(T_enc, bool)
@@ -133,12 +139,31 @@ class StepTrace:
         self.bias = None
         if bias is not None:
             self.bias = np.broadcast_to(np.where(bias == -np.inf, bias.dtype.type(0), bias), T_enc)
+        self.added = [
+            name
+            for name, there in (
+                ("mask", whole is not None and whole.dtype != bool),
+                ("alibi", placed.alibi is not None),
+            )
+            if there
+        ]
+        self.distance = np.abs(
+            np.arange(T_enc) - own_keys(semantics, T_dec, T_enc, placed, self.index)[place.step]
+        )
+        sink = self._at(placed.sinks)
+        self.sink = None if sink is None else float(sink.item())
+        keep = self._at(placed.keep)
+        self.keep = None if keep is None else np.broadcast_to(keep, (1, T_enc))[0]
+        self.keep_prob = semantics.keep_prob or 1.0
         self.calculation = Calculation(
             QKV,
             (self.query[None, None], self.key[None], self.value[None]),
             replace(semantics.of_scores(), scale=self.scale),
             self.bias,
             {**self._steps(), "band": lambda c: row},
+            extras=Placed(
+                sinks=None if sink is None else sink.astype(self.query.dtype), keep=self.keep
+            ),
         )
         self.trace: list[Intermediate] = []
 
@@ -150,6 +175,13 @@ class StepTrace:
         """What of the core's query, key and value has a part in this step."""
         keys, values = (self._seen(x[self.shared]) for x in (key, value))
         return query[self.index][self.place.step], keys, values
+
+    def _at(self, extra: Array | None) -> Array | None:
+        """What this step has of an extra, (1, keys)."""
+        if extra is None:
+            return None
+        t = self.place.step
+        return tile_of(extra, slice(t, t + 1), slice(0, self.T[1]), self.index)
 
     def _seen(self, x: Array) -> Array:
         """What the step sees: NaN and infinity where nobody looks must not leak."""
@@ -194,12 +226,22 @@ class StepTrace:
             ("T_enc",), (of_query, of_key), scored,
         )  # fmt: skip
 
+    @property
+    def _left(self) -> str:
+        """What the weights are called after dropout."""
+        return "weights" if self.keep is None else "dropped"
+
+    def _named(self, name: str) -> Array:
+        (found,) = (one.array for one in self.trace if one.name == name)
+        return found
+
     def _summed(self, weights: Array) -> None:
         """Add what the weights lead to."""
         value, (*_, of_value, out) = self.value, self.names
+        weights = self._named(self._left)
         self._add(
-            out, f"weights · {of_value}", "the mean of the values, weighted",
-            (self._H_v,), ("weights", of_value),
+            out, f"{self._left} · {of_value}", "the mean of the values, weighted",
+            (self._H_v,), (self._left, of_value),
             lambda i, write: products(weights, value[:, i[0]], write),
             noted="out",
         )  # fmt: skip
@@ -271,21 +313,26 @@ class StepTrace:
             before = "capped"
         if self.bias is not None:
             bias, unbiased = self.bias, scores
+            terms = {"mask": "+ mask", "alibi": "− slope · |own position − key position|"}
+            meanings = {"mask": "the floating mask is added", "alibi": "far keys count for less"}
             scores = self._add(
-                "biased", f"{before} + mask", "the floating mask is added",
-                ("T_enc",), (before, "mask"),
+                "biased", " ".join([before, *(terms[name] for name in self.added)]),
+                "; ".join(meanings[name] for name in self.added),
+                ("T_enc",), (before, *self.added),
                 lambda i, write: f"{write(unbiased[i])} + {write(bias[i])}",
             )  # fmt: skip
             before = "biased"
         if self.hides:
             scores = self._add(
                 "masked", f"{before} where the key is seen, else −∞",
-                "what is hidden (mask, causal order, window) can get no weight",
+                "what is hidden (by mask, order, window, length or segment) can get no weight",
                 ("T_enc",), (before,),
             )  # fmt: skip
             before = "masked"
+        sink, too = self.sink, "" if self.sink is None else ", sink"
         largest = self._add(
-            "largest", f"max({before})", "taken off for numerical stability alone", (), (before,),
+            "largest", f"max({before}{too})", "taken off for numerical stability alone", (),
+            (before,),
         )  # fmt: skip
         base, final = (0.0 if largest == -np.inf else float(largest)), scores
         exps = self._add(
@@ -294,8 +341,14 @@ class StepTrace:
             lambda i, write: f"exp({write(final[i])} − {write(base)})",
         )  # fmt: skip
         total = self._add(
-            "total", "Σ exps", "what makes the weights sum to 1", (), ("exps",),
-            lambda i, write: " + ".join(map(write, exps)),
+            "total", "Σ exps" if sink is None else "Σ exps + exp(sink − largest)",
+            "what makes the weights sum to 1" if sink is None
+            else "the sink takes part in the sum, and leads to no value",
+            (), ("exps",),
+            lambda i, write: " + ".join([
+                *map(write, exps),
+                *([] if sink is None else [f"exp({write(sink)} − {write(base)})"]),
+            ]),
         )  # fmt: skip
         meaning = "how much this step looks at each key: the softmax of the scores"
         if total == 0:
@@ -304,11 +357,25 @@ class StepTrace:
             "weights", "exps / total", meaning, ("T_enc",), ("exps", "total"),
             lambda i, write: f"{write(exps[i])} / {write(float(total))}",
         )  # fmt: skip
+        if self.keep is not None:
+            self._dropped("dropped", "weights", "dropout: these weights stay, and grow for it")
         self._summed(weights)
         return list(self.trace)
 
+    def _dropped(self, name: str, of: str, meaning: str, direction: Direction = "forward") -> Array:
+        """Add weights, or their gradient, after dropout."""
+        keep, share = self.keep, self.keep_prob
+        assert keep is not None
+        before = self._named(of)
+        divided = f" / {share:g}" if share != 1 else ""
+        return self._add(
+            name, f"{of} ⊙ keep{divided}", meaning, ("T_enc",), (of, "keep"),
+            lambda i, write: f"{write(before[i])} · {int(keep[i])}{divided}",
+            direction, np.asarray(before * keep / before.dtype.type(share)),
+        )  # fmt: skip
+
     @_QUIETLY
-    def backward(self, dout: Array) -> list[Intermediate]:
+    def backward(self, dout: Array, dlogsumexp: Array | None = None) -> list[Intermediate]:
         """Return every intermediate from `dout`, the gradient of all outputs, to the inputs'.
 
         The gradients of keys and values are this step's share; those of a run sum over the steps.
@@ -317,20 +384,32 @@ class StepTrace:
             self.forward()
         past = len(self.trace)
         value, (*_, of_value, out) = self.value, self.names
-        (weights,) = (one.array for one in self.trace if one.name == "weights")
+        weights, left = self._named("weights"), self._named(self._left)
         dout = self._received(computable(dout))
-        self.calculation.backward(dout[None, None])
+        change = None
+        if dlogsumexp is not None:
+            rows = dlogsumexp[:, None] if self.operation.one_step else dlogsumexp
+            change = float(rows[(*self.index, self.place.step)])
+        self.calculation.backward(
+            dout[None, None], None if change is None else np.full((1, 1), change, dout.dtype)
+        )
         dvalue = self._back(
-            self.gradients[2], f"weightsᵀ · d{out}", "each value by the weight it had",
-            ("T_enc", self._H_v), ("weights", f"d{out}"),
-            lambda i, write: f"{write(weights[i[0]])} · {write(dout[i[1]])}",
+            self.gradients[2], f"{self._left}ᵀ · d{out}", "each value by the weight it had",
+            ("T_enc", self._H_v), (self._left, f"d{out}"),
+            lambda i, write: f"{write(left[i[0]])} · {write(dout[i[1]])}",
             noted="dvalue",
         )  # fmt: skip
+        of_left = "dweights" if self.keep is None else "ddropped"
         dweights = self._back(
-            "dweights", f"d{out} · {of_value}ᵀ", "what more weight on a key would do",
+            of_left, f"d{out} · {of_value}ᵀ", "what more weight on a key would do",
             ("T_enc",), (f"d{out}", of_value),
             lambda i, write: products(dout, value[i[0]], write),
+            noted="dweights",
         )  # fmt: skip
+        if self.keep is not None:
+            dweights = self._dropped(
+                "dweights", of_left, "only weights that stayed lead to anything", "backward"
+            )
         rowsum = self._back(
             "rowsum", "Σ weights ⊙ dweights", "what more weight on all keys alike would do",
             (), ("weights", "dweights"),
@@ -338,19 +417,17 @@ class StepTrace:
         )  # fmt: skip
         cap = self.softcap
         name = "dscores" if cap is None else "dcapped"
+        more = "" if change is None else " + dlogsumexp"
         outer = dscores = self._back(
-            name, "weights ⊙ (dweights − rowsum)",
+            name, f"weights ⊙ (dweights − rowsum{more})",
             "back through the softmax: weights sum to 1, so only differences count",
             ("T_enc",), ("weights", "dweights", "rowsum"),
             lambda i, write: (
-                f"{write(weights[i])} · ({write(dweights[i])} − {write(float(rowsum))})"
+                f"{write(weights[i])} · ({write(dweights[i])} − {write(float(rowsum))}"
+                + ("" if change is None else f" + {write(change)}") + ")"
             ),
         )  # fmt: skip
-        if self.bias is not None:
-            self._back(
-                "dmask", name, "the mask was added: its gradient is that of the scores",
-                ("T_enc",), (name,), array=outer,
-            )  # fmt: skip
+        self._beside_back(name, outer, float(rowsum), change)
         if cap is not None:
             (capped,) = (one.array for one in self.trace if one.name == "capped")
             dscores = self._back(
@@ -362,6 +439,35 @@ class StepTrace:
             )  # fmt: skip
         self._scored_back(dscores, dvalue)
         return self.trace[past:]
+
+    def _beside_back(self, name: str, dscores: Array, rowsum: float, change: float | None) -> None:
+        """Add the gradients of what was added to the scores, and of the sink."""
+        if "mask" in self.added:
+            self._back(
+                "dmask", name, "the mask was added: its gradient is that of the scores",
+                ("T_enc",), (name,), array=dscores,
+            )  # fmt: skip
+        distance, sink = self.distance.astype(dscores.dtype), self.sink
+        if "alibi" in self.added:
+            self._back(
+                "dalibi", f"−Σ {name} ⊙ |own position − key position|",
+                "this step's share of the slope's gradient", (), (name,),
+                lambda i, write: "−(" + products(dscores, distance, write) + ")",
+                np.asarray(-(dscores * distance).sum()),
+            )  # fmt: skip
+        if sink is None:
+            return
+        largest, total = float(self._named("largest")), float(self._named("total"))
+        loss = (change or 0.0) - rowsum
+        more = "" if change is None else "dlogsumexp "
+        self._back(
+            "dsinks", f"exp(sink − largest) / total · ({more}− rowsum)",
+            "this step's share of the sink's gradient", (), ("largest", "total", "rowsum"),
+            lambda i, write: (
+                f"exp({write(sink)} − {write(largest)}) / {write(total)} · {write(loss)}"
+            ),
+            np.asarray(np.exp(sink - largest) / total * loss),
+        )  # fmt: skip
 
     def _inputs(self) -> None:
         place, (query, key, value) = self.place, self._given
