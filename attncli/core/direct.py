@@ -163,8 +163,8 @@ def _backward(
     left = weights if keep is None else blocks.dropped(weights, keep, spare=True)
     _add(dvalue, lock if shared[2] else None, left.swapaxes(-1, -2), dout, seen_by)
     # The gradient of what is added is that of the scaled scores.  Otherwise scaling may come early.
-    early = not cache.operands.visibility.adds and key.shape[-2] > value.shape[-1]
-    early &= cache.delta is None
+    adds = cache.operands.visibility.adds
+    early = not adds and key.shape[-2] > value.shape[-1] and cache.delta is None
     if early:
         dout = dout * scale
     dweights = dout @ value.swapaxes(-1, -2)
@@ -184,7 +184,7 @@ def _backward(
         delta -= term if cache.normalised else term / sums
     dscores -= delta
     dscores *= weights
-    if cache.operands.visibility.adds:
+    if adds:
         every = slice(0, query.shape[-2]), slice(0, key.shape[-2])
         with lock:
             cache.operands.visibility.add_gradients(cache.bias_gradients, dscores, *every, index)

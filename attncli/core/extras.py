@@ -8,7 +8,6 @@ axes are items and which are heads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -52,8 +51,7 @@ class Placed(NamedTuple):
         return self._replace(**done)
 
 
-@dataclass(frozen=True, eq=False)
-class Extras:
+class Extras(NamedTuple):
     """Arrays beside query, key, value and mask, as they were given.
 
     Attributes
@@ -89,11 +87,11 @@ class Extras:
 
     def given(self) -> dict[str, Any]:
         """Return those that there are, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return {name: x for name, x in self._asdict().items() if x is not None}
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return any(value is not None for value in vars(self).values())
+        return bool([None for x in self if x is not None])
 
     def placed(self, lead: Shape, T_dec: int, T_enc: int) -> Placed:
         """Check them and give each the axes of the scores, (…, T_dec, T_enc).
@@ -216,7 +214,7 @@ class Extras:
         return keep.reshape((1,) * (len(scores) - keep.ndim) + keep.shape)
 
 
-EXTRAS = tuple(Extras.__dataclass_fields__)
+EXTRAS = Extras._fields
 
 
 def standard_slopes(heads: int) -> Array:

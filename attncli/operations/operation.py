@@ -264,7 +264,7 @@ class Operation:
         """Return the extras in the axes of the core's."""
         if not self.one_step or extras.keep is None or np.ndim(extras.keep) < 2:
             return extras
-        return replace(extras, keep=np.asarray(extras.keep)[:, None, :])
+        return extras._replace(keep=np.asarray(extras.keep)[:, None, :])
 
     def core_dout(self, dout: Array) -> Array:
         """Return dout, or room for the result, in the axes of the core's output."""
