@@ -135,6 +135,10 @@ class Semantics:
         """
         return ", ".join(f"{name} {_written(value)}" for name, value in self.given().items())
 
+    def of_order(self) -> Semantics:
+        """Return the options that hide keys by their step, without those of the scores."""
+        return Semantics(causal=self.causal, align=self.align, window=self.window)
+
     def of_scores(self) -> Semantics:
         """Return the options of the scores alone, without those that hide keys by their step."""
         return replace(self, causal=None, align=None, window=None)

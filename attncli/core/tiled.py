@@ -8,7 +8,7 @@ weights, it leaves the tiles in one large array instead, and backward has one pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from threading import Lock
 from typing import NamedTuple
@@ -22,10 +22,8 @@ from attncli.core.moderate import in_range, unit_of
 from attncli.core.operands import Operands
 from attncli.core.progress import steps
 from attncli.core.threads import Scratch, run
+from attncli.core.tiles import TILE, SeenTile, aligned, blocks_of, tiles
 from attncli.core.visibility import Index, pick, tile_of
-
-# Queries and keys.  Measured: smaller tiles starve the products, larger ones gain nothing more.
-TILE = (512, 512)
 
 
 def forward(
@@ -62,7 +60,7 @@ def forward(
         else:
             cache.kept[..., -1, :, (key.shape[-2] - 1) % step + 1 :] = 0  # beyond the last key
     scratch = Scratch(tile, query.dtype), Scratch((tile[0], value.shape[-1]), query.dtype)
-    all_blocks = list(_blocks(0, rows[-1], tile[0]))
+    all_blocks = list(blocks_of(0, rows[-1], tile[0]))
     # Later queries may see more keys: nobody should end with the longest.
     if operands.visibility.by_step:
         all_blocks.reverse()
@@ -166,7 +164,14 @@ def _partial(
     place = cache.out[(*index, rows)]
     spare = cache.kept is not None
     whole, least = spare and not moderate, _sinks(operands, (*index, rows))
-    for tile in _tiles(cache, index, rows, whole_rows=not moderate, whole_keys=whole):
+    for tile in tiles(
+        operands.visibility,
+        cache.tile[1],
+        index,
+        rows,
+        whole_rows=not moderate,
+        whole_keys=whole,
+    ):
         keys, seen = tile.keys, tile.seen
         weights = blocks.scores(
             query[tile.inside],
@@ -183,7 +188,7 @@ def _partial(
             )
             done = part if done is None else blocks.merge(done, part)
             if cache.kept is not None:  # all keys came at once: all tiles have one reference
-                for some in _aligned(keys, cache.tile[1]):
+                for some in aligned(keys, cache.tile[1]):
                     inside = slice(some.start - keys.start, some.stop - keys.start)
                     _place(cache, scratch[0], (*index, rows), some)[...] = weights[:, inside]
             continue
@@ -216,7 +221,7 @@ def backward(
     # With few pairs, several threads share the query blocks of each.
     pairs = math.prod(operands.lead)
     parts = threads if pairs < 4 * threads and pairs % threads else 1
-    all_blocks = list(_blocks(0, operands.query.shape[-2], cache.tile[0]))
+    all_blocks = list(blocks_of(0, operands.query.shape[-2], cache.tile[0]))
     whole = [x.shape[:-2] == operands.lead for x in operands[:3]]
     shared = _Shared(
         gradients,
@@ -286,7 +291,7 @@ def _backward(
         # The first queries are the first to add to their keys, if they see all of them.
         fresh = own_keys and rows is row_blocks[0] and not operands.visibility
         products = shared.scratch[2]
-        for tile in _tiles(cache, index, rows):
+        for tile in tiles(operands.visibility, cache.tile[1], index, rows):
             keys, inside, seen = tile.keys, tile.inside, tile.seen
             seen_by = None if seen is None else seen.T
             weights = _place(cache, shared.scratch[0], (*index, tile.rows), keys)
@@ -375,14 +380,14 @@ def _add(
 
 def _again(
     cache: Cache, index: Index, rows: slice, moderate: bool
-) -> Callable[[_Tile, Array], None]:
+) -> Callable[[SeenTile, Array], None]:
     """Return what computes the weights of a tile of these rows once more: exp(scores − shift)."""
     operands, (unit, exp) = cache.operands, unit_of(cache.operands, moderate)
     query = operands.query[pick(index, operands.query.shape)][rows] * (operands.scale * unit)
     shift = None if moderate else cache.shift[(*index, rows)][:, None]
     key = operands.key[pick(index, operands.key.shape)]
 
-    def compute(tile: _Tile, weights: Array) -> None:
+    def compute(tile: SeenTile, weights: Array) -> None:
         blocks.scores(
             query[tile.inside],
             key[tile.keys],
@@ -409,7 +414,7 @@ def _with_ones(value: Array, index: Index) -> Array:
     steps, size = value.shape
     result = buffers.empty((size + 1, steps), value.dtype)
     result[size] = 1
-    for part in _blocks(0, steps, 64):  # stays in cache while it is turned
+    for part in blocks_of(0, steps, 64):  # stays in cache while it is turned
         result[:size, part] = value[part].T
     return result.T
 
@@ -424,53 +429,3 @@ def _place(cache: Cache, scratch: Scratch, row: Index, keys: slice) -> Array:
     if cache.kept is None or start + width > step:
         return scratch((rows.stop - rows.start, width))
     return cache.kept[(*index, at, rows, slice(start, start + width))]
-
-
-class _Tile(NamedTuple):
-    """Some queries of a block, some keys, and how the ones see the others."""
-
-    rows: slice
-    inside: slice  # the same, counted from the block's first
-    keys: slice
-    bias: Array | None
-    seen: Array | None
-
-
-def _tiles(
-    cache: Cache,
-    index: Index,
-    block: slice,
-    *,
-    whole_rows: bool = False,
-    whole_keys: bool = False,
-) -> Iterator[_Tile]:
-    """Yield the tiles in which some query of `block` sees some key.
-
-    Without the rows at either end that see none of the keys, unless `whole_rows`; if
-    `whole_keys`, all keys that the block can see are one tile.
-    """
-    visibility = cache.operands.visibility
-    by_step = visibility.by_step
-    width = visibility.T_enc if whole_keys else cache.tile[1]
-    for wide in _aligned(visibility.keys(block, index), width):
-        # At an edge half as wide, so that less is computed for nothing.
-        halve = not whole_keys and by_step.says(block, wide, index) == "some"
-        for keys in _aligned(wide, -(-width // 2)) if halve else (wide,):
-            rows = block if whole_rows else visibility.rows(block, keys, index)
-            if rows.start == rows.stop or by_step.says(rows, keys, index) == "none":
-                continue
-            bias, seen = visibility.tile(rows, keys, index)
-            if seen is None or seen.any():
-                inside = slice(rows.start - block.start, rows.stop - block.start)
-                yield _Tile(rows, inside, keys, bias, seen)
-
-
-def _aligned(keys: slice, step: int) -> Iterator[slice]:
-    """Yield the parts of `keys` between the multiples of `step`."""
-    for part in _blocks(keys.start - keys.start % step, keys.stop, step):
-        if part.stop > keys.start:  # not so if there are no keys
-            yield slice(max(part.start, keys.start), part.stop)
-
-
-def _blocks(start: int, stop: int, step: int) -> Iterator[slice]:
-    return (slice(at, min(at + step, stop)) for at in range(start, stop, step))

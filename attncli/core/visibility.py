@@ -44,6 +44,11 @@ class Entry(ABC):
         """Whether something is added to the scores, which has a gradient then."""
         return False
 
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading axes of what hides keys; none where it is the same everywhere."""
+        return ()
+
     def new_gradient(self) -> Array | None:
         """Return zeros for the gradient of what is added, in its shape; None if nothing is."""
         return None
@@ -191,6 +196,11 @@ class Ranges(Entry):
 
     by_step: ClassVar[bool] = True
 
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Those of both ends."""
+        return np.broadcast_shapes(self.start.shape[:-2], self.stop.shape[:-2])
+
     def _of(self, rows: slice, index: Index) -> tuple[Array, Array]:
         every = slice(0, 1)
         return tile_of(self.start, rows, every, index), tile_of(self.stop, rows, every, index)
@@ -252,6 +262,11 @@ class Segments(Entry):
 
     queries: Array
     ids: Array
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Those of both ids."""
+        return np.broadcast_shapes(self.queries.shape[:-2], self.ids.shape[:-2])
 
     def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
         """Return no bias, and what is seen, or None if all of the tile is."""
@@ -372,6 +387,12 @@ class Mask(Entry):
     def adds(self) -> bool:
         """Whether the mask is added to the scores, and so has a gradient."""
         return self.array.dtype != bool
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Those of the array."""
+        axes: tuple[int, ...] = self.array.shape[:-2]
+        return axes
 
     def tile(self, rows: slice, keys: slice, index: Index = ()) -> Tile:
         """Return the tile of a float mask, and what is seen; each None if there is no need."""
@@ -518,6 +539,18 @@ class Visibility(NamedTuple):
     def mask(self) -> Array | None:
         """The mask that it was built with, if there is one."""
         return next((entry.array for entry in self.entries if isinstance(entry, Mask)), None)
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The leading axes of what hides keys, of size 1 where they make no difference.
+
+        Examples
+        --------
+        >>> mask = np.ones((2, 1, 3, 3), bool)
+        >>> Visibility.of(Semantics(), 3, 3, mask).lead
+        (2, 1)
+        """
+        return np.broadcast_shapes(*[entry.lead for entry in self.entries])
 
     @property
     def by_step(self) -> Visibility:
