@@ -119,3 +119,19 @@ def show_catalogue(*mistakes: Any) -> None:
             text.replace("{scale}", "scale") for text in (mistake.computed, mistake.meant)
         )
         cog.outl(f"- **{mistake.name}**: `{computed}` where `{meant}` is meant. {mistake.why}")
+
+
+def show_libraries(libraries: Any) -> None:
+    """Print a table of how each library reads causal order and windows."""
+    import cog
+
+    windows = {
+        "beside": "`L` before and `R` after it, its own beside",
+        "included": "`W` tokens, its own among them",
+        None: "has none",
+    }
+    cog.outl("| name | own key of query t | a window is | there |")
+    cog.outl("|---|---|---|---|")
+    for name, library in libraries.items():
+        own = "t" if library.align == "upper_left" else "t + T_enc − T_dec"
+        cog.outl(f"| `{name}` | {own} | {windows[library.window]} | `{library.names}` |")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TOPICS = {
     "getting-started": "From nothing to the first weights, gradients and checks.",
     "semantics": "The mathematics, and each place where libraries disagree.",
+    "masks": "What each query sees: pictures of every convention.",
     "files": "What can be read and written, and which names are known.",
     "checking": "Your own code: check, gradcheck, compare, convention.",
     "catalogue": "The catalogue of mistakes that attn check knows.",

@@ -15,6 +15,7 @@ from attncli.files.formats import ENDINGS, FORMATS
 if TYPE_CHECKING:
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
+    from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
     from attncli.operations.execution import Execution
@@ -192,6 +193,35 @@ class Window(click.ParamType["int | tuple[int, int]"]):
         return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers, none negative: ``3,4,5``."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Turn the text into numbers."""
+        texts = value.split(",")
+        if not all(x.isascii() and x.isdigit() and len(x) < _LONGEST_NUMBER for x in texts):
+            self.fail(f"{value!r} is not a list of whole numbers such as 3,4,5", param, ctx)
+        return tuple(map(int, texts))
+
+
+class Runs(Numbers):
+    """Lengths of what follows each other: ``3,4``, or ``3,4/2,2`` where keys have others."""
+
+    name = "runs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn the text into the lengths of queries and of keys."""
+        queries, _, keys = value.partition("/")
+        pair = tuple(Numbers.convert(self, x, param, ctx) for x in (queries, keys or queries))
+        if not all(map(sum, pair)):
+            self.fail(f"{value!r} has no length above 0", param, ctx)
+        return pair
+
+
 class Side(click.Choice[str]):
     """A choice whose words may be written with ``_`` as well as ``-``."""
 
@@ -239,18 +269,30 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _steps(group: str) -> tuple[Callable[[F], F], Callable[[F], F]]:
+    return (
+        option(
+            "--T",
+            "--seq-len",
+            "T",
+            group=group,
+            type=_COUNT,
+            help="Time steps, of decoder and encoder.  [default: 5]",
+        ),
+        option(
+            "--T-enc", "T_enc", group=group, type=_COUNT, help="Time steps of the encoder alone."
+        ),
+    )
+
+
+steps_options = Bundle("sizes", _given, *_steps("Sizes"))
+"""For what has no other size."""
+
 size_options = Bundle(
     "sizes",
     _given,
     under_sizes("--N", "--batch", "N", type=_COUNT, help="Batch size.  [default: 3]"),
-    under_sizes(
-        "--T",
-        "--seq-len",
-        "T",
-        type=_COUNT,
-        help="Time steps, of decoder and encoder.  [default: 5]",
-    ),
-    under_sizes("--T-enc", "T_enc", type=_COUNT, help="Time steps of the encoder alone."),
+    *_steps("Sizes of random tensors"),
     under_sizes("--H", "--hidden", "H", type=_COUNT, help="Hidden size.  [default: 4]"),
 )
 
@@ -283,14 +325,7 @@ def _semantics(*, causal: bool, causal_align: str | None, **values: Any) -> Sema
     return Semantics(align=side, **values)
 
 
-semantics_options = Bundle(
-    "semantics",
-    _semantics,
-    under_semantics(
-        "--scale",
-        type=float,
-        help="Factor of the scores.  [default: 1; 1/√H for scaled-dot-product]",
-    ),
+_ORDER = (
     under_semantics("--causal", is_flag=True, help="Queries see no later keys."),
     under_semantics(
         "--causal-align",
@@ -305,12 +340,68 @@ semantics_options = Bundle(
         help="Queries see only keys so many steps before and, unless causal, after; LEFT,RIGHT for "
         "each side, -1 for no limit.",
     ),
+)
+
+order_options = Bundle("semantics", _semantics, *_ORDER)
+"""Those that hide keys by their step."""
+
+semantics_options = Bundle(
+    "semantics",
+    _semantics,
+    under_semantics(
+        "--scale",
+        type=float,
+        help="Factor of the scores.  [default: 1; 1/√H for scaled-dot-product]",
+    ),
+    *_ORDER,
     under_semantics(
         "--softcap",
         type=click.FloatRange(min=0, min_open=True),
         help="Bound the scores smoothly to ± this.",
     ),
 )
+
+
+def _extras(*, segments: tuple[tuple[int, ...], ...] | None, **values: Any) -> Extras:
+    from attncli.core.extras import Extras
+
+    if segments is not None:
+        import numpy as np
+
+        values["segments"] = tuple(np.repeat(np.arange(len(x)), x) for x in segments)
+    return Extras(**values)
+
+
+hiding_options = Bundle(
+    "extras",
+    _extras,
+    under_semantics(
+        "--segments",
+        type=Runs(),
+        metavar="LENGTHS",
+        help="Only steps of one segment see each other; so many steps each, as 3,4,5, or "
+        "3,4/5,6 of queries and keys.",
+    ),
+    under_semantics(
+        "--cu-seqlens",
+        type=Numbers(),
+        metavar="STARTS",
+        help="Packed sequences: where each begins, and the end, as 0,3,7; positions count within.",
+    ),
+    under_semantics(
+        "--cu-seqlens-k",
+        type=Numbers(),
+        metavar="STARTS",
+        help="The same of keys, where they begin elsewhere.",
+    ),
+    under_semantics(
+        "--kv-lengths",
+        type=Numbers(),
+        metavar="LENGTHS",
+        help="Keys from there on are hidden; one number an item, as 5,8.",
+    ),
+)
+"""The arrays that hide keys, in short."""
 
 heads_options = Bundle(
     "heads",
@@ -528,6 +619,17 @@ tensor_screen_options = Bundle(
     full_option,
     json_option,
     precision_option,
+    color_option,
+    quiet_option,
+    verbose_option,
+)
+
+# For pictures, whose numbers are whole.
+mask_screen_options = Bundle(
+    "screen",
+    _screen,
+    under_output("--full", is_flag=True, help="Draw every pair, of every item and head."),
+    json_option,
     color_option,
     quiet_option,
     verbose_option,

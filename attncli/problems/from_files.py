@@ -64,7 +64,7 @@ def read_problem(request: Request) -> Problem:
             f"--{idle[0].replace('_', '-')} has no meaning here: {problem.operation.name} takes "
             f"{', '.join(problem.operation.inputs)}"
         )
-    _refuse_contradictions(request.sizes, problem.sizes, origin)
+    refuse_contradictions(request.sizes, problem.sizes, origin)
     return problem
 
 
@@ -377,7 +377,8 @@ def _tell_of_parameters(held: Mapping[str, Any], origin: str) -> None:
             )
 
 
-def _refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], origin: str) -> None:
+def refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], origin: str) -> None:
+    """Raise if a size that was asked for is not the one that was found."""
     for option, size in sizes.items():
         for axis in ("T_dec", "T_enc") if option == "T" and "T_enc" not in sizes else (option,):
             axis = "T_dec" if axis == "T" else axis

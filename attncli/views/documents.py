@@ -50,7 +50,10 @@ def draw_page(text: str, look: Look) -> RenderableType:
     '# Files\n\n`a`'
     """
     page = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL).strip("\n")
-    page = look.fit(page if look.unicode else page.translate(_SHADES))
+    if not look.unicode:
+        page = re.sub("[·+░▒▓█]{2,}", lambda cells: cells[0].replace("·", "."), page)
+        page = page.translate(_SHADES)
+    page = look.fit(page)
     return Text(page) if look.plain else _Page(page, look)
 
 

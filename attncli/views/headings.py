@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -13,6 +13,8 @@ from attncli.views.look import Look
 STYLE = "bold"
 
 _LINES = 12
+TICKS = 10
+"""Of many columns every tenth is numbered."""
 
 
 def narrow_headings(
@@ -78,3 +80,19 @@ def _slanted(labels: Sequence[list[str]], indent: int) -> list[Text]:
                 at = column + cell_len(label[up])
         lines.append(Text(" " * indent + line, STYLE))
     return lines
+
+
+def ticks(cells: int, cell: int, indent: int, number: Callable[[int], int]) -> Text:
+    """Number every tenth column where its cell begins.
+
+    Examples
+    --------
+    >>> ticks(25, 1, 2, lambda place: 8 * place).plain
+    '  0         80        160'
+    """
+    line = ""
+    for place in range(0, cells, TICKS):
+        text = str(number(place))
+        if place * cell >= len(line) and place * cell + len(text) <= cells * cell:
+            line = line.ljust(place * cell) + text + " "
+    return Text(" " * indent + line.rstrip(), "dim")

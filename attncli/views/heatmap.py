@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.text import Text
 
+from attncli.views.headings import TICKS, ticks
 from attncli.views.legends import legend
 from attncli.views.look import Look
 from attncli.views.picture import How, WeightMatrix
@@ -14,7 +14,6 @@ from attncli.views.strips import Strips
 # What stands around a heatmap: title, ticks, legend, a blank line, the prompt.
 _AROUND = 6
 _FEWEST_LINES = 8
-_TICKS = 10
 
 
 def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
@@ -35,7 +34,7 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
     rows_a_line = down * (2 if half else 1)
     height = -(-T_dec // rows_a_line)
     labels = [
-        str(picture.row_number(line * rows_a_line)) if line % (_TICKS // 2) == 0 else ""
+        str(picture.row_number(line * rows_a_line)) if line % (TICKS // 2) == 0 else ""
         for line in range(height)
     ]
     strips = Strips(
@@ -48,15 +47,7 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
         label_width=label_width,
     )
     note = look.fit(note or "1 cell = 1 weight")
-    ticks = _ticks(picture, pooled.shape[1], across, cell, label_width + 1)
-    return [ticks, strips, legend(scale, label_width + 1, look, note)]
-
-
-def _ticks(picture: WeightMatrix, cells: int, across: int, cell: int, indent: int) -> Text:
-    """Number every tenth column where its cell begins."""
-    line = ""
-    for place in range(0, cells, _TICKS):
-        number = str(picture.column_number(place * across))
-        if place * cell >= len(line) and place * cell + len(number) <= cells * cell:
-            line = line.ljust(place * cell) + number + " "
-    return Text(" " * indent + line.rstrip(), "dim")
+    line = ticks(
+        pooled.shape[1], cell, label_width + 1, lambda place: picture.column_number(place * across)
+    )
+    return [line, strips, legend(scale, label_width + 1, look, note)]

@@ -40,6 +40,8 @@ class Strips:
         Two rows a line, as half blocks; only with colours.
     labels : sequence of str
         One a line, or none.
+    hole : str
+        The character of what has no shade, where there is no colour.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Strips:
         half: bool = False,
         labels: Sequence[str] = (),
         label_width: int = 0,
+        hole: str = HOLE_CHARACTER,
     ) -> None:
         self.look, self.cell, self.half = look, cell, half and look.color and look.unicode
         self.scale, self.labels, self.label_width = scale, labels, label_width
@@ -60,7 +63,7 @@ class Strips:
             self.steps = min(self.steps, _HALF_LEVELS + (scale.kind == "diverging"))
         self.values = values
         self._colors = [*self._palette(), hole_color(look)] if look.color else []
-        characters = ramp(look, diverging=scale.kind == "diverging") + HOLE_CHARACTER
+        characters = ramp(look, diverging=scale.kind == "diverging") + hole
         self._characters = np.array(list(characters))
         self._styles: dict[int, Style] = {}
 

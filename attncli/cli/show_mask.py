@@ -1,0 +1,144 @@
+"""``attn show-mask``: what each query sees, and where two conventions differ."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from attncli.cli import options
+from attncli.errors import ParameterError
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+    from attncli.core.extras import Extras
+    from attncli.core.semantics import Semantics
+    from attncli.files.reading import Reading
+    from attncli.problems.visible import Asked
+
+_compared = partial(options.option, group="Two readings")
+_shown = partial(options.option, group="What to show")
+
+# As `attncli.problems.libraries` has them, which needs NumPy.
+LIBRARIES = ("torch", "jax", "onnx", "flash-attention", "flash-attention-2.0", "transformers")
+
+
+@click.command("--against", add_help_option=False)
+@options.order_options
+@options.hiding_options
+def _second(semantics: Semantics, extras: Extras) -> Asked:
+    """Read the options of the other reading."""
+    from attncli.problems.visible import Asked
+
+    return Asked(semantics, extras)
+
+
+def _parse_against(ctx: click.Context, param: click.Parameter, text: str | None) -> Asked | None:
+    if text is None:
+        return None
+    try:
+        with _second.make_context("--against", shlex.split(text)) as context:
+            asked: Asked = _second.invoke(context)
+    except ValueError as error:  # quotation marks
+        raise click.BadParameter(str(error).lower(), ctx, param) from None
+    except click.UsageError as error:
+        raise click.BadParameter(error.format_message(), ctx, param) from None
+    return asked
+
+
+class Tile(click.ParamType["tuple[int, int]"]):
+    """How many queries and keys a tile has: ``R,K``, or one number for both."""
+
+    name = "tile"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Turn the text into two numbers."""
+        sizes = str(value).split(",")
+        if len(sizes) > 2 or not all(x.isascii() and x.isdigit() and int(x) > 0 for x in sizes):
+            self.fail(
+                f"{value!r} is not a number of queries and keys, as 128 or 128,64", param, ctx
+            )
+        return int(sizes[0]), int(sizes[-1])
+
+
+@options.command(
+    "show-mask",
+    example="""\
+attn show-mask --T 8 --causal --window 3
+attn show-mask --T 3 --T-enc 5 --causal --convention torch --convention flash-attention
+attn show-mask --T 8 --window 2 --against "--causal --window 2"
+attn show-mask run.npz --item 1
+attn show-mask --T 65536 --causal --window 1024 --json""",
+)
+@click.argument("file", required=False)
+@options.steps_options
+@options.order_options
+@options.hiding_options
+@_compared(
+    "--against",
+    metavar="OPTIONS",
+    callback=_parse_against,
+    help="The other reading: a text of the options above.",
+)
+@_compared(
+    "--convention",
+    "conventions",
+    type=click.Choice(LIBRARIES),
+    multiple=True,
+    help="What the options mean in this library; given twice, both beside each other.",
+)
+@_shown("--item", type=int, help="Show this item of the batch alone.")
+@_shown("--head", type=int, help="Show this head alone.")
+@_shown(
+    "--tile",
+    type=Tile(),
+    default="512",
+    show_default=True,
+    metavar="ROWS,KEYS",
+    help="Count the tiles of an engine of such tiles.",
+)
+@options.reading_options
+@options.mask_screen_options
+def show_mask(
+    file: str | None,
+    sizes: dict[str, int],
+    semantics: Semantics,
+    extras: Extras,
+    against: Asked | None,
+    conventions: tuple[str, ...],
+    item: int | None,
+    head: int | None,
+    tile: tuple[int, int],
+    reading: Reading,
+    screen: Screen,
+) -> None:
+    """Show what each query sees: rows are queries, columns keys.
+
+    For seeing what options and masks mean before anything is computed, how much of the scores that
+    is, and which tiles an engine has to visit. With two readings, both beside each other, and a +
+    wherever a pair is seen in one alone.
+
+    FILE holds masks, or the inputs of a layer with masks; or is a run file, whose options count.
+    Without it, sizes and options say it all.
+    """
+    from attncli.problems.visible import Asked, scene_of
+    from attncli.views.mask_report import draw_scene, scene_as_json
+
+    asked = [Asked(semantics, extras, name) for name in conventions or ("",)]
+    asked += [against] if against is not None else []
+    if len(asked) > 2:
+        raise ParameterError(
+            f"{len(asked)} readings, expected one or two: --convention twice, or once beside "
+            "--against"
+        )
+    with screen.timed("reading"):
+        scene = scene_of(file, sizes, asked, reading).only(item=item, head=head)
+    if screen.as_json:
+        screen.show_json(scene_as_json(scene, tile, screen.progress))
+    elif not screen.quiet:
+        for part in draw_scene(scene, screen.look, tile, screen.progress):
+            screen.show(part)
