@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.weight_options import export_options
 from attncli.errors import ParameterError
+from attncli.files.formats import ending_of
+from attncli.weights.wanted import Wanted
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
     from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
-    from attncli.problems.visible import Asked
+    from attncli.problems.visible import Asked, Scene
 
 _compared = partial(options.option, group="Two readings")
 _shown = partial(options.option, group="What to show")
 
 # As `attncli.problems.libraries` has them, which needs NumPy.
 LIBRARIES = ("torch", "jax", "onnx", "flash-attention", "flash-attention-2.0", "transformers")
+
+
+# A file has more steps than these only as cells of several.
+_MOST_DRAWN, _MOST = 240, {".csv": 1024}
 
 
 @click.command("--against", add_help_option=False)
@@ -102,6 +109,7 @@ attn show-mask --T 65536 --causal --window 1024 --json""",
     help="Count the tiles of an engine of such tiles.",
 )
 @options.reading_options
+@options.Bundle("wanted", Wanted, *export_options)
 @options.mask_screen_options
 def show_mask(
     file: str | None,
@@ -114,6 +122,7 @@ def show_mask(
     head: int | None,
     tile: tuple[int, int],
     reading: Reading,
+    wanted: Wanted,
     screen: Screen,
 ) -> None:
     """Show what each query sees: rows are queries, columns keys.
@@ -126,6 +135,7 @@ def show_mask(
     Without it, sizes and options say it all.
     """
     from attncli.problems.visible import Asked, scene_of
+    from attncli.views.exports import check_exports
     from attncli.views.mask_report import draw_scene, scene_as_json
 
     asked = [Asked(semantics, extras, name) for name in conventions or ("",)]
@@ -135,10 +145,31 @@ def show_mask(
             f"{len(asked)} readings, expected one or two: --convention twice, or once beside "
             "--against"
         )
+    check_exports(wanted, file)
     with screen.timed("reading"):
         scene = scene_of(file, sizes, asked, reading).only(item=item, head=head)
+    for path in wanted.export:
+        _export(path, scene, wanted, tile, screen)
+        screen.note(f"wrote {click.format_filename(path)}")
     if screen.as_json:
         screen.show_json(scene_as_json(scene, tile, screen.progress))
     elif not screen.quiet:
         for part in draw_scene(scene, screen.look, tile, screen.progress):
             screen.show(part)
+
+
+def _export(path: str, scene: Scene, wanted: Wanted, tile: tuple[int, int], screen: Screen) -> None:
+    """Write what is seen: as weights of 1 and 0, or as the object that ``--json`` prints."""
+    from attncli.views.exports import export, save
+
+    ending = ending_of(path)
+    if ending == ".json":
+        from attncli.views.json_text import json_pieces
+        from attncli.views.mask_report import scene_as_json
+
+        found = scene_as_json(scene, tile, screen.progress)
+        save(path, (*json_pieces(found), "\n"), force=wanted.force)
+    else:
+        from attncli.weights.masking import masks_as_weights
+
+        export(path, masks_as_weights(scene, wanted, _MOST.get(ending, _MOST_DRAWN)), None)

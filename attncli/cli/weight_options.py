@@ -57,6 +57,17 @@ under_part = partial(option, group="Which part of it")
 under_shown = partial(option, group="How to show it")
 _OVER = click.Choice(["heads", "layers"])
 
+export_options = (
+    under_output(
+        "--export",
+        metavar="FILE",
+        multiple=True,
+        help=f"Write what is chosen as {described_exports()}; repeatable. In .csv an apostrophe "
+        "stands before a label that a spreadsheet would compute.",
+    ),
+    under_output("--force", is_flag=True, help="Replace existing files."),
+)
+
 weight_options = Bundle(
     "wanted",
     Wanted,
@@ -164,12 +175,5 @@ weight_options = Bundle(
     under_shown(
         "--browse", is_flag=True, help="Page through layers, heads and items with the arrow keys."
     ),
-    under_output(
-        "--export",
-        metavar="FILE",
-        multiple=True,
-        help=f"Write what is chosen as {described_exports()}; repeatable. In .csv an apostrophe "
-        "stands before a label that a spreadsheet would compute.",
-    ),
-    under_output("--force", is_flag=True, help="Replace existing files."),
+    *export_options,
 )

@@ -82,6 +82,21 @@ def _cells(part: slice, by: int) -> tuple[int, Array]:
     return first, np.diff(ends, prepend=part.start)
 
 
+def pairs_of_cells(shape: tuple[int, int], down: int, across: int) -> Array:
+    """Give how many pairs there are in each cell.
+
+    Examples
+    --------
+    >>> pairs_of_cells((3, 5), 2, 4)
+    array([[8, 2],
+           [4, 1]])
+    """
+    heights, widths = (
+        _cells(slice(0, size), by)[1] for size, by in zip(shape, (down, across), strict=True)
+    )
+    return np.outer(heights, widths)
+
+
 def survey(
     visibility: Visibility,
     index: Index = (),

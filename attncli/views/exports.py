@@ -8,6 +8,7 @@ from the table too.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +59,7 @@ def described_exports() -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def check_exports(wanted: Wanted, file: str) -> None:
+def check_exports(wanted: Wanted, file: str | None) -> None:
     """Say before any work whether all that are wanted could be written.
 
     Raises
@@ -67,7 +68,7 @@ def check_exports(wanted: Wanted, file: str) -> None:
     """
     from attncli.files.atomic import check_output
 
-    inputs = [file] if wanted.diff is None else [file, wanted.diff]
+    inputs = [name for name in (file, wanted.diff) if name is not None]
     targets = [os.path.realpath(path) for path in wanted.export]
     for path, target in zip(wanted.export, targets, strict=True):
         if targets.count(target) > 1:
@@ -83,12 +84,23 @@ def export(path: str, selection: Selection, precision: int | None) -> None:
     ------
     FileError
     """
-    from attncli.files.atomic import replacing
     from attncli.views.gallery import Gallery
     from attncli.views.look import Look
 
     module = import_module(EXPORTS[ending_of(path)].module)
-    parts = module.write(Gallery(selection, Look.piped(precision=precision)))  # labels in full
-    with replacing(path, force=selection.wanted.force) as stream:
+    gallery = Gallery(selection, Look.piped(precision=precision))  # labels in full
+    save(path, module.write(gallery), force=selection.wanted.force)
+
+
+def save(path: str, parts: Iterable[str | bytes], *, force: bool) -> None:
+    """Write a file piece by piece, whole or not at all.
+
+    Raises
+    ------
+    FileError
+    """
+    from attncli.files.atomic import replacing
+
+    with replacing(path, force=force) as stream:
         for part in parts:
             stream.write(part if isinstance(part, bytes) else part.encode())

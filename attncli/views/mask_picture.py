@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from attncli.arrays import Array
+from attncli.problems.surveying import pairs_of_cells
 from attncli.views.headings import narrow_headings, ticks
 from attncli.views.labels import shorten
 from attncli.views.look import Look
@@ -94,15 +95,6 @@ class Grid:
         """Whether every cell is one pair."""
         return self.down == self.across == 1
 
-    @property
-    def cells(self) -> Array:
-        """How many pairs there are in each cell."""
-        heights, widths = (
-            np.diff(np.append(np.arange(0, size, by), size))
-            for size, by in zip(self.shape, (self.down, self.across), strict=True)
-        )
-        return np.outer(heights, widths)
-
 
 class Panel:
     """One reading, with what it alone shows marked.
@@ -130,8 +122,9 @@ class Panel:
     ) -> None:
         self.name, self.grid, self.counts, self.look = name, grid, counts, look
         least, most = _SOME
-        values = least + (most - least) * (cells / grid.cells)
-        values[cells == 0], values[cells == grid.cells] = 0, 1
+        pairs = pairs_of_cells(grid.shape, grid.down, grid.across)
+        values = least + (most - least) * (cells / pairs)
+        values[cells == 0], values[cells == pairs] = 0, 1
         if alone is not None:
             values[alone > 0] = np.nan
         self.strips = Strips(values, look, _SCALE, cell=grid.cell, half=grid.half, hole=mark(look))

@@ -1,7 +1,9 @@
 """``attn show-mask``: what each query sees, and where two readings differ."""
 
+import csv
 import json
 import re
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -330,3 +332,67 @@ def test_sizes_that_contradict_the_file(attn):
 def test_a_convention_without_effect_is_said_to_have_none(attn):
     result = attn("show-mask", *TWO_LIBRARIES)
     assert "--convention has no effect" in result.err
+
+
+def exported(attn, name, *options):
+    result = attn("show-mask", *options, "-q", "--export", name)
+    assert (result.code, result.out) == (0, "")
+
+
+def test_json_is_exported_as_it_is_printed(attn, folder):
+    exported(attn, "x.json", *SIDES, *TWO_LIBRARIES)
+    printed = attn("show-mask", *SIDES, *TWO_LIBRARIES, "--json").json
+    assert json.loads((folder / "x.json").read_text(encoding="utf-8")) == printed
+
+
+def test_a_sheet_has_a_line_for_each_pair_of_each_reading_and_what_one_alone_sees(attn, folder):
+    exported(attn, "x.csv", *SIDES, *TWO_LIBRARIES)
+    with (folder / "x.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    seen = {
+        name: np.array([float(x["weight"]) for x in lines if x["reading"] == name]).reshape(3, 5)
+        for name in dict.fromkeys(x["reading"] for x in lines)
+    }
+    left = np.tril(np.ones((3, 5)))
+    right = np.tril(np.ones((3, 5)), 2)
+    assert list(seen) == ["A torch", "B flash-attention", "A alone", "B alone"]
+    expected = left, right, np.zeros((3, 5)), right - left
+    for found, wanted in zip(seen.values(), expected, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["x.svg", "x.html"])
+@pytest.mark.parametrize("T", [7, 3001])
+def test_pictures_are_written_of_any_size(attn, folder, name, T):
+    exported(attn, name, "--T", T, "--causal")
+    text = (folder / name).read_text(encoding="utf-8")
+    ET.fromstring(text)
+    assert "show-mask: causal upper_left" in text
+    assert ("1 cell = 13 × 13 pairs" in text) == (T == 3001)
+
+
+def test_a_sheet_of_many_steps_has_the_share_of_each_cell(attn, folder):
+    exported(attn, "x.csv", "--T", 2039, "--causal")
+    with (folder / "x.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    pairs = {"2–3": 4, "2038–2038": 1}  # the last cell has one step
+    for label, count in pairs.items():
+        (found,) = [x for x in lines if x["dec_label"] == x["enc_label"] == label]
+        assert float(found["weight"]) == {4: 0.75, 1: 1.0}[count]
+
+
+def test_items_and_tokens_are_exported(attn, folder):
+    exported(attn, "x.md", SAMPLES / "paraphrase.npz", "--item", 1)
+    text = (folder / "x.md").read_text(encoding="utf-8")
+    assert text.count("###") == 1
+    assert "**scientists**" in text
+
+
+def test_no_file_is_replaced_unasked(attn, folder):
+    exported(attn, "x.md")
+    result = attn("show-mask", "--export", "x.md")
+    assert (result.code, result.out) == (2, "")
+    assert "exists already" in result.err
+    assert attn("show-mask", "--export", "x.md", "--force").code == 0
+    assert attn("show-mask", "--force").code == 2
+    assert attn("show-mask", "--export", "x.doc").code == 2

@@ -17,9 +17,9 @@ def pattern(name, **options):
     return Visibility.of(semantics, T_DEC, T_ENC).pattern()
 
 
-def seen_by(attend):
-    """Which keys have a weight, by the gradient of what they lead to."""
-    return attend(np.eye(T_ENC)[None, :, None, :])[0, :, 0] > 0
+QUERY = np.zeros((1, 1, T_DEC, T_ENC), np.float32)
+KEY = np.zeros((1, 1, T_ENC, T_ENC), np.float32)
+VALUE = np.eye(T_ENC, dtype=np.float32)[None, None]  # so that the output is the weights
 
 
 def test_the_command_line_offers_all_there_are():
@@ -28,26 +28,27 @@ def test_the_command_line_offers_all_there_are():
 
 def test_torch_is_what_torch_does():
     torch = pytest.importorskip("torch")
-    query, key = torch.zeros(1, 1, T_DEC, 4), torch.zeros(1, 1, T_ENC, 4)
-    value = torch.eye(T_ENC)[None, None]
-    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    out = attend(*map(torch.from_numpy, (QUERY, KEY, VALUE)), is_causal=True)
     assert np.array_equal(out[0, 0].numpy() > 0, pattern("torch", causal="upper_left"))
+
+
+def test_onnx_is_what_onnx_does():
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    node = onnx.helper.make_node("Attention", ["Q", "K", "V"], ["Y"], is_causal=1)
+    (out,) = reference.ReferenceEvaluator(node).run(None, {"Q": QUERY, "K": KEY, "V": VALUE})
+    assert np.array_equal(out[0, 0] > 0, pattern("onnx", causal="upper_left"))
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 2, (3, 1), (0, 4)])
 def test_jax_is_what_jax_does(causal, window):
     jax = pytest.importorskip("jax")
-    query, key = np.zeros((1, T_DEC, 1, 4)), np.zeros((1, T_ENC, 1, 4))
-    seen = seen_by(
-        lambda value: np.asarray(
-            jax.nn.dot_product_attention(
-                query, key, value, is_causal=causal, local_window_size=window
-            )
-        )
-    )
+    arrays = (x.swapaxes(1, 2) for x in (QUERY, KEY, VALUE))
+    out = jax.nn.dot_product_attention(*arrays, is_causal=causal, local_window_size=window)
     options = {"causal": "upper_left"} if causal else {}
-    assert np.array_equal(seen, pattern("jax", window=window, **options))
+    assert np.array_equal(np.asarray(out)[0, :, 0] > 0, pattern("jax", window=window, **options))
 
 
 def test_flash_attention_is_as_its_documentation_says():
