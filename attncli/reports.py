@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from attncli.arrays import Array
+
 # What a check of somebody's layer against the reference found.
 
 
@@ -491,6 +495,10 @@ class Cell(NamedTuple):
         T decoder and T encoder steps.
     dtype : str
     causal : bool
+    window : (int, int) or None
+        Steps seen before and after a query's own, −1 for no limit.
+    segments : int
+        Of how many equal segments, that do not see each other, T consists.
     """
 
     N: int
@@ -498,6 +506,44 @@ class Cell(NamedTuple):
     H: int
     dtype: str
     causal: bool = False
+    window: tuple[int, int] | None = None
+    segments: int = 1
+
+    @property
+    def hides(self) -> bool:
+        """Whether some keys are hidden."""
+        return self.causal or self.window is not None or self.segments > 1
+
+    @property
+    def unmasked(self) -> Cell:
+        """The same calculation with nothing hidden."""
+        return Cell(self.N, self.T, self.H, self.dtype)
+
+    def ids(self) -> Array:
+        """Return which segment each step belongs to."""
+        return np.arange(self.T) * self.segments // self.T
+
+    def pairs(self) -> int:
+        """Return how many pairs of a query and a key that it sees there are.
+
+        Examples
+        --------
+        >>> Cell(1, 5, 4, "float32", causal=True).pairs()
+        15
+        >>> Cell(1, 5, 4, "float32", window=(1, 0)).pairs(), Cell(1, 6, 4, "f", segments=2).pairs()
+        (9, 18)
+        """
+        t = np.arange(self.T)
+        ids = self.ids()
+        first, last = np.searchsorted(ids, ids), np.searchsorted(ids, ids, side="right") - 1
+        left, right = self.window or (-1, -1)
+        if left >= 0:
+            first = np.maximum(first, t - left)
+        if right >= 0:
+            last = np.minimum(last, t + right)
+        if self.causal:
+            last = np.minimum(last, t)
+        return int((last - first + 1).sum())
 
 
 @dataclass(frozen=True)
@@ -526,12 +572,11 @@ class Measurement:
     error: float | None
 
     def gflops(self) -> float | None:
-        """Billions of operations a second of forward's two products: 4 · N · T² · H in all."""
+        """Billions of operations a second of forward's two products: 4 · N · H for each pair."""
         if self.forward is None:
             return None
         cell = self.cell
-        pairs = cell.T * (cell.T + 1) / 2 if cell.causal else cell.T * cell.T
-        return 4 * cell.N * pairs * cell.H / self.forward / 1e9
+        return 4 * cell.N * cell.pairs() * cell.H / self.forward / 1e9
 
 
 @dataclass(frozen=True)
@@ -558,3 +603,12 @@ class BenchReport:
     def of(self, cell: Cell) -> list[Measurement]:
         """The measurements of one cell."""
         return [one for one in self.measurements if one.cell == cell]
+
+    def shares(self, one: Measurement) -> tuple[float | None, float | None]:
+        """Return the seconds, forward and both, over the same contender's with nothing hidden."""
+        whole = [x for x in self.of(one.cell.unmasked) if x.contender == one.contender]
+        if not one.cell.hides or not whole:
+            return None, None
+        pairs = (one.forward, whole[0].forward), (one.both, whole[0].both)
+        forward, both = (x / y if x is not None and y else None for x, y in pairs)
+        return forward, both

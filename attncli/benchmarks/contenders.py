@@ -46,6 +46,14 @@ def tensors(cell: Cell) -> tuple[Array, Array, Array, Array]:
     return drawn[0], drawn[1], drawn[2], drawn[3]
 
 
+def options_of(cell: Cell) -> dict[str, Any]:
+    """Return what a cell hides, as the core takes it."""
+    options: dict[str, Any] = {"window": cell.window}
+    options["causal"] = "upper_left" if cell.causal else None
+    options["segments"] = cell.ids() if cell.segments > 1 else None
+    return options
+
+
 def make(name: str, cell: Cell, threads: int) -> Contender:
     """Make a contender by its name.
 
@@ -72,13 +80,7 @@ def _core(cell: Cell, threads: int, name: str) -> Contender:
 
     def forward() -> tuple[Array, Cache]:
         return attention(
-            query,
-            key,
-            value,
-            causal="upper_left" if cell.causal else None,
-            threads=threads,
-            engine=engine,
-            weights=weights,
+            query, key, value, **options_of(cell), threads=threads, engine=engine, weights=weights
         )
 
     def both() -> tuple[Any, ...]:

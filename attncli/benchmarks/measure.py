@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attncli.benchmarks.contenders import PRODUCTS
+from attncli.benchmarks.contenders import PEERS, PRODUCTS
 from attncli.memory import require
 from attncli.processes import Process
 from attncli.reports import BenchReport, Cell, Measurement
@@ -40,23 +40,46 @@ _FIRST, _LAST_T = (1, 1024, 64), 65_536
 Shapes = Sequence[tuple[int, int, int]]
 
 
-def crossed(shapes: Shapes, dtypes: Sequence[str], *, causal: bool) -> list[Cell]:
-    """Make a cell of every (N, T, H) and dtype, and one under a causal mask beside if wanted."""
+def crossed(
+    shapes: Shapes,
+    dtypes: Sequence[str],
+    *,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    segments: int = 1,
+) -> list[Cell]:
+    """Make a cell of every (N, T, H) and dtype; and beside it what hides keys, if wanted.
+
+    That is one under causal order, one with a window (causal too if that is wanted), and one of so
+    many segments.
+
+    Examples
+    --------
+    >>> crossed([(1, 8, 4)], ["float32"], segments=2)[1]
+    Cell(N=1, T=8, H=4, dtype='float32', causal=False, window=None, segments=2)
+    """
+    hidden: list[dict[str, Any]] = [{}]
+    if causal:
+        hidden.append({"causal": True})
+    if window is not None:
+        hidden.append({"causal": causal, "window": window})
+    if segments > 1:
+        hidden.append({"segments": segments})
     return [
-        Cell(*shape, dtype, mask)
+        Cell(*shape, dtype, **what)
         for shape in shapes or _SHAPES
         for dtype in dtypes or ("float32", "float64")
-        for mask in ((False, True) if causal else (False,))
+        for what in hidden
     ]
 
 
-def doubled(shapes: Shapes, dtypes: Sequence[str]) -> list[Cell]:
-    """Make cells in which T doubles, from the first shape on."""
+def doubled(shapes: Shapes, dtypes: Sequence[str], **hidden: Any) -> list[Cell]:
+    """Make cells in which T doubles, from the first shape on; all of them with what is hidden."""
     N, T, H = shapes[0] if shapes else _FIRST
     steps = [T]
     while steps[-1] * 2 <= _LAST_T:
         steps.append(steps[-1] * 2)
-    return [Cell(N, step, H, dtype) for dtype in dtypes or ("float32",) for step in steps]
+    return [Cell(N, step, H, dtype, **hidden) for dtype in dtypes or ("float32",) for step in steps]
 
 
 class Worker(Process):
@@ -119,8 +142,10 @@ def measure(
 
 def takes_part(name: str, cell: Cell) -> bool:
     """Tell whether a contender can be measured on a cell, within bearable time and memory."""
-    if name in ("loop", PRODUCTS) and cell.causal:
+    if name in ("loop", PRODUCTS) and cell.hides:
         return False
+    if name in PEERS and (cell.window is not None or cell.segments > 1):
+        return False  # with a mask of T × T alone, which hides no work
     if name == PRODUCTS:
         return cell.T**2 * np.dtype(cell.dtype).itemsize <= _BEARABLE_FOR_PRODUCTS
     return name != "loop" or cell.N * cell.T**2 * cell.H <= _BEARABLE_FOR_LOOP

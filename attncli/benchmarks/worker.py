@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from attncli.benchmarks.contenders import Contender, make, tensors
+from attncli.benchmarks.contenders import Contender, make, options_of, tensors
 from attncli.core import attention, attention_backward
 from attncli.memory import read_system
 from attncli.reports import Cell
@@ -32,6 +32,8 @@ def main(name: str, threads: int) -> None:
         try:
             if "cell" in request:
                 cell = Cell(**request["cell"])
+                if cell.window is not None:  # JSON has lists alone
+                    cell = cell._replace(window=tuple(cell.window))
                 contender = make(name, cell, threads)
                 baseline = _reset_peak()
                 answer["both"] = contender.both is not None
@@ -62,8 +64,7 @@ def _error(contender: Contender, cell: Cell) -> float:
     Of out, and of the gradients where there are any.
     """
     query, key, value, dout = (x.astype(np.float64) for x in tensors(cell))
-    causal = "upper_left" if cell.causal else None
-    out, cache = attention(query, key, value, causal=causal)
+    out, cache = attention(query, key, value, **options_of(cell))
     if contender.both is None:
         pairs = [(contender.forward(), out)]
     else:

@@ -53,6 +53,7 @@ def _parse_names(
     example="""\
 attn bench --shapes 8,512,64 --dtype float32
 attn bench --peers torch,jax --accuracy
+attn bench --shapes 1,16384,64 --causal --window 255,0 --segments 8 --engines core
 attn bench --scaling""",
 )
 @_what(
@@ -82,6 +83,18 @@ attn bench --scaling""",
     help="Others, from torch, jax and onnxruntime.  [default: those that are installed]",
 )
 @_what("--causal", is_flag=True, help="Also under a causal mask.")
+@_what(
+    "--window",
+    type=options.Window(),
+    metavar="STEPS",
+    help="Also with a window, as forward takes it; with --causal a causal one.",
+)
+@_what(
+    "--segments",
+    type=click.IntRange(min=2),
+    metavar="COUNT",
+    help="Also with T cut into so many equal segments that do not see each other.",
+)
 @_what("--scaling", is_flag=True, help="Double T and show how ours grows.")
 @_what(
     "--accuracy",
@@ -104,6 +117,8 @@ def bench(
     engines: list[str] | None,
     peers: list[str] | None,
     causal: bool,
+    window: int | tuple[int, int] | None,
+    segments: int | None,
     scaling: bool,
     accuracy: bool,
     repeat: int,
@@ -115,19 +130,25 @@ def bench(
 
     Everybody runs in a process of its own, and they take turns, so that the noise of the machine
     falls on all alike. Ratios are to the fastest, and to the two matrix products alone, which do
-    nothing between them. Memory is the peak beside the inputs.
+    nothing between them; where keys are hidden, to the same with none hidden. Memory is the peak
+    beside the inputs.
     """
     from attncli.benchmarks.contenders import PRODUCTS, is_installed
     from attncli.benchmarks.measure import crossed, doubled, measure, require_memory
     from attncli.views.bench_report import bench_as_json, draw_bench, draw_scaling
 
     threads = threads or options.cores()
+    hidden: dict[str, Any] = {
+        "causal": causal,
+        "window": (window, window) if isinstance(window, int) else window,
+        "segments": segments or 1,
+    }
     missing: list[str] = []
     if scaling:
-        cells = doubled(shapes[:1], dtype)
+        cells = doubled(shapes[:1], dtype, **hidden)
         contenders = engines or ["core"]
     else:
-        cells = crossed(shapes, dtype, causal=causal)
+        cells = crossed(shapes, dtype, **hidden)
         missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
         present = [peer for peer in peers or _PEERS if peer not in missing]
         contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]

@@ -26,7 +26,7 @@ def draw_bench(report: BenchReport, missing: Sequence[str], look: Look) -> Rende
     tables = [
         part
         for cell in report.cells()
-        for part in ("", _title(cell, look), draw_records(_columns(report.of(cell), look), look))
+        for part in ("", _title(cell, look), draw_records(_columns(report, cell, look), look))
     ]
     notes = [Text(f"{name} failed: {why}", "yellow") for name, why in report.failures.items()]
     if missing:
@@ -61,11 +61,17 @@ def _title(cell: Cell, look: Look) -> Text:
 
 def _describe(cell: Cell, *, with_T: bool = True) -> str:
     sizes = f"N={cell.N} " + (f"T={cell.T} " if with_T else "") + f"H={cell.H}"
-    return f"{sizes}  {cell.dtype}" + ("  causal" if cell.causal else "")
+    hidden = ["causal"] if cell.causal else []
+    if cell.window is not None:
+        hidden.append(f"window {cell.window[0]},{cell.window[1]}")
+    if cell.segments > 1:
+        hidden.append(f"{cell.segments} segments")
+    return "  ".join([f"{sizes}  {cell.dtype}", *hidden])
 
 
-def _columns(measurements: Sequence[Measurement], look: Look) -> list[Column]:
+def _columns(report: BenchReport, cell: Cell, look: Look) -> list[Column]:
     """Make the columns of one cell; the floor is no contender, and no ratio is taken to it."""
+    measurements = report.of(cell)
     racing = [one for one in measurements if one.contender != _FLOOR]
     forward = min((one.forward for one in racing if one.forward), default=None)
     both = min((one.both for one in racing if one.both), default=None)
@@ -98,6 +104,11 @@ def _columns(measurements: Sequence[Measurement], look: Look) -> list[Column]:
     ]
     if floor is None:
         del columns[3]
+    if cell.hides:
+        shares = [report.shares(one) for one in measurements]
+        for at, column in ((1, len(columns) - 1), (0, 3)):  # behind those of the fastest
+            share = [_number(of_one[at], 3) for of_one in shares]
+            columns.insert(column, Column(f"{look.times}full", share, right=True))
     if any(one.error is not None for one in measurements):
         errors = ["" if one.error is None else format_error(one.error) for one in measurements]
         columns.append(Column("error", errors, right=True))
@@ -116,8 +127,8 @@ def _ratio(value: float | None, base: float | None) -> str:
     return "" if value is None or not base else f"{value / base:.2f}"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _bytes(memory: int | None) -> str:
@@ -141,6 +152,7 @@ def bench_as_json(report: BenchReport, missing: Sequence[str]) -> dict[str, Any]
                 "both_seconds": one.both,
                 "gflops": one.gflops(),
                 "memory_bytes": one.memory,
+                "of_unmasked": dict(zip(("forward", "both"), report.shares(one), strict=True)),
                 "error": one.error,
             }
             for one in report.measurements

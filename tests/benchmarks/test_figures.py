@@ -3,6 +3,8 @@
 import pytest
 from rich.text import Text
 
+from attncli.reports import Cell
+
 GREEN = 2  # of a terminal's sixteen colours
 CELL = ("--shapes", "2,5,3", "--dtype", "float32")
 
@@ -237,3 +239,40 @@ def test_scaling_says_how_time_grows_as_t_doubles(attn, machine):
         "32768 328 ms 5000 ms 2.50 26.2 32.8 MB",
         "65536 655 ms 25000 ms 5.00 52.4 65.5 MB",
     ]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, (2, -1), (0, 3), (1, 1), (9, 9)])
+@pytest.mark.parametrize("segments", [1, 2, 3, 7])
+def test_operations_are_counted_for_the_pairs_that_are_seen(causal, window, segments):
+    cell = Cell(1, 7, 3, "float64", causal, window, segments)
+    left, right = window or (-1, -1)
+    seen = [
+        (t, s) for t in range(7) for s in range(7)
+        if (not causal or s <= t) and (left < 0 or s >= t - left) and (right < 0 or s <= t + right)
+        and t * segments // 7 == s * segments // 7
+    ]  # fmt: skip
+    assert cell.pairs() == len(seen)
+
+
+def test_what_is_hidden_is_measured_beside_the_same_with_nothing_hidden(attn, machine):
+    def hides(cell):
+        return cell.causal or cell.window or cell.segments > 1
+
+    machine.seconds["core", "forward"] = lambda cell: [0.25 if hides(cell) else 0.5] * 9
+    machine.seconds["core", "both"] = lambda cell: [0.75 if hides(cell) else 1.0] * 9
+    report = bench(attn, "--causal", "--window", "2", "--segments", "2", repeat=1)
+    ours = [one for one in report["measurements"] if one["contender"] == "core"]
+    assert [(one["causal"], one["window"], one["segments"]) for one in ours] == [
+        (False, None, 1), (True, None, 1), (True, [2, 2], 1), (False, None, 2),
+    ]  # fmt: skip
+    shares = [one["of_unmasked"] for one in ours]
+    assert shares == [{"forward": None, "both": None}] + 3 * [{"forward": 0.5, "both": 0.75}]
+    # Whoever hides no work takes no part.
+    others = {one["contender"] for one in report["measurements"] if one["window"]}
+    assert others == {"core"}
+
+
+def test_what_doubles_hides_what_is_asked_for(attn, machine):
+    bench(attn, "--scaling", "--window", "3,0", "--segments", "2", repeat=1)
+    assert {(cell.window, cell.segments) for _, cell in machine.cells} == {((3, 0), 2)}

@@ -160,3 +160,17 @@ def test_peers_compute_the_same(peer, causal):
     with Worker(peer, 1) as worker:
         assert "failed" not in worker.ask(cell=cell._asdict())
         assert worker.ask(error=True)["error"] < 1e-5
+
+
+def test_a_window_and_segments_are_what_is_measured(attn):
+    """Results and gradients are those of the same options in float64."""
+    options = [*SMALL, "--dtype", "float64", "--engines", "core,tiled-again", "--repeat", "1"]
+    report = attn("bench", *options, "--window", "2,1", "--segments", "3", "--accuracy", "--json")
+    judged = [one for one in report.json["measurements"] if one["window"] or one["segments"] > 1]
+    assert len(judged) == 4
+    assert all(one["error"] < 1e-12 for one in judged)
+
+
+@pytest.mark.parametrize("option", [("--window", "1,2,3"), ("--segments", "1")])
+def test_a_window_or_segments_that_there_are_not(attn, option):
+    assert attn("bench", *SMALL, *option).code == 2
