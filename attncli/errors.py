@@ -73,6 +73,10 @@ class TargetError(AttnError):
         self.trace = trace
 
 
+class CodeError(TargetError):
+    """Code of the user's own that fails or lacks something: a check of it says no."""
+
+
 class AttnWarning(UserWarning):
     """A result is returned, but deserves a second look."""
 
@@ -89,3 +93,16 @@ class ForeignFormatError(Exception):
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.kind = kind
+
+
+def harmless(text: str) -> str:
+    r"""Escape what could do something to a terminal.
+
+    Examples
+    --------
+    >>> harmless("a\x1b[2J")
+    'a\\x1b[2J'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -1,27 +1,172 @@
-"""A process of its own for work that must not touch ours: started, asked, and ended."""
+"""Processes of their own for work that must not touch ours: started, fed, limited, capped, ended.
+
+Every one of them is at the other end of a socket by which messages go to and fro.  A `Process`
+runs a module; a `ForkServer` runs one that is copied, once it has imported what it needs, for every
+piece of work: a `Fork` begins in a few milliseconds, and knows nothing of what we have computed.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import importlib
 import json
 import os
+import selectors
+import signal
+import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any, Self
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, Self
+
+_HEAD = struct.Struct(">II")  # the bytes of the JSON text, and of what follows it
+_COMMAND = struct.Struct(">cI")
+_ANSWER = struct.Struct(">q")
+_CHUNK = 1 << 16
+_LONGEST_TEXT = 1 << 24
+_SHOWN = 64_000  # bytes of what is printed; the rest is dropped
+_LEAVING = 0.5  # seconds that a process which hung up is given to end by itself
+
+Parts = Sequence[bytes | bytearray | memoryview]
+
+
+class Limits(NamedTuple):
+    """How much somebody's code may take.
+
+    Attributes
+    ----------
+    seconds : float
+        For being loaded, and for every call.
+    memory : int
+        Bytes, beside what Python and NumPy take.
+    """
+
+    seconds: float = 20.0
+    memory: int = 1_000_000_000
+
+
+class Channel:
+    """Messages over a socket: a JSON object each, and bytes behind it.
+
+    Parameters
+    ----------
+    connection : socket
+    aside : Printed, optional
+        What is read meanwhile, so that nobody waits for us to read it.
+
+    Examples
+    --------
+    >>> here, there = map(Channel, socket.socketpair())
+    >>> here.send({"say": "hello"}, [b"more"])
+    >>> there.receive()
+    ({'say': 'hello'}, [bytearray(b'more')])
+    >>> here.close(), there.close()
+    (None, None)
+    """
+
+    def __init__(self, connection: socket.socket, aside: Printed | None = None) -> None:
+        self._socket, self._aside = connection, aside
+        self._selector: selectors.BaseSelector | None = None
+        connection.setblocking(aside is None)
+
+    @classmethod
+    def inherited(cls, number: str) -> Self:
+        """The channel of a process that was started with this number as its first argument."""
+        return cls(socket.socket(fileno=int(number)))
+
+    def send(self, message: Any, parts: Parts = (), deadline: float | None = None) -> None:
+        """Send a message.
+
+        Raises
+        ------
+        EOFError
+            If nobody is at the other end any more.
+        TimeoutError
+        """
+        sizes = [len(part) for part in parts]
+        text = json.dumps([message, sizes]).encode()
+        left = memoryview(b"".join([_HEAD.pack(len(text), sum(sizes)), text, *parts]))
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except BlockingIOError:
+                self._wait(selectors.EVENT_WRITE, deadline)
+            except OSError as error:
+                raise EOFError from error
+
+    def receive(
+        self, deadline: float | None = None, most: int = 1 << 31
+    ) -> tuple[Any, list[bytearray]]:
+        """Wait for a message, with no more than so many bytes behind it.
+
+        Raises
+        ------
+        EOFError, TimeoutError
+        ValueError
+            If what comes is no message.
+        """
+        size, more = _HEAD.unpack(self._read(_HEAD.size, deadline))
+        if size > _LONGEST_TEXT or more > most:
+            raise ValueError("too long")
+        message, sizes = json.loads(self._read(size, deadline))
+        if sum(sizes) != more or min(sizes, default=0) < 0:
+            raise ValueError("sizes that are not there")
+        return message, [self._read(size, deadline) for size in sizes]
+
+    def _read(self, count: int, deadline: float | None) -> bytearray:
+        found, done = bytearray(count), 0
+        while done < count:
+            try:
+                got = self._socket.recv_into(memoryview(found)[done:])
+            except BlockingIOError:
+                self._wait(selectors.EVENT_READ, deadline)
+                continue
+            except OSError as error:
+                raise EOFError from error
+            if not got:
+                raise EOFError
+            done += got
+        return found
+
+    def _wait(self, event: int, deadline: float | None) -> None:
+        if self._selector is None:
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._socket, event)
+            if self._aside is not None:
+                self._selector.register(self._aside, selectors.EVENT_READ)
+        self._selector.modify(self._socket, event)
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            ready = [key.fileobj for key, _ in self._selector.select(left)]
+            if self._aside in ready and self._aside is not None and not self._aside.read():
+                self._selector.unregister(self._aside)
+            if self._socket in ready:
+                return
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._selector is not None:
+            self._selector.close()
+        self._socket.close()
 
 
 class Process:
-    """A module run in a process of its own, which answers a JSON object with one, line by line.
+    """A module run in a process of its own, whose ``main`` is called with a channel's number.
 
     Leaving its context ends it, whatever it is doing.
 
     Parameters
     ----------
     module : str
-        Run as ``python -m module``; reads its standard input, and writes its answers alone to its
-        standard output.
+        Its ``main(number, *arguments)`` answers by ``Channel.inherited(number)``.
     arguments : object
-        What it is given on its command line.
+        What it is given beside, as texts.
     environment : mapping of str to str, optional
         What its environment has beside ours.
 
@@ -35,26 +180,31 @@ class Process:
     def __init__(
         self, module: str, *arguments: object, environment: Mapping[str, str] | None = None
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | dict(environment or {}),
+        self._socket, theirs = socket.socketpair()
+        # It finds modules where we do, and not in whatever folder it is started in.
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; "
+            "main(*sys.argv[1:])"
         )
+        with theirs:
+            self.process: Any = subprocess.Popen(
+                [sys.executable, "-c", code, str(theirs.fileno()), *map(str, arguments)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | dict(environment or {}),
+                start_new_session=True,  # Ctrl-C is for us: we end it
+            )
+        self.channel = Channel(self._socket)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer; ``{"failed": why}`` where none comes."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer: dict[str, Any] = json.loads(line) if line else {"failed": "its process died"}
+            self.channel.send(request)
+            answer: dict[str, Any] = self.channel.receive()[0]
+        except EOFError:
+            answer = {"failed": "its process died"}
         return answer
 
     def __enter__(self) -> Self:
@@ -65,6 +215,272 @@ class Process:
         """End it."""
         self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
+        self.channel.close()
+
+
+class Printed:
+    """What a process prints, read as it comes; beyond 64 KB it is dropped."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._kept, self._dropped = number, bytearray(), False
+        os.set_blocking(number, False)
+
+    def fileno(self) -> int:
+        """The number of its file."""
+        return self._number
+
+    def read(self) -> bool:
+        """Read what is there; say whether there can be more."""
+        with contextlib.suppress(BlockingIOError):
+            while some := os.read(self._number, _CHUNK):
+                room = _SHOWN - len(self._kept)
+                self._kept += some[:room]
+                self._dropped = self._dropped or len(some) > room
+            return False
+        return True
+
+    def take(self) -> str:
+        """What was printed since this was asked last."""
+        self.read()
+        text = self._kept.decode("utf-8", "backslashreplace")
+        text += f"\n(more than {_SHOWN // 1000} KB are not shown)\n" if self._dropped else ""
+        self._kept, self._dropped = bytearray(), False
+        return text
+
+    def close(self) -> None:
+        """Read no more."""
+        os.close(self._number)
+
+
+class EndedError(Exception):
+    """A process gives no answer any more; the message says why."""
+
+
+class Fork:
+    """A copy of a fork server, at work by itself; what it answers and prints is read here.
+
+    Parameters
+    ----------
+    server : ForkServer
+    limits : Limits
+        Of which ``seconds`` is seen to here: how long an answer may take.
+    """
+
+    def __init__(self, server: ForkServer, limits: Limits) -> None:
+        self._server, self._limits = server, limits
+        reading, writing = os.pipe()
+        self.printed = Printed(reading)
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours, aside=self.printed)
+        self._ended: EndedError | None = None
+        with theirs:
+            self._pid = server.command(b"f", files=[theirs.fileno(), writing])
+            os.close(writing)
+
+    def ask(self, message: Any, parts: Parts = ()) -> tuple[Any, list[bytearray]]:
+        """Send a message and wait for the answer.
+
+        Raises
+        ------
+        EndedError
+            If there is none, now or before: then it is ended.
+        """
+        if self._ended is not None:
+            raise self._ended
+        deadline = time.monotonic() + self._limits.seconds
+        try:
+            self._channel.send(message, parts, deadline)
+            return self._channel.receive(deadline, 2 * self._limits.memory)
+        except TimeoutError:
+            self.end(f"does not end within {self._limits.seconds:g} s")
+        except EOFError:
+            self.end()
+        except (ValueError, TypeError):
+            self.end("writes into the channel that its results come by")
+        assert self._ended is not None
+        raise self._ended
+
+    def end(self, why: str = "") -> None:
+        """End it and everything that it started."""
+        if self._ended is not None:
+            return
+        status = self._server.command(b"w" if not why else b"e", self._pid)
+        self._ended = EndedError(why or _how_it_ended(status))
+        self.printed.read()
+        self._channel.close()
+
+    def close(self) -> None:
+        """End it, and let go of what it printed."""
+        self.end("was ended")
+        self.printed.close()
+
+
+class ForkServer(Process):
+    """A process that is copied for every piece of work; its module calls `serve_forks`.
+
+    Parameters
+    ----------
+    module : str
+        As of `Process`.
+    copied : bool
+        Whether it is itself a copy of this process, which takes no time to begin: for one that has
+        no other thread, and has computed nothing that should not be known there.
+    """
+
+    _lock = threading.Lock()
+
+    def __init__(self, module: str, *, copied: bool = False) -> None:
+        if not copied:
+            super().__init__(module)
+            return
+        main = importlib.import_module(module).main
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                self._socket.close()
+                _leave(main, theirs)
+        self.process = _Copy(pid)
+        self.channel = Channel(self._socket)
+
+    def __exit__(self, *error: object) -> None:
+        """Hang up, by which it ends its forks and itself."""
+        self.channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_LEAVING)
+        super().__exit__(*error)
+
+    def command(self, what: bytes, pid: int = 0, files: Sequence[int] = ()) -> int:
+        """Let it fork (``f``), end a fork (``e``), or wait for one that is about to end (``w``)."""
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [_COMMAND.pack(what, pid)], list(files))
+                answer = self._socket.recv(_ANSWER.size, socket.MSG_WAITALL)
+            except OSError:
+                answer = b""
+        if len(answer) < _ANSWER.size:
+            raise ChildProcessError("the process that runs your code was ended from outside")
+        return int(_ANSWER.unpack(answer)[0])
+
+    @staticmethod
+    def running(module: str, *, copied: bool = False) -> ForkServer:
+        """The one that runs a module for this process, until this one ends."""
+        key = module, os.getpid()
+        if key not in _servers:
+            _servers[key] = ForkServer(module, copied=copied)
+            atexit.register(_end_server, *key)
+        return _servers[key]
+
+
+_servers: dict[tuple[str, int], ForkServer] = {}
+
+
+def _end_server(module: str, pid: int) -> None:
+    if os.getpid() == pid:  # and not in a copy of who started it
+        _servers.pop((module, pid)).__exit__()
+
+
+class _Copy:
+    """A copy of this process, to be ended like one that was started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, seconds: float = _LEAVING) -> None:
+        with contextlib.suppress(ChildProcessError):
+            _wait(self.pid, seconds)
+
+
+def _leave(main: Callable[[str], None], connection: socket.socket) -> NoReturn:
+    """Be a copy of the process that forked, with nothing in common from here on."""
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        main(str(connection.detach()))
+    finally:
+        os._exit(0)
+
+
+def serve_forks(number: str, work: Callable[[Channel], None]) -> None:
+    """Fork for every piece of work that is asked for, until who asks is gone."""
+    connection = socket.socket(fileno=int(number))
+    forks: set[int] = set()
+    while True:
+        command, files, _, _ = socket.recv_fds(connection, _COMMAND.size, 2)
+        if len(command) < _COMMAND.size:
+            break
+        what, pid = _COMMAND.unpack(command)
+        if what == b"f":
+            answer = os.fork()
+            if answer == 0:
+                connection.close()
+                _begin(files, work)
+            forks.add(answer)
+        else:
+            answer = _end(pid, wait=what == b"w")
+            forks.discard(pid)
+        for file in files:
+            os.close(file)
+        connection.sendall(_ANSWER.pack(answer))
+    for pid in forks:
+        _end(pid, wait=False)
+
+
+def _begin(files: list[int], work: Callable[[Channel], None]) -> NoReturn:
+    """Be the fork: a group of its own, so that what it starts can be ended with it."""
+    status = 1
+    try:
+        os.setsid()
+        channel, printed = files
+        for output in (1, 2):
+            os.dup2(printed, output)
+        os.close(printed)
+        sys.stdout, sys.stderr = (
+            open(output, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 (stay)
+            for output in (1, 2)
+        )
+        work(Channel(socket.socket(fileno=channel)))
+        status = 0
+    except BaseException as error:  # a bug of ours, or what they left of the process is of no use
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        os._exit(status)  # nothing of the server's is tidied up here
+
+
+def _end(pid: int, *, wait: bool) -> int:
+    """End a fork and all that it started; give the status it ended with by itself, else -1."""
+    done, status = _wait(pid, _LEAVING if wait else 0)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    if not done:
+        os.kill(pid, signal.SIGKILL)  # should it have no group yet
+        os.waitpid(pid, 0)
+        return -1
+    return status
+
+
+def _wait(pid: int, seconds: float) -> tuple[int, int]:
+    until = time.monotonic() + seconds
+    found = os.waitpid(pid, os.WNOHANG)
+    while not found[0] and time.monotonic() < until:
+        time.sleep(0.002)
+        found = os.waitpid(pid, os.WNOHANG)
+    return found
+
+
+def _how_it_ended(status: int) -> str:
+    if status == -1:
+        return "closes the channel that its results come by"
+    if os.WIFSIGNALED(status):
+        number = signal.Signals(os.WTERMSIG(status)).name
+        why = " (out of memory?)" if number == "SIGKILL" else ""
+        return f"ends its process by {number}{why}"
+    return f"ends its process (exit code {os.waitstatus_to_exitcode(status)})"

@@ -1,13 +1,11 @@
 """One contender in a process of its own: nobody else's threads spin beside it.
 
-Reads one JSON request a line from standard input and answers one a line: ``{"cell": …}`` makes the
-contender ready, ``{"run": "forward"}`` or ``"both"`` times one run.
+Answers one request after the other: ``{"cell": …}`` makes the contender ready,
+``{"run": "forward"}`` or ``"both"`` times one run.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Any
 
@@ -16,25 +14,28 @@ import numpy as np
 from attncli.benchmarks.contenders import Contender, make, options_of, tensors
 from attncli.core import attention, attention_backward
 from attncli.memory import read_system
+from attncli.processes import Channel
 from attncli.reports import Cell
 
 
-def main(name: str, threads: int) -> None:
+def main(number: str, name: str, threads: str) -> None:
     """Answer requests until there are no more."""
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # what a library prints must not be taken for an answer
+    channel = Channel.inherited(number)
     contender: Any = None
     cell: Any = None
     baseline: int | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
+    while True:
+        try:
+            request, _ = channel.receive()
+        except EOFError:
+            return
         answer: dict[str, Any] = {}
         try:
             if "cell" in request:
                 cell = Cell(**request["cell"])
                 if cell.window is not None:  # JSON has lists alone
                     cell = cell._replace(window=tuple(cell.window))
-                contender = make(name, cell, threads)
+                contender = make(name, cell, int(threads))
                 baseline = _reset_peak()
                 answer["both"] = contender.both is not None
             elif "error" in request:
@@ -43,7 +44,7 @@ def main(name: str, threads: int) -> None:
                 answer = _timed(contender, request["run"], baseline)
         except Exception as error:  # the measuring process decides what it means
             answer["failed"] = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(json.dumps(answer), file=answers, flush=True)
+        channel.send(answer)
 
 
 def _timed(contender: Contender, what: str, baseline: int | None) -> dict[str, Any]:
@@ -91,7 +92,3 @@ def _memory(field: str) -> int | None:
         if line.startswith(field):
             return int(line.split()[1]) * 1024
     return None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import examine, load, require_memory, show_examined, show_trace
+from attncli.cli.targets import (
+    examine,
+    load,
+    require_memory,
+    show_examined,
+    show_trace,
+    target_limits,
+)
 from attncli.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ attn check --convention dumped.npz""",
     "softcap that lead from query, key and value in FILE to its output.",
 )
 @options.rename_option
-@options.max_memory_option
+@target_limits
 @options.screen_options
 @click.pass_context
 def check(
@@ -53,6 +60,7 @@ def check(
     convention: str | None,
     rename: dict[str, str],
     max_memory: int | None,
+    time_limit: float,
     screen: "Screen",
 ) -> None:
     """Check a layer of your own against the reference, forward and backward.
@@ -84,7 +92,7 @@ def check(
     from attncli.views.check_report import draw_check
 
     with screen.timed("checking"):
-        targets = load(target)
+        targets = load(target, time_limit, max_memory)
         if layer is None and len(targets) > 1:
             targets = _known(targets, target, screen)
         examined = examine(
@@ -108,7 +116,8 @@ def _known(targets: "tuple[Target, ...]", text: str, screen: "Screen") -> "tuple
     known = []
     for target in targets:
         try:
-            guess_layer(target)
+            if target.fault is None:
+                guess_layer(target)
             known.append(target)
         except TargetError:
             screen.note(f"skipped {safe(target.where)}: no layer that attn knows")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import examine, load, require_memory, show_examined
+from attncli.cli.targets import examine, load, require_memory, show_examined, target_limits
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @options.size_options
 @options.seed_option
-@options.max_memory_option
+@target_limits
 @options.report_options
 @click.pass_context
 def gradcheck(
@@ -79,6 +79,7 @@ def gradcheck(
     sizes: dict[str, int],
     seed: int | None,
     max_memory: int | None,
+    time_limit: float,
     screen: Screen,
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
@@ -120,7 +121,11 @@ def gradcheck(
             return prove(thing, sizes=full, shapes=shapes, progress=progress, **how)
 
     with screen.timed("checking"):
-        examined = examine(_things(target, layer, rotary), examination)
+        if target is not None:
+            things: tuple[Any, ...] = load(target, time_limit, max_memory)
+        else:
+            things = _ours(layer, rotary)
+        examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     show_examined(
         "gradcheck",
@@ -132,10 +137,8 @@ def gradcheck(
     ctx.exit(0 if examined.passed else 1)
 
 
-def _things(target: str | None, layer: str | None, rotary: dict[str, Any]) -> tuple[Any, ...]:
-    """What `gradcheck` is called with: targets of theirs, one of our operations, or all of ours."""
-    if target is not None:
-        return load(target)
+def _ours(layer: str | None, rotary: dict[str, Any]) -> tuple[Any, ...]:
+    """What `gradcheck` is called with: one of our operations, or all of them."""
     if layer is None and not rotary:
         return (None,)
     from attncli.operations import OPERATIONS

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from attncli.cli import streams
 from attncli.cli.streams import prepare_streams, say, silence_stdout
 from attncli.errors import AttnError, AttnWarning
 from attncli.version import __version__
@@ -117,6 +118,7 @@ def main() -> NoReturn:
     gc.set_threshold(100_000)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _terminate)
+    streams.own_process = True
     sys.exit(run(sys.argv[1:]))
 
 

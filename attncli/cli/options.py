@@ -498,14 +498,14 @@ rename_option = under_reading(
 )
 
 
-_max_memory = functools.partial(
+max_memory = functools.partial(
     option,
     "--max-memory",
     type=Size(),
     metavar="SIZE",
     help="Refuse what would need more, as 500MB or 2GiB.  [default: what is free]",
 )
-max_memory_option = _max_memory(group="Memory")
+max_memory_option = max_memory(group="Memory")
 
 reading_options = Bundle(
     "reading",
@@ -522,7 +522,7 @@ reading_options = Bundle(
         is_flag=True,
         help="Compute with NaN and Inf instead of refusing them.",
     ),
-    _max_memory(group="Reading files"),
+    max_memory(group="Reading files"),
 )
 
 

@@ -9,10 +9,15 @@ from typing import Any
 
 import click
 
+from attncli.errors import harmless
+
 _LONGEST = 800  # characters of a message
 
 color_forbidden = False
 """Set by ``--color never``."""
+
+own_process = False
+"""Set where this process was started for one command, which has just begun."""
 
 
 def prepare_streams() -> None:
@@ -47,16 +52,3 @@ def say(text: str, label: str = "", color: str | None = None) -> None:
     line = (click.style(label, fg=color) if color else label) + harmless(text)
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
-
-
-def harmless(text: str) -> str:
-    r"""Escape what could do something to a terminal.
-
-    Examples
-    --------
-    >>> harmless("a\x1b[2J")
-    'a\\x1b[2J'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from attncli.cli.streams import harmless
-from attncli.errors import TargetError
+from attncli.cli import options, streams
+from attncli.errors import CodeError, TargetError, harmless
 from attncli.memory import require
+from attncli.processes import Limits
 
 if TYPE_CHECKING:
     from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
+
+
+def target_limits(function: Any) -> Any:
+    """Declare how much the process of a TARGET may take."""
+    memory = options.max_memory(
+        group="Limits",
+        help="Refuse what would need more, as 500MB or 2GiB; of TARGET, what its process may take. "
+        " [default: what is free; of TARGET 1 GB]",
+    )
+    seconds = options.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        default=Limits().seconds,
+        show_default=True,
+        group="Limits",
+        help="How long TARGET may take to be loaded, and for each call.",
+    )
+    return seconds(memory(function))
 
 
 def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
@@ -48,22 +68,28 @@ class Examined(NamedTuple):
         return [outcome for outcome in self.outcomes if not isinstance(outcome, tuple)]
 
     @property
-    def failure(self) -> TargetError | None:
-        """The first, if one could not be made or called."""
-        return next((one[1] for one in self.outcomes if isinstance(one, tuple)), None)
+    def refused(self) -> TargetError | None:
+        """Why one could not be examined at all, where that is no fault of its code."""
+        errors = [outcome[1] for outcome in self.outcomes if isinstance(outcome, tuple)]
+        return next((error for error in errors if not isinstance(error, CodeError)), None)
 
     @property
     def passed(self) -> bool:
         """Whether every target could be called, and passed."""
-        return self.failure is None and all(report.passed for report in self.reports)
+        return len(self.reports) == len(self.outcomes) and all(one.passed for one in self.reports)
 
 
-def load(text: str) -> tuple[Target, ...]:
-    """Find the targets that a text names."""
+def load(text: str, seconds: float, memory: int | None) -> tuple[Target, ...]:
+    """Find the targets that a text names; what fails when it is loaded is a broken one."""
     from attncli.checking.targets.loading import load_targets
+    from attncli.checking.targets.target import Target
 
-    with showing_their_traceback():
-        return load_targets(text)
+    limits = Limits(seconds, memory or Limits().memory)
+    try:
+        alone = streams.own_process and threading.active_count() == 1
+        return load_targets(text, limits, copied=alone)
+    except CodeError as error:
+        return (Target.broken(text, text, None, error),)
 
 
 def examine(targets: Iterable[Any], examination: Callable[[Any], Any]) -> Examined:
@@ -81,7 +107,7 @@ def show_examined(
     command: str, examined: Examined, draw: Callable[[Any], Any], screen: Screen, **more: Any
 ) -> None:
     """Show the reports, as JSON or one below the other; then fail if any target did."""
-    if examined.reports and screen.as_json:
+    if screen.as_json and (examined.reports or examined.refused is None):
         from attncli.version import __version__
         from attncli.views.report_json import failed_as_json, report_as_json
 
@@ -92,21 +118,20 @@ def show_examined(
         ]
         screen.show_json({**head, **more, "targets": listed})
     else:
-        for number, report in enumerate(examined.reports):
-            screen.show(*([""] if number else []), draw(report))
-    if examined.failure is not None:
-        with showing_their_traceback():
-            raise examined.failure
+        from attncli.views.check_report import draw_failed
 
-
-@contextlib.contextmanager
-def showing_their_traceback() -> Iterator[None]:
-    """Print the traceback of the user's own code before the error is reported."""
-    try:
-        yield
-    except TargetError as error:
-        show_trace(error.trace)
-        raise
+        for number, outcome in enumerate(examined.outcomes):
+            if isinstance(outcome, tuple):
+                where, error = outcome
+                show_trace(error.trace)
+                if not isinstance(error, CodeError):
+                    continue
+                drawn = draw_failed(where, error, screen.look)
+            else:
+                drawn = draw(outcome)
+            screen.show(*([""] if number else []), drawn)
+    if examined.refused is not None:
+        raise examined.refused
 
 
 def show_trace(trace: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from attncli.errors import TargetError
 from attncli.reports import CheckReport, ConventionReport, Diagnosis, Finding
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -33,6 +34,16 @@ def draw_check(report: CheckReport, look: Look) -> RenderableType:
     if not report.passed:
         parts += _unexplained(report, look)
     return Group(*parts, _verdict(report))
+
+
+def draw_failed(where: str, error: TargetError, look: Look) -> RenderableType:
+    """Draw why a target was not examined: its code fails, or lacks something."""
+    said = str(error).removeprefix(f"{where}: ")
+    lines = [Text(safe(where, look), "bold"), Text("")]
+    lines.append(Text().append("WRONG: ", _STYLES["wrong"]).append(safe(said, look)))
+    if error.hint is not None:
+        lines.append(Text(safe(error.hint, look), "dim"))
+    return Group(*lines, Text("nothing could be checked", "bold red"))
 
 
 def _cases(report: CheckReport, look: Look) -> RenderableType:

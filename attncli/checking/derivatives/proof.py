@@ -55,8 +55,9 @@ def gradcheck(
     Parameters
     ----------
     thing : class, instance, pair of functions, Operation, or str, optional
-        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.  Default: the layers
-        of this package that have no weights of their own, each with the engines of its core.
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
+        of its own; what is given as an object runs in this one.  Default: the layers of this
+        package that have no weights of their own, each with the engines of its core.
     sizes : mapping of str to int, optional
         N, T_dec, T_enc and H; default 3, 5, 7 and 4: all different, so that swapped axes show.
     shapes : mapping of str to tuple of int, optional
@@ -112,7 +113,10 @@ def _target(thing: Any) -> Target:
         return operation_target(thing)
     from attncli.checking.targets.loading import target_of  # ours need not be looked for
 
-    return target_of(thing)
+    target = target_of(thing)
+    if target.fault is not None:
+        raise target.fault
+    return target
 
 
 def _start(
@@ -297,11 +301,13 @@ class _Proof:
                 continue
             if not trial.fits(f"grads[{number}]", gradient, point.shape):
                 continue
-            moved = Moved(
-                lambda: cast(Array, trial.forward(layer, inputs)),
-                point,
-                coarser(precision, point.dtype.name),
-            )
+            point = point.copy()
+
+            def evaluate(number: int = number, point: Array = point) -> Array:
+                layer.assign(number, point)
+                return cast(Array, trial.forward(layer, inputs))
+
+            moved = Moved(evaluate, point, coarser(precision, point.dtype.name))
             narrow = moved.precision != "float64"
             least = _FLOAT32_LEAST if narrow else _TOLERANCES["central"]
             judge = Judge(
@@ -312,6 +318,7 @@ class _Proof:
             )
             derivative = differentiate(moved, trial.dout, stepped=self.stepped)
             checks.append(judge.judge(name, name, gradient, derivative, None)[0])
+            layer.assign(number, point)
         found = ", ".join(
             f"{check.tolerance:.2g} for {check.input.replace('params', 'grads')}"
             for check in checks

@@ -78,16 +78,17 @@ class Trial:
     def fresh(self) -> Layer:
         """Another instance, with the first one's parameters: a constructor may draw them."""
         layer = self._start()
-        for theirs, ours in zip(layer.parameters, self.parameters, strict=False):
+        for number, (theirs, ours) in enumerate(
+            zip(layer.parameters, self.parameters, strict=False)
+        ):
             if theirs.shape == ours.shape and theirs.flags.writeable:
-                theirs[...] = ours
+                layer.assign(number, ours)
         return layer
 
     def forward(self, layer: Layer, inputs: Sequence[Array]) -> Any:
         """Run forward, always with the same random numbers (dropout), if it takes any."""
-        if not self.target.trusted:
-            np.random.seed(self.seed % 2**32)  # noqa: NPY002 (it is their code that uses it)
-        return layer.forward(*(array.copy() for array in inputs))  # it may change them
+        with self.target.calls.under(seed=self.seed % 2**32):
+            return layer.forward(*inputs)
 
     def moved(self, which: int, precision: str) -> Moved:
         """Forward as a function of one of its inputs, by real numbers."""
@@ -149,25 +150,23 @@ class Trial:
 
         names = ["out", *(f"d{name}" for name in self.target.inputs)]
         # Replacing np.empty in every module takes time that our own code need not be given.
-        unfilled = "" if self.target.trusted else describe_unfilled(run, names)
+        unfilled = "" if self.target.trusted else describe_unfilled(self.target.calls, run, names)
         if unfilled:
             self.problems.append(unfilled)
             return
-        copies, others = ([array.copy() for array in self.inputs] for _ in range(2))
-        again = self.dout.copy()
         fresh = self.fresh()
-        plain = self._output(fresh.forward(*copies))  # without a seed: shows what is random
-        if not same(plain, self.out) or not same(self.fresh().forward(*others), plain):
+        plain = self._output(fresh.forward(*self.inputs))  # without a seed: shows what is random
+        changed = fresh.facts.changed
+        if not same(plain, self.out) or not same(self.fresh().forward(*self.inputs), plain):
             self.problems.append(
                 "forward is not deterministic: the same input gives different results "
                 "(dropout left on?); gradients are checked with NumPy's random seed fixed"
             )
             return
-        fresh.backward(again)
-        for name, before, after in zip(self.target.inputs, self.inputs, copies, strict=True):
-            if not same(before, after):
-                self.problems.append(f"the input {name} is changed in place")
-        if not same(again, self.dout):
+        fresh.backward(self.dout)
+        for which in changed:
+            self.problems.append(f"the input {self.target.inputs[which]} is changed in place")
+        if fresh.facts.changed:
             self.problems.append("dout is changed in place")
         self.forward(self.layer, self.inputs)
         dagain = as_gradients(self.layer.backward(self.dout.copy()), number)

@@ -15,7 +15,7 @@ from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe, reference
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
-from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
+from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
@@ -46,8 +46,9 @@ def check(
 
     Parameters
     ----------
-    thing : class, instance, pair of functions, or str
-        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file.
+    thing : class, instance, function, pair of functions, or str
+        ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
+        of its own.  What is given as an object runs in this one.
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
         ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
@@ -63,8 +64,10 @@ def check(
 
     Raises
     ------
+    CodeError
+        If loading it fails, or it lacks a method.
     TargetError
-        If it cannot be loaded or called, or it is not clear which layer it is.
+        If there is no such thing, it cannot be called, or it is not clear which layer it is.
 
     Examples
     --------
@@ -77,6 +80,8 @@ def check(
     (False, 'mean instead of sum over T')
     """
     target = target_of(thing)
+    if target.fault is not None:
+        raise target.fault
     claims = Semantics(scale, causal, align, window, softcap)
     chosen = layer or guess_layer(target)
     if chosen not in _KNOWN:
@@ -130,7 +135,7 @@ class _Check:
     def report(self) -> CheckReport:
         suite = self._suite()
         self._find_unfilled(suite.ordinary())
-        with fresh_memory(self.memory):
+        with self.target.calls.under(memory=self.memory):
             report = self._report(suite)
         if not report.passed:
             self._refuse_weights(suite.ordinary())
@@ -138,7 +143,10 @@ class _Check:
 
     def _refuse_weights(self, case: Case) -> None:
         """Say of a layer with weights that the reference, which has none, is no measure of it."""
-        count = len(self.target.start(case.sizes, self.shapes).parameters)
+        try:
+            count = len(self.target.start(case.sizes, self.shapes).parameters)
+        except TargetError:  # reported already
+            return
         if count:
             arrays = "array" if count == 1 else "arrays"
             raise TargetError(
@@ -153,7 +161,9 @@ class _Check:
             usable = seen.out is not None and not seen.forward_fault
             return [seen.out, *(seen.gradients or [])] if usable else None
 
-        detail = describe_unfilled(run, ["out", *(f"d{name}" for name in self.names)])
+        detail = describe_unfilled(
+            self.target.calls, run, ["out", *(f"d{name}" for name in self.names)]
+        )
         if detail:
             self.memory = 0.0
             self.findings.append(Finding("every element filled", "contract", "wrong", detail))
@@ -165,9 +175,6 @@ class _Check:
             observations.append(seen)
             self._judge(seen)
         ordinary = observations[0]
-        if all(o.error is not None and o.out is None for o in observations):
-            assert ordinary.error is not None
-            raise ordinary.error
         if ordinary.out is not None and not ordinary.forward_fault:
             self.findings += self._contract(ordinary.case, ordinary)
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
@@ -216,8 +223,8 @@ class _Check:
         return next(suite for suite in suites if suite.axes == 3)
 
     def _observe(self, case: Case) -> Observation:
-        np.random.seed(0)  # noqa: NPY002 (it is their code that uses it)
-        return observe(self.target, self.layer, case, self.names, self.shapes)
+        with self.target.calls.under(seed=0):
+            return observe(self.target, self.layer, case, self.names, self.shapes)
 
     def _judge(self, seen: Observation) -> None:
         """Say of forward and of backward whether they are as they should be."""
@@ -304,22 +311,18 @@ class _Check:
         return reference(self.layer, case)[2].astype(dtype if dtype.kind == "f" else np.float64)
 
     def _unchanged(self, case: Case) -> Iterator[Finding]:
-        inputs = [array.copy() for array in case.inputs]
-        dout = self._dout(case)
-        given = dout.copy()
         layer = self.target.start(case.sizes, self.shapes)
+        changed: list[str] = []
+        dout_changed = False
         try:
-            layer.forward(*inputs, **case.options)
-            layer.backward(given)
+            layer.forward(*case.inputs, **case.options)
+            changed = [self.names[i] for i in layer.facts.changed if i < len(self.names)]
+            layer.backward(self._dout(case))
+            dout_changed = bool(layer.facts.changed)
         except TargetError:
             pass  # reported already
-        changed = [
-            name
-            for name, before, after in zip(self.names, case.inputs, inputs, strict=True)
-            if not same(before, after)
-        ]
         yield self._finding("inputs unchanged", not changed, f"{', '.join(changed)} is changed")
-        yield self._finding("dout unchanged", same(dout, given), "backward changes it")
+        yield self._finding("dout unchanged", not dout_changed, "backward changes it")
 
     def _twice(self, case: Case, first: Observation) -> bool:
         layer = self.target.start(case.sizes, self.shapes)

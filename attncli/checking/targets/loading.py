@@ -1,61 +1,70 @@
-"""Finding a target: a class or a pair of functions in somebody's file or module."""
+"""Loading somebody's code: what a text names runs in a process of its own.
 
-import contextlib
-import importlib
-import importlib.util
-import inspect
+What comes from there are numbers; what they are worth is decided here.
+"""
+
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterator
-from types import ModuleType
+import weakref
 from typing import Any
 
-from attncli.checking.targets.target import Target
-from attncli.checking.targets.their_code import running
-from attncli.errors import TargetError
+import numpy as np
 
-_FORMS = "expected file.py, file.py:Name or package.module:Name"
+from attncli.arrays import Array
+from attncli.checking.targets.calling import Facts
+from attncli.checking.targets.discovery import split, target_of_object
+from attncli.checking.targets.target import Layer, Shapes, Sizes, Target
+from attncli.checking.targets.wire import decode, encode
+from attncli.errors import CodeError, TargetError, harmless
+from attncli.memory import readable
+from attncli.processes import EndedError, Fork, ForkServer, Limits
+
+_SERVING = "attncli.checking.targets.serving"
 
 
-def load_targets(text: str) -> tuple[Target, ...]:
-    """Find the targets that a text names.
+def load_targets(
+    text: str, limits: Limits | None = None, *, copied: bool = False
+) -> tuple[Target, ...]:
+    """Find the targets that a text names, each to be run in a process of its own.
 
     Parameters
     ----------
     text : str
         ``path/to/file.py`` is every class or pair of functions in it that looks like a layer,
         ``file.py:Name`` or ``package.module:Name`` is that one.
+    limits : Limits, optional
+        How long loading it and every call may take, and how much memory.
+    copied : bool
+        Whether the processes may begin as copies of this one, as `ForkServer` says.
 
     Returns
     -------
     tuple of Target
-        At least one.
+        At least one.  Those that are incomplete have a fault.
 
     Raises
     ------
+    CodeError
+        If its code fails when it is loaded.
     TargetError
-        If it cannot be loaded, or there is no such thing in it.
+        If there is no such thing.
     """
-    place, name = _split(text)
-    module = _from_file(place) if place.endswith(".py") else _from_name(place, text)
-    file = getattr(module, "__file__", None)
-    if name:
-        return (_named(module, name, place, file),)
-    refused: list[TargetError] = []
-    found = tuple(_layers_in(module, place, file, refused))
-    if refused and not found:
-        raise refused[0]
-    if not found:
-        raise TargetError(
-            f"{place}: no layer found: expected a class with forward and backward, or functions "
-            "NAME and NAME_backward",
-            hint=_why_not(module),
-        )
-    return found
+    split(text)
+    ForkServer.running(_SERVING, copied=copied)
+    first = _Remote(text, limits or Limits())
+    described = first.load()
+    return tuple(
+        _target(told, _Remote(text, first.limits, again=True) if number else first, number)
+        for number, told in enumerate(described)
+    )
 
 
 def target_of(thing: Any) -> Target:
-    """Make a target of a class, an instance, a pair of functions, or a text as above.
+    """Make a target of a class, an instance, a function or a pair of them, or a text as above.
+
+    What is given as an object runs in this process; what a text names in one of its own.
 
     Raises
     ------
@@ -64,152 +73,160 @@ def target_of(thing: Any) -> Target:
     """
     if isinstance(thing, Target):
         return thing
-    if isinstance(thing, str):
-        targets = load_targets(thing)
-        if len(targets) > 1:
-            names = ", ".join(target.name for target in targets)
-            raise TargetError(
-                f"{thing} holds several layers: {names}", hint="name one: file.py:Name"
-            )
-        return targets[0]
-    if isinstance(thing, tuple) and len(thing) == 2 and all(map(callable, thing)):
-        return Target.from_functions(*thing, where=thing[0].__name__, file=_file_of(thing[0]))
-    if _is_layer(thing):
-        if inspect.isclass(thing):
-            return Target.from_class(thing, where=thing.__qualname__, file=_file_of(thing))
-        return Target.from_instance(
-            thing, where=type(thing).__qualname__, file=_file_of(type(thing))
+    if not isinstance(thing, str):
+        return target_of_object(thing)
+    targets = load_targets(thing)
+    if len(targets) > 1:
+        names = ", ".join(target.name for target in targets)
+        raise TargetError(f"{thing} holds several layers: {names}", hint="name one: file.py:Name")
+    return targets[0]
+
+
+def _target(told: Any, remote: _Remote, number: int) -> Target:
+    name, where, file = told["name"], told["where"], told["file"]
+    remote.where = where
+    if told["fault"] is not None:
+        return Target.broken(name, where, file, _error(told["fault"], where))
+
+    def start(sizes: Sizes, shapes: Shapes, seed: int) -> Layer:
+        handle = remote.ask(
+            "start", f"{where}: {name}()", target=number, sizes=dict(sizes), shapes=dict(shapes),
+            seed=seed, circumstances=target.calls.circumstances(),
+        )[0]  # fmt: skip
+        return _RemoteLayer(target, remote, int(handle))
+
+    options = {name: decode(value, remote.parts) for name, value in told["options"].items()}
+    target = Target(name, where, file, tuple(told["inputs"]), options, start, told["has_backward"])
+    return target
+
+
+class _RemoteLayer(Layer):
+    """An instance in another process."""
+
+    def __init__(self, target: Target, remote: _Remote, handle: int) -> None:
+        super().__init__(target, None)
+        self._remote, self._handle = remote, handle
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward there."""
+        parts: list[Any] = []
+        told = {name: encode(value, parts) for name, value in options.items()}
+        return self._run("forward", arrays, parts, options=told)
+
+    def backward(self, dout: Array) -> Any:
+        """Run backward there."""
+        return self._run("backward", (dout,), [])
+
+    def _run(self, what: str, arrays: tuple[Array, ...], parts: list[Any], **more: Any) -> Any:
+        told = [encode(array, parts) for array in arrays]
+        value, facts, given = self._remote.ask(
+            "call", f"{self.target.where}: {what}", parts, layer=self._handle, method=what,
+            arrays=told, circumstances=self.target.calls.circumstances(), **more,
+        )  # fmt: skip
+        self.facts = Facts(tuple(facts[0]), tuple(facts[1]), bool(facts[2]))
+        return decode(value, given)
+
+    def held(self, name: str) -> Any:
+        """Give a copy of one of its attributes."""
+        what = f"{self.target.where}: {name}"
+        value, _, given = self._remote.ask("held", what, layer=self._handle, name=name)
+        return decode(value, given)
+
+    def assign(self, number: int, values: Array) -> None:
+        """Write into one of the parameters there."""
+        parts: list[Any] = []
+        told, what = encode(np.asarray(values), parts), f"{self.target.where}: params"
+        self._remote.ask("assign", what, parts, layer=self._handle, number=number, values=told)
+
+    def identity(self, name: str) -> tuple[int, ...]:
+        """Tell one list there from another."""
+        what = f"{self.target.where}: {name}"
+        return tuple(self._remote.ask("identity", what, layer=self._handle, name=name)[0])
+
+
+class _Remote:
+    """The process of a target, which begins when something is asked of it."""
+
+    def __init__(self, text: str, limits: Limits, *, again: bool = False) -> None:
+        self.text, self.limits, self.where = text, limits, text.rpartition(":")[0] or text
+        self.parts: list[bytearray] = []
+        self._fork: Fork | None = None
+        self._loaded, self._silent = again, False
+        self._ended: CodeError | None = None
+
+    def load(self) -> Any:
+        """Begin, and describe what there is."""
+        self._fork = fork = Fork(ForkServer.running(_SERVING), self.limits)
+        weakref.finalize(self, fork.close)
+        place = self.text.rpartition(":")[0] if ".py:" in self.text else self.text
+        described, _, self.parts = self._ask(
+            fork,
+            "load",
+            f"{place}: loading it",
+            [],
+            {
+                "text": self.text,
+                "folder": os.getcwd(),
+                "environment": dict(os.environ),
+                "path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
+                "memory": self.limits.memory,
+            },
         )
-    partner = getattr(
-        sys.modules.get(getattr(thing, "__module__", "")),
-        f"{getattr(thing, '__name__', '')}_backward",
-        None,
-    )
-    if callable(thing) and callable(partner):
-        return target_of((thing, partner))
-    raise TargetError(
-        f"{thing!r} is no layer: expected a class with forward and backward, or a pair of functions"
-    )
+        return described
 
+    def ask(
+        self, do: str, what: str, parts: list[Any] | None = None, /, **request: Any
+    ) -> tuple[Any, Any, list[bytearray]]:
+        """Ask for something: a value, facts, and the bytes behind it.
 
-def _split(text: str) -> tuple[str, str]:
-    """Part the place from the name; a drive letter's colon is no separator."""
-    place, colon, name = text.rpartition(":")
-    if colon and (place.endswith(".py") or (name.isidentifier() and len(place) > 1)):
-        return place, name
-    if text.endswith(".py"):
-        return text, ""
-    if text.endswith(".ipynb"):
-        raise TargetError(
-            f"{text}: is a notebook, {_FORMS}",
-            hint=f"jupyter nbconvert --to script {text}",
-        )
-    raise TargetError(f"{text!r} names no target: {_FORMS}")
+        Raises
+        ------
+        TargetError
+            What their code raised, or how its process ended.
+        """
+        if self._ended is not None:
+            raise self._ended
+        if self._fork is None:
+            self.load()
+        assert self._fork is not None
+        return self._ask(self._fork, do, what, parts or [], request)
 
-
-@contextlib.contextmanager
-def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
-    """Let folders be imported from first; afterwards last, for what is imported later."""
-    path = sys.path[:]
-    sys.path[:] = [*folders, *path, *([last] if last else [])]
-    try:
-        yield
-    finally:
-        sys.path[:] = [*path, *(folder for folder in sys.path if folder not in path)]
-
-
-def _from_file(path: str) -> ModuleType:
-    if not os.path.isfile(path):
-        is_folder = os.path.isdir(path)
-        raise TargetError(f"{path}: {'is a folder' if is_folder else 'no such file'}, {_FORMS}")
-    stem = os.path.splitext(os.path.basename(path))[0]
-    # The name of a module that is loaded already (numpy.py) must not be taken from it.
-    name = stem if stem not in sys.modules and stem.isidentifier() else f"_attn_target_{stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = os.path.dirname(os.path.abspath(path))
-    with running(path, path), _importing(folder, last=os.path.dirname(folder)):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _from_name(name: str, text: str) -> ModuleType:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise TargetError(f"{text!r} names no target: {_FORMS}")
-    with _importing(os.getcwd()):
+    def _ask(
+        self, fork: Fork, do: str, what: str, parts: list[Any], request: dict[str, Any]
+    ) -> tuple[Any, Any, list[bytearray]]:
         try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-        origin = spec.origin if spec is not None else None
-        with running(name, origin):
-            return importlib.import_module(name)
+            told, given = fork.ask({"do": do, **request}, parts)
+        except EndedError as ended:
+            hint = "--time-limit waits longer" if "does not end" in str(ended) else None
+            self._ended = CodeError(f"{what} {ended}", hint=hint)
+            raise self._ended from None
+        finally:
+            self._show(fork.printed.take(), loading=do == "load")
+        if "error" in told:
+            raise self._named(_error(told["error"], what))
+        return told["value"], told.get("facts"), given
+
+    def _named(self, error: TargetError) -> TargetError:
+        if "MemoryError" in str(error) and error.hint is None:
+            limit = readable(self.limits.memory)
+            error.hint = f"it may take {limit}: --max-memory allows more"
+        return error
+
+    def _show(self, text: str, *, loading: bool) -> None:
+        """Show what is printed while it is loaded, and by the first call that prints."""
+        seen, self._loaded = self._loaded and loading, self._loaded or loading
+        if not text or self._silent or seen:
+            return
+        for line in text.splitlines():
+            sys.stderr.write(f"{self.where} prints: {harmless(line)}\n")
+        if not loading:
+            self._silent = True
+            sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
 
 
-def _named(module: ModuleType, name: str, place: str, file: str | None) -> Target:
-    thing = getattr(module, name, None)
-    where = f"{place}:{name}"
-    if thing is None:
-        raise TargetError(f"{place}: holds nothing named {name}", hint=_held(module))
-    if inspect.isclass(thing):
-        missing = [
-            part for part in ("forward", "backward") if not callable(getattr(thing, part, None))
-        ]
-        if missing:
-            raise TargetError(f"{where}: the class has no {' and no '.join(missing)}")
-        return Target.from_class(thing, where=where, file=file)
-    if _is_layer(thing):
-        return Target.from_instance(thing, where=where, file=file)
-    backward = getattr(module, f"{name}_backward", None)
-    if callable(thing) and callable(backward):
-        return Target.from_functions(thing, backward, where=where, file=file)
-    if callable(thing):
-        raise TargetError(f"{where}: the function has no partner named {name}_backward")
-    raise TargetError(f"{where}: is {type(thing).__name__}, expected a class or a function")
-
-
-def _layers_in(
-    module: ModuleType, place: str, file: str | None, refused: list[TargetError]
-) -> Iterator[Target]:
-    """The layers that the module defines itself, in the order in which they stand there."""
-    for name, thing in vars(module).items():
-        if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_"):
-            continue
-        where = f"{place}:{name}"
-        backward = getattr(module, f"{name}_backward", None)
-        try:
-            if inspect.isclass(thing) and _is_layer(thing):
-                yield Target.from_class(thing, where=where, file=file)
-            elif inspect.isfunction(thing) and callable(backward):
-                yield Target.from_functions(thing, backward, where=where, file=file)
-        except TargetError as error:  # forward takes no array: it is something else
-            refused.append(error)
-
-
-def _is_layer(thing: Any) -> bool:
-    return all(callable(getattr(thing, part, None)) for part in ("forward", "backward"))
-
-
-def _held(module: ModuleType) -> str | None:
-    names = [target.name for target in _layers_in(module, "", None, [])]
-    return f"it holds {', '.join(names)}" if names else None
-
-
-def _why_not(module: ModuleType) -> str | None:
-    """Say of the classes that are there what they lack."""
-    for name, thing in vars(module).items():
-        if inspect.isclass(thing) and thing.__module__ == module.__name__:
-            for has, lacks in (("forward", "backward"), ("backward", "forward")):
-                if hasattr(thing, has) and not hasattr(thing, lacks):
-                    return f"the class {name} has {has}, but no {lacks}"
-    return None
-
-
-def _file_of(thing: Any) -> str | None:
-    try:
-        return inspect.getsourcefile(thing)
-    except TypeError:
-        return None
+def _error(told: Any, what: str) -> TargetError:
+    """The error that was raised there."""
+    says = str(told["says"])
+    says = says if not says.startswith("raises ") else f"{what} {says}"
+    kind = CodeError if told["theirs"] else TargetError
+    return kind(says, hint=told["hint"], trace=tuple(map(str, told["trace"])))

@@ -1,6 +1,5 @@
 """A target: somebody's layer, which can be started, run forward and walked back."""
 
-import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,8 +10,10 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import EXACT, near
+from attncli.checking.targets.calling import Calls, Facts
 from attncli.checking.targets.their_code import Printed, running
-from attncli.errors import TargetError
+from attncli.checking.targets.wire import Foreign, as_array
+from attncli.errors import CodeError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.tensors import default_axes, random_tensor
 
@@ -55,7 +56,12 @@ class Target:
     options : mapping of str to object
         Its arguments with a default, and the default.
     start_with : callable
-        ``start_with(sizes, shapes, seed)`` gives an object with forward and backward.
+        ``start_with(sizes, shapes, seed)`` gives an object with forward and backward, or a `Layer`.
+    has_backward : bool
+    fault : TargetError or None
+        Why it cannot be started, where that is known already: it is incomplete.
+    calls : Calls
+        The circumstances of its calls.
     printed : Printed
         Where what its calls print goes.
     engine : str
@@ -72,6 +78,9 @@ class Target:
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
     start_with: Callable[[Sizes, Shapes, int], Any]
+    has_backward: bool = True
+    fault: TargetError | None = None
+    calls: Calls = field(default_factory=Calls, compare=False, repr=False)
     printed: Printed = field(default_factory=Printed, compare=False, repr=False)
     engine: str = "own"
     others: "tuple[Target, ...]" = ()
@@ -84,15 +93,17 @@ class Target:
 
     @classmethod
     def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
-        """Make a target of a class with forward and backward."""
-        inputs, options = _arguments(layer.forward, where, bound=_is_plain(layer))
+        """Make a target of a class with forward (or ``__call__``), and mostly backward."""
+        called = layer.forward if hasattr(layer, "forward") else layer.__call__
+        inputs, options = _arguments(called, where, bound=_is_plain(layer))
 
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
             arguments = _constructor_arguments(layer, where, sizes, shapes, seed)
             with running(f"{where}: {layer.__name__}()", file):
                 return layer(**arguments)
 
-        return cls(layer.__name__, where, file, inputs, options, start)
+        has_backward = callable(getattr(layer, "backward", None))
+        return cls(layer.__name__, where, file, inputs, options, start, has_backward)
 
     @classmethod
     def from_instance(cls, layer: Any, *, where: str, file: str | None) -> "Target":
@@ -109,17 +120,29 @@ class Target:
     def from_functions(
         cls,
         forward: Callable[..., Any],
-        backward: Callable[..., Any],
+        backward: Callable[..., Any] | None,
         *,
         where: str,
         file: str | None,
     ) -> "Target":
-        """Make a target of ``out, cache = forward(…)``, ``gradients = backward(dout, cache)``."""
+        """Make a target of ``out, cache = forward(…)``, ``gradients = backward(dout, cache)``.
+
+        Or of forward alone, which gives out and whatever it likes behind it.
+        """
         inputs, options = _arguments(forward, where, bound=False)
         return cls(
             forward.__name__, where, file, inputs, options,
-            lambda sizes, shapes, seed: _Functions(forward, backward),
+            lambda sizes, shapes, seed: _Functions(forward, backward), backward is not None,
         )  # fmt: skip
+
+    @classmethod
+    def broken(cls, name: str, where: str, file: str | None, fault: TargetError) -> "Target":
+        """Make a target of what cannot be started, and why."""
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            raise fault
+
+        return cls(name, where, file, (), {}, start, fault=fault)
 
     def start(self, sizes: Sizes, shapes: Shapes | None = None, seed: int = 0) -> "Layer":
         """Make a new instance.
@@ -129,7 +152,8 @@ class Target:
         TargetError
             If its constructor takes what cannot be guessed, or raises.
         """
-        return Layer(self, self.start_with(sizes, shapes or {}, seed))
+        started = self.start_with(sizes, shapes or {}, seed)
+        return started if isinstance(started, Layer) else Layer(self, started)
 
     def known_as(self, name: str) -> str | None:
         """Give our name of one of the inputs, by its own name or by the layer's."""
@@ -156,7 +180,7 @@ class Target:
         order = tuple(known.index(name) for name in names)
 
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            return _Reordered(self.start_with(sizes, shapes, seed), order)
+            return _Reordered(self.start(sizes, shapes, seed), order)
 
         return replace(self, inputs=tuple(self.inputs[i] for i in order), start_with=start)
 
@@ -192,27 +216,42 @@ class Target:
 
 
 class Layer:
-    """An instance of a target; every call goes through `running`."""
+    """An instance of a target; every call goes through `running`.
+
+    Attributes
+    ----------
+    facts : Facts
+        What the last call did beside giving its result.
+    """
 
     def __init__(self, target: Target, instance: Any) -> None:
         self.target = target
         self.instance = instance
+        self.facts = Facts()
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out may be anything."""
-        with self._calling("forward"):
-            return _result(self.instance.forward(*arrays, **options))
+        if self.target.trusted:
+            return self.instance.forward(*arrays, **options)
+        return self._call("forward", arrays, options)
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
-        with self._calling("backward"):
-            return _result(self.instance.backward(dout))
+        if self.target.trusted:
+            return self.instance.backward(dout)
+        return self._call("backward", (dout,), {})
 
-    def _calling(self, what: str) -> contextlib.AbstractContextManager[None]:
-        target = self.target
-        if target.trusted:
-            return contextlib.nullcontext()
-        return running(f"{target.where}: {what}", target.file, target.printed)
+    def _call(self, what: str, arrays: tuple[Array, ...], options: Mapping[str, Any]) -> Any:
+        target, calls = self.target, self.target.calls
+        given = calls.give(what, arrays)
+        with (
+            running(f"{target.where}: {what}", target.file, target.printed),
+            calls.circumstanced() as borrowed,
+        ):
+            method = getattr(self.instance, what, None) or self.instance.__call__
+            result = _result(method(*given, **options))
+        self.facts = calls.facts(what, arrays, given, result, bool(borrowed))
+        return result
 
     def held(self, name: str) -> Any:
         """Give one of its attributes, None where it has none, or one that raises."""
@@ -223,13 +262,26 @@ class Layer:
 
     @property
     def parameters(self) -> list[Array]:
-        """The arrays in ``params``."""
+        """The arrays in ``params``, which may be written into where they are here; see `assign`."""
         return _arrays(self.held("params"))
 
     @property
     def gradients(self) -> list[Array]:
         """The arrays in ``grads``."""
         return _arrays(self.held("grads"))
+
+    def assign(self, number: int, values: Array) -> None:
+        """Write into one of the parameters, in place."""
+        self.parameters[number][...] = values
+
+    def identity(self, name: str) -> tuple[int, ...]:
+        """Tell one list from another, and the arrays in it: their addresses, the list's first.
+
+        An optimiser holds ``params`` and ``grads``; what is another object afterwards it never
+        sees.  Empty where there is no such list.
+        """
+        held = self.held(name)
+        return (id(held), *map(id, held)) if isinstance(held, (list, tuple)) else ()
 
 
 def _result(value: Any) -> Any:
@@ -241,30 +293,46 @@ def _result(value: Any) -> Any:
     return value
 
 
-class _Reordered:
+class _Reordered(Layer):
     """A layer that takes its inputs, and gives their gradients, in another order."""
 
-    def __init__(self, layer: Any, order: tuple[int, ...]) -> None:
+    def __init__(self, layer: Layer, order: tuple[int, ...]) -> None:
+        super().__init__(layer.target, layer.instance)
         self._layer, self._order = layer, order
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._layer, name)
-
     def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward."""
         theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
-        return self._layer.forward(*theirs, **options)
+        result = self._layer.forward(*theirs, **options)
+        changed = tuple(sorted(self._order.index(i) for i in self._layer.facts.changed))
+        self.facts = self._layer.facts._replace(changed=changed)
+        return result
 
     def backward(self, dout: Array) -> Any:
+        """Run backward."""
         result = self._layer.backward(dout)
+        self.facts = self._layer.facts
         if isinstance(result, (tuple, list)) and len(result) == len(self._order):
             return tuple(result[i] for i in self._order)
         return result
+
+    def held(self, name: str) -> Any:
+        """Give one of its attributes."""
+        return self._layer.held(name)
+
+    def assign(self, number: int, values: Array) -> None:
+        """Write into one of the parameters, in place."""
+        self._layer.assign(number, values)
+
+    def identity(self, name: str) -> tuple[int, ...]:
+        """Tell one list from another."""
+        return self._layer.identity(name)
 
 
 class _Functions:
     """A pair of functions as a layer."""
 
-    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None) -> None:
         self._forward, self._backward = forward, backward
         self._cache: Any = None
         self.params: list[Array] = []
@@ -273,6 +341,8 @@ class _Functions:
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         result = self._forward(*arrays, **options)
+        if self._backward is None:
+            return result
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"{self._forward.__name__} returns {type(result).__name__}, expected (out, cache)"
@@ -282,7 +352,7 @@ class _Functions:
         return out
 
     def backward(self, dout: Array) -> Any:
-        return self._backward(dout, self._cache)
+        return None if self._backward is None else self._backward(dout, self._cache)
 
 
 def shape_in_the_book(known: str, sizes: Sizes) -> tuple[int, ...]:
@@ -306,15 +376,20 @@ def layer_named(name: str) -> str | None:
     return None
 
 
+def known_inputs(forward: Any) -> bool:
+    """Whether a function takes query, key and value, by whatever names people give them."""
+    try:
+        names = inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return False
+    known = {_ALIASES.get(name, name) for name in names}
+    return {"query", "key", "value"} <= known
+
+
 def real_array(value: Any) -> Array | None:
     """Give a value as an array of real numbers, or None where it is none."""
-    try:
-        array = np.asarray(value)
-    except Exception:  # an __array__ of theirs may raise anything
-        return None
-    if array.dtype.name == "bfloat16":  # of ml_dtypes; NumPy has none
-        array = array.astype(np.float32)
-    return array if array.dtype.kind in "biuf" else None
+    array = as_array(value)
+    return array if array is not None and array.dtype.kind in "biuf" else None
 
 
 def same(a: Any, b: Any, depth: int = 3) -> bool:
@@ -343,6 +418,8 @@ def kind_of(value: Any) -> str:
         return "a gap (...) that is still to be filled in"
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
+    if isinstance(value, Foreign):
+        return value.kind
     return "None" if value is None else type(value).__name__
 
 
@@ -362,7 +439,7 @@ def how_many(given: list[Any]) -> str:
 
 def _is_plain(layer: type[Any]) -> bool:
     """Whether forward is an ordinary method, whose first argument is the instance."""
-    forward = inspect.getattr_static(layer, "forward")
+    forward = inspect.getattr_static(layer, "forward" if hasattr(layer, "forward") else "__call__")
     return hasattr(forward, "__get__") and not isinstance(forward, (staticmethod, classmethod))
 
 
@@ -372,13 +449,11 @@ def _arguments(
     try:
         parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
     except (TypeError, ValueError):
-        raise TargetError(f"{where}: forward's arguments cannot be read") from None
+        raise CodeError(f"{where}: forward's arguments cannot be read") from None
     inputs = tuple(p.name for p in parameters if p.kind in _POSITIONAL and p.default is _REQUIRED)
     options = {p.name: p.default for p in parameters if p.default is not _REQUIRED}
     if not inputs:
-        raise TargetError(
-            f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)"
-        )
+        raise CodeError(f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)")
     return inputs, options
 
 

@@ -10,16 +10,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from attncli.errors import TargetError
+from attncli.errors import CodeError
 
 # What a signal makes of itself while their code runs: it was meant for us.
 _TOLD_TO_END = (128 + signal.SIGTERM, 128 + getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 class Printed(io.TextIOBase):
-    """What somebody's code prints: shown for the first call that prints, dropped after it."""
+    """What somebody's code prints: shown for the first call that prints, dropped after it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    always : bool
+        Whether all of it is shown, since somebody else sees to the rest.
+    """
+
+    def __init__(self, *, always: bool = False) -> None:
+        self._always = always
         self._wrote = self._silent = False
 
     def write(self, text: str) -> int:
@@ -31,7 +38,7 @@ class Printed(io.TextIOBase):
 
     def end_call(self) -> None:
         """Be silent from now on, if this call printed."""
-        if self._wrote and not self._silent:
+        if self._wrote and not self._silent and not self._always:
             self._silent = True
             sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
 
@@ -41,7 +48,7 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
     """Run the user's code in this context.
 
     What it prints goes to standard error, since standard output carries our result.  Warnings and
-    floating-point errors are left to what comes out.  What it raises becomes a TargetError.
+    floating-point errors are left to what comes out.  What it raises becomes a CodeError.
 
     Parameters
     ----------
@@ -54,7 +61,7 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
 
     Raises
     ------
-    TargetError
+    CodeError
     """
     bytecode = sys.dont_write_bytecode
     sys.dont_write_bytecode = True  # nothing is written beside their files
@@ -73,7 +80,7 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
             raise
         name = type(error).__name__
         detail = " ".join(_text(error).split()) or "no message"
-        raise TargetError(
+        raise CodeError(
             f"{what} raises {name}: {detail}",
             hint=_hint(error, loading=printed is None),
             trace=trace_of(error, file),

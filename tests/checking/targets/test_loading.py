@@ -2,10 +2,11 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from attncli.checking.targets.loading import load_targets, target_of
-from attncli.errors import TargetError
+from attncli.errors import CodeError, TargetError
 
 LAYER = """
 class Layer:
@@ -81,7 +82,7 @@ def test_nothing_is_written_beside_it(write, folder):
     (target,) = load_targets(
         write("import beside\n" + LAYER.replace("        return h\n", body, 1))
     )
-    target.start(SIZES).forward(1, 2)
+    target.start(SIZES).forward(np.ones(1), np.ones(2))
     assert sorted(path.name for path in folder.iterdir()) == ["beside.py", "later.py", "mine.py"]
 
 
@@ -92,7 +93,7 @@ def test_a_file_may_be_called_like_a_module_that_is_loaded(write):
 
 def test_what_it_prints_is_no_result(write, capsys):
     load_targets(write("print('hello')\n" + LAYER))
-    assert capsys.readouterr() == ("", "hello\n")
+    assert capsys.readouterr() == ("", "mine.py prints: hello\n")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +105,6 @@ def test_what_it_prints_is_no_result(write, capsys):
         ("mine.py", "x = 1", "no layer found: expected a class with forward and backward"),
         ("mine.py:Nothing", LAYER, "holds nothing named Nothing"),
         ("mine.py:x", "x = 1", "is int, expected a class or a function"),
-        ("mine.py:f", "def f(): pass", "has no partner named f_backward"),
-        ("mine.py:C", "class C:\n  def forward(self, h): pass", "the class has no backward"),
         ("mine.py", "import nothing_of_this_name", "raises ModuleNotFoundError"),
         ("mine.py", "def f(:", "raises SyntaxError"),
         ("mine.py", "import sys; sys.exit(3)", "raises SystemExit"),
@@ -119,10 +118,36 @@ def test_what_cannot_be_found_is_said(write, text, source, message):
         load_targets(text)
 
 
-def test_a_class_without_backward_is_pointed_out(write):
-    with pytest.raises(TargetError) as error:
-        load_targets(write("class Mine:\n  def forward(self, h): return h\n"))
-    assert error.value.hint == "the class Mine has forward, but no backward"
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class Attention:\n  def forward(self, hs, h): return h\n", "Attention has no backward"),
+        ("class Softmax: pass\n", "Softmax has no forward and no backward"),
+        (LAYER.replace("def forward", "def forwrad"), "it has forwrad: is forward meant?"),
+        (LAYER.replace("def backward", "def backwards"), "it has backwards: is backward meant?"),
+        (
+            LAYER.replace("    def backward", "        def backward").replace(
+                "        return dout", "            return dout"
+            ),
+            "Layer has no backward; backward is inside forward, indented one step too far",
+        ),
+        ("class Mine:\n  def forward(self): pass\n  def backward(self, d): pass", "takes no array"),
+        ("def f(q, k, v): return v\ndef f_bckward(d, c): pass", "f_bckward: is f_backward meant?"),
+    ],
+)
+def test_what_a_layer_lacks_is_its_fault(write, source, said):
+    (target,) = load_targets(write(source))
+    assert said in str(target.fault)
+    with pytest.raises(CodeError) as error:
+        target.start(SIZES)
+    assert error.value is target.fault
+
+
+def test_functions_without_backward_are_targets_where_there_is_nothing_else(write):
+    alone = "def attend(Q, K, V, mask=None): return V\ndef helper(x): return x\n"
+    (target,) = load_targets(write(alone))
+    assert (target.name, target.has_backward) == ("attend", False)
+    assert names(write(alone + LAYER)) == ["Layer"]
 
 
 def test_the_traceback_is_of_their_file_alone(write):
@@ -141,9 +166,9 @@ def test_constructor_arguments_are_guessed_where_their_names_say_them(write):
     (target,) = load_targets(write(source))
     with pytest.raises(TargetError, match="cannot be called: nothing says what W should be"):
         target.start(SIZES)
-    layer = target.start(SIZES, {"W": (4, 2)})
-    assert layer.instance.params[0].shape == (4, 2)
-    assert layer.instance.params[1] == 4
+    params = target.start(SIZES, {"W": (4, 2)}).held("params")
+    assert params[0].shape == (4, 2)
+    assert params[1] == 4
 
 
 def test_unknown_inputs_need_a_shape(write):

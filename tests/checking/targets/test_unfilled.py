@@ -6,7 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from attncli.checking.targets.unfilled import describe_unfilled, fresh_memory
+from attncli.checking.targets.calling import Calls, fresh_memory
+from attncli.checking.targets.unfilled import describe_unfilled
 
 
 @pytest.fixture
@@ -33,9 +34,15 @@ def test_they_are_given_back_when_the_code_raises(learner):
 
 
 def test_what_is_never_filled_is_found_though_empty_like_was_imported_by_itself(learner):
+    calls = Calls()
+
     def run():
+        with calls.circumstanced():
+            return compute()
+
+    def compute():
         dh = learner.alike(np.zeros((3, 4)))
         dh[:-1] = 1.0
         return [dh]
 
-    assert "dh (only at item 2 of 3)" in describe_unfilled(run, ["dh"])
+    assert "dh (only at item 2 of 3)" in describe_unfilled(calls, run, ["dh"])

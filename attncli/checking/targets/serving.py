@@ -1,0 +1,140 @@
+"""The process in which a target runs: it loads the target, and answers calls.
+
+Whether anything is right is decided in the process that asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+from attncli.checking.targets.discovery import discover
+from attncli.checking.targets.target import Layer, Target
+from attncli.checking.targets.their_code import Printed
+from attncli.checking.targets.wire import decode, encode
+from attncli.errors import CodeError, TargetError
+from attncli.processes import Channel, serve_forks
+
+
+def main(number: str) -> None:
+    """Be copied for every target."""
+    serve_forks(number, answer)
+
+
+def answer(channel: Channel) -> None:
+    """Answer requests until there are no more."""
+    serving = _Serving()
+    while True:
+        try:
+            request, parts = channel.receive()
+        except EOFError:
+            return
+        told: dict[str, Any] = {}
+        carried: list[Any] = []
+        try:
+            told["value"] = getattr(serving, request.pop("do"))(request, parts, carried)
+            told["facts"] = serving.facts
+        except BaseException as error:  # KeyboardInterrupt, and exits that are meant for us
+            told = {"error": _told(error)}
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # both may be theirs by now
+                stream.flush()
+        channel.send(told, carried)
+
+
+class _Serving:
+    """The targets of a text and their instances; each method answers one kind of request."""
+
+    def __init__(self) -> None:
+        self.targets: tuple[Target, ...] = ()
+        self.layers: list[Layer] = []
+        self.facts: Any = None
+
+    def load(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Load what a text names, and describe it."""
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.path[:] = request["path"]
+        _limit_memory(request["memory"])
+        printed = Printed(always=True)
+        self.targets = tuple(replace(one, printed=printed) for one in discover(request["text"]))
+        return [_described(target, carried) for target in self.targets]
+
+    def start(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Make an instance, and give its number."""
+        shapes = {name: tuple(shape) for name, shape in request["shapes"].items()}
+        target = self.targets[request["target"]]
+        target.calls.set(request["circumstances"])
+        self.layers.append(target.start(request["sizes"], shapes, request["seed"]))
+        return len(self.layers) - 1
+
+    def call(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Run forward or backward."""
+        layer = self.layers[request["layer"]]
+        layer.target.calls.set(request["circumstances"])
+        arrays = [decode(told, parts) for told in request["arrays"]]
+        if request["method"] == "forward":
+            options = {name: decode(told, parts) for name, told in request["options"].items()}
+            result = layer.forward(*arrays, **options)
+        else:
+            result = layer.backward(*arrays)
+        self.facts = layer.facts
+        return encode(result, carried)
+
+    def held(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Give an attribute of an instance."""
+        return encode(self.layers[request["layer"]].held(request["name"]), carried)
+
+    def identity(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Give the addresses of a list and its arrays."""
+        return self.layers[request["layer"]].identity(request["name"])
+
+    def assign(self, request: Any, parts: Any, carried: list[Any]) -> None:
+        """Write into a parameter."""
+        values = decode(request["values"], parts)
+        self.layers[request["layer"]].assign(request["number"], values)
+
+
+def _described(target: Target, carried: list[Any]) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "where": target.where,
+        "file": target.file,
+        "inputs": target.inputs,
+        "options": {name: encode(value, carried) for name, value in target.options.items()},
+        "has_backward": target.has_backward,
+        "fault": None if target.fault is None else _told(target.fault),
+    }
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    if not isinstance(error, TargetError):
+        error = CodeError(f"raises {type(error).__name__}: {error}")
+    theirs = isinstance(error, CodeError)
+    return {"says": str(error), "hint": error.hint, "trace": error.trace, "theirs": theirs}
+
+
+def _limit_memory(memory: int) -> None:
+    """Let this process take so many bytes more than it has."""
+    try:
+        import resource
+    except ImportError:
+        return
+    # Of the address space much is never used: what threads and libraries reserve is no memory.
+    which = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
+    _, hard = resource.getrlimit(which)
+    limit = _taken() + memory
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS knows it and refuses it
+        resource.setrlimit(which, (limit, limit))
+
+
+def _taken() -> int:
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmData")) * 1024
+    return 1 << 30
