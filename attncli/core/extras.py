@@ -124,7 +124,8 @@ class Extras(NamedTuple):
         array = np.asarray(given)
         if array.dtype.kind in "iub":
             array = array.astype(np.float64)
-        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        # Complex ones are the loop's, which is differentiated by complex steps.
+        if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":
             raise DtypeError(f"{name} is {array.dtype}, expected real numbers")
         heads = lead[-1] if len(lead) > 1 else 1
         if not _fits(array.shape, lead if len(lead) > 1 else (1,)):
@@ -132,7 +133,8 @@ class Extras(NamedTuple):
                 f"{name} is {array.shape}, expected one number for each query head: ({heads},)"
             )
         # A sink of −inf is one that is not there.
-        if np.isnan(array).any() or (np.isinf(array) & ((array > 0) | (name == "alibi"))).any():
+        size = array.real
+        if np.isnan(size).any() or (np.isinf(size) & ((size > 0) | (name == "alibi"))).any():
             raise ParameterError(f"{name} holds NaN or infinity, expected finite numbers")
         if len(lead) < 2:
             return array.reshape((1,) * (len(lead) + 2))

@@ -104,6 +104,8 @@ def prepare(
         )
         for name in ("sinks", "alibi"):
             if (array := getattr(placed, name)) is not None:
+                if array.dtype.kind == "c":
+                    raise DtypeError(f"{name} is {array.dtype}, expected real numbers")
                 given_shapes[name] = np.shape(getattr(extras, name))
                 placed = placed._replace(**{name: array.astype(compute, copy=False)})
     if keep_prob is not None and placed.keep is None:

@@ -179,12 +179,16 @@ def run(
     return Pass(operation, results, engine, dtype, padding, back, logsumexp)
 
 
-def reference_function(operation: Operation) -> Callable[..., Array]:
+def reference_function(
+    operation: Operation,
+    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
+    extras: Extras = Extras(),  # noqa: B008 (it is frozen)
+) -> Callable[..., Array]:
     """Return the reference's forward as a plain function of arrays, complex ones included."""
 
     def function(*arrays: Array) -> Array:
         inputs = dict(zip(operation.inputs, arrays, strict=True))
-        results = _by_reference(operation, inputs, None, Extras(), Semantics())[0]
+        results = _by_reference(operation, inputs, None, extras, semantics)[0]
         return results[operation.result]
 
     return function

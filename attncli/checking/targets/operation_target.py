@@ -1,7 +1,7 @@
 """Our own operations as targets: the reference, and beside it every engine that the core has."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.targets.target import Shapes, Sizes, Target
 from attncli.core.engines import WAYS
+from attncli.core.extras import Extras
+from attncli.core.semantics import Semantics
 from attncli.operations import Execution, Operation, reference_function, run
 
 # Tiles small enough that several are merged even on small tensors.
@@ -20,8 +22,15 @@ ENGINES: Mapping[str, Execution] = {
 """The ways in which the core computes attention as a whole."""
 
 
-def operation_target(operation: Operation) -> Target:
+def operation_target(
+    operation: Operation,
+    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
+    extras: Extras = Extras(),  # noqa: B008 (it is frozen)
+) -> Target:
     """Make a target of an operation; where the core computes it, with every engine beside it.
+
+    Sinks and slopes among the extras have gradients, so they are inputs of the target; the others
+    stay as they are.
 
     Examples
     --------
@@ -29,47 +38,72 @@ def operation_target(operation: Operation) -> Target:
     >>> target = operation_target(OPERATIONS["weight-sum"])
     >>> target.inputs, target.engine, target.others
     (('hs', 'a'), 'reference', ())
+    >>> operation_target(OPERATIONS["scaled-dot-product"], extras=Extras(sinks=0.0)).inputs
+    ('query', 'key', 'value', 'sinks')
     """
-    reference = _target(operation, "reference", Execution("reference"))
+    operation.require_options(semantics, extras)
+    options = semantics, extras
+    reference = _target(operation, "reference", Execution("reference"), *options)
     if not operation.is_whole:
         return reference
-    others = tuple(_target(operation, name, execution) for name, execution in ENGINES.items())
+    others = tuple(
+        _target(operation, name, execution, *options) for name, execution in ENGINES.items()
+    )
     return replace(reference, others=others)
 
 
-def _target(operation: Operation, engine: str, execution: Execution) -> Target:
+def _target(
+    operation: Operation, engine: str, execution: Execution, semantics: Semantics, extras: Extras
+) -> Target:
+    beside = {
+        name: np.shape(given) or (1,)
+        for name, given in extras.given().items()
+        if name in _DIFFERENTIABLE
+    }
+
     def shape(sizes: Sizes) -> Shapes:
         H, heads = sizes["H"], operation.heads or 1
         apart = {"H_v": H + 2, "H_dec": H + 1, "A": H + 3, "D": heads * (H // heads + 1)}
-        return operation.shapes({**sizes, **apart})  # so that mixing them up shows
+        return {**operation.shapes({**sizes, **apart}), **beside}  # so that mixing them up shows
 
     return Target(
         operation.name,
         operation.name,
         None,
-        operation.inputs,
+        (*operation.inputs, *beside),
         {},
-        lambda sizes, shapes, seed: _Run(operation, execution),
+        lambda sizes, shapes, seed: _Run(operation, execution, semantics, extras, tuple(beside)),
         engine=engine,
         shape_with=shape,
     )
 
 
+_DIFFERENTIABLE = ("sinks", "alibi")
+
+
+@dataclass
 class _Run:
     """An operation, run by one engine, as a layer."""
 
-    def __init__(self, operation: Operation, execution: Execution) -> None:
-        self.operation, self.execution = operation, execution
+    operation: Operation
+    execution: Execution
+    semantics: Semantics
+    extras: Extras
+    beside: tuple[str, ...]
 
     def forward(self, *arrays: Array) -> Array:
         operation = self.operation
+        inputs = dict(zip((*operation.inputs, *self.beside), arrays, strict=True))
+        extras = self.extras._replace(**{name: inputs.pop(name) for name in self.beside})
         if any(np.iscomplexobj(array) for array in arrays):
-            return reference_function(operation)(*arrays)
-        inputs = dict(zip(operation.inputs, arrays, strict=True))
-        self.done = run(operation, inputs, execution=self.execution)
+            return reference_function(operation, self.semantics, extras)(*inputs.values())
+        self.done = run(
+            operation, inputs, extras=extras, semantics=self.semantics, execution=self.execution
+        )
         return self.done.results[operation.result]
 
     def backward(self, dout: Array) -> Any:
         gradients = self.done.backward(dout)
-        found = [gradients[name] for name in self.operation.gradients]
+        names = (*self.operation.gradients, *(f"d{name}" for name in self.beside))
+        found = [gradients[name] for name in names]
         return found if len(found) > 1 else found[0]

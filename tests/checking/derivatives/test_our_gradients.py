@@ -9,8 +9,11 @@ from attncli.checking.derivatives.judging import Moved, compare_gradient, differ
 from attncli.checking.derivatives.judging import gradient_tolerance as allowing
 from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.targets import operation_target
+from attncli.core.extras import Extras
+from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, ShapeError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
+from attncli.problems.problem import with_heads
 
 METHODS = ["complex", "central"]
 EACH = 1 + len(operation_target.ENGINES)  # times is attention as a whole computed
@@ -299,3 +302,22 @@ def test_derivative_of_a_known_function(method, error, whole):
         np.testing.assert_allclose(by_y.jacobian, np.exp(x).T, rtol=error)
     else:
         assert by_y.jacobian is None
+
+
+@pytest.mark.parametrize("options", [
+    {"extras": Extras(sinks=[0.0] * 2), "semantics": Semantics(causal="lower_right")},
+    {"extras": Extras(alibi=[0.0] * 2), "semantics": Semantics(window=(2, 1), softcap=1.5)},
+    {"extras": Extras(sinks=[0.0] * 2, alibi=[0.0] * 2, kv_lengths=[7, 3, 5])},
+    {"extras": Extras(segments=(np.arange(5) // 2, np.arange(7) // 3), sinks=[0.0] * 2)},
+    {"extras": Extras(cu_seqlens=[0, 2, 5], cu_seqlens_k=[0, 3, 7], alibi=[0.0] * 2)},
+    {"extras": Extras(keep=np.eye(5, 7) == 0), "semantics": Semantics(keep_prob=0.6)},
+])  # fmt: skip
+def test_every_option_is_proved_with_every_engine(options):
+    operation = with_heads(OPERATIONS["scaled-dot-product"], {"heads": 2})
+    report = gradcheck(operation_target.operation_target(operation, **options))
+    assert report.passed
+    assert report.worst.relative_error < 1e-12
+    beside = {name for name in ("sinks", "alibi") if name in options["extras"].given()}
+    found = {(check.engine, check.input) for check in report.checks}
+    every = {"query", "key", "value", *beside}
+    assert found == {(e, x) for e in ("reference", *operation_target.ENGINES) for x in every}
