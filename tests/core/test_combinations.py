@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attncli import attention, attention_backward, rotary
-from attncli.core import compute
+from attncli.core import blocks, compute
 from attncli.core.extras import EXTRAS, Extras
 from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
@@ -140,3 +140,40 @@ def test_rotary_positions_go_by_item_and_by_sequence(options, engine):
             keys = rotary(key[n])[:, :length], value[n][:, :length]
             wanted[n] = attention(rotary(query[n], at), *keys, causal=options.get("causal"))[0]
     np.testing.assert_allclose(done.results["out"], wanted, rtol=1e-12, atol=1e-13)
+
+
+T = 1024
+HIDING = {
+    "causal order": ({"causal": "upper_left"}, T * (T + 64) / 2),
+    "a causal window": ({"causal": "upper_left", "window": 63}, T * 3 * 64 / 2 + 64 * T / 2),
+    "segments": ({"segments": np.arange(T) // 128}, T * 128),
+    "segments out of order": ({"segments": np.arange(T)[::-1] // 128}, T * 128),
+    "sequences": ({"cu_seqlens": np.arange(0, T + 1, 128)}, T * 128),
+    "lengths": ({"kv_lengths": [128]}, T * 128),
+    "lengths at the end": ({"kv_lengths": [128], "causal": "lower_right"}, 128 * (128 + 64) / 2),
+}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(("options", "most"), HIDING.values(), ids=HIDING)
+def test_a_tile_that_nobody_sees_is_computed_neither_forward_nor_backward(
+    options, most, kept, monkeypatch
+):
+    computed = []
+    scores = blocks.scores
+
+    def counted(query, key, **how):
+        result = scores(query, key, **how)
+        computed.append(result.shape[-2] * result.shape[-1])
+        return result
+
+    monkeypatch.setattr(blocks, "scores", counted)
+    query = np.random.default_rng(0).standard_normal((1, T, 3))
+    out, cache = compute(
+        query, query, query, extras=_extras(options), semantics=_semantics(options),
+        engine="tiled", weights=kept, tile=(64, 64),
+    )  # fmt: skip
+    assert 0 < sum(computed) <= most
+    computed.clear()
+    attention_backward(out, cache)
+    assert sum(computed) <= (0 if kept else most)
