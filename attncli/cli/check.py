@@ -42,6 +42,11 @@ attn check --convention dumped.npz""",
 @options.semantics_options
 @options.shapes_option(group="What is computed", help="Shape of an array for the constructor.")
 @_computed(
+    "--thorough",
+    is_flag=True,
+    help="Sizes up to T = 1,025, H = 257 and 40 heads as well.",
+)
+@_computed(
     "--convention",
     metavar="FILE",
     help="Instead of a TARGET: find the scale, causal order, mask reading, layout, grouping and "
@@ -57,6 +62,7 @@ def check(
     layer: str | None,
     semantics: "Semantics",
     shapes: dict[str, tuple[int, ...]],
+    thorough: bool,
     convention: str | None,
     rename: dict[str, str],
     max_memory: int | None,
@@ -73,6 +79,8 @@ def check(
     if (target is None) == (convention is None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
+        if thorough:
+            raise ParameterError("--thorough has a meaning with TARGET only")
         from attncli.files.reading import Reading
         from attncli.problems.from_files import find_convention_of
         from attncli.views.check_report import draw_convention
@@ -97,7 +105,9 @@ def check(
             targets = _known(targets, target, screen)
         examined = examine(
             targets,
-            lambda one: against_reference(one, layer=layer, shapes=shapes, **semantics.given()),
+            lambda one: against_reference(
+                one, layer=layer, shapes=shapes, thorough=thorough, **semantics.given()
+            ),
         )
 
     def draw(report: Any) -> Any:

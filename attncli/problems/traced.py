@@ -113,7 +113,6 @@ def trace(problem: Problem, place: Place) -> Traced:
         problem.inputs,
         place,
         mask=problem.mask,
-        extras=problem.extras,
         padding=problem.masks.get("dec_mask"),
         semantics=problem.semantics,
     )

@@ -373,3 +373,10 @@ def test_a_convention_that_gives_no_numbers_is_not_the_nearest(attn, folder):
     assert words == []
     assert report["nearest"]["softcap"] != ""
     assert 0 < report["nearest"]["distance"] < 100
+
+
+def test_thorough_tries_larger_sizes(attn, mine):
+    assert "T_enc = 1025" not in attn("check", "right.py:Attention").out
+    assert "T_enc = 1025 " in attn("check", "right.py:Attention", "--thorough").out
+    refused = attn("check", "--convention", "x.npz", "--thorough")
+    assert (refused.code, refused.err) == (2, "error: --thorough has a meaning with TARGET only\n")

@@ -1,17 +1,20 @@
 """The situations in which a layer is compared with the reference, meant to expose mistakes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
+from attncli.checking.comparing.rounding import Rounding, rounding
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS
-from attncli.operations.steps import QKV
+from attncli.operations.steps import PRODUCTS, QKV, Calculation
 from attncli.tensors import default_axes, random_tensor
 
 # Beside the largest element; what that is measured against is at least this: below, it is rounding.
@@ -23,12 +26,24 @@ def beside_largest(relative: float) -> Tolerance:
     return Tolerance.of_largest(relative, least=_SMALLEST_SCALE)
 
 
-_FLOAT64 = beside_largest(1e-9)
-_FLOAT32 = beside_largest(1e-4)
-# Scores of some thousands have errors of some ten-thousandths in float32, and so have their exp.
-_FLOAT32_LARGE = beside_largest(1e-2)
+# What is allowed beside what rounding makes of a calculation: constants are written with nine
+# digits or, where float32 is meant, with six; and what underflows is nothing.
+_TOLERANCES = {"float64": beside_largest(1e-9), "float32": beside_largest(1e-6)}
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 _EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
+_HEADS = 3
+# Across the tiles that kernels work in: few cases, each cheap for code that loops over an axis.
+_LARGE_SIZES: tuple[dict[str, int], ...] = (
+    {"H": 136}, {"T_enc": 257}, {"T_dec": 257}, {"N": 1, "T_dec": 67, "T_enc": 131, "H": 71},
+    {"N": 1, "heads": 13, "T_dec": 37, "T_enc": 67, "H": 41},
+)  # fmt: skip
+_THOROUGH_SIZES: tuple[dict[str, int], ...] = (
+    {"H": 257}, {"T_enc": 1025}, {"T_dec": 1025}, {"N": 1, "T_dec": 259, "T_enc": 517, "H": 137},
+    {"N": 1, "heads": 40, "T_dec": 67, "T_enc": 131, "H": 71},
+)  # fmt: skip
+# Where a band crosses tiles of queries and keys.
+_ACROSS = ({"N": 1, "T_dec": 131, "T_enc": 257}, {"N": 1, "T_dec": 257, "T_enc": 131})
+_THOROUGH_ACROSS = ({"N": 1, "T_dec": 513, "T_enc": 1025}, {"N": 1, "T_dec": 1025, "T_enc": 513})
 # So large that exp overflows unless the maximum is subtracted.
 _LARGE = 30.0
 
@@ -52,6 +67,7 @@ class Case:
     Attributes
     ----------
     name : str
+    layer : str
     inputs : list of ndarray
         What forward is called with.
     claims : Semantics
@@ -59,8 +75,10 @@ class Case:
         The mask as the reference takes it, (…, T_dec, T_enc).
     options : dict of str to object
         What the target's forward is given beside.
+    precision : str
+        The dtype that is computed in.
     tolerance : Tolerance
-        What is no difference.
+        What is no difference, beside rounding.
     probe : bool
         Whether a diagnosis may be built on it.
     optional : bool
@@ -69,18 +87,65 @@ class Case:
         Whether a difference is worth a note only.
     sizes : dict of str to int
         For the constructor.
+    resized : callable or None
+        Makes the same case of other sizes, where they are what it is about.
     """
 
     name: str
+    layer: str
     inputs: list[Array]
     claims: Semantics
     mask: Array | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    tolerance: Tolerance = _FLOAT64
+    precision: str = "float64"
+    tolerance: Tolerance = _TOLERANCES["float64"]
     probe: bool = True
     optional: bool = False
     lenient: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
+    resized: "Callable[[Mapping[str, int]], Case] | None" = None
+
+    @cached_property
+    def truth(self) -> "Truth":
+        """What is right."""
+        wide = [array.astype(np.float64) for array in self.inputs]
+        chain = Calculation(self.layer, wide, self.claims, self.mask, PRODUCTS)
+        results = chain.forward()
+        dout = random_tensor("dout", results["out"].shape)
+        dout = dout.astype(self.precision).astype(np.float64)
+        gradients = chain.backward(dout)
+        return Truth(results, gradients, dout, rounding(chain, dout, self.precision))
+
+    @property
+    def dout(self) -> Array:
+        """What backward is given."""
+        dtype = self.inputs[0].dtype
+        return self.truth.dout.astype(dtype if dtype.kind == "f" else np.float64)
+
+    @property
+    def work(self) -> int:
+        """How many products there are to be added up."""
+        return prod(size for axis, size in self.sizes.items() if axis != "kv_heads")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is right in a case, and how far off rounding may be.
+
+    Attributes
+    ----------
+    results : dict of str to ndarray
+        As forward gives them.
+    gradients : list of ndarray
+    dout : ndarray
+        What they belong to.
+    rounding : Rounding
+    """
+
+    results: dict[str, Array]
+    gradients: list[Array]
+    dout: Array
+    rounding: Rounding
 
 
 class Suite:
@@ -120,6 +185,60 @@ class Suite:
         """All sizes equal: some mistakes raise in every other case, and give numbers here."""
         return self._taken(self._case("all sizes equal", _EQUAL))
 
+    def large(self, *, thorough: bool = False, grouped: bool = True) -> list[Case]:
+        """Cases of sizes that cross tiles, those with the least to do first."""
+        cases = [
+            self._large(sizes)
+            for sizes in _LARGE_SIZES + (_THOROUGH_SIZES if thorough else ())
+            if all(map(self._has, sizes))
+        ]
+        across = _ACROSS + (_THOROUGH_ACROSS if thorough else ())
+        if self._has("scores") and self._has("T_dec"):
+            if self.layer == QKV or (self.claims.causal, self.claims.window) != (None, None):
+                cases += [self._large(sizes) for sizes in across]
+            for label, claims in self._claimed():
+                if claims.causal != self.claims.causal or claims.window != self.claims.window:
+                    cases += [self._large(sizes, label, claims) for sizes in across]
+            if mask := next((name for name in MASK_NAMES if name in self.parameters), None):
+                cases.append(self._large(across[0], "boolean mask", masked=mask))
+        if grouped and self._has("heads"):
+            cases.append(self._large({"N": 1, "heads": 26, "kv_heads": 13, "T_enc": 67}, "groups"))
+        return sorted(cases, key=lambda case: case.work)
+
+    def _large(
+        self, changed: Mapping[str, int], label: str = "", claims: Semantics | None = None, *,
+        masked: str = "",
+    ) -> Case:  # fmt: skip
+        """A case of some sizes that are not the usual ones, which it is named by."""
+        sizes = {**_PRIMES, **changed}
+        named = [
+            f"{axis} = {size}" for axis, size in changed.items() if size > _PRIMES.get(axis, _HEADS)
+        ]
+        name = ", ".join([label, *named] if label else named)
+        case = self._case(name, sizes, claims, probe=False)
+        self._let_the_last_key_matter(case.inputs)
+        if masked:
+            mask = np.random.RandomState(7).random_sample(self._mask_shape(masked, sizes)) < 0.6
+            case = self._masked(case, masked, mask)
+        again = partial(self._large, label=label, claims=claims, masked=masked)
+        return self._taken(replace(case, optional="kv_heads" in sizes, resized=again))
+
+    def _let_the_last_key_matter(self, inputs: list[Array]) -> None:
+        """Let the last query look at it, so that no sum is right without it."""
+        if self.layer == "softmax":
+            inputs[0][..., -1] = 2 * np.sqrt(inputs[0].shape[-1])
+        elif self.layer != "weight-sum":
+            (keys, query) = (1, inputs[0]) if self.layer == QKV else (0, inputs[1])
+            last = query if query.ndim == 2 and inputs[0].ndim == 3 else query[..., -1, :]
+            if self.axes == 4 and self.layer == QKV:
+                last = last[:, :: last.shape[1] // inputs[1].shape[1]]
+            inputs[keys][..., -1, :] = 2 * last
+
+    @property
+    def usual(self) -> dict[str, int]:
+        """The sizes of the first case."""
+        return self.ordinary().sizes
+
     def sized(self, name: str, sizes: Mapping[str, int]) -> Case:
         """Make a case of other sizes."""
         return self._taken(self._case(name, sizes))
@@ -133,7 +252,6 @@ class Suite:
         """The case in the dtype that the target takes."""
         if not self.narrow or case.inputs[0].dtype.kind != "f":
             return case
-        tolerance = _FLOAT32_LARGE if case.name.startswith("large") else _FLOAT32
         options = {
             name: value.astype(np.float32)
             if isinstance(value, np.ndarray) and value.dtype.kind == "f"
@@ -141,7 +259,7 @@ class Suite:
             for name, value in case.options.items()
         }
         inputs = [array.astype(np.float32) for array in case.inputs]
-        return replace(case, inputs=inputs, options=options, tolerance=tolerance)
+        return _as_precise_as(replace(case, inputs=inputs, options=options), "float32")
 
     def _cases(self) -> Iterator[Case]:
         yield self.ordinary()
@@ -186,7 +304,8 @@ class Suite:
     def _dtypes(self) -> Iterator[Case]:
         ordinary = self.ordinary()
         narrow = [array.astype(np.float32) for array in ordinary.inputs]
-        yield replace(ordinary, name="float32", inputs=narrow, tolerance=_FLOAT32, probe=False)
+        narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
+        yield _as_precise_as(narrowed, "float32")
         whole = [np.rint(2 * array).astype(np.int64) for array in ordinary.inputs]
         yield replace(
             ordinary, name="whole numbers (int64)", inputs=whole, probe=False, lenient=True,
@@ -232,6 +351,12 @@ class Suite:
 
     def _options(self) -> Iterator[Case]:
         """What forward can be asked for, whatever it claims to be by itself."""
+        for label, claims in self._claimed():
+            for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
+                yield self._case(label + more, sizes, claims)
+
+    def _claimed(self) -> Iterator[tuple[str, Semantics]]:
+        """One claim more for every option that forward has."""
         if not self._has("scores"):
             return
         for claim, value, label in (
@@ -247,9 +372,7 @@ class Suite:
             # Of a window that is one number both sides are the same.
             if not isinstance(value, tuple) or isinstance(self.parameters[name], tuple):
                 changed: dict[str, Any] = {claim: value}
-                claims = replace(self.claims, **changed)
-                for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
-                    yield self._case(label + more, sizes, claims=claims)
+                yield label, replace(self.claims, **changed)
 
     def _case(
         self, name: str, sizes: Mapping[str, int], claims: Semantics | None = None, **more: Any
@@ -264,13 +387,15 @@ class Suite:
                 options[parameter] = True if claim == "causal" and flag else value
                 if claim == "window" and isinstance(self.parameters[parameter], tuple):
                     options[parameter] = value if isinstance(value, tuple) else (value, value)
-        return Case(name, inputs, claims, options=options, sizes=dict(sizes), **more)
+        sizes = {"heads": _HEADS, **sizes} if self._has("heads") else dict(sizes)
+        return Case(name, self.layer, inputs, claims, options=options, sizes=sizes, **more)
 
     def _shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         shape = shape_in_the_book(name, sizes)
         if self.layer == QKV:
-            heads = {4: (sizes["N"], 3), 3: (sizes["N"],), 2: ()}[self.axes]
-            return (*heads, *shape[-2:])
+            heads = sizes.get("heads", _HEADS)
+            heads = heads if name == "query" else sizes.get("kv_heads", heads)
+            return (*{4: (sizes["N"], heads), 3: (sizes["N"],), 2: ()}[self.axes], *shape[-2:])
         return shape
 
     def _scaled(self, name: str, factor: float) -> Case:
@@ -293,5 +418,11 @@ class Suite:
     def _has(self, what: str) -> bool:
         if what == "scores":
             return self.layer not in ("softmax", "weight-sum")
+        if what == "heads":
+            return self.layer == QKV and self.axes == 4
         axes = {axis for name in OPERATIONS[self.layer].inputs for axis in default_axes(name)}
         return what in axes and not (self.layer == "softmax" and what == "T_dec")
+
+
+def _as_precise_as(case: Case, precision: str) -> Case:
+    return replace(case, precision=precision, tolerance=_TOLERANCES[precision])

@@ -1,18 +1,22 @@
 """Hold somebody's layer against the reference: numbers, contract, and the likely mistake."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near, outside
 from attncli.checking.comparing.places import count_along_axes, patterns, places
+from attncli.checking.comparing.rounding import beyond
+from attncli.checking.diagnosing.boundaries import Boundary, boundary, within
 from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
-from attncli.checking.diagnosing.observing import Observation, observe, reference
+from attncli.checking.diagnosing.observing import Observation, observe
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
@@ -20,13 +24,15 @@ from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.steps import QKV
-from attncli.reports import CheckReport, Finding
+from attncli.reports import CheckReport, Finding, Part
 from attncli.tensors import axes_of
 
 # To call it right but for its precision, float64 results must agree to this.
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
+# A case that would take longer is given smaller sizes.
+_SECONDS = 3.0
 # What there is a reference for.
 _KNOWN = tuple(name for name in OPERATIONS if name not in WITH_WEIGHTS)
 
@@ -41,6 +47,7 @@ def check(
     window: int | tuple[int, int] | None = None,
     softcap: float | None = None,
     shapes: Shapes | None = None,
+    thorough: bool = False,
 ) -> CheckReport:
     """Check a layer against the reference, and name the likely mistake where it differs.
 
@@ -56,6 +63,8 @@ def check(
         What it is meant to compute, as `attncli.operations.Semantics` has them.
     shapes : mapping of str to tuple of int, optional
         The shapes of arrays for the constructor.
+    thorough : bool, default False
+        Whether sizes are tried up to T = 1,025, H = 257 and 40 heads: longer than a moment.
 
     Returns
     -------
@@ -95,7 +104,7 @@ def check(
             hint="--as says which layer it is",
         )
     with np.errstate(all="ignore"):  # their numbers may be anything
-        return _Check(target, chosen, claims, dict(shapes or {})).report()
+        return _Check(target, chosen, claims, dict(shapes or {}), thorough=thorough).report()
 
 
 def guess_layer(target: Target) -> str:
@@ -122,9 +131,19 @@ def guess_layer(target: Target) -> str:
     )
 
 
+class _Verdict(NamedTuple):
+    """What is wrong with a part in a case, in a sentence, and which arrays hold other numbers."""
+
+    fault: str = ""
+    off: tuple[str, ...] = ()
+
+
 class _Check:
-    def __init__(self, target: Target, layer: str, claims: Semantics, shapes: Shapes) -> None:
+    def __init__(
+        self, target: Target, layer: str, claims: Semantics, shapes: Shapes, *, thorough: bool
+    ) -> None:
         self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
+        self.thorough = thorough
         self.names = OPERATIONS[layer].inputs
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
@@ -174,6 +193,8 @@ class _Check:
             seen = self._observe(case)
             observations.append(seen)
             self._judge(seen)
+        if not self.differs:  # else they would show the same mistake again
+            observations += self._judge_large(suite)
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
             self.findings += self._contract(ordinary.case, ordinary)
@@ -224,43 +245,71 @@ class _Check:
 
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
-            return observe(self.target, self.layer, case, self.names, self.shapes)
+            return observe(self.target, case, self.names, self.shapes)
 
-    def _judge(self, seen: Observation) -> None:
-        """Say of forward and of backward whether they are as they should be."""
+    def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
+        """Say of forward and of backward whether they are as they should be, or since when not."""
         case = seen.case
         if seen.error is not None and not case.optional:
             self.trace = self.trace or seen.error.trace
-        expected, gradients, _ = reference(self.layer, case)
-        if seen.forward_fault:
-            if case.optional and seen.error is not None:
-                self._add(case, "forward", "skipped", f"not taken: {seen.forward_fault}")
-                return
-            self._add(case, "forward", "wrong", seen.forward_fault)
+        if seen.not_taken:
+            self._add(case, "forward", "skipped", f"not taken: {seen.forward_fault}")
             return
-        assert seen.out is not None
-        found = near(seen.out, expected["out"], case.tolerance)
-        if found.agrees:
-            self._add(case, "forward", "ok", "")
-        else:
-            how = _how(seen.out, expected["out"], "out", found.relative)
-            self._add_difference(case, "forward", how)
-        if seen.gradients is None:
-            self._add(case, "backward", "wrong", seen.backward_fault)
-            return
-        wrong = []
-        for name, observed, gradient in zip(self.names, seen.gradients, gradients, strict=True):
-            found = near(observed, gradient, case.tolerance)
-            if not found.agrees:
-                wrong.append(_how(observed, gradient, f"d{name}", found.relative))
-        if wrong:
-            self._add_difference(case, "backward", "; ".join(wrong))
-        else:
-            self._add(case, "backward", "ok", "")
+        for part, verdict in self._verdicts(seen).items():
+            self.differs = self.differs or (bool(verdict.off) and not case.lenient)
+            fault = verdict.fault
+            if part in since:
+                fault = f"{', '.join(verdict.off) or fault}: {since[part]}"
+            self._add(case, part, "wrong" if fault else "ok", fault)
 
-    def _add_difference(self, case: Case, part: Any, detail: str) -> None:
-        self.differs = self.differs or not case.lenient
-        self._add(case, part, "wrong", detail)
+    def _verdicts(self, seen: Observation) -> "dict[Part, _Verdict]":
+        """Say of forward and of backward what is wrong."""
+        if seen.forward_fault:
+            return {"forward": _Verdict(seen.forward_fault)}
+        truth, case = seen.case.truth, seen.case
+        forward = _compared(
+            case, "out", seen.out, truth.results["out"], truth.rounding.results["out"]
+        )
+        backward = _Verdict(seen.backward_fault)
+        if seen.gradients is not None:
+            arrays = zip(seen.gradients, truth.gradients, truth.rounding.gradients, strict=True)
+            pairs = zip(self.names, arrays, strict=True)
+            backward = _together(_compared(case, f"d{name}", *three) for name, three in pairs)
+        return {"forward": forward, "backward": backward}
+
+    def _judge_large(self, suite: Suite) -> list[Observation]:
+        """Judge the sizes that cross tiles; give what tells of a mistake that shows there alone."""
+        since: dict[Part, Boundary] = {}
+        telling: list[Observation] = []
+        grouped = all(
+            finding.status != "skipped" for finding in self.findings if "grouped" in finding.name
+        )
+        pace = 0.0  # seconds for each product that there was to add up in the last case
+        for asked in suite.large(thorough=self.thorough, grouped=grouped):
+            case = within(asked, _SECONDS / pace if pace else np.inf, suite.usual)
+            if case is not asked:
+                detail = f"{asked.name}: more than {_SECONDS:g} s, so it is {case.name}"
+                self.findings.append(Finding("large sizes", "contract", "note", detail))
+            began = time.monotonic()
+            seen = self._observe(case)
+            pace = (time.monotonic() - began) / case.work
+            here: dict[Part, Boundary] = {}
+            for part, verdict in self._verdicts(seen).items():
+                if seen.not_taken or not verdict.fault:
+                    continue
+                found = since.get(part)
+                if found is None or case.sizes[found.axis] < found.wrong:
+                    found = boundary(partial(self._is_wrong, part), case, suite.usual)
+                    if found is not None:
+                        telling.append(self._observe(replace(found.case, probe=True)))
+                if found is not None:
+                    since[part] = here[part] = found
+            self._judge(seen, here)
+        return telling
+
+    def _is_wrong(self, part: Part, case: Case) -> bool:
+        verdict = self._verdicts(self._observe(case)).get(part)
+        return verdict is not None and bool(verdict.fault)
 
     def _add(self, case: Case, part: Any, status: Any, detail: str) -> None:
         if status == "wrong" and case.lenient:
@@ -289,7 +338,7 @@ class _Check:
                 "an instance gives others after a second one has run",
             )
         # Where out is wrong, wrong weights are a part of that, and not another fault.
-        results = reference(self.layer, case)[0]
+        results = case.truth.results
         right = near(np.asarray(first.out), results["out"], case.tolerance).agrees
         if right and "weights" in results and self.layer != QKV:
             name = "attention_weights" if self.layer == "time-attention" else "attention_weight"
@@ -304,11 +353,7 @@ class _Check:
     def _observe_plainly(self, case: Case) -> tuple[Any, ...]:
         """What forward and backward give, without a seed."""
         layer = self.target.start(case.sizes, self.shapes)
-        return _results(layer, case, self._dout(case))
-
-    def _dout(self, case: Case) -> Array:
-        dtype = case.inputs[0].dtype
-        return reference(self.layer, case)[2].astype(dtype if dtype.kind == "f" else np.float64)
+        return _results(layer, case, case.dout)
 
     def _unchanged(self, case: Case) -> Iterator[Finding]:
         layer = self.target.start(case.sizes, self.shapes)
@@ -317,7 +362,7 @@ class _Check:
         try:
             layer.forward(*case.inputs, **case.options)
             changed = [self.names[i] for i in layer.facts.changed if i < len(self.names)]
-            layer.backward(self._dout(case))
+            layer.backward(case.dout)
             dout_changed = bool(layer.facts.changed)
         except TargetError:
             pass  # reported already
@@ -346,7 +391,7 @@ class _Check:
         assert first.layer is not None
         held = first.layer.held(name)
         if first.weights is not None:
-            expected = reference(self.layer, first.case)[0]["weights"]
+            expected = first.case.truth.results["weights"]
             right = near(first.weights, expected, first.case.tolerance).agrees
             return self._finding("weights right", right, f"{name} holds other numbers")
         if held is None:
@@ -357,8 +402,11 @@ class _Check:
 
     def _precision(self, case: Case, first: Observation) -> Iterator[Finding]:
         """Tell a wrong result from one that is right to seven digits."""
-        expected, gradients, _ = reference(self.layer, case)
-        pairs = [(first.out, expected["out"]), *zip(first.gradients or [], gradients, strict=False)]
+        truth = case.truth
+        pairs = [
+            (first.out, truth.results["out"]),
+            *zip(first.gradients or [], truth.gradients, strict=False),
+        ]
         found = [near(np.asarray(a), b, _FLOAT32_AGREEMENT) for a, b in pairs]
         farthest = max(one.relative for one in found)
         if all(one.agrees for one in found) and farthest > case.tolerance.relative:
@@ -385,6 +433,21 @@ def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
         return out, layer.backward(dout.copy())
     except TargetError:
         return (None, None)
+
+
+def _compared(case: Case, name: str, observed: Any, right: Array, far: Array) -> _Verdict:
+    """Compare what was observed with what is right, beside rounding."""
+    found = near(beyond(np.asarray(observed), right, far), right, case.tolerance)
+    return (
+        _Verdict()
+        if found.agrees
+        else _Verdict(_how(observed, right, name, found.relative), (name,))
+    )
+
+
+def _together(verdicts: Iterable[_Verdict]) -> _Verdict:
+    wrong = [verdict for verdict in verdicts if verdict.fault]
+    return _Verdict("; ".join(x.fault for x in wrong), tuple(name for x in wrong for name in x.off))
 
 
 def _how(observed: Array, expected: Array, name: str, far: float) -> str:

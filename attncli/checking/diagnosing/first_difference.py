@@ -16,7 +16,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.diagnosing.cases import Case, Suite
-from attncli.checking.diagnosing.observing import Observation, reference
+from attncli.checking.diagnosing.observing import Observation
 from attncli.operations.steps import QKV
 from attncli.reports import Link
 
@@ -67,9 +67,9 @@ def first_difference(
     weights, weights_right = _weights(shown, layer)
     if plain.weights is not None:
         by_identity = "the weights that it keeps"
-        weights, weights_right = plain.weights, reference(layer, plain.case)[0]["weights"]
+        weights, weights_right = plain.weights, plain.case.truth.results["weights"]
     tolerance = plain.case.tolerance
-    out = _compare(plain.out, _expected(plain, layer)[0], tolerance)
+    out = _compare(plain.out, plain.case.truth.results["out"], tolerance)
     if out == "not visible" and plain.forward_fault:
         out = "wrong"
     dvalue = _gradient(quiet, layer, value)
@@ -89,13 +89,8 @@ def first_difference(
     return tuple(links)
 
 
-def _expected(seen: Observation, layer: str) -> tuple[Array, list[Array]]:
-    results, gradients, _ = reference(layer, seen.case)
-    return results["out"], gradients
-
-
 def _weights(shown: Observation, layer: str) -> tuple[Array | None, Array]:
-    right = _expected(shown, layer)[0]
+    right = shown.case.truth.results["out"]
     usable = shown.out is not None and shown.out.shape == right.shape
     return (shown.out if usable else None), right
 
@@ -112,7 +107,7 @@ def _scores(weights: Array | None, right: Array, tolerance: Tolerance) -> _State
 def _gradient(seen: Observation, layer: str, which: int) -> _State:
     if seen.gradients is None:
         return "not visible"
-    return _compare(seen.gradients[which], _expected(seen, layer)[1][which], seen.case.tolerance)
+    return _compare(seen.gradients[which], seen.case.truth.gradients[which], seen.case.tolerance)
 
 
 def _key(plain: Observation, layer: str, dvalue: _State) -> _State:

@@ -52,28 +52,28 @@ def off_by(error, where=lambda hs: True, part="forward"):
     [
         (lambda hs: hs.dtype == "f8", 1e-9, "different prime sizes"),
         (lambda hs: hs.dtype == "f8" and np.abs(hs).max() > 20, 1e-9, "large values"),
-        (lambda hs: hs.dtype == "f4", 1e-4, "float32"),
+        (lambda hs: hs.dtype == "f4", 1e-6, "float32"),
     ],
     ids=["float64", "large", "float32"],
 )
 def test_numbers_may_be_off_by_the_tolerance_of_the_case_and_no_more(where, tolerance, case, part):
     assert attncli.check(off_by(0.9 * tolerance, where, part)).passed
-    report = attncli.check(off_by(1.1 * tolerance, where, part))
+    rounding = 4 * tolerance if case == "float32" else 0  # of the largest element, here
+    report = attncli.check(off_by(1.1 * tolerance + rounding, where, part))
     assert not report.passed
     assert (case, part) in wrong(report)
 
 
 @pytest.mark.parametrize(
-    ("large", "tolerance", "case"),
-    [(False, 1e-4, "different prime sizes"), (True, 1e-2, "large values")],
+    ("large", "case"), [(False, "different prime sizes"), (True, "large values")]
 )
-def test_code_that_takes_float32_alone_has_that_tolerance_in_every_case(large, tolerance, case):
+def test_code_that_takes_float32_alone_has_that_tolerance_in_every_case(large, case):
     def where(hs):
         assert hs.dtype == "f4"
         return (np.abs(hs).max() > 20) == large
 
-    assert attncli.check(off_by(0.9 * tolerance, where)).passed
-    report = attncli.check(off_by(1.1 * tolerance, where))
+    assert attncli.check(off_by(0.9e-6, where)).passed
+    report = attncli.check(off_by(5e-6, where))
     assert (case, "forward") in wrong(report)
 
 
