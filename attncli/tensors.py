@@ -30,12 +30,19 @@ _AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "out": (("N", "T_dec", "H_v"), ("T_dec", "H_v"), ("N", "heads", "T_dec", "H_v")),
     "enc_mask": (("N", "T_enc"),),
     "dec_mask": (("N", "T_dec"),),
+    "logsumexp": (("N", "T_dec"), ("T_dec",), ("N", "heads", "T_dec")),
+    "sinks": (("heads",),),
+    "alibi": (("heads",),),
+    "segments": (("N", "T"), ("T",)),
+    "segments_dec": (("N", "T_dec"), ("T_dec",)),
+    "segments_enc": (("N", "T_enc"), ("T_enc",)),
+    "kv_lengths": (("N",),),
     "tokens": (("N", "T"), ("T",)),
     "tokens_enc": (("N", "T_enc"), ("T_enc",)),
     "tokens_dec": (("N", "T_dec"), ("T_dec",)),
 }
 # The same axes under another name.
-_ALIASES = {"weights": "scores", "mask": "scores", "output": "out"}
+_ALIASES = {"weights": "scores", "mask": "scores", "keep": "scores", "output": "out"}
 
 
 _HALF, _LOW_HALF = np.uint64(32), np.uint64(2**32 - 1)
@@ -121,15 +128,14 @@ def random_tensor(
     if seed < 0:
         raise ParameterError(f"seed is {seed}, expected 0 or more")
     count = prod(shape)
-    # Mixed twice, so that neighbouring seeds and names start far from each other.
-    start = splitmix64(int(splitmix64(seed, 1)[0]) ^ crc32(name.encode()), 1)
+    start = _start(name, seed)
     # The halves of six words are twelve uniform integers below 2³²; a chunk at a time, so that
     # drawing takes little more memory than the tensor.
     drawn = np.empty(count, np.uint64 if name == "a" else dtype)
     for first in range(0, count, _CHUNK):
         twelve = np.zeros(min(_CHUNK, count - first), np.uint64)
         for word in range(6):
-            words = splitmix64(int(start[0]) + (word * count + first) * _GAMMA, twelve.size)
+            words = splitmix64(start + (word * count + first) * _GAMMA, twelve.size)
             twelve += (words >> _HALF) + (words & _LOW_HALF)
         part = drawn[first : first + _CHUNK]
         part[:] = twelve if name == "a" else (twelve.astype(np.float64) + 6.0) / 2.0**32 - 6.0
@@ -139,6 +145,28 @@ def random_tensor(
     weights = drawn.reshape(shape)
     values: Array = weights / weights.sum(axis=-1, keepdims=True)
     return values.astype(dtype, copy=False)
+
+
+def random_keep(shape: tuple[int, ...], probability: float, *, seed: int = 0) -> Array:
+    """Draw the mask of dropout, ``keep``: each weight stays with this probability.
+
+    Examples
+    --------
+    >>> keep = random_keep((100, 100), 0.8)
+    >>> keep.dtype, round(float(keep.mean()), 2)
+    (dtype('bool'), 0.81)
+    """
+    count, start = prod(shape), _start("keep", seed)
+    keep = np.empty(count, bool)
+    for first in range(0, count, _CHUNK):
+        part = keep[first : first + _CHUNK]
+        part[:] = splitmix64(start + first * _GAMMA, part.size) >> _HALF < probability * 2.0**32
+    return keep.reshape(shape)
+
+
+def _start(name: str, seed: int) -> int:
+    """Mix twice, so that neighbouring seeds and names start far from each other."""
+    return int(splitmix64(int(splitmix64(seed, 1)[0]) ^ crc32(name.encode()), 1)[0])
 
 
 def splitmix64(start: int, count: int) -> Array:

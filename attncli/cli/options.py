@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -222,6 +223,21 @@ class Runs(Numbers):
         return pair
 
 
+class Logits(click.ParamType[tuple[float, ...]]):
+    """Numbers: ``0,1.5``."""
+
+    name = "logits"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Turn the text into numbers."""
+        try:
+            return tuple(map(float, value.split(",")))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0,1.5", param, ctx)
+
+
 class Side(click.Choice[str]):
     """A choice whose words may be written with ``_`` as well as ``-``."""
 
@@ -372,9 +388,7 @@ def _extras(*, segments: tuple[tuple[int, ...], ...] | None, **values: Any) -> E
     return Extras(**values)
 
 
-hiding_options = Bundle(
-    "extras",
-    _extras,
+_HIDING = (
     under_semantics(
         "--segments",
         type=Runs(),
@@ -401,7 +415,35 @@ hiding_options = Bundle(
         help="Keys from there on are hidden; one number an item, as 5,8.",
     ),
 )
+
+hiding_options = Bundle("extras", _extras, *_HIDING)
 """The arrays that hide keys, in short."""
+
+extras_options = Bundle(
+    "extras",
+    _extras,
+    *_HIDING,
+    under_semantics(
+        "--alibi",
+        flag_value="standard",
+        help="Far keys count for less: the standard slopes of ALiBi for so many heads.",
+    ),
+    under_semantics(
+        "--sinks",
+        type=Logits(),
+        metavar="LOGITS",
+        help="One more logit in the softmax that leads to no value: 0 for all heads, or one for "
+        "each, as 0,1.5.",
+    ),
+)
+"""The arrays beside query, key, value and mask, in short; a file may hold any."""
+
+keep_prob_option = under_semantics(
+    "--keep-prob",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    help="Dropout: the weights that keep lets stay are divided by this; of random tensors keep is "
+    "drawn.",
+)
 
 heads_options = Bundle(
     "heads",
@@ -638,10 +680,10 @@ mask_screen_options = Bundle(
 equal_nan_option = under_tolerance("--equal-nan", is_flag=True, help="NaN agrees with NaN.")
 
 
-def _request(**values: Any) -> Request:
+def _request(*, semantics: Semantics, keep_prob: float | None, **values: Any) -> Request:
     from attncli.problems.request import Request
 
-    return Request(**values)
+    return Request(semantics=replace(semantics, keep_prob=keep_prob), **values)
 
 
 calculation_options = Bundle(
@@ -652,6 +694,8 @@ calculation_options = Bundle(
     dtype_option,
     execution_options,
     semantics_options,
+    extras_options,
+    keep_prob_option,
     heads_options,
     rotary_options,
     size_options,

@@ -30,7 +30,9 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
             screen.detail(f"not used: {', '.join(problem.unused)}")
         if request.seed is not None and not (needs_dout and problem.dout is None):
             _warn(f"--seed has no effect: nothing is random in {problem.origin}")
-    if request.semantics.align is not None and not problem.semantics.orders:
+    by_position = problem.semantics.orders or problem.extras.alibi is not None
+    by_position |= problem.operation.rotation is not None
+    if request.semantics.align is not None and not by_position:
         _warn("--causal-align has no effect: nothing here goes by a query's own position")
     return problem
 

@@ -23,6 +23,13 @@ Index = int | slice | Array
 """One position along an axis, a slice, or an array of positions."""
 
 SHORT_NAMES = {"q": "query", "k": "key", "v": "value"}
+_OTHER_NAMES = {
+    **SHORT_NAMES,
+    "alibi_slopes": "alibi",
+    "cache_seqlens": "kv_lengths",
+    "seqused_k": "kv_lengths",
+    "cu_seqlens_q": "cu_seqlens",
+}
 _OPTIONS = "options"
 
 
@@ -87,7 +94,7 @@ class TensorFile:
         )  # fmt: skip
         if not (allow_nonfinite or self.reading.allow_nonfinite):
             where = f"{name}[{', '.join(map(_written, index))}]" if index else name
-            require_finite(array, where, self.label, minus_inf=name == "mask")
+            require_finite(array, where, self.label, minus_inf=name in ("mask", "sinks"))
         return array
 
     def stored_dtype(self, name: str, loaded: Array) -> str:
@@ -179,14 +186,14 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         raise refused(source.label, error) from None
     names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
     for ours, theirs in reading.rename.items():
-        names.setdefault(theirs, []).append(SHORT_NAMES.get(ours, ours))
+        names.setdefault(theirs, []).append(_OTHER_NAMES.get(ours, ours))
     for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
             raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
     known: dict[str, Entry] = {}
     for theirs, entry in entries.items():
-        for ours in names.get(theirs) or [SHORT_NAMES.get(theirs, theirs)]:
+        for ours in names.get(theirs) or [_OTHER_NAMES.get(theirs, theirs)]:
             if ours in known:
                 raise FileError(f"{source.label}: {ours} is there twice, also under another name")
             known[ours] = entry

@@ -11,9 +11,10 @@ import numpy as np
 from attncli.errors import AttnWarning
 from attncli.memory import require
 from attncli.operations import OPERATIONS, Operation
+from attncli.problems.beside import fitted, implied_sizes, in_dtype
 from attncli.problems.problem import Problem, with_heads, with_rotary
 from attncli.problems.request import Request
-from attncli.tensors import describe_shape, random_tensor
+from attncli.tensors import describe_shape, random_keep, random_tensor
 
 _DEFAULT_LAYER = "time-attention"
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
@@ -29,7 +30,11 @@ def random_problem(request: Request) -> Problem:
     """
     operation = with_heads(OPERATIONS[request.layer or _DEFAULT_LAYER], request.heads)
     operation = with_rotary(operation, request.rotary)
-    given = {**_DEFAULT_SIZES, **request.sizes}
+    operation.require_options(request.semantics, request.extras)
+    given = implied_sizes(request.extras, _DEFAULT_SIZES)
+    if "T" in request.sizes:
+        given.pop("T_enc", None)
+    given |= request.sizes
     full = {
         "N": given["N"],
         "T_dec": given["T"],
@@ -56,11 +61,20 @@ def random_problem(request: Request) -> Problem:
         name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
     }
     problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
+    extras = in_dtype(fitted(request.extras, problem.sizes), request.dtype)
+    problem = dataclasses.replace(problem, extras=extras)
     problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
     inputs = {
         name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
     }
-    return dataclasses.replace(problem, inputs=inputs)
+    if (keep_prob := request.semantics.keep_prob) is not None:
+        shape = problem.weights_shape
+        require(prod(shape), f"random keep {shape}", request.reading.max_memory)
+        keep = random_keep(shape, keep_prob, seed=seed)
+        extras = extras._replace(keep=keep)
+    problem = dataclasses.replace(problem, inputs=inputs, extras=extras)
+    _ = problem.placed  # whether they fit
+    return problem
 
 
 def _decides(size: str, operation: Operation) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attncli.arrays import Array, Tokens
+from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
 from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
@@ -18,6 +19,7 @@ from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
+from attncli.problems.beside import BESIDE, extras_of, fitted, in_dtype
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads, with_rotary
 from attncli.problems.request import Request
@@ -33,6 +35,14 @@ _KINDS = {
     "align": (str,),
     "window": (int, list),
     "softcap": (int, float),
+    "keep_prob": (int, float),
+}
+# Results that somebody else put into a file, and ours which they are compared with.
+_CLAIMS = {
+    "output": "out",
+    "weights": "weights",
+    "logsumexp": "logsumexp",
+    "lse": "logsumexp",
 }
 _ROTARY_KINDS = {"rotary": (str,), "rotary_base": (int, float), "rotary_width": (int,)}
 
@@ -82,6 +92,7 @@ def problem_in(file: TensorFile) -> Problem:
         dtype=None,
         execution=Execution(weights=True),
         semantics=Semantics(),
+        extras=Extras(),
         heads={},
         rotary={},
         sizes={},
@@ -119,29 +130,41 @@ def _assemble(
     with in_file(origin):
         sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
     # The results of a run are its own; those of anybody else are claims, to be held against ours.
-    claims = {} if options else {"output": "out", "weights": "weights"}
+    claims = {} if options else _CLAIMS
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
-    used = {*operation.inputs, *MASKS, *TOKEN_AXES, *claims, "tokens", "dout", "options"}
+    used = {*operation.inputs, *MASKS, *BESIDE, *TOKEN_AXES, *claims, "tokens", "options"}
+    used |= {"dout", "dlogsumexp"}
     masks = {name: load(name) for name in _masks_for(operation, held, axes, sizes)}
     with in_file(origin):
         masks = {name: read_mask(name, mask) for name, mask in masks.items()}
         if "dec_mask" in masks:
             fitting_mask("dec_mask", masks, sizes)
         combine_masks(masks, axes, sizes)  # whether they fit
+    semantics = _semantics(request, options, origin)
+    beside = {name: load(name) for name in _beside(operation, held, request.extras, origin)}
+    with in_file(origin):
+        extras = extras_of(beside)
+    extras = extras._replace(**fitted(request.extras, sizes).given())
+    _require_keep(semantics, extras, origin)
     seed = options.get("seed", 0)
-    return Problem(
+    problem = Problem(
         request=request,
         operation=operation,
         inputs=inputs,
         origin=origin,
-        semantics=_semantics(request, options, origin),
+        semantics=semantics,
         masks=masks,
+        extras=in_dtype(extras, request.dtype),
         dout=load("dout") if "dout" in held else None,
+        dlogsumexp=load("dlogsumexp") if "dlogsumexp" in held else None,
         tokens=read_tokens(held, sizes),
         claims=tuple(claimed),
         unused=tuple(name for name in held if name not in used),
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
     )
+    with in_file(origin):
+        _ = problem.placed  # whether they fit
+    return problem
 
 
 def _with_heads(
@@ -201,12 +224,67 @@ def _masks_for(
             warnings.warn(message, AttnWarning, stacklevel=2)
 
 
+def extras_in(file: TensorFile, operation: Operation) -> Extras:
+    """Read the arrays of a file beside the inputs that the operation takes.
+
+    Raises
+    ------
+    AttnError
+        If of two that belong together one is missing, or they cannot be read.
+    """
+    beside = {name: file.numbers(name) for name in _beside(operation, file, Extras(), file.label)}
+    with in_file(file.label):
+        return extras_of(beside)
+
+
+def _beside(operation: Operation, held: Container[str], asked: Extras, origin: str) -> list[str]:
+    """Name the arrays beside the inputs that the operation takes; say which are not used, and why.
+
+    Raises
+    ------
+    ParameterError
+        If it takes none that an option asks for.
+    """
+    operation.require_options(Semantics(), asked)
+    used = []
+    instead = {name: name for name in asked.given()}
+    if asked.cu_seqlens is not None:  # of keys too
+        instead.setdefault("cu_seqlens_k", "cu_seqlens")
+    for name in BESIDE:
+        if name not in held:
+            continue
+        option = name.removesuffix("_dec").removesuffix("_enc")  # of segments
+        if option not in operation.options:
+            why = f"{name} has no effect on {operation.name}"
+        elif option in instead:
+            by = instead[option].replace("_", "-")
+            why = f"{origin}: {name} not used: --{by} is in its place"
+        else:
+            used.append(name)
+            continue
+        warnings.warn(why, AttnWarning, stacklevel=3)
+    return used
+
+
+def _require_keep(semantics: Semantics, extras: Extras, origin: str) -> None:
+    """Raise if there is half of dropout; say so where what stays is not scaled."""
+    if semantics.keep_prob is not None and extras.keep is None:
+        raise DataError(
+            f"{origin}: keep is missing, which weights stay in dropout with --keep-prob "
+            f"{semantics.keep_prob:g}",
+            hint="--rename keep=THEIRS reads an array under another name",
+        )
+    if semantics.keep_prob is None and extras.keep is not None:
+        message = f"{origin}: keep without --keep-prob: weights that stay are not scaled"
+        warnings.warn(message, AttnWarning, stacklevel=3)
+
+
 @contextlib.contextmanager
 def in_file(label: str) -> Iterator[None]:
     """Say of an error about tensors which file they are in."""
     try:
         yield
-    except (ShapeError, DtypeError, DataError) as error:
+    except (ShapeError, DtypeError, DataError, ParameterError) as error:
         raise type(error)(f"{label}: {error}", hint=error.hint) from None
 
 

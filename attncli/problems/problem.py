@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array, Tokens
+from attncli.core.blocks import sum_to
 from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
+from attncli.core.extras import Extras, Placed
 from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import Operation, Pass, run
+from attncli.problems.beside import of_item, tensors_of
 from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
 from attncli.tensors import describe_shape, random_tensor
@@ -67,8 +70,10 @@ class Problem:
         The options that change the result: those asked for, else those of the run that is read.
     masks : dict of str to ndarray
         mask, enc_mask and dec_mask, as far as there are any.
-    dout : ndarray or None
-        The incoming gradient, where a file has one.
+    extras : Extras
+        Sinks, slopes, segments, sequences, lengths and dropout.
+    dout, dlogsumexp : ndarray or None
+        The incoming gradients, where a file has them.
     tokens : dict of str to ndarray of str
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
     claims : tuple of Claim
@@ -85,7 +90,9 @@ class Problem:
     origin: str
     semantics: Semantics
     masks: dict[str, Array] = field(default_factory=dict)
+    extras: Extras = Extras()  # noqa: RUF009 (it is frozen)
     dout: Array | None = None
+    dlogsumexp: Array | None = None
     tokens: dict[str, Tokens] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     unused: tuple[str, ...] = ()
@@ -111,13 +118,15 @@ class Problem:
             self,
             inputs={name: cut(name, x) for name, x in self.inputs.items()},
             masks={name: cut(name, x) for name, x in self.masks.items()},
+            extras=of_item(self.extras, n, self.weights_shape),
         )
 
     def steps(self, rows: slice | Array) -> Problem:
         """Return the problem of some decoder steps alone: none depends on another."""
-        sizes = self.sizes
-        whole = Visibility.of(self.semantics, sizes["T_dec"], sizes["T_enc"], self.mask)
-        mask = whole.of_rows(rows).as_mask()
+        mask = self.visibility.of_rows(rows).as_mask()
+        keep = self.placed.keep
+        if keep is not None and keep.shape[-2] > 1:
+            keep = keep[..., rows, :]
         masks = {} if mask is None else {"mask": mask}
         if "dec_mask" in self.masks:
             masks["dec_mask"] = self.masks["dec_mask"][:, rows]
@@ -126,8 +135,10 @@ class Problem:
             self,
             inputs=inputs,
             masks=masks,
+            extras=Extras(sinks=self.extras.sinks, keep=keep),
             semantics=self.semantics.of_scores(),
             dout=None,
+            dlogsumexp=None,
             tokens={},
         )
 
@@ -135,6 +146,28 @@ class Problem:
     def mask(self) -> Array | None:
         """Mask and enc_mask as the one mask that the operation takes."""
         return combine_masks(self.masks, self._weights_axes, self.sizes) if self.masks else None
+
+    @cached_property
+    def placed(self) -> Placed:
+        """The extras, checked, with the axes of the core's scores.
+
+        Raises
+        ------
+        ShapeError, DtypeError, ParameterError
+            If one does not fit.
+        """
+        if not self.extras:
+            return Placed()
+        lead = self.weights_shape[: -1 if self.operation.one_step else -2]
+        T_dec, T_enc = self.sizes.get("T_dec", 1), self.sizes["T_enc"]
+        return self.operation.core_extras(self.extras).placed(lead, T_dec, T_enc)
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """What each query sees, in the axes of the core."""
+        mask = None if self.mask is None else self.operation.core_mask(self.mask)
+        T_dec, T_enc = self.sizes.get("T_dec", 1), self.sizes["T_enc"]
+        return Visibility.of(self.semantics, T_dec, T_enc, mask, self.placed)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -177,6 +210,7 @@ class Problem:
             self.operation,
             self.inputs,
             self.mask,
+            extras=self.extras,
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
             execution=dataclasses.replace(self.request.execution, out=out),
@@ -205,6 +239,30 @@ class Problem:
                 f"{self.origin}: dout is {self.dout.shape}, expected the shape of the result, "
                 f"{describe_shape(shape, axes)}"
             )
+
+    def gradient_of_rows(self, forward: Pass) -> Array | None:
+        """Return dlogsumexp, if there is one, where it fits.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If there is no logsumexp, or one of another shape.
+        """
+        given, rows = self.dlogsumexp, forward.logsumexp
+        if given is not None and rows is None:
+            by = f" by the {forward.engine} engine" if self.operation.is_whole else ""
+            raise ParameterError(
+                f"{self.origin}: dlogsumexp has no meaning here: {self.operation.name}{by} has no "
+                "logsumexp",
+                hint="--engine auto" if by else None,
+            )
+        if given is not None and rows is not None and given.shape != rows.shape:
+            axes = self.operation.axes("logsumexp", rows.ndim)
+            raise ShapeError(
+                f"{self.origin}: dlogsumexp is {given.shape}, expected the shape of logsumexp, "
+                f"{describe_shape(rows.shape, axes)}"
+            )
+        return given
 
     @property
     def rotary(self) -> dict[str, Any]:
@@ -242,7 +300,7 @@ class Problem:
         if execution.engine == "reference" or not self.operation.is_whole:
             # Every step keeps its own, they are gathered, and in between there are copies; under a
             # mask every step also has two copies of what it may see.
-            hides = bool(self.masks) or self.semantics.orders
+            hides = bool(self.masks or self.extras) or self.semantics.orders
             copies = 3 + 2 * self.sizes.get("H", 0) * hides
             copies += 3 * sum(self.sizes[axis] for axis in self.operation.spread)
             in_core = self.operation.is_whole
@@ -273,7 +331,7 @@ class Run:
     done : Pass
         The forward that was run.
     gradients : dict of str to ndarray
-        dout, then the gradients, if it was walked back.
+        dout and dlogsumexp, then the gradients, if it was walked back.
     """
 
     problem: Problem
@@ -293,14 +351,17 @@ class Run:
     @property
     def results(self) -> dict[str, Array]:
         """The results by name."""
-        return self.done.results
+        rows = self.done.logsumexp
+        return self.done.results | ({} if rows is None else {"logsumexp": rows})
 
     @property
     def tensors(self) -> dict[str, Array]:
         """All there is: inputs, masks, results, gradients."""
         problem = self.problem
-        dout = {} if problem.dout is None else {"dout": problem.dout}
-        return {**problem.inputs, **problem.masks, **dout, **self.results, **self.gradients}
+        beside = {**problem.masks, **tensors_of(problem.extras)}
+        incoming = {"dout": problem.dout, "dlogsumexp": problem.dlogsumexp}
+        given = {name: x for name, x in incoming.items() if x is not None}
+        return {**problem.inputs, **beside, **given, **self.results, **self.gradients}
 
     @property
     def told(self) -> str:
@@ -336,8 +397,15 @@ class Run:
 
     def backward(self) -> Run:
         """Walk back from dout: the file's, or a random one."""
-        dout = self.problem.gradient_in(self.done)
-        gradients = {"dout": dout, **self.done.backward(dout)}
+        problem = self.problem
+        incoming = {"dout": problem.gradient_in(self.done)}
+        if (rows := problem.gradient_of_rows(self.done)) is not None:
+            incoming["dlogsumexp"] = rows
+        gradients = incoming | self.done.backward(incoming["dout"], rows)
+        if "dmask" in gradients:  # of the mask as it was given, without enc_mask
+            whole, mask = gradients["dmask"], problem.masks["mask"]
+            given = (1,) * (whole.ndim - mask.ndim) + mask.shape
+            gradients["dmask"] = sum_to(whole, given).reshape(mask.shape)
         return dataclasses.replace(self, gradients=gradients)
 
     def compare_claims(self, *, equal_nan: bool = False) -> tuple[TensorComparison, ...]:
@@ -346,6 +414,7 @@ class Run:
             return ()
         from attncli.checking.comparing.comparison import compare_tensors
 
+        results = self.results
         return tuple(
             compare_tensors(
                 claim.name,
@@ -355,7 +424,7 @@ class Run:
                 equal_nan=equal_nan,
             )
             for claim in self.problem.claims
-            if (ours := self.done.results.get(claim.result)) is not None
+            if (ours := results.get(claim.result)) is not None
         )
 
 

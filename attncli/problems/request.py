@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.files.reading import Reading
 from attncli.operations.execution import Execution
@@ -22,6 +23,8 @@ class Request:
         The operation's name and the dtype, where they were asked for.
     execution : Execution
     semantics : Semantics
+    extras : Extras
+        What options ask for, in short; `attncli.problems.beside.fitted` makes arrays of it.
     heads : dict of str to int
         ``heads`` and ``kv_heads``, as far as they were given.
     rotary : dict of str to object
@@ -41,6 +44,7 @@ class Request:
     dtype: str | None
     execution: Execution
     semantics: Semantics
+    extras: Extras
     heads: dict[str, int]
     rotary: dict[str, Any]
     sizes: dict[str, int]

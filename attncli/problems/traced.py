@@ -113,6 +113,7 @@ def trace(problem: Problem, place: Place) -> Traced:
         problem.inputs,
         place,
         mask=problem.mask,
+        extras=problem.extras,
         padding=problem.masks.get("dec_mask"),
         semantics=problem.semantics,
     )

@@ -17,6 +17,7 @@ from attncli.errors import AttnWarning, DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS
+from attncli.problems.beside import HIDING, extras_of
 from attncli.problems.from_files import (
     in_file,
     problem_in,
@@ -31,15 +32,6 @@ from attncli.tensors import axes_of, describe_range
 
 _DEFAULT_STEPS = 5
 _MOST_SAID = 8
-_EXTRAS = (
-    "segments",
-    "segments_dec",
-    "segments_enc",
-    "cu_seqlens",
-    "cu_seqlens_k",
-    "kv_lengths",
-    "cache_seqlens",
-)
 
 
 def _numbers(x: Any) -> str:
@@ -339,7 +331,7 @@ def _find(file: TensorFile) -> _Found:
         file.label,
         {name: size for name, size in sizes.items() if name in ("N", "heads", "T_dec", "T_enc")},
         axes[: -2 if "T_dec" in axes else -1],
-        (*masks, *(name for name in _EXTRAS if name in file)),
+        (*masks, *(name for name in HIDING if name in file)),
         mask,
         _extras_in(file),
         semantics,
@@ -349,14 +341,9 @@ def _find(file: TensorFile) -> _Found:
 
 def _extras_in(file: TensorFile) -> Extras:
     """Read what a file holds of segments, sequences and lengths."""
-    held = {name: file.numbers(name) for name in _EXTRAS if name in file}
-    lengths = held.pop("cache_seqlens", None)
-    if lengths is not None:
-        held.setdefault("kv_lengths", lengths)
-    pair = held.pop("segments_dec", None), held.pop("segments_enc", None)
-    if pair[0] is not None and pair[1] is not None:
-        return Extras(segments=pair, **held)
-    return Extras(**held)
+    held = {name: file.numbers(name) for name in HIDING if name in file}
+    with in_file(file.label):
+        return extras_of(held)
 
 
 def _tokens(file: TensorFile, sizes: Mapping[str, int]) -> dict[str, Tokens]:

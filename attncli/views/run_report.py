@@ -27,6 +27,8 @@ def draw_run(run: Run, agreements: Sequence[TensorComparison], look: Look) -> Re
     problem = run.problem
     dout = f"dout random, seed {problem.seed}" if run.command == "backward" else ""
     heading = headline(problem, run.command, look, dout=dout)
+    # Of no use to most; a run file and JSON have it always.
+    asked = "logsumexp" in [claim.result for claim in problem.claims]
     tensors = [
         draw_tensor(
             name,
@@ -36,6 +38,7 @@ def draw_run(run: Run, agreements: Sequence[TensorComparison], look: Look) -> Re
             tokens=problem.axis_tokens,
         )
         for name, array in (run.gradients or run.tensors).items()
+        if name != "logsumexp" or asked
     ]
     return Group(heading, *(_agreement(one, look) for one in agreements), "", *tensors)
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array, Tokens
-from attncli.core import attention_weights
-from attncli.core.visibility import Visibility, positions, read_mask
+from attncli.core import compute
+from attncli.core.extras import Extras
+from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility, pick, positions, read_mask
 from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
@@ -18,6 +20,7 @@ from attncli.memory import require
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.operation import turned
 from attncli.problems.from_files import (
+    extras_in,
     in_file,
     problem_in,
     read_tokens,
@@ -272,12 +275,13 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     )  # on the last axis
     masks = {name: read_mask(name, file.numbers(name)) for name in MASKS if name in file}
     mask, padding = combine_masks(masks, axes, sizes), None
-    if mask is not None:
-        mask = np.broadcast_to(mask, own).reshape(shape) if len(own) < 4 else mask
-        mask = np.broadcast_to(mask, shape)
     if "dec_mask" in masks:
         padding = fitting_mask("dec_mask", masks, sizes)
-    semantics = semantics_in(file)
+    semantics, extras = semantics_in(file), extras_in(file, operation)
+    with in_file(file.label):
+        placed = extras.placed(own[:-2], T_dec, T_enc)
+    visibility = Visibility.of(semantics, T_dec, T_enc, mask, placed)
+    own_keys, at = positions(semantics, T_dec, T_enc, placed)
 
     def load(item: int, head: int, region: Region) -> Array:
         rows, columns = region
@@ -286,11 +290,9 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         shared = head * key_heads // heads
         place: tuple[Any, ...] = (item,) if packed else (item, head)[: ndim - 2]
         beside: tuple[Any, ...] = (item,) if packed else (item, shared)[: ndim - 2]
-        own, seen = semantics, None if mask is None else mask[item, head]
+        index = (item, head)[: len(own) - 2]
         if not _is_whole(rows, T_dec):
             place = (*place, rows)
-            seen = Visibility.of(semantics, T_dec, T_enc, seen).of_rows(rows).as_mask()
-            own = semantics.of_scores()
         elif packed:
             place = (*place, slice(0, T_dec))
         if packed:
@@ -298,10 +300,23 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
             beside = (*beside, slice(0, T_enc), slice(shared * H, (shared + 1) * H))
         part, keys = file.numbers("query", place), file.numbers("key", beside)
         if operation.rotation is not None:
-            own_key, at = positions(semantics, T_dec, T_enc)
+            own_key = own_keys[item] if own_keys.ndim > 1 else own_keys
             part = turned(operation.rotation, part, own_key[rows])
             keys = turned(operation.rotation, keys, at)
-        weights = attention_weights(part, keys, mask=seen, **own.given())
+        sinks = placed.sinks
+        if sinks is not None:
+            sinks = sinks[pick(index, sinks.shape)].reshape(1)
+        cache = compute(
+            part,
+            keys,
+            np.empty((T_enc, 0), keys.dtype),
+            mask=visibility.of_rows(rows).as_mask(index),
+            extras=Extras(sinks=sinks),
+            semantics=Semantics(scale=semantics.scale, softcap=semantics.softcap),
+            weights=True,
+        )[1]
+        assert cache.weights is not None  # as was asked for
+        weights = cache.weights.astype(cache.operands.dtype, copy=False)
         if padding is not None:
             weights = np.where(padding[item][rows, None], weights, 0)
         return weights[:, columns]

@@ -1,0 +1,226 @@
+"""The arrays beside query, key, value and mask: as files hold them, and as options ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.core.extras import EXTRAS, Extras, standard_slopes
+from attncli.errors import DataError, ParameterError
+
+_PAIR = ("segments_dec", "segments_enc")
+
+BESIDE = (*EXTRAS, *_PAIR)
+"""Their names in a file."""
+
+HIDING = tuple(name for name in BESIDE if name not in ("sinks", "alibi", "keep"))
+"""Those that hide keys."""
+
+
+def extras_of(arrays: Mapping[str, Array]) -> Extras:
+    """Put together what a file holds of them.
+
+    Raises
+    ------
+    DataError
+        If of the ids of queries and keys one is missing, or they are there twice.
+    """
+    extras: dict[str, Any] = {name: array for name, array in arrays.items() if name in EXTRAS}
+    pair = [name for name in _PAIR if name in arrays]
+    if pair and "segments" in arrays:
+        raise DataError(f"segments and {pair[0]} are both there, expected one of them")
+    if len(pair) == 1:
+        (missing,) = {*_PAIR} - {*pair}
+        raise DataError(
+            f"{pair[0]} is there without {missing}",
+            hint=f"--rename {missing}={pair[0]} reads the same ids for both",
+        )
+    if pair:
+        extras["segments"] = tuple(arrays[name] for name in _PAIR)
+    return Extras(**extras)
+
+
+def tensors_of(extras: Extras) -> dict[str, Array]:
+    """Name them as a file has them: the inverse of `extras_of`.
+
+    Examples
+    --------
+    >>> list(tensors_of(Extras(sinks=[0.0], segments=([0, 0], [0, 1]))))
+    ['sinks', 'segments_dec', 'segments_enc']
+    """
+    given = extras.given()
+    if isinstance(given.get("segments"), tuple):
+        given |= zip(_PAIR, given.pop("segments"), strict=True)
+    return {name: np.asarray(x) for name, x in given.items()}
+
+
+def each(extras: Extras, change: Callable[[str, Array], Array]) -> Extras:
+    """Return the extras with every array changed; `change` takes its name in `Extras` too."""
+    changed: dict[str, Any] = {}
+    for name, given in extras.given().items():
+        pair = isinstance(given, tuple)
+        arrays = [change(name, np.asarray(one)) for one in (given if pair else (given,))]
+        changed[name] = tuple(arrays) if pair else arrays[0]
+    return extras._replace(**changed)
+
+
+def of_item(extras: Extras, n: int, weights_shape: tuple[int, ...]) -> Extras:
+    """Return what belongs to one item of the batch.
+
+    Examples
+    --------
+    >>> of_item(Extras(sinks=[0.0, 1.0], kv_lengths=[2, 3]), 1, (2, 2, 3, 3))
+    Extras(sinks=array([0., 1.]), alibi=None, segments=None, cu_seqlens=None, cu_seqlens_k=None, \
+kv_lengths=array([3]), keep=None)
+    """
+    # How many axes an array has that is the same for all items.
+    shared = {"sinks": 1, "alibi": 1, "segments": 1, "keep": len(weights_shape) - 1}
+    packed = extras.cu_seqlens is not None
+    shared |= dict.fromkeys(("cu_seqlens", "cu_seqlens_k"), 1) | {"kv_lengths": int(packed)}
+
+    def cut(name: str, x: Array) -> Array:
+        own = x.ndim > shared[name] and len(x) == weights_shape[0]
+        return x[n : n + 1] if own else x
+
+    return each(extras, cut)
+
+
+def in_dtype(extras: Extras, dtype: str | None) -> Extras:
+    """Return the extras whose numbers are floating in this dtype; as they are for None."""
+
+    def cast(name: str, x: Array) -> Array:
+        with np.errstate(over="ignore"):  # what became infinite is found where they are placed
+            return x.astype(dtype) if name in ("sinks", "alibi") else x
+
+    return extras if dtype is None else each(extras, cast)
+
+
+# What options ask for, where they say it in short: filled in, or said what would have fitted.
+
+Sizes = Mapping[str, int]
+
+
+def implied_sizes(asked: Extras, usual: Sizes) -> dict[str, int]:
+    """Say which sizes random tensors have for the options to fit, instead of the usual ones.
+
+    Examples
+    --------
+    >>> ids = np.array([0, 0, 0, 1, 1, 1, 1])
+    >>> implied_sizes(Extras(kv_lengths=(5, 8), segments=(ids, ids)), {"N": 3, "T": 5, "H": 4})
+    {'N': 2, 'T': 7, 'H': 4, 'T_enc': 7}
+    >>> implied_sizes(Extras(kv_lengths=(5, 8)), {"N": 3, "T": 5, "H": 4})
+    {'N': 2, 'T': 8, 'H': 4}
+    """
+    sizes = dict(usual)
+    lengths = () if asked.kv_lengths is None else np.asarray(asked.kv_lengths)
+    if asked.cu_seqlens is not None:
+        keys = asked.cu_seqlens if asked.cu_seqlens_k is None else asked.cu_seqlens_k
+        sizes |= {"N": 1, "T": int(np.max(asked.cu_seqlens)), "T_enc": int(np.max(keys))}
+    elif len(lengths):
+        N = {"N": len(lengths)} if len(lengths) > 1 else {}
+        sizes |= {**N, "T": max(usual["T"], int(max(lengths)))}
+    if asked.segments is not None:
+        sizes |= zip(("T", "T_enc"), map(len, asked.segments), strict=True)
+    return {name: size for name, size in sizes.items() if size}
+
+
+def fitted(asked: Extras, sizes: Sizes) -> Extras:
+    """Return the arrays that options ask for, whole.
+
+    Parameters
+    ----------
+    asked : Extras
+        As options have it: ``alibi`` may be ``"standard"``, and one of ``sinks`` or ``kv_lengths``
+        stands for all.
+    sizes : mapping of str to int
+        Those of the problem.
+
+    Raises
+    ------
+    ParameterError
+        If one does not fit the sizes.
+
+    Examples
+    --------
+    >>> fitted(Extras(sinks=(0.0,), alibi="standard"), {"T_dec": 3, "T_enc": 3, "heads": 2}).given()
+    {'sinks': array([0., 0.]), 'alibi': array([0.0625    , 0.00390625])}
+    """
+    whole = {name: _FITTED[name](given, sizes, asked) for name, given in asked.given().items()}
+    return Extras(**whole)
+
+
+def _sinks(given: Sequence[float], sizes: Sizes, asked: Extras) -> Array:
+    heads = sizes.get("heads", 1)
+    if len(given) not in (1, heads):
+        expected = f"expected one number, or one a head: {heads}"
+        raise _refused("sinks", _listed(given), expected, _listed(given[:1]))
+    return np.broadcast_to(np.array(given, np.float64), heads).copy()
+
+
+def _alibi(given: str, sizes: Sizes, asked: Extras) -> Array:
+    return standard_slopes(sizes.get("heads", 1))
+
+
+def _segments(given: tuple[Array, Array], sizes: Sizes, asked: Extras) -> tuple[Array, Array]:
+    axes = {"T_dec": sizes.get("T_dec", 1), "T_enc": sizes["T_enc"]}
+    runs = [np.bincount(ids).tolist() for ids in given]
+    fitting = [_runs_of(T, one) for T, one in zip(axes.values(), runs, strict=True)]
+    if runs != fitting:
+        said, would = ("/".join(dict.fromkeys(map(_listed, x))) for x in (runs, fitting))
+        steps = " and ".join(f"{axis} = {T}" for axis, T in axes.items())
+        raise _refused("segments", said, f"expected as many steps: {steps}", would)
+    return given
+
+
+def _runs_of(T: int, runs: Sequence[int]) -> list[int]:
+    """Return the runs that end at T: cut, or one more behind."""
+    inside = [int(end) for end in np.cumsum(runs) if end < T]
+    lengths: list[int] = np.diff([0, *inside, T]).tolist()
+    return lengths
+
+
+def _boundaries(name: str, axis: str) -> Callable[..., Array]:
+    def fit(given: Sequence[int], sizes: Sizes, asked: Extras) -> Array:
+        T = sizes.get(axis, 1)
+        if list(given) != sorted(given) or given[0] != 0 or given[-1] != T or len(given) < 2:
+            inside = sorted(step for step in given if 0 < step < T)
+            expected = f"expected numbers from 0 that never fall, to {T} ({axis})"
+            raise _refused(name, _listed(given), expected, _listed([0, *inside, T]))
+        return np.array(given)
+
+    return fit
+
+
+def _kv_lengths(given: Sequence[int], sizes: Sizes, asked: Extras) -> Array:
+    ends = asked.cu_seqlens if asked.cu_seqlens_k is None else asked.cu_seqlens_k
+    of, most = "sequence", [] if ends is None else np.diff(ends).tolist()
+    if ends is None:
+        of, most = "item", [sizes["T_enc"]] * sizes.get("N", 1)
+    lengths = list(given) * (len(most) if len(given) == 1 else 1)
+    fitting = [min(pair) for pair in zip([*lengths, *most], most, strict=False)]
+    if lengths != fitting:
+        expected = f"expected one number, or one a {of}: {_listed(most)} at most"
+        raise _refused("kv_lengths", _listed(given), expected, _listed(fitting))
+    return np.array(lengths)
+
+
+_FITTED: Mapping[str, Callable[[Any, Sizes, Extras], Any]] = {
+    "sinks": _sinks,
+    "alibi": _alibi,
+    "segments": _segments,
+    "cu_seqlens": _boundaries("cu_seqlens", "T_dec"),
+    "cu_seqlens_k": _boundaries("cu_seqlens_k", "T_enc"),
+    "kv_lengths": _kv_lengths,
+}
+
+
+def _refused(name: str, given: str, expected: str, fitting: str) -> ParameterError:
+    option = f"--{name.replace('_', '-')}"
+    return ParameterError(f"{option} {given}: {expected}", hint=f"{option} {fitting}")
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
