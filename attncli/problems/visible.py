@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,11 +14,11 @@ from attncli.arrays import Array, Tokens
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Index, Visibility, read_mask
-from attncli.errors import AttnWarning, DataError, ParameterError
+from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS
-from attncli.problems.beside import HIDING, extras_of
+from attncli.problems.beside import HIDING, extras_of, fitted, implied_sizes
 from attncli.problems.from_files import (
     in_file,
     problem_in,
@@ -28,9 +29,10 @@ from attncli.problems.from_files import (
 from attncli.problems.libraries import LIBRARIES
 from attncli.problems.masks import MASKS, combine_masks
 from attncli.problems.problem import TOKEN_AXES
-from attncli.tensors import axes_of, describe_range
+from attncli.tensors import describe_range
 
 _DEFAULT_STEPS = 5
+_AXES = ("N", "heads", "T_dec", "T_enc")
 _MOST_SAID = 8
 
 
@@ -74,12 +76,15 @@ class Sight:
     extras : Extras
         What was asked for beside.
     visibility : Visibility
+    arrays : tuple of str
+        What of a file has a part in it.
     """
 
     library: str
     semantics: Semantics
     extras: Extras
     visibility: Visibility
+    arrays: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -95,7 +100,7 @@ class Sight:
     def _ours(self) -> str:
         extras = (f"{name} {_numbers(x)}" for name, x in self.extras.given().items())
         said = ", ".join(filter(None, (self.semantics.described(), *extras)))
-        return said or "every key"
+        return said or ("as the file has it" if self.arrays else "every key")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -236,36 +241,28 @@ def scene_of(
     if file is None:
         found = _without_file(sizes, [one.extras for one in asked])
     else:
-        found = _find(open_tensors(file, reading))
-        if found.sizes["T_dec"] == 1 and "T" in sizes:  # it holds for however many queries
-            found.sizes["T_dec"] = sizes["T"]
+        found = _find(open_tensors(file, reading), sizes)
         refuse_contradictions(sizes, found.sizes, found.source)
+        empty = [axis for axis, size in found.sizes.items() if size == 0]
+        if empty:
+            raise DataError(f"{found.source}: {empty[0]} is 0: there is nothing to be seen")
     sights = [_sight(one, found) for one in asked]
     if len(sights) > 1 and not any(one.semantics.orders for one in sights):
         _say_of_no_effect(asked)
     return Scene(found.source, found.arrays, found.sizes, found.axes, tuple(sights), found.tokens)
 
 
-def _without_file(sizes: Mapping[str, int], extras: Sequence[Extras]) -> _Found:
+def _without_file(asked: Mapping[str, int], extras: Sequence[Extras]) -> _Found:
     """Find how many steps and items there are: as asked, else as many as the numbers need."""
-    N, dec, enc = 0, [0], [0]
+    sizes = {"T": _DEFAULT_STEPS}
     for one in extras:
-        lengths = np.asarray([] if one.kv_lengths is None else one.kv_lengths)
-        if one.segments is not None:
-            dec.append(len(one.segments[0]))
-            enc.append(len(one.segments[1]))
-        elif one.cu_seqlens is not None:
-            keys = one.cu_seqlens if one.cu_seqlens_k is None else one.cu_seqlens_k
-            dec.append(np.asarray(one.cu_seqlens)[-1])
-            enc.append(np.asarray(keys)[-1])
-        elif len(lengths):
-            enc.append(lengths.max())
-        if one.cu_seqlens is None:
-            N = max(N, len(lengths))
-    T_dec = sizes.get("T") or int(max(dec)) or int(max(enc)) or _DEFAULT_STEPS
-    T_enc = sizes.get("T_enc") or sizes.get("T") or int(max(enc)) or T_dec
-    items = {"N": N} if N else {}
-    return _Found("", {**items, "T_dec": T_dec, "T_enc": T_enc}, tuple(items))
+        sizes = implied_sizes(one, sizes)
+    if "T" in asked:
+        sizes.pop("T_enc", None)
+    sizes |= asked
+    items = {"N": sizes["N"]} if sizes.get("N", 1) > 1 else {}
+    steps = {"T_dec": sizes["T"], "T_enc": sizes.get("T_enc", sizes["T"])}
+    return _Found("", {**items, **steps}, tuple(items))
 
 
 def _say_of_no_effect(asked: Sequence[Asked]) -> None:
@@ -296,86 +293,109 @@ def _sight(asked: Asked, found: _Found) -> Sight:
         semantics = LIBRARIES[asked.library].read(asked.library, semantics)
     sizes = found.sizes
     T_dec, T_enc = sizes["T_dec"], sizes["T_enc"]
-    extras = Extras(**{**found.extras.given(), **asked.extras.given()})
-    placed = extras.placed(tuple(sizes[axis] for axis in found.axes), T_dec, T_enc)
+    extras = found.extras._replace(**fitted(asked.extras, sizes).given())
+    if asked.extras.cu_seqlens is not None:  # of keys too
+        extras = extras._replace(cu_seqlens_k=asked.extras.cu_seqlens_k)
+    with in_file(found.source) if found.source else nullcontext():
+        placed = extras.placed(tuple(sizes[axis] for axis in found.axes), T_dec, T_enc)
     visibility = Visibility.of(semantics, T_dec, T_enc, found.mask, placed)
-    return Sight(asked.library, semantics, asked.extras, visibility)
+    return Sight(asked.library, semantics, asked.extras, visibility, found.arrays)
 
 
-def _find(file: TensorFile) -> _Found:
+def _find(file: TensorFile, asked: Mapping[str, int]) -> _Found:
     """Find how many queries and keys a file has, and what it says of who sees whom."""
-    masks = tuple(name for name in MASKS if name in file and name != "dec_mask")
+    arrays = tuple(name for name in (*MASKS, *HIDING) if name in file and name != "dec_mask")
     if "dec_mask" in file:
         warnings.warn(
             f"{file.label}: dec_mask not shown: its queries take no part, whatever they see",
             AttnWarning,
             stacklevel=3,
         )
-    whole = any(one.of(file) for one in OPERATIONS.values() if not one.parameters)
-    if whole or "layer" in file.options:
-        problem = problem_in(file)
-        axes = problem.operation.mask_axes(problem.inputs)
-        if not axes:
-            raise DataError(f"{file.label}: {problem.operation.name} has no keys to be seen")
-        mask = problem.mask
-        if "T_dec" not in axes and mask is not None:
-            mask = problem.operation.core_mask(mask)
-        sizes = {"T_dec": 1, **problem.sizes}
-        tokens = problem.axis_tokens
-        semantics = problem.semantics
-    else:
-        mask, sizes, axes = _masks_alone(file)
-        tokens = {TOKEN_AXES[name]: x for name, x in _tokens(file, sizes).items()}
-        semantics = semantics_in(file)
+    computes = any(one.of(file) for one in OPERATIONS.values() if not one.parameters)
+    if not computes and "layer" not in file.options:
+        return _alone(file, arrays, asked)
+    problem = problem_in(file)
+    operation, sizes = problem.operation, {"T_dec": 1, **problem.sizes}
+    axes = operation.mask_axes(problem.inputs)
+    if not axes:
+        raise DataError(f"{file.label}: {operation.name} has no keys to be seen")
     return _Found(
         file.label,
-        {name: size for name, size in sizes.items() if name in ("N", "heads", "T_dec", "T_enc")},
-        axes[: -2 if "T_dec" in axes else -1],
-        (*masks, *(name for name in HIDING if name in file)),
-        mask,
-        _extras_in(file),
-        semantics,
-        tokens,
+        {axis: sizes[axis] for axis in _AXES if axis in sizes},
+        axes[: -1 if operation.one_step else -2],
+        arrays,
+        None if problem.mask is None else operation.core_mask(problem.mask),
+        Extras(**{name: x for name, x in problem.extras.given().items() if name in HIDING}),
+        problem.semantics,
+        problem.axis_tokens,
     )
 
 
-def _extras_in(file: TensorFile) -> Extras:
-    """Read what a file holds of segments, sequences and lengths."""
-    held = {name: file.numbers(name) for name in HIDING if name in file}
+def _alone(file: TensorFile, arrays: tuple[str, ...], asked: Mapping[str, int]) -> _Found:
+    """Read a file that holds nothing to compute with: of masks, segments, lengths alone."""
+    held = {name: file.numbers(name) for name in arrays}
+    if list(file) == [""]:
+        arrays, held = ("mask",), {"mask": file.numbers("", known_as="mask")}
+    if not held:
+        there = ", ".join(file) or "nothing"
+        raise DataError(
+            f"{file.label}: expected a mask, or what a layer computes with; it holds {there}",
+            hint="--rename mask=THEIRS reads an array under another name",
+        )
     with in_file(file.label):
-        return extras_of(held)
+        masks = {name: read_mask(name, x) for name, x in held.items() if name in MASKS}
+        extras = extras_of({name: x for name, x in held.items() if name in HIDING})
+        sizes = _sizes_of(masks, extras, asked)
+        axes = tuple(axis for axis in _AXES if axis in sizes)
+        mask = combine_masks(masks, axes, sizes) if masks else None
+    tokens = read_tokens({name: (file, name) for name in file}, sizes)
+    return _Found(
+        file.label,
+        sizes,
+        axes[:-2],
+        arrays,
+        mask,
+        extras,
+        semantics_in(file),
+        {TOKEN_AXES[name]: x for name, x in tokens.items()},
+    )
 
 
-def _tokens(file: TensorFile, sizes: Mapping[str, int]) -> dict[str, Tokens]:
-    return read_tokens({name: (file, name) for name in file}, sizes)
+def _sizes_of(
+    masks: Mapping[str, Array], extras: Extras, asked: Mapping[str, int]
+) -> dict[str, int]:
+    """Give the sizes of what is there by itself, the largest where they broadcast.
 
-
-def _masks_alone(file: TensorFile) -> tuple[Array | None, dict[str, int], tuple[str, ...]]:
-    """Read the masks of a file that holds nothing to compute with."""
-    masks = {}
-    with in_file(file.label):
-        for name in ("mask", "enc_mask"):
-            if name in file or (name == "mask" and list(file) == [""]):
-                array = file.numbers(name if name in file else "", known_as=name)
-                masks[name] = read_mask(name, array)
-        if not masks:
-            held = ", ".join(file) or "nothing"
-            raise DataError(
-                f"expected a mask, or what a layer computes with; it holds {held}",
-                hint="--rename mask=THEIRS reads an array under another name",
-            )
-        sizes: dict[str, int] = {}
-        axes: tuple[str, ...] = ("N", "T_dec", "T_enc")
-        if "mask" in masks:
-            found = axes_of("mask", masks["mask"].ndim)
-            if found is None or len(found) < 2:
-                raise DataError(f"mask is {masks['mask'].shape}, expected (N, T_dec, T_enc)")
-            axes = found
-            sizes = dict(zip(axes, masks["mask"].shape, strict=True))
-        if "enc_mask" in masks:
-            N, T_enc = masks["enc_mask"].shape
-            sizes = {"T_dec": T_enc, "T_enc": T_enc, **sizes}
-            if "N" in axes:
-                sizes["N"] = max(N, sizes.get("N", 1))
-        mask = combine_masks(masks, axes, sizes)
-    return mask, sizes, axes
+    Raises
+    ------
+    ShapeError
+        If an array has more axes than there are.
+    """
+    ids = extras.segments if isinstance(extras.segments, tuple) else (extras.segments,) * 2
+    ends = extras.cu_seqlens, extras.cu_seqlens_k
+    named: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("mask", masks.get("mask"), _AXES),
+        ("enc_mask", masks.get("enc_mask"), ("N", "T_enc")),
+        ("segments", ids[0], ("N", "T_dec")),
+        ("segments", ids[1], ("N", "T_enc")),
+        ("kv_lengths", extras.kv_lengths if ends[0] is None else None, ("N",)),
+    ]
+    sizes: dict[str, int] = {}
+    for name, array, axes in named:
+        shape = np.shape(array) if array is not None else ()
+        if len(shape) > len(axes):
+            raise ShapeError(f"{name} is {shape}, expected at most ({', '.join(axes)})")
+        # Of three axes the first is N; else they are counted from the last.
+        own = ("N", *axes[-2:]) if len(shape) == len(axes) - 1 == 3 else axes[-len(shape) :]
+        for axis, size in zip(own, shape, strict=False):
+            sizes[axis] = size if sizes.get(axis, 1) == 1 else sizes[axis]
+    for axis, end in (("T_dec", ends[0]), ("T_enc", ends[0] if ends[1] is None else ends[1])):
+        if end is not None:
+            sizes[axis] = int(np.max(end, initial=0))
+    least = int(np.max(extras.kv_lengths, initial=1)) if extras.kv_lengths is not None else 1
+    T_enc = sizes.get("T_enc", asked.get("T_enc", asked.get("T", least)))
+    T_dec = sizes.get("T_dec", 1)
+    if T_dec == 1:  # what is there holds for however many queries
+        T_dec = asked.get("T", T_dec if "mask" in masks else T_enc)
+    sizes |= {"T_dec": T_dec, "T_enc": T_enc}
+    return {axis: sizes[axis] for axis in _AXES if axis in sizes}

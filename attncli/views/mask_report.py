@@ -62,39 +62,35 @@ def draw_scene(
     if len(scene.sights) > 1:
         for letter, sight in zip(_LETTERS, scene.sights, strict=True):
             yield Text.assemble((f"{letter}  ", "bold"), look.fit(sight.described))
-    places = scene.places
-    shown = len(places) if look.plain or look.full else _MOST_PICTURES
-    found = []
+    every = scene.places
+    whole = look.plain or look.full
+    places, found = every if whole else every[:_MOST_RECORDS], []
     for number, place in enumerate(places):
-        rows, columns = (scene.labels(axis, place) for axis in ("T_dec", "T_enc"))
+        drawn = whole or number < _MOST_PICTURES
         rows, columns = (
             None if texts is None else [safe(text, look) for text in texts]
-            for texts in (rows, columns)
+            for texts in (scene.labels(axis, place) for axis in ("T_dec", "T_enc"))
         )
         label_width = _label_width(scene, rows, look)
         grid = Grid.of(scene.shape, len(scene.sights), label_width, look, full=look.full)
-        by = (grid.down, grid.across) if number < shown else scene.shape
         with progress("counting") as step:
-            seen = _look_at(scene, place, tile, step, by)
-        found.append(seen)
-        if number < shown:
+            by = (grid.down, grid.across) if drawn else scene.shape
+            found.append(_look_at(scene, place, tile, step, by))
+        if drawn:
             yield ""
-            yield from _pictures(scene, seen, grid, rows, columns, label_width, look)
-    if len(places) > shown:
-        more = f"{len(places) - shown} more not drawn: --item shows one, --full all"
+            yield from _pictures(scene, found[-1], grid, rows, columns, label_width, look)
+    if not whole and len(places) > _MOST_PICTURES:
+        which = " or ".join(f"--{name}" for name in places[0].names)
+        more = f"{len(every) - _MOST_PICTURES} more not drawn: {which} shows one, --full all"
         yield from ("", Text(more, "dim italic"))
-    yield ""
-    listed = found if look.plain or look.full else found[:_MOST_RECORDS]
-    yield draw_records(_columns(scene, listed, look), look)
-    if len(listed) < len(found):
-        yield Text(f"{len(found) - len(listed)} more not listed: --full lists all", "dim italic")
-    yield Text(
-        look.fit(f"tiles: of {tile[0]} × {tile[1]}, those that an engine has to visit"),
-        "dim italic",
-    )
+    yield from ("", draw_records(_columns(scene, found, look), look))
+    if len(places) < len(every):
+        yield Text(f"{len(every) - len(places)} more not counted: --full counts all", "dim italic")
+    told = f"tiles: of {tile[0]} × {tile[1]}, those that an engine has to visit"
+    yield Text(look.fit(told), "dim italic")
     if len(scene.sights) > 1:
         yield ""
-        yield from (_difference(scene, seen, look) for seen in listed)
+        yield from (_difference(scene, seen, look) for seen in found)
 
 
 def _headline(scene: Scene, look: Look) -> Text:

@@ -263,7 +263,10 @@ def test_more_places_than_are_drawn_are_said_to_be_there(attn):
     options = ["show-mask", "--kv-lengths", "1,2,3,4,5"]
     out = attn(*options, columns=80).out
     assert out.count("· hidden") == 3
-    assert "2 more not drawn" in out
+    assert "2 more not drawn: --item shows one, --full all" in out
+    many = attn(*options[:-1], ",".join(["3"] * 30), columns=80).out
+    assert "27 more not drawn" in many
+    assert "6 more not counted: --full counts all" in many
     for all_of_them in (attn(*options, "--full", columns=80).out, attn(*options).out):
         assert all_of_them.count("· hidden") == 5
         assert "not drawn" not in all_of_them
@@ -306,15 +309,78 @@ def test_json_is_whole(attn):
         (["--tile", "0"], "--tile"),
         (["--tile", "1,2,3"], "--tile"),
         (["--segments", "3,x"], "3,x"),
-        (["--segments", "3,4", "--T", 5], "segments"),
-        (["--cu-seqlens", "0,3", "--T", 5], "cu_seqlens"),
-        (["--kv-lengths", "9", "--T", 5], "kv_lengths"),
+        (["--segments", "3,4", "--T", 5], "--segments 3,4"),
+        (["--cu-seqlens", "0,3", "--T", 5], "--cu-seqlens 0,3"),
+        (["--kv-lengths", "9", "--T", 5], "--kv-lengths 9"),
     ],
 )
 def test_what_cannot_be_is_an_error_in_one_line(attn, options, message):
     result = attn("show-mask", *options)
     assert (result.code, result.out) == (2, "")
     assert message in result.err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sizes", "seen"),
+    [
+        ({"segments": [0, 0, 1]}, {"T_dec": 3, "T_enc": 3}, [5]),
+        ({"segments": [[0, 0, 1], [2, 3, 3]]}, {"N": 2, "T_dec": 3, "T_enc": 3}, [5, 5]),
+        ({"segments_dec": [0, 1], "segments_enc": [1, 1, 0]}, {"T_dec": 2, "T_enc": 3}, [3]),
+        ({"cu_seqlens": [0, 2, 5]}, {"T_dec": 5, "T_enc": 5}, [13]),
+        ({"cu_seqlens": [0, 1, 3], "cu_seqlens_k": [0, 5, 7]}, {"T_dec": 3, "T_enc": 7}, [9]),
+        ({"cache_seqlens": [2, 3]}, {"N": 2, "T_dec": 3, "T_enc": 3}, [6, 9]),
+        ({"mask": [True, False, True]}, {"T_dec": 1, "T_enc": 3}, [2]),
+        ({"mask": np.ones((2, 3, 5, 7), bool)},
+         {"N": 2, "heads": 3, "T_dec": 5, "T_enc": 7}, [35] * 6),
+        ({"mask": [[True] * 3] * 2, "enc_mask": [[1, 0, 0], [1, 1, 0]]},
+         {"N": 2, "T_dec": 2, "T_enc": 3}, [2, 4]),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_such_arrays_alone_says(attn, folder, arrays, sizes, seen):
+    np.savez("x.npz", **{name: np.array(x) for name, x in arrays.items()})
+    found = attn("show-mask", "x.npz", "--json").json
+    assert found["sizes"] == sizes
+    assert [place["seen"] for place in found["readings"][0]["places"]] == seen
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mask": np.ones((1, 1, 2, 3, 3), bool)}, "expected at most (N, heads, T_dec, T_enc)"),
+        ({"enc_mask": np.ones((2, 3, 5), bool)}, "expected at most (N, T_enc)"),
+        ({"mask": np.ones((0, 3), bool)}, "T_dec is 0: there is nothing to be seen"),
+        ({"mask": np.ones((3, 0), bool)}, "T_enc is 0: there is nothing to be seen"),
+        ({"mask": np.ones((0, 3, 3), bool)}, "N is 0: there is nothing to be seen"),
+        ({"mask": np.array([[0, 2]])}, "other values than 0 and 1"),
+        ({"mask": np.array([[0, np.nan]])}, "non-finite"),
+        ({"mask": np.ones((2, 3), bool), "enc_mask": np.ones((2, 5), bool)}, "enc_mask is (2, 5)"),
+        ({"mask": np.ones((3, 3), bool), "kv_lengths": np.array([2, 9])}, "kv_lengths holds 9"),
+        ({"cu_seqlens": np.array([0, 5, 2])}, "never fall"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_an_error_that_names_the_file_once(
+    attn, folder, arrays, message
+):
+    np.savez("x.npz", **arrays)
+    result = attn("show-mask", "x.npz")
+    line = result.err.splitlines()[0]
+    assert (result.code, result.out) == (2, "")
+    assert line.startswith("error: x.npz: ")
+    assert line.count("x.npz") == 1
+    assert message in line
+
+
+def test_lengths_in_a_file_hold_for_as_many_steps_as_are_asked_for(attn, folder):
+    np.savez("x.npz", kv_lengths=np.array([2, 5]))
+    found = attn("show-mask", "x.npz", "--T", 1, "--T-enc", 7, "--json").json
+    assert [place["counts"] for place in found["readings"][0]["places"]] == [[2], [5]]
+
+
+def test_options_stand_in_the_place_of_arrays_of_a_file(attn, folder):
+    np.savez("x.npz", cu_seqlens=np.array([0, 1, 3]), cu_seqlens_k=np.array([0, 2, 3]))
+    found = attn("show-mask", "x.npz", "--against", "--cu-seqlens 0,2,3", "--json").json
+    ours, theirs = (one["places"][0]["counts"] for one in found["readings"])
+    assert (ours, theirs) == ([2, 1, 1], [2, 2, 1])
 
 
 def test_a_file_with_neither_masks_nor_inputs(attn):
