@@ -670,7 +670,7 @@ tensor_screen_options = Bundle(
 mask_screen_options = Bundle(
     "screen",
     _screen,
-    under_output("--full", is_flag=True, help="Draw every pair, of every item and head."),
+    under_output("--full", is_flag=True, help="Draw and count every item and head."),
     json_option,
     color_option,
     quiet_option,

@@ -62,17 +62,12 @@ class Grid:
     beside: bool
 
     @classmethod
-    def of(
-        cls, shape: tuple[int, int], panels: int, labels: int, look: Look, *, full: bool = False
-    ) -> Grid:
-        """Fit so many panels into the place that is printed to; all pairs where that is asked.
-
-        `labels` is the columns that row labels take.
-        """
+    def of(cls, shape: tuple[int, int], panels: int, labels: int, look: Look) -> Grid:
+        """Fit so many panels into the place that is printed to, and labels of so many columns."""
         T_dec, T_enc = shape
         free = max(look.height - _AROUND, 1)
-        if T_dec <= _SCROLLS or look.plain or full:
-            free = T_dec if full else MOST_PIPED
+        if T_dec <= _SCROLLS or look.plain:
+            free = MOST_PIPED
         half = look.color and look.unicode and T_dec > free
         down = factor(T_dec, free * (1 + half))
         digits = len(str(T_enc))
@@ -81,7 +76,7 @@ class Grid:
         each = room if panels == 1 else (room - (panels - 1) * _GAP) // panels
         beside = panels > 1 and each - count - 1 >= min(T_enc, _NARROWEST)
         room = (each if beside else room) - count - 1
-        across = 1 if full else factor(T_enc, min(room, MOST_PIPED))
+        across = factor(T_enc, min(room, MOST_PIPED))
         cell = 2 if not half and 2 * -(-T_enc // across) <= room else 1
         return cls(shape, down, across, half, cell, count, beside)
 

@@ -72,7 +72,7 @@ def draw_scene(
             for texts in (scene.labels(axis, place) for axis in ("T_dec", "T_enc"))
         )
         label_width = _label_width(scene, rows, look)
-        grid = Grid.of(scene.shape, len(scene.sights), label_width, look, full=look.full)
+        grid = Grid.of(scene.shape, len(scene.sights), label_width, look)
         with progress("counting") as step:
             by = (grid.down, grid.across) if drawn else scene.shape
             found.append(_look_at(scene, place, tile, step, by))
@@ -191,7 +191,7 @@ def _difference(scene: Scene, seen: _Seen, look: Look) -> Text:
         for number, found in enumerate(_first(scene, seen.place.index, int(queries[0])))
         if found
     ]
-    return Text(look.fit(line + ", ".join(said)), "yellow")
+    return Text(look.fit(line + ", ".join(said)), "bold")
 
 
 def _first(scene: Scene, index: Index, query: int) -> list[Runs]:
