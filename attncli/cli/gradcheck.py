@@ -12,6 +12,8 @@ from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.core.extras import Extras
+    from attncli.core.semantics import Semantics
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -25,6 +27,7 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
     example="""\
 attn gradcheck
 attn gradcheck --layer time-attention --N 2 --T 3 --T-enc 4 --H 5
+attn gradcheck --causal --window 2,0 --heads 2 --sinks 0 --alibi
 attn gradcheck --method central --json
 attn gradcheck my_layer.py
 attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
@@ -57,6 +60,9 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     show_default=True,
     help="Of TARGET's inputs.",
 )
+@options.heads_options
+@options.semantics_options
+@options.extras_options
 @options.rotary_options
 @options.shapes_option(
     group="Calculation",
@@ -74,6 +80,9 @@ def gradcheck(
     method: Any,
     tol: float | None,
     dtype: str,
+    heads: dict[str, int],
+    semantics: Semantics,
+    extras: Extras,
     rotary: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
@@ -92,19 +101,21 @@ def gradcheck(
     T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits with 1 if
     any gradient is wrong.
     """
-    if target is not None and layer is not None:
-        raise ParameterError(f"--layer is for the layers of attn, and {target} is yours")
-    if target is not None and rotary:
-        raise ParameterError(f"--rotary is for the layers of attn, and {target} is yours")
-    if target is None and (shapes or dtype != "float64"):
+    ours = {"layer": layer, **heads, **semantics.given(), **extras.given(), **rotary}
+    if target is not None:
+        for name, given in ours.items():
+            if given is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ParameterError(f"{option} is for the layers of attn, and {target} is yours")
+    elif shapes or dtype != "float64":
         raise ParameterError("--input and --dtype have a meaning with TARGET only")
 
-    full = {
-        "N": sizes.get("N", 3),
-        "T_dec": sizes.get("T", 5),
-        "T_enc": sizes.get("T_enc", sizes.get("T", 7)),
-        "H": sizes.get("H", 4),
-    }
+    from attncli.problems.beside import implied_sizes
+
+    if "T" in sizes:
+        sizes = {"T_enc": sizes["T"], **sizes}
+    found = {**implied_sizes(extras, {"N": 3, "T": 5, "T_enc": 7, "H": 4}), **sizes}
+    full = {"T_dec" if axis == "T" else axis: found[axis] for axis in ("N", "T", "T_enc", "H")}
     largest = {
         " ".join(axes): tuple(full[axis] for axis in axes)
         for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H"))
@@ -124,7 +135,9 @@ def gradcheck(
         if target is not None:
             things: tuple[Any, ...] = load(target, time_limit, max_memory)
         else:
-            things = _ours(layer, rotary)
+            asked = any(given is not None for given in ours.values())
+            which = layer, heads, rotary, semantics, extras, full
+            things = (_target_of(*which) if asked else None,)
         examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     show_examined(
@@ -137,11 +150,20 @@ def gradcheck(
     ctx.exit(0 if examined.passed else 1)
 
 
-def _ours(layer: str | None, rotary: dict[str, Any]) -> tuple[Any, ...]:
-    """What `gradcheck` is called with: one of our operations, or all of them."""
-    if layer is None and not rotary:
-        return (None,)
+def _target_of(
+    layer: str | None,
+    heads: dict[str, int],
+    rotary: dict[str, Any],
+    semantics: Semantics,
+    extras: Extras,
+    sizes: dict[str, int],
+) -> Any:
+    """Make a target of one of our operations, under the options that were given."""
+    from attncli.checking.targets.operation_target import operation_target
     from attncli.operations import OPERATIONS
-    from attncli.problems.problem import with_rotary
+    from attncli.problems.beside import fitted
+    from attncli.problems.problem import with_heads, with_rotary
 
-    return (with_rotary(OPERATIONS[layer or "scaled-dot-product"], rotary),)
+    operation = with_heads(OPERATIONS[layer or "scaled-dot-product"], heads)
+    sizes = {**sizes, "heads": operation.heads or 1}
+    return operation_target(with_rotary(operation, rotary), semantics, fitted(extras, sizes))

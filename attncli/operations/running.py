@@ -188,8 +188,8 @@ def reference_function(
 
     def function(*arrays: Array) -> Array:
         inputs = dict(zip(operation.inputs, arrays, strict=True))
-        results = _by_reference(operation, inputs, None, extras, semantics)[0]
-        return results[operation.result]
+        how = Execution("reference")
+        return _computed(operation, inputs, None, extras, semantics, how)[0][operation.result]
 
     return function
 

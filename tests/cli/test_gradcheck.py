@@ -129,3 +129,30 @@ def test_sizes_beyond_memory_are_said(attn, size):
     result = attn("gradcheck", "--N", size)
     assert result.code == 2
     assert "hint:  a gradient is checked as well on small sizes" in result.err
+
+
+@pytest.mark.parametrize("options", [
+    ("--causal", "--window", "2,0", "--heads", "2", "--sinks", "0", "--alibi"),
+    ("--kv-lengths", "3,5", "--causal", "--causal-align", "lower-right", "--softcap", "2"),
+    ("--cu-seqlens", "0,2,5", "--cu-seqlens-k", "0,3,7", "--rotary", "halves"),
+    ("--layer", "time-attention", "--segments", "2,3/4,3", "--scale", "0.3"),
+])  # fmt: skip
+def test_options_are_proved_with_every_engine(attn, options):
+    (report,) = attn("gradcheck", *options, "--json").json["targets"]
+    assert report["passed"]
+    assert {check["engine"] for check in report["checks"]} == {"reference", *ENGINES}
+    beside = {f"d{name}" for name in ("sinks", "alibi") if f"--{name}" in options}
+    assert beside <= {f"d{check['input']}" for check in report["checks"]}
+
+
+def test_what_a_layer_takes_no_option_of_and_what_is_not_ours_is_refused(attn):
+    assert "luong takes no --sinks" in attn("gradcheck", "--layer", "luong", "--sinks", "0").err
+    yours = attn("gradcheck", "mine.py", "--kv-lengths", "3")
+    assert (yours.code, "--kv-lengths is for the layers of attn" in yours.err) == (2, True)
+
+
+def test_layers_with_weights_are_proved_under_causal_order(attn):
+    report = attn("gradcheck", "--layer", "luong", "--causal", "--window", "1", "--json").json
+    (luong,) = report["targets"]
+    assert luong["passed"]
+    assert {check["input"] for check in luong["checks"]} == {"hs_enc", "hs_dec", "W"}
