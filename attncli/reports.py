@@ -306,58 +306,69 @@ class CompareReport:
 # Under which convention somebody's output was computed.
 
 
+Ranges = list[tuple[int, int]]
+
+
 @dataclass(frozen=True)
-class Convention:
-    """One way in which attention can be computed from given arrays.
+class ConventionReading:
+    """One way in which results follow from inputs.
 
     Attributes
     ----------
-    scale, causal, mask, layout, groups, softcap : str
-        In words; empty where there is nothing to choose.
+    described : str
+        In words.
+    options : dict of str to Any
+        The same by name: scale, causal, window, softcap, sinks, mask, layout …
     distance : float
-        The largest difference from the output, relative to its largest number.
+        The largest difference from the results, in the output's unit.
+    fails : tuple of dict of str to list of pairs
+        Where it does not hold: first and last of the ``items``, ``heads`` and ``rows``; empty for
+        a reading of the whole.
+    holds_for : float
+        The share of the rows that it holds for.
+    command : str or None
+        The options by which ``attn forward`` computes the same; None if it does not.
+    shape : tuple of int
+        Items, heads and rows of the whole.
     """
 
-    scale: str
-    causal: str
-    mask: str
-    layout: str
-    groups: str
-    softcap: str
+    described: str
+    options: dict[str, Any]
     distance: float
-
-    @property
-    def described(self) -> str:
-        """All of it in one line."""
-        parts = (self.causal, self.scale, self.mask, self.layout, self.groups, self.softcap)
-        return ", ".join(part for part in parts if part)
+    fails: tuple[dict[str, Ranges], ...]
+    holds_for: float
+    command: str | None
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ConventionReport:
-    """What a search for a convention found.
+    """Which semantics lead from the inputs in a file to its results.
 
     Attributes
     ----------
     tried : int
-        How many combinations.
-    tolerance : float
-        A combination of at most this distance reproduces the output.
-    found : tuple of Convention
-        Those that do, the simplest first.
-    nearest : Convention or None
-        The nearest of all.
+        How many combinations were fitted.
+    dtype : str
+        The precision by which it was judged.
+    readings : tuple of ConventionReading
+        Those that hold for the whole file, the simplest first.
+    nearest : ConventionReading or None
+        What comes nearest of those that do not.
+    notes : tuple of str
+        What tells readings apart, and what else was noticed.
     """
 
     tried: int
-    tolerance: float
-    found: tuple[Convention, ...]
-    nearest: Convention | None
+    dtype: str
+    readings: tuple[ConventionReading, ...]
+    nearest: ConventionReading | None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether one reproduces the output."""
-        return bool(self.found)
+        """Whether a reading holds for the whole file."""
+        return bool(self.readings)
 
 
 # What a gradient check found.

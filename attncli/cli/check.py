@@ -29,8 +29,7 @@ _computed = partial(options.option, group="What is computed")
     example="""\
 attn check my_layer.py
 attn check my_layer.py:TimeAttention
-attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
-attn check --convention dumped.npz""",
+attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1""",
 )
 @click.argument("target", required=False)
 @_computed(
@@ -49,8 +48,8 @@ attn check --convention dumped.npz""",
 @_computed(
     "--convention",
     metavar="FILE",
-    help="Instead of a TARGET: find the scale, causal order, mask reading, layout, grouping and "
-    "softcap that lead from query, key and value in FILE to its output.",
+    hidden=True,
+    help="The former name of attn convention FILE.",
 )
 @options.rename_option
 @target_limits
@@ -81,18 +80,11 @@ def check(
     if convention is not None:
         if thorough:
             raise ParameterError("--thorough has a meaning with TARGET only")
+        from attncli.cli.convention import run
         from attncli.files.reading import Reading
-        from attncli.problems.from_files import find_convention_of
-        from attncli.views.check_report import draw_convention
-        from attncli.views.report_json import headed
 
-        with screen.timed("searching"):
-            report = find_convention_of(convention, Reading(max_memory, rename=rename), semantics)
-        if screen.as_json:
-            screen.show_json(headed("check", report, file=convention))
-        else:
-            screen.show(draw_convention(report, screen.look))
-        ctx.exit(0 if report.passed else 1)
+        found = run((convention,), semantics, Reading(max_memory, rename=rename), screen)
+        ctx.exit(0 if found else 1)
     assert target is not None
     require_memory(shapes, max_memory)
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "show-mask": ("attncli.cli.show_mask:show_mask", "See what each query sees, in two readings."),
     "trace": ("attncli.cli.trace:trace", "See every step of the mathematics, with numbers."),
     "check": ("attncli.cli.check:check", "Check your layer, and name the mistake."),
+    "convention": ("attncli.cli.convention:convention", "Find the semantics behind a dump."),
     "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
     "guide": ("attncli.cli.guide:guide", "Read the documentation."),

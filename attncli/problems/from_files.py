@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Container, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads, with_rotary
 from attncli.problems.request import Request
 from attncli.tensors import default_axes, describe_shape
-
-if TYPE_CHECKING:
-    from attncli.reports import ConventionReport
 
 # What a run writes of its semantics: the types that JSON has for it.
 _KINDS = {
@@ -307,23 +304,6 @@ def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
         if type(number) is not int or number < 1:
             raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
     return stored
-
-
-def find_convention_of(name: str, reading: Reading, claims: Semantics) -> ConventionReport:
-    """Find under which convention the output in a file was computed from its inputs.
-
-    Raises
-    ------
-    AttnError
-        If it does not hold both, or they do not fit each other.
-    """
-    from attncli.checking.diagnosing.convention_search import find_convention
-
-    file = open_tensors(name, reading)
-    wanted = ("query", "key", "value", "output", "out", "mask", "enc_mask")
-    tensors = {entry: file.numbers(entry) for entry in wanted if entry in file}
-    with in_file(file.label):
-        return find_convention(tensors, claims)
 
 
 def semantics_in(file: TensorFile) -> Semantics:

@@ -7,10 +7,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from attncli.errors import TargetError
-from attncli.reports import CheckReport, ConventionReport, Diagnosis, Finding
+from attncli.reports import CheckReport, Diagnosis, Finding
 from attncli.views.labels import safe
 from attncli.views.look import Look
-from attncli.views.numbers import format_error
 from attncli.views.records import Column, draw_records
 
 _WORDS = {"ok": "ok", "wrong": "WRONG", "note": "note", "skipped": "-", "": ""}
@@ -152,19 +151,3 @@ def _verdict(report: CheckReport) -> Text:
     if not wrong:
         return Text(f"{len(judged)} checks: all hold", "green")
     return Text(f"{wrong} of {len(judged)} checks fail", "bold red")
-
-
-def draw_convention(report: ConventionReport, look: Look) -> RenderableType:
-    """Draw what reproduces the output, or what comes nearest."""
-    lines: list[RenderableType] = []
-    for number, convention in enumerate(report.found):
-        line = Text().append("or  " if number else "", "dim")
-        line.append(look.fit(convention.described), "bold green" if not number else "")
-        lines.append(line.append(f"  within {format_error(convention.distance)}", "dim"))
-    if not report.found:
-        lines.append(Text("no combination reproduces the output", "bold red"))
-        if report.nearest is not None:
-            line = Text("the nearest: ").append(look.fit(report.nearest.described))
-            lines.append(line.append(f"  off by {format_error(report.nearest.distance)}"))
-    tried = f"{report.tried} combinations tried, tolerance {report.tolerance:g}"
-    return Group(*lines, Text(tried, "dim"))

@@ -41,6 +41,7 @@ READERS = {
     "compare A": ["compare", "@", "good.npz"],
     "compare B": ["compare", "good.npz", "@"],
     "compare within a budget": ["compare", "good.npz", "good.npz", "--budget", "@"],
+    "convention": ["convention", "@"],
     "check a convention": ["check", "--convention", "@"],
 }
 # Those that read what makes weights, and nothing else.
@@ -283,7 +284,7 @@ def test_row_15_dout_of_another_shape(attn, folder, arguments):
 
 def test_a_file_without_a_query_has_no_convention(attn, folder):
     (folder / "x.npz").write_bytes(states())
-    assert attn("check", "--convention", "x.npz").err.startswith("error: x.npz: query is missing")
+    assert attn("convention", "x.npz").err.startswith("error: x.npz: output is missing")
 
 
 WRITERS = {

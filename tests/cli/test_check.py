@@ -1,6 +1,5 @@
 """``attn check``."""
 
-import numpy as np
 import pytest
 from conftest import SAMPLES
 
@@ -275,23 +274,11 @@ def test_a_gap_that_is_calculated_with_is_named_too(attn, folder):
     assert result.json["targets"][0]["diagnoses"] == []
 
 
-def test_the_convention_of_a_file(attn, folder):
+def test_the_convention_of_a_file_under_its_former_name(attn, folder):
     result = attn("check", "--convention", SAMPLES / "minilm_qkv.npz")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("scale 1/√H, layout (N, heads, T, H)")
-
-
-def test_a_convention_that_is_not_found(attn, folder):
-    rng = np.random.default_rng(0)
-    given = {name: rng.normal(size=(2, 3, 4)) for name in ("q", "k", "v", "theirs")}
-    np.savez("x.npz", **given)
-    result = attn("check", "--convention", "x.npz", "--rename", "output=theirs", "--json")
-    assert (result.code, result.json["found"]) == (1, [])
-    result = attn("check", "--convention", "x.npz", "--rename", "output=theirs")
-    assert "no combination reproduces the output\nthe nearest: " in result.out
-    result = attn("check", "--convention", "x.npz")
-    assert result.code == 2
-    assert "output is missing" in result.err
+    assert result.out == attn("convention", SAMPLES / "minilm_qkv.npz").out
+    assert "--convention" not in attn("check", "--help").out
 
 
 def test_a_target_and_a_convention_at_once_are_refused(attn, mine):
@@ -303,76 +290,6 @@ def test_a_target_and_a_convention_at_once_are_refused(attn, mine):
     result = attn("check")
     assert (result.code, result.out) == (2, "")
     assert result.err == "error: expected either a TARGET or --convention FILE\n"
-
-
-# Conventions.
-
-
-def dumped(output=None, **changes):
-    """Save query, key, value, and the output of plain attention at the scale 1/√H."""
-    rng = np.random.default_rng(5)
-    sizes = {"query": (2, 3, 5, 4), "key": (2, 3, 7, 4), "value": (2, 3, 7, 4)}
-    given = {name: rng.normal(size=size) for name, size in sizes.items()}
-    given.update(changes)
-    with np.errstate(all="ignore"):
-        s = given["query"] @ given["key"].swapaxes(-1, -2) / 2
-        e = np.exp(s - s.max(axis=-1, keepdims=True))
-    given["output"] = e / e.sum(axis=-1, keepdims=True) @ given["value"]
-    if output is not None:
-        given["output"] = output(given["output"])
-    np.savez("dump.npz", **given)
-
-
-def conventions(attn):
-    result = attn("check", "--convention", "dump.npz", "--json")
-    assert result.code == (0 if result.json["found"] else 1)
-    named = ("causal", "scale", "mask", "layout", "groups", "softcap")
-    words = [", ".join(one[x] for x in named if one[x]) for one in result.json["found"]]
-    return words, result.json
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("f8", 1e-9), ("f4", 1e-4), ("f2", 5e-3)])
-def test_an_output_may_be_off_by_the_tolerance_of_its_dtype_and_no_more(
-    attn, folder, dtype, tolerance
-):
-    def off(error):
-        # By a share of the largest number, which is itself left as it is.
-        return lambda x: (x + error * np.abs(x).max() * (np.abs(x) < np.abs(x).max())).astype(dtype)
-
-    step = {"f8": 0.1, "f4": 0.1, "f2": 0.3}[dtype]
-    dumped(off((1 - step) * tolerance))
-    assert conventions(attn)[0][0] == "scale 1/√H, layout (N, heads, T, H)"
-    dumped(off((1 + step) * tolerance))
-    words, report = conventions(attn)
-    assert (words, report["tolerance"]) == ([], tolerance)
-    assert report["nearest"]["scale"] == "scale 1/√H"
-    assert (1 + step / 3) * tolerance < report["nearest"]["distance"] < (1 + 2 * step) * tolerance
-
-
-def test_of_several_conventions_the_simplest_comes_first(attn, folder):
-    dumped(mask=np.ones((2, 1, 5, 7), bool))
-    words, _ = conventions(attn)
-    assert words[0] == "scale 1/√H, mask ignored, layout (N, heads, T, H)"
-    assert [len(one) for one in words] == sorted(map(len, words))
-    dumped(query=np.zeros((2, 3, 5, 4)))
-    words, _ = conventions(attn)
-    assert words[0] == "scale 1, layout (N, heads, T, H)"
-    assert [len(one) for one in words] == sorted(map(len, words))
-    assert len(words) == 3
-
-
-def test_a_convention_that_gives_no_numbers_is_not_the_nearest(attn, folder):
-    # Products that overflow: only a softcap leaves anything of them.
-    rng = np.random.default_rng(5)
-    dumped(
-        query=1e160 * rng.normal(size=(2, 3, 5, 4)),
-        output=lambda x: rng.normal(size=x.shape),
-        key=1e160 * rng.normal(size=(2, 3, 7, 4)),
-    )
-    words, report = conventions(attn)
-    assert words == []
-    assert report["nearest"]["softcap"] != ""
-    assert 0 < report["nearest"]["distance"] < 100
 
 
 def test_thorough_tries_larger_sizes(attn, mine):

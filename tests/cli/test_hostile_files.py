@@ -43,7 +43,7 @@ rng = np.random.default_rng(seed)
 commands = [text.split() for text in (
     "forward @", "backward @", "show-weights @", "show-weights @ --top 2", "forward @ --json",
     "forward @ -o out.npz --force", "trace @", "compare @ by_hand.npz",
-    "check --convention @ --rename query=hs_dec --rename key=hs_enc --rename value=hs_enc",
+    "convention @ --rename query=hs_dec --rename key=hs_enc --rename value=hs_enc",
     "backward @ -o out.safetensors --force", "trace @ --json", "trace @ --backward --step 1",
     "compare run.npz @", "compare @ @", "compare @ run.safetensors --json",
     "compare run.npz run.safetensors --budget @", "compare @ trace.npz --map out=out",

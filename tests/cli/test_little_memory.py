@@ -71,8 +71,8 @@ REFUSED = {
         "checking W (100000, 100000) would take 1.0 TB, there is",
         "a gradient is checked as well on small sizes",
     ),
-    "check of a convention": (
-        ["check", "--convention", DUMPED, "--max-memory", "1KB"],
+    "convention": (
+        ["convention", DUMPED, "--max-memory", "1KB"],
         f"{DUMPED}: query.npy would take 23.0 KB, there is 1.0 KB",
         None,
     ),

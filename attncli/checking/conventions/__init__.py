@@ -1,0 +1,1 @@
+"""Which semantics lead from one file's inputs to its results: arranged, read, fitted, judged."""

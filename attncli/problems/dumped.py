@@ -1,0 +1,106 @@
+"""What somebody dumped from their own code, and by which semantics it was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.conventions.readings import find_convention
+from attncli.core.semantics import Semantics
+from attncli.errors import DataError
+from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.reading import Reading
+from attncli.problems.from_files import in_file
+from attncli.reports import ConventionReport
+
+# What a file may call the tensors that a convention is read from, by our names.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "query": ("query", "hs_dec"),
+    "key": ("key", "hs_enc"),
+    "value": ("value", "hs_enc"),
+    "out": ("out", "output", "o", "attn_output"),
+    "lse": ("lse", "logsumexp", "softmax_lse"),
+    "weights": ("weights", "attn_weights", "attention_weights"),
+    "mask": ("mask", "attn_mask", "bias", "attn_bias"),
+    "enc_mask": ("enc_mask", "attention_mask", "key_padding_mask"),
+    "sinks": ("sinks", "sink"),
+    "alibi": ("alibi", "alibi_slopes", "slopes"),
+    "segments": ("segments", "segment_ids"),
+    "segments_dec": ("segments_dec",),
+    "segments_enc": ("segments_enc",),
+    "cu_seqlens": ("cu_seqlens", "cu_seqlens_q"),
+    "cu_seqlens_k": ("cu_seqlens_k", "cu_seqlens_kv"),
+    "kv_lengths": ("kv_lengths", "cache_seqlens", "seqlens_k", "nonpad_kv_seqlen"),
+}
+_RESULTS = ("out", "lse", "weights")
+_SAMPLE = 64  # numbers that are no accident
+
+
+def read_convention(name: str, reading: Reading, claims: Semantics) -> ConventionReport:
+    """Find by which semantics the results in a file follow from its inputs.
+
+    Raises
+    ------
+    AttnError
+        If it does not hold both, or they do not fit each other.
+    """
+    file = open_tensors(name, reading)
+    found = dict(_found(file))
+    held = {
+        ours: file.numbers(theirs, known_as=theirs, allow_nonfinite=ours in (*_RESULTS, "value"))
+        for ours, theirs in found.items()
+    }
+    stored = {ours: file.stored_dtype(theirs, held[ours]) for ours, theirs in found.items()}
+    notes = []
+    dtype = _coarsest(stored)
+    if dtype not in ("bfloat16", "float16") and (narrow := _narrow(held)):
+        notes.append(f"the results hold {narrow} numbers, and are judged at that precision")
+        dtype = narrow
+    unused = [x for x in file if x not in found.values() and x not in ("options", "dout")]
+    unused = [x for x in unused if not x.startswith("tokens")]
+    if unused:
+        notes.append(f"not used: {', '.join(unused)}")
+    with in_file(file.label):
+        report = find_convention(held, dtype, claims)
+    return ConventionReport(
+        report.tried, report.dtype, report.readings, report.nearest, (*report.notes, *notes)
+    )
+
+
+def _found(file: TensorFile) -> Iterator[tuple[str, str]]:
+    taken = set[str]()
+    for ours, names in NAMES.items():
+        here = [name for name in names if name in file]
+        if len(here) > 1 and ours in _RESULTS:
+            raise DataError(f"{file.label}: {here[0]} and {here[1]} are one and the same result")
+        if here and not (ours in ("mask", "enc_mask") and here[0] in taken):
+            taken.add(here[0])
+            yield ours, here[0]
+
+
+def _coarsest(stored: Mapping[str, str]) -> str:
+    """Name the coarsest precision among inputs and results."""
+    held = [stored[x] for x in ("query", "key", "value", *_RESULTS) if x in stored]
+    return next((one for one in ("bfloat16", "float16", "float32") if one in held), "float64")
+
+
+def _narrow(held: Mapping[str, Array]) -> str:
+    """Say which half precision the numbers of a wider array are of, if all of them are."""
+    results = [held[x] for x in _RESULTS if x in held]
+    for name, digits in (("bfloat16", 8), ("float16", 11)):
+        narrow = True
+        for x in results:
+            numbers = x[np.isfinite(x) & (x != 0)].astype(np.float64)
+            mantissas = np.frexp(numbers)[0] * 2.0**digits
+            # Numbers of few digits, such as 0.5, may be so by themselves.
+            varied = np.unique(mantissas).size > min(_SAMPLE, numbers.size // 2)
+            narrow &= varied and bool((mantissas == np.round(mantissas)).all())
+        if narrow and results:
+            return name
+    if results and all(x.dtype == np.float64 for x in results):
+        wide = [x[np.isfinite(x)] for x in results]
+        if all((x == x.astype(np.float32)).all() for x in wide) and any(x.size for x in wide):
+            return "float32"
+    return ""

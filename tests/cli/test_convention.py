@@ -1,0 +1,109 @@
+"""``attn convention``."""
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+from attncli.core import attention
+
+
+def dump(name, change=lambda out: out, **options):
+    """Save inputs and the output that was computed from them."""
+    rng = np.random.default_rng(5)
+    sizes = {"q": (2, 3, 7, 4), "k": (2, 3, 7, 4), "v": (2, 3, 7, 5)}
+    given = {name: rng.normal(size=size) for name, size in sizes.items()}
+    out, _ = attention(*given.values(), **options)
+    np.savez(name, **given, out=change(out))
+
+
+def spoilt(out):
+    out[1, 2, 3:5] *= 1.1
+    return out
+
+
+def test_a_reading_is_a_finished_command(attn, folder):
+    dump("x.npz", causal="upper_left", window=2, scale=0.7)
+    result = attn("convention", "x.npz")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    words = "causal, window left 2 (right 0), scale 0.7, layout (N, heads, T, H)  within "
+    assert lines[0].startswith(words)
+    assert lines[1] == "    attn forward x.npz --scale 0.7 --causal --window 2"
+    assert attn(*lines[1].split()[1:]).code == 0
+
+
+def test_what_holds_for_a_part_alone_says_where_it_does_not(attn, folder):
+    dump("x.npz", spoilt)
+    result = attn("convention", "x.npz")
+    assert result.code == 1
+    first, second = result.out.splitlines()[:2]
+    assert first == "no reading leads to the results"
+    words = "the nearest: scale 1/√H, layout (N, heads, T, H) holds for all but "
+    assert second == f"{words}item 1, head 2, rows 3-4 (95.2 % of rows)"
+
+
+def test_options_restrict_the_search(attn, folder):
+    dump("x.npz", causal="upper_left", window=2)
+    assert attn("convention", "x.npz", "--causal", "--window", 2).code == 0
+    assert attn("convention", "x.npz", "--causal", "--window", 3).code == 1
+    assert attn("convention", "x.npz", "--scale", 0.6).code == 1
+    assert attn("convention", "x.npz", "--softcap", 9).code == 1
+
+
+def test_json_of_one_file_and_of_several(attn, folder):
+    dump("x.npz", causal="upper_left", scale=0.7)
+    dump("y.npz", spoilt)
+    result = attn("convention", "x.npz", "--json")
+    assert (result.code, result.json["passed"]) == (0, True)
+    (reading,) = result.json["readings"]
+    assert reading["options"]["causal"] == "upper_left"
+    assert reading["options"]["scale"] == 0.7
+    assert reading["fails"] == []
+    assert 0 <= reading["distance"] < 1e-12
+    result = attn("convention", "x.npz", "y.npz", "--json")
+    assert (result.code, result.json["passed"]) == (1, False)
+    assert [one["passed"] for one in result.json["files"]] == [True, False]
+    where = {"items": [[1, 1]], "heads": [[2, 2]], "rows": [[3, 4]]}
+    assert result.json["files"][1]["nearest"]["fails"] == [where]
+    assert result.json["files"][1]["readings"] == []
+
+
+def test_several_files_have_a_line_each_and_one_verdict(attn, folder):
+    dump("x.npz", causal="upper_left", scale=0.7)
+    dump("y.npz", spoilt)
+    result = attn("convention", "x.npz", "y.npz")
+    assert result.code == 1
+    first, second, verdict = result.out.splitlines()
+    assert first == "x.npz: causal, scale 0.7, layout (N, heads, T, H)"
+    assert second.startswith("y.npz: no reading; scale 1/√H, ")
+    assert verdict == "1 of 2 files have a reading"
+    result = attn("convention", "x.npz", "x.npz")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "2 of 2 files have a reading")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_numbers_of_few_digits_are_judged_as_what_they_are(attn, folder, dtype):
+    dump("x.npz", lambda out: out.astype(dtype).astype(np.float64), scale=0.7)
+    result = attn("convention", "x.npz")
+    assert result.code == 0
+    assert f"the results hold {dtype} numbers, and are judged at that precision" in result.out
+
+
+def test_an_array_that_is_not_used_is_named(attn, folder):
+    dump("x.npz")
+    with np.load("x.npz") as held:
+        np.savez("x.npz", **held, past_length=np.array(3))
+    assert "not used: past_length" in attn("convention", "x.npz").out
+
+
+def test_a_sample(attn):
+    result = attn("convention", SAMPLES / "minilm_qkv.npz")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("scale 1/√H, layout (N, heads, T, H)")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_it_fits_a_terminal(attn, folder, columns):
+    dump("x.npz", spoilt)
+    lines = attn("convention", "x.npz", columns=columns).out.splitlines()
+    assert max(map(len, lines)) <= columns
