@@ -12,6 +12,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.comparing.rounding import Rounding, rounding
 from attncli.checking.targets.target import shape_in_the_book
+from attncli.core.extras import Extras, Placed, standard_slopes
 from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS
 from attncli.operations.steps import PRODUCTS, QKV, Calculation
@@ -60,6 +61,16 @@ _OPTION_NAMES = {
 }
 
 
+_EXTRA_NAMES = {
+    "sinks": ("sinks", "sink", "s_aux", "attention_sinks"),
+    "alibi": ("alibi", "alibi_slopes", "slopes"),
+    "kv_lengths": ("kv_lengths", "cache_seqlens", "key_value_seq_lengths", "seqused_k"),
+    "segments": ("segments", "segment_ids"),
+    "keep": ("keep", "dropout_mask"),
+}
+"""What the arrays beside query, key and value may be called; only query, key and value have any."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One situation.
@@ -73,6 +84,8 @@ class Case:
     claims : Semantics
     mask : ndarray or None
         The mask as the reference takes it, (…, T_dec, T_enc).
+    extras : Extras
+        Sinks, slopes, lengths, segments and dropout, as the reference takes them.
     options : dict of str to object
         What the target's forward is given beside.
     precision : str
@@ -96,6 +109,7 @@ class Case:
     inputs: list[Array]
     claims: Semantics
     mask: Array | None = None
+    extras: Extras = Extras()  # noqa: RUF009 (it is immutable)
     options: dict[str, Any] = field(default_factory=dict)
     precision: str = "float64"
     tolerance: Tolerance = _TOLERANCES["float64"]
@@ -109,12 +123,20 @@ class Case:
     def truth(self) -> "Truth":
         """What is right."""
         wide = [array.astype(np.float64) for array in self.inputs]
-        chain = Calculation(self.layer, wide, self.claims, self.mask, PRODUCTS)
+        chain = Calculation(self.layer, wide, self.claims, self.mask, PRODUCTS, extras=self.placed)
         results = chain.forward()
         dout = random_tensor("dout", results["out"].shape)
         dout = dout.astype(self.precision).astype(np.float64)
         gradients = chain.backward(dout)
         return Truth(results, gradients, dout, rounding(chain, dout, self.precision))
+
+    @property
+    def placed(self) -> Placed:
+        """The extras, with the axes of the scores."""
+        if not self.extras:
+            return Placed()
+        *lead, T_dec, _ = self.inputs[0].shape
+        return self.extras.placed(tuple(lead), T_dec, self.inputs[1].shape[-2])
 
     @property
     def dout(self) -> Array:
@@ -354,6 +376,28 @@ class Suite:
         for label, claims in self._claimed():
             for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
                 yield self._case(label + more, sizes, claims)
+        if self.layer == QKV and self.axes > 2:
+            for name, known in _EXTRA_NAMES.items():
+                if parameter := next((x for x in known if x in self.parameters), None):
+                    yield self._with_extra(name, parameter)
+
+    def _with_extra(self, name: str, parameter: str) -> Case:
+        """A case in which one of the arrays beside query, key and value is given."""
+        case = self._case(name.replace("_", " "), {**_PRIMES, "T_dec": _PRIMES["T_enc"]})
+        N, T_dec, T_enc = case.sizes["N"], case.sizes["T_dec"], case.sizes["T_enc"]
+        heads = case.sizes.get("heads", 1)
+        keep = np.random.RandomState(7).random_sample((*case.inputs[0].shape[:-1], T_enc)) < 0.7
+        given = {
+            "sinks": np.linspace(-0.5, 1.5, heads),
+            "alibi": standard_slopes(heads),
+            "kv_lengths": np.arange(T_enc - N + 1, T_enc + 1),
+            "segments": np.arange(T_dec) // 2,
+            "keep": keep,
+        }[name]
+        extras = Extras(**{name: given})
+        return replace(
+            case, extras=extras, options={**case.options, parameter: given}, optional=True
+        )
 
     def _claimed(self) -> Iterator[tuple[str, Semantics]]:
         """One claim more for every option that forward has."""

@@ -142,7 +142,7 @@ def predict(
     inputs = _wide(case.inputs)
     gradients: list[Array] | None = None
     try:
-        chain = Calculation(layer, inputs, case.claims, case.mask, steps)
+        chain = Calculation(layer, inputs, case.claims, case.mask, steps, extras=case.placed)
         results = chain.forward()
         if backward == "usual":
             chain.steps = {**STEPS, **{n: s for n, s in steps.items() if n not in FORWARD}}
@@ -183,7 +183,9 @@ def _derivatives(
     moved = [array.astype(np.complex128) for array in inputs]
 
     def evaluate() -> Array:
-        return Calculation(layer, moved, case.claims, case.mask, steps).forward()["out"]
+        return Calculation(
+            layer, moved, case.claims, case.mask, steps, extras=case.placed
+        ).forward()["out"]
 
     def reduce(column: Array) -> Array:
         return np.asarray(np.vdot(dout, column) if column.shape == dout.shape else 0.0)
