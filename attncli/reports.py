@@ -165,32 +165,49 @@ class Element:
 
 @dataclass(frozen=True)
 class Budget:
-    """How far the candidate may be from the exact result.
+    """How far the candidate may be from the exact result, in every row of every head.
+
+    The numbers are those of the place where the candidate is farthest beside what is allowed there.
 
     Attributes
     ----------
+    dtype : str
+        What the candidate is taken to be computed in.
+    exact_dtype : str
+        What the exact result was computed in.
     allowed : float
-        Twice the largest error of a straightforward evaluation in the candidate's own dtype.
+        Twice the error of the plain formula in `dtype`, and a unit in the last place.
     straightforward : float
         That error.
     candidate : float
-        The largest error of the candidate, A.
+        The error of the candidate, A; infinite where it is NaN or infinite.
     other : float
-        The largest error of B, for information.
-    exact_dtype : str
-        What the exact result was computed in.
+        The error of B, for information.
+    outside : int
+        How many elements of A are farther off than they may be.
+    worst : Element
+        The place; b is the exact result.
+    places : tuple of str
+        Where the elements outside lie, in words.
+    assumed : bool
+        Whether A is held in a wider dtype, and taken for `dtype` because that holds its numbers.
     """
 
+    dtype: str
+    exact_dtype: str
     allowed: float
     straightforward: float
     candidate: float
     other: float
-    exact_dtype: str
+    outside: int
+    worst: Element
+    places: tuple[str, ...] = ()
+    assumed: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate keeps within the budget."""
-        return self.candidate <= self.allowed
+        """Whether the candidate keeps within the budget everywhere."""
+        return not self.outside
 
 
 @dataclass(frozen=True)

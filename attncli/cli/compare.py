@@ -51,8 +51,8 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     "--budget",
     "inputs",
     metavar="INPUTS",
-    help="Instead of tolerances: A may be twice as far from the exact result, computed from the "
-    "tensors in this file, as a straightforward evaluation in A's own dtype is.",
+    help="Instead of tolerances: in every row A may be twice as far from the exact result, which "
+    "is computed from the tensors in this file, as the plain formula in A's own dtype is.",
 )
 @options.semantics_options
 @options.rotary_options

@@ -520,10 +520,10 @@ execution_options = Bundle(
 )
 
 
-def _reading(*, as_dtype: str | None, **values: Any) -> Reading:
+def _reading(**values: Any) -> Reading:
     from attncli.files.reading import Reading
 
-    return Reading(as_bfloat16=as_dtype is not None, **values)
+    return Reading(**values)
 
 
 shapes_option = functools.partial(
@@ -554,10 +554,11 @@ reading_options = Bundle(
     _reading,
     rename_option,
     under_reading(
+        "--as-dtype",
         "--as",
         "as_dtype",
-        type=click.Choice(["bfloat16"]),
-        help="Read raw two-byte elements as bfloat16.",
+        type=click.Choice(["bfloat16", "float16"]),
+        help="What raw two-byte elements are, and what numbers saved wider were computed in.",
     ),
     under_reading(
         "--allow-nonfinite",

@@ -90,7 +90,7 @@ class TensorFile:
         name = known_as or name or "the array"
         array = to_numbers(
             raw, name, self.label,
-            as_bfloat16=self.reading.as_bfloat16, max_memory=self.reading.max_memory,
+            as_dtype=self.reading.as_dtype, max_memory=self.reading.max_memory,
         )  # fmt: skip
         if not (allow_nonfinite or self.reading.allow_nonfinite):
             where = f"{name}[{', '.join(map(_written, index))}]" if index else name
@@ -101,7 +101,7 @@ class TensorFile:
         """Name what the numbers of an array, loaded and perhaps widened, are in the file."""
         entry = self.entries[name]
         if entry.dtype.kind == "V" and loaded.dtype.kind == "f":
-            return "bfloat16"
+            return "float16" if loaded.dtype == np.float16 else "bfloat16"
         return entry.stored_as or loaded.dtype.name
 
     def tokens(self, name: str) -> Tokens:

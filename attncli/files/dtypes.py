@@ -16,7 +16,7 @@ def to_numbers(
     name: str,
     where: str,
     *,
-    as_bfloat16: bool = False,
+    as_dtype: str | None = None,
     max_memory: int | None = None,
 ) -> Array:
     """Return booleans, integers or floats in native byte order.
@@ -27,8 +27,8 @@ def to_numbers(
         As it came from the file.
     name, where : str
         The array's and the file's name, for messages.
-    as_bfloat16 : bool, default False
-        Read two-byte raw elements as bfloat16 (widened to float32, which is exact).
+    as_dtype : {"bfloat16", "float16"}, optional
+        Read two-byte raw elements as these; bfloat16 is widened to float32, which is exact.
     max_memory : int, optional
         The most bytes to take where they have to be copied; default: what there is.
 
@@ -46,12 +46,14 @@ def to_numbers(
         require(array.nbytes, f"{where}: {name} in this machine's byte order", max_memory)
         return array.astype(dtype.newbyteorder("="))
     if dtype == np.dtype("V2"):
-        if as_bfloat16:
+        if as_dtype == "float16":
+            return np.ascontiguousarray(array).view("<f2")
+        if as_dtype == "bfloat16":
             require(2 * array.nbytes, f"{where}: {name} as float32", max_memory)
             return widen_bfloat16(array)
         raise DtypeError(
             f"{where}: {name} is raw two-byte elements (V2)",
-            hint="it looks like bfloat16: pass --as bfloat16",
+            hint="it looks like bfloat16: pass --as-dtype bfloat16",
         )
     kind = {"c": "complex", "U": "text", "S": "text", "M": "dates", "m": "durations"}
     found = f"{dtype} ({kind[dtype.kind]})" if dtype.kind in kind else str(dtype)

@@ -75,8 +75,12 @@ def read_problem(request: Request) -> Problem:
     return problem
 
 
-def problem_in(file: TensorFile) -> Problem:
-    """Find the problem that an open file holds, computed by default options.
+def problem_in(
+    file: TensorFile,
+    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
+    rotary: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Find the problem that an open file holds; options not given are the run's, or the defaults.
 
     Raises
     ------
@@ -88,10 +92,10 @@ def problem_in(file: TensorFile) -> Problem:
         layer=None,
         dtype=None,
         execution=Execution(weights=True),
-        semantics=Semantics(),
+        semantics=semantics,
         extras=Extras(),
         heads={},
-        rotary={},
+        rotary=dict(rotary or {}),
         sizes={},
         seed=None,
         parts={},

@@ -14,7 +14,10 @@ MASKS = ("mask", "enc_mask", "dec_mask")
 
 
 def combine_masks(
-    masks: Mapping[str, Array], axes: tuple[str, ...], sizes: Mapping[str, int]
+    masks: Mapping[str, Array],
+    axes: tuple[str, ...],
+    sizes: Mapping[str, int],
+    paddings: tuple[str, ...] = ("enc_mask",),
 ) -> Array | None:
     """Combine ``mask`` and ``enc_mask`` into one that broadcasts to the weights.
 
@@ -25,6 +28,8 @@ def combine_masks(
     axes : tuple of str
         The axes of the weights.
     sizes : mapping of str to int
+    paddings : tuple of str, optional
+        With ``dec_mask`` among them, the steps that take no part see no key.
 
     Returns
     -------
@@ -47,14 +52,18 @@ def combine_masks(
                 f"{describe_shape(shape, axes)}"
             ) from None
         mask = mask.reshape((1,) * (len(shape) - mask.ndim) + mask.shape)
-    if "enc_mask" not in masks:
-        return mask
-    seen = fitting_mask("enc_mask", masks, sizes)
-    # An axis of length one wherever this mask says nothing.
-    seen = seen.reshape([sizes[axis] if axis in ("N", "T_enc") else 1 for axis in axes])
-    if mask is None:
-        return seen
-    return mask & seen if mask.dtype == bool else np.where(seen, mask, mask.dtype.type(-np.inf))
+    for name in paddings:
+        own = default_axes(name)
+        if name not in masks or not set(own) <= set(axes):
+            continue
+        # An axis of length one wherever this mask says nothing.
+        seen = fitting_mask(name, masks, sizes)
+        seen = seen.reshape([sizes[axis] if axis in own else 1 for axis in axes])
+        if mask is None or mask.dtype == bool:
+            mask = seen if mask is None else mask & seen
+        else:
+            mask = np.where(seen, mask, mask.dtype.type(-np.inf))
+    return mask
 
 
 def fitting_mask(name: str, masks: Mapping[str, Array], sizes: Mapping[str, int]) -> Array:

@@ -6,18 +6,14 @@ from pathlib import PurePath
 from typing import Any
 
 from attncli.arrays import Array
-from attncli.checking.comparing.budget import Budgets
 from attncli.checking.comparing.comparison import compare_tensors
 from attncli.core.semantics import Semantics
-from attncli.core.visibility import read_mask
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
-from attncli.operations import OPERATIONS, Operation
-from attncli.problems.from_files import in_file, semantics_in, with_rotary_of
-from attncli.problems.masks import MASKS, combine_masks
+from attncli.problems.from_files import in_file, problem_in
 from attncli.reports import CompareReport
 
 # Pages that were read are given back every so many elements.
@@ -66,10 +62,10 @@ def compare_files(
     reading = replace(reading, allow_nonfinite=True)
     files = (_Numbers(a, reading), _Numbers(b, replace(reading, rename={})))
     pairs, only_a, only_b = _pairs(files[0], files[1], selected)
-    budgets = None
+    problem = None
     if inputs is not None:
-        operation, held, meant = _inputs(inputs, reading, claims, rotary)
-        budgets = Budgets(held, meant, reading.max_memory, operation)
+        held = open_tensors(inputs, replace(reading, allow_nonfinite=False, rename={}))
+        problem = problem_in(held, claims, rotary)
 
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
@@ -83,21 +79,21 @@ def compare_files(
     for ours, theirs in pairs:
         left, right = files[0].load(ours), files[1].load(theirs)
         dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
-        report = compare_tensors(
-            ours, left, right, dtypes=dtypes, statistics=True,
-            progress=_walking(left, right, advance), **tolerances,
+        compared.append(
+            compare_tensors(
+                ours, left, right, dtypes=dtypes, statistics=True,
+                progress=_walking(left, right, advance), **tolerances,
+            )
         )  # fmt: skip
-        if budgets is not None and report.problem is None:
-            try:
-                budget = budgets.judge(ours, left, right, dtypes[0])
-            except DataError as error:
-                raise DataError(f"{inputs}: {error}", hint=error.hint) from None
-            report = replace(report, budget=budget)
-        compared.append(report)
-    if budgets is not None and not any(tensor.budget for tensor in compared):
-        raise DataError(
-            f"{inputs}: leads to none of the tensors compared ({', '.join(p[0] for p in pairs)})"
-        )
+    if problem is not None:
+        tensors = {ours: (files[0].load(ours), files[1].load(theirs)) for ours, theirs in pairs}
+        budgets = problem.budgets()
+        with in_file(held.label):
+            compared = budgets.judge_all(compared, tensors, reading.as_dtype)
+        if not any(tensor.budget for tensor in compared):
+            raise DataError(
+                f"{inputs}: leads to none of the tensors compared ({', '.join(tensors)})"
+            )
     return CompareReport(tuple(compared), only_a, only_b)
 
 
@@ -106,7 +102,6 @@ class _Numbers:
 
     def __init__(self, name: str, reading: Reading) -> None:
         self.file: TensorFile = open_tensors(name, reading)
-        self.as_bfloat16 = reading.as_bfloat16
         self.nameless = PurePath(name).stem if name != "-" else "array"
         self.names = {
             entry or self.nameless: entry
@@ -120,7 +115,7 @@ class _Numbers:
         array = entry.load(self.file.reading.max_memory)
         if array.dtype.kind in "biuf":
             return array
-        return to_numbers(array, name, self.file.label, as_bfloat16=self.as_bfloat16)
+        return to_numbers(array, name, self.file.label, as_dtype=self.file.reading.as_dtype)
 
     def dtype(self, name: str, loaded: Array) -> str:
         """Name what the numbers are in the file."""
@@ -172,29 +167,6 @@ def _pairs(
 
 def _holds(file: _Numbers) -> str:
     return f"{file.file.label} holds {', '.join(file.names) or 'no tensor'}"
-
-
-def _inputs(
-    name: str, reading: Reading, claims: Semantics, rotary: Mapping[str, Any]
-) -> tuple[Operation, dict[str, Array], Semantics]:
-    """Read what A was computed from; the options not given are those of the run in the file."""
-    file = open_tensors(name, replace(reading, allow_nonfinite=False, rename={}))
-    book = "hs_enc" in file
-    operation = OPERATIONS["time-attention" if book else "scaled-dot-product"]
-    if missing := [entry for entry in operation.inputs if entry not in file]:
-        raise DataError(
-            f"{file.label}: {missing[0]} is missing: expected query, key and value, or hs_enc and "
-            f"hs_dec; it holds {', '.join(file) or 'nothing'}"
-        )
-    operation = with_rotary_of(operation, file, rotary)
-    names = (*operation.inputs, "mask", "enc_mask", "dout")
-    held = {entry: file.numbers(entry) for entry in names if entry in file}
-    with in_file(file.label):
-        masks = {x: read_mask(x, held[x]) for x in MASKS if x in held}
-        mask = combine_masks(masks, operation.mask_axes(held), operation.sizes(held))
-    if mask is not None:
-        held["mask"] = mask
-    return operation, held, semantics_in(file).overridden(claims)
 
 
 def _walking(a: Array, b: Array, advance: Callable[[int], None]) -> Callable[[int], None]:

@@ -18,7 +18,7 @@ from attncli.core.extras import Extras, Placed
 from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
-from attncli.errors import ParameterError, ShapeError
+from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import Operation, Pass, run
 from attncli.problems.beside import of_item, tensors_of
@@ -28,6 +28,7 @@ from attncli.tensors import describe_shape, random_tensor
 from attncli.version import __version__
 
 if TYPE_CHECKING:
+    from attncli.checking.comparing.budget import Budgets
     from attncli.reports import TensorComparison
 
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
@@ -219,6 +220,33 @@ class Problem:
         if out is not None and not np.may_share_memory(result, out):
             out[...] = result
         return Run(self, done)
+
+    def budgets(self) -> Budgets:
+        """Say how exact what is computed from it can be expected to be.
+
+        Raises
+        ------
+        DataError
+            If it is not attention as a whole, or dout does not have the shape of the result.
+        """
+        from attncli.checking.comparing.budget import Budgets
+
+        if not self.operation.is_whole:
+            raise DataError(
+                f"{self.origin}: no budget for {self.operation.name}: {self.operation.not_whole}"
+            )
+        self.require_dout_of(self.operation.result_shape(self.inputs))
+        both = ("enc_mask", "dec_mask")
+        mask = combine_masks(self.masks, self._weights_axes, self.sizes, both)
+        dout = {} if self.dout is None else {"dout": self.dout}
+        return Budgets(
+            self.operation,
+            {**self.inputs, **dout},
+            self.semantics,
+            mask=mask,
+            extras=self.extras,
+            max_memory=self.request.reading.max_memory,
+        )
 
     def gradient_in(self, forward: Pass) -> Array:
         """Return dout: the file's, or a random one of the shape of the result."""

@@ -6,7 +6,7 @@ from math import inf, log10
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.reports import CompareReport, Element, TensorComparison
+from attncli.reports import Budget, CompareReport, Element, TensorComparison
 from attncli.tensors import axes_of, describe_shape
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -52,7 +52,7 @@ def _table(report: CompareReport, look: Look, number: Callable[[float], str]) ->
         Column("shape", [str(tensor.shapes[0]) for tensor in tensors]),
         Column("max abs", [cells(number(t.max_absolute), t) for t in tensors], right=True),
         Column("max rel", [cells(number(t.max_relative), t) for t in tensors], right=True),
-        Column("outside", [cells(str(t.outside), t) for t in tensors], right=True),
+        Column("outside", [cells(str((t.budget or t).outside), t) for t in tensors], right=True),
         Column(
             "verdict",
             verdicts,
@@ -74,6 +74,12 @@ def _details(
     if tensor.problem is not None:
         yield _fact("problem", safe(tensor.problem, look), "bold red")
         return
+    if tensor.budget is not None:
+        yield from _budget(tensor.budget, tensor.elements)
+        yield from _differences(tensor, number)
+        yield from _nonfinite(tensor)
+        yield from _histogram(tensor, look)
+        return
     default = " (torch's assert_close default)" if tensor.torch_defaults else ""
     within = f"|a - b| ≤ {tensor.atol:g} + {tensor.rtol:g} · |b|{default}"
     yield _fact("tolerance", within, look=look)
@@ -85,8 +91,6 @@ def _details(
         yield _fact("where", place, "bold")
     if tensor.needed_atol:
         yield _fact("would pass", _passing(tensor))
-    if tensor.budget is not None:
-        yield from _budget(tensor)
     yield from _histogram(tensor, look)
 
 
@@ -117,16 +121,21 @@ def _nonfinite(tensor: TensorComparison) -> Iterator[Text]:
         yield _fact("", _where(element))
 
 
-def _budget(tensor: TensorComparison) -> Iterator[Text]:
-    budget = tensor.budget
-    assert budget is not None
+def _budget(budget: Budget, elements: int) -> Iterator[Text]:
+    if budget.assumed:
+        said = f"every number of A fits {budget.dtype}: taken for what was computed in it"
+        yield _fact("dtype", said)
+    style = "green" if budget.passed else "bold red"
+    yield _fact("budget", f"{budget.outside} of {elements} elements outside", style)
     yield _fact(
-        "budget",
-        f"{format_error(budget.candidate)} from the {budget.exact_dtype} result, allowed "
-        f"{format_error(budget.allowed)}: twice the {format_error(budget.straightforward)} of a "
-        f"straightforward {tensor.dtypes[0]} evaluation (B: {format_error(budget.other)})",
-        "green" if budget.passed else "bold red",
+        "farthest",
+        f"{format_error(budget.candidate)} from the exact result at {_where(budget.worst)}; "
+        f"allowed there {format_error(budget.allowed)}: twice the "
+        f"{format_error(budget.straightforward)} of the plain formula in {budget.dtype}, and one "
+        f"unit in the last place (B: {format_error(budget.other)})",
     )
+    for place in budget.places:
+        yield _fact("where", place, "bold")
 
 
 def _histogram(tensor: TensorComparison, look: Look) -> Iterator[Text]:

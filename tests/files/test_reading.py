@@ -121,8 +121,8 @@ def test_bfloat16(folder, ending):
         save("x.npz", {"x": array.view("V2")})
         with pytest.raises(DtypeError, match="raw two-byte elements") as caught:
             open_tensors("x.npz").numbers("x")
-        assert "--as bfloat16" in caught.value.hint
-        loaded = open_tensors("x.npz", Reading(as_bfloat16=True)).numbers("x")
+        assert "--as-dtype bfloat16" in caught.value.hint
+        loaded = open_tensors("x.npz", Reading(as_dtype="bfloat16")).numbers("x")
     else:
         (folder / "x.safetensors").write_bytes(safetensors.numpy.save({"x": array}))
         loaded = open_tensors("x.safetensors").numbers("x")
@@ -210,7 +210,7 @@ print(source.size, tracemalloc.get_traced_memory()[1])
 def test_what_has_to_be_copied_is_asked_for(folder, dtype):
     np.save("x.npy", np.zeros((1000, 8), dtype))
     with pytest.raises(MemoryLimitError, match=r"x\.npy: the array (in this machine's|as float32)"):
-        open_tensors("x.npy", Reading(max_memory=10_000, as_bfloat16=True)).numbers("")
+        open_tensors("x.npy", Reading(max_memory=10_000, as_dtype="bfloat16")).numbers("")
     written = ml_dtypes.bfloat16 if dtype == "V2" else "f8"
     (folder / "x.safetensors").write_bytes(
         safetensors.numpy.save({"x": np.zeros((1000, 8), written)})

@@ -28,7 +28,7 @@ def read_all(data: bytes) -> None:
     path = FOLDER / "any"
     path.write_bytes(data)
     try:
-        file = open_tensors(str(path), Reading(max_memory=LIMIT, as_bfloat16=True))
+        file = open_tensors(str(path), Reading(max_memory=LIMIT, as_dtype="bfloat16"))
         for name in file:
             array = file.tokens(name) if name.startswith("tokens") else file.numbers(name)
             assert array.nbytes <= 2 * LIMIT + len(data)

@@ -1,29 +1,258 @@
-"""How exact a calculation could be expected to be: the rule of flash-attention's own tests.
+"""How exact a calculation could be expected to be: flash-attention's rule, per head and row.
 
-A candidate may be at most twice as far from the exact result as a straightforward evaluation in
-the candidate's own dtype is.  Rounding is unavoidable, and this measures how much of it.
+A result may be twice as far from the exact one as the plain formula in the result's own precision
+is, plus a unit in the last place.  Both are taken where they are judged: in the same head and row.
+
+In a single row the roundings of one evaluation may happen to cancel.  So the formula is evaluated
+several times, every number that is stored off at random by at most its rounding, and every sum of
+products by what adding up makes of it; three standard deviations of the results are the error of
+the plain formula.  This is stochastic arithmetic.  It knows a dtype's digits and smallest number,
+but not its largest one, so that there is a budget also where the plain formula would overflow.
+
+References
+----------
+github.com/Dao-AILab/flash-attention, tests/test_flash_attn.py.
+Vignes, "A stochastic arithmetic for reliable scientific computation", 1993.
+Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019: n products add up
+to within a unit roundoff times √n times the sum of their sizes.
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.comparing.agreement import tiles
+from attncli.checking.comparing.places import count_along_axes, places
+from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.memory import require
-from attncli.operations import OPERATIONS, Operation
-from attncli.operations.steps import PRODUCTS, QKV, Calculation
-from attncli.reports import Budget
+from attncli.operations import Operation
+from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps, softmax
+from attncli.reports import Budget, Element, TensorComparison
+from attncli.tensors import axes_of
 
-ALLOWED = 2.0
-"""How many times the straightforward evaluation's error is allowed."""
+TIMES = 2
+"""How many times the plain formula's error is allowed."""
 
-_ROLES = (("query", "key"), ("hs_dec", "hs_enc"))
-_ARRAYS = 6  # of the weights' size are held at once, forward and backward
+DEVIATIONS = 3
+"""How many standard deviations of what evaluations give are the error of the plain formula."""
+
+DRAWS = 12
+"""How often it is evaluated to know the deviation."""
+
+_ARRAYS = 8  # of the weights' size are held at once, forward and backward
+_NAMES = {"output": "out", "lse": "logsumexp"}
+
+
+class Precision(NamedTuple):
+    """What a floating dtype can hold, but for its largest number.
+
+    Attributes
+    ----------
+    digits : int
+        Binary ones.
+    least : float
+        Its smallest number.
+    sums : dtype
+        What products of such numbers are added up in.
+    exact : dtype
+        What is exact beside it.
+    """
+
+    digits: int
+    least: float
+    sums: np.dtype[Any]
+    exact: np.dtype[Any]
+
+    @property
+    def unit(self) -> float:
+        """The largest relative error of rounding."""
+        return 2.0**-self.digits
+
+    def holds(self, x: Array) -> bool:
+        """Whether it can hold all numbers of an array; NaN and infinity are held by any.
+
+        Examples
+        --------
+        >>> PRECISIONS["bfloat16"].holds(np.array([1.0, -3 * 2.0**-99, 2.0**127, np.inf]))
+        True
+        >>> PRECISIONS["bfloat16"].holds(np.array([1.001]))
+        False
+        """
+        return all(self._holds(np.asarray(x[where])) for where in tiles(x.shape))
+
+    def _holds(self, x: Array) -> bool:
+        x = x[np.isfinite(x)].astype(self.exact)
+        digits = np.ldexp(np.frexp(x)[0], self.digits)
+        return bool((digits == np.floor(digits)).all() and (x % self.least == 0).all())
+
+
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+PRECISIONS: Mapping[str, Precision] = {
+    "bfloat16": Precision(8, 2.0**-133, _SINGLE, _DOUBLE),
+    "float16": Precision(11, 2.0**-24, _SINGLE, _DOUBLE),
+    "float32": Precision(24, 2.0**-149, _SINGLE, _DOUBLE),
+    "float64": Precision(53, 2.0**-1074, _DOUBLE, np.dtype(np.longdouble)),
+}
+HALVES = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is exact, and how far from it a result may be.
+
+    Attributes
+    ----------
+    exact : ndarray
+    straightforward, allowed : ndarray
+        The error of the plain formula, and what a result may be off by: in the shape of `exact`,
+        one number for every row of every head.
+    """
+
+    exact: Array
+    straightforward: Array
+    allowed: Array
+
+
+def allowances(
+    operation: Operation,
+    inputs: Mapping[str, Array],
+    dtype: str,
+    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
+    *,
+    mask: Array | None = None,
+    extras: Extras = Extras(),  # noqa: B008
+    max_memory: int | None = None,
+) -> dict[str, Allowance]:
+    """Say how far from the exact results those of a calculation in `dtype` may be.
+
+    Parameters
+    ----------
+    operation : Operation
+        Attention as a whole: the book's, or the general one.
+    inputs : mapping of str to ndarray
+        The operation's, and ``dout``, without which there are no gradients.
+    dtype : str
+        A key of `PRECISIONS`.
+    semantics : Semantics
+    mask : ndarray, optional
+        Boolean or floating, broadcastable to the weights.
+    extras : Extras, optional
+    max_memory : int, optional
+        The most bytes to take; default: what there is.
+
+    Returns
+    -------
+    dict of str to Allowance
+        The result, the weights, ``logsumexp``, and the gradients of the inputs, by name.
+
+    Raises
+    ------
+    DataError
+        If an exact result is not finite: then nothing is known about it.
+    MemoryLimitError
+        If the weights of the exact result would not fit.
+
+    Examples
+    --------
+    >>> from attncli.operations import OPERATIONS
+    >>> key, value = np.zeros((1, 3, 2)), np.array([[[1.0], [2.0], [6.0]]])
+    >>> inputs = {"query": key[:, :1], "key": key, "value": value}
+    >>> found = allowances(OPERATIONS["scaled-dot-product"], inputs, "float16")["out"]
+    >>> found.exact, bool(1e-3 < found.allowed < 2e-2)
+    (array([[[3.]]]), True)
+    """
+    precision = PRECISIONS[dtype]
+    query, key, _ = operation.to_core(inputs)
+    shape = (*query.shape[:-1], key.shape[-2])
+    nbytes = _ARRAYS * prod(shape) * precision.exact.itemsize
+    require(nbytes, f"the exact result's weights {shape}", max_memory)
+    placed = operation.core_extras(extras).placed(shape[:-2], *shape[-2:])
+    mask = None if mask is None else operation.core_mask(mask)
+    core = dataclasses.replace(semantics, scale=operation.scale(semantics, query.shape[-1]))
+
+    def evaluate(given: Mapping[str, Array], noise: Noise | None = None) -> dict[str, Array]:
+        rounded, steps = (noise, noise.steps()) if noise else (np.asarray, PRODUCTS)
+        query, key, value = operation.to_core(given)
+        if operation.rotation is not None:
+            query, key = map(rounded, operation.rotated(query, key, semantics, extras))
+        calculation = Calculation(
+            QKV, [query, key, value], core, mask, steps, extras=placed, rounded=rounded
+        )
+        results = calculation.forward()
+        noted = calculation.noted
+        results["logsumexp"] = (np.log(noted["total"]) + noted["largest"])[..., 0]
+        if "dout" in given:
+            dquery, dkey, dvalue = calculation.backward(operation.core_dout(given["dout"]))
+            dquery, dkey = operation.rotated(dquery, dkey, semantics, extras, inverse=True)
+            results |= {"dquery": dquery, "dkey": dkey, "dvalue": dvalue}
+        return results
+
+    names = [*operation.inputs, *(["dout"] if "dout" in inputs else [])]
+    with np.errstate(all="ignore"):  # what is not finite is looked for
+        exact = evaluate({name: inputs[name].astype(precision.exact) for name in names})
+        known = {name: np.isfinite(result) for name, result in exact.items()}
+        known["logsumexp"] |= np.isneginf(exact["logsumexp"])  # of a row that sees nothing
+        _require("the exact result", known)
+        squares = {name: np.zeros_like(result) for name, result in exact.items()}
+        noise = Noise(precision)
+        stored = {name: inputs[name].astype(precision.sums) for name in names}
+        loose = {name for name in names if not precision.holds(inputs[name])}
+        for _ in range(DRAWS):
+            drawn = evaluate({x: noise(a) if x in loose else a for x, a in stored.items()}, noise)
+            for name, total in squares.items():
+                off = drawn[name] - exact[name]
+                total += np.where(drawn[name] == exact[name], 0, off) ** 2
+        finite = {name: np.isfinite(total) for name, total in squares.items()}
+        _require(f"the formula in {precision.sums}", finite)
+    core_level = {
+        name: _allowance(name, exact[name], np.sqrt(squares[name] / DRAWS), precision)
+        for name in exact
+    }
+    parts = zip(*(dataclasses.astuple(one) for one in core_level.values()), strict=True)
+    sides = [_as_given(operation, dict(zip(core_level, part, strict=True))) for part in parts]
+    return {name: Allowance(*(side[name] for side in sides)) for name in sides[0]}
+
+
+def _require(what: str, finite: Mapping[str, Array]) -> None:
+    for name, where in finite.items():
+        if not where.all():
+            raise DataError(
+                f"{name}: {what} is not finite, and so there is no budget",
+                hint="without --budget, tolerances decide",
+            )
+
+
+def _allowance(name: str, exact: Array, deviation: Array, precision: Precision) -> Allowance:
+    """Take the largest of a row for all of it."""
+    size = np.where(np.isfinite(exact), np.abs(exact), 0)
+    if name == "logsumexp":  # a sum near 1 has a logarithm near 0
+        size = np.maximum(size, 1)
+    else:
+        deviation, size = (x.max(axis=-1, keepdims=True, initial=0) for x in (deviation, size))
+    error = DEVIATIONS * deviation
+    ulp = np.where(size, np.maximum(2 * precision.unit * size, precision.least), 0)
+    both = (np.broadcast_to(x, exact.shape) for x in (error, TIMES * error + ulp))
+    return Allowance(exact, *both)
+
+
+def _as_given(operation: Operation, core: Mapping[str, Array]) -> dict[str, Array]:
+    """Give what belongs to the core's results, in the operation's axes and by its names."""
+    results = operation.results(core["out"], core["weights"])
+    results["logsumexp"] = core["logsumexp"][:, 0] if operation.one_step else core["logsumexp"]
+    if "dquery" in core:
+        gradients = operation.from_core(core["dquery"], core["dkey"], core["dvalue"])
+        results |= dict(zip(operation.gradients, gradients, strict=True))
+    return results
 
 
 class Budgets:
@@ -31,128 +260,178 @@ class Budgets:
 
     Parameters
     ----------
-    inputs : mapping of str to ndarray
-        ``query``, ``key``, ``value`` or ``hs_enc``, ``hs_dec``; ``mask`` and ``dout`` if any.
-    claims : Semantics
-    max_memory : int, optional
-        The most bytes to take; default: what there is.
-    operation : Operation, optional
-        What they are the inputs of; default: what their names say.
-
-    Raises
-    ------
-    MemoryLimitError
-        If the weights of the exact result would not fit.
-
-    References
-    ----------
-    github.com/Dao-AILab/flash-attention, tests/test_flash_attn.py.
+    operation, inputs, semantics, mask, extras, max_memory
+        As `allowances`.
     """
 
-    def __init__(
+    def __init__(self, operation: Operation, inputs: Mapping[str, Array], *more: Any, **how: Any):
+        self.operation, self.inputs, self.more, self.how = operation, inputs, more, how
+        self.known: dict[str, dict[str, Allowance]] = {}
+
+    def allowance(self, name: str, dtype: str) -> Allowance | None:
+        """Say how far a tensor computed in `dtype` may be off; None if the inputs lead to none."""
+        if dtype not in self.known:
+            found = allowances(self.operation, self.inputs, dtype, *self.more, **self.how)
+            self.known[dtype] = found
+        return self.known[dtype].get(_NAMES.get(name, name))
+
+    def judge_all(
         self,
-        inputs: Mapping[str, Array],
-        claims: Semantics,
-        max_memory: int | None = None,
-        operation: Operation | None = None,
-    ) -> None:
-        self.inputs, self.claims, self.operation = inputs, claims, operation
-        self.known: dict[str, dict[str, Array]] = {}
-        query, key = (inputs.get(x, inputs.get(y)) for x, y in zip(*_ROLES, strict=True))
-        if query is not None and key is not None:
-            shape = (*query.shape[:-1], key.shape[-2])
-            nbytes = _ARRAYS * prod(shape) * np.dtype(np.longdouble).itemsize
-            require(nbytes, f"the exact result's weights {shape}", max_memory)
+        compared: Sequence[TensorComparison],
+        tensors: Mapping[str, tuple[Array, Array]],
+        as_dtype: str | None = None,
+    ) -> list[TensorComparison]:
+        """Give comparisons with a budget where the inputs lead to the tensor.
+
+        Parameters
+        ----------
+        compared : sequence of TensorComparison
+            Their first dtype is that of the candidate, A.
+        tensors : mapping of str to (ndarray, ndarray)
+            A and B of each by its name.
+        as_dtype : {"bfloat16", "float16"}, optional
+            What A was computed in, where its numbers are held in a wider dtype.  Without it, they
+            are taken for what holds them all.
+        """
+        operation = self.operation
+        known = {operation.result, operation.weights, "logsumexp", *_NAMES, *operation.gradients}
+        judged = [one for one in compared if one.name in known and one.problem is None]
+        wide = [tensors[one.name][0] for one in judged if one.dtypes[0] not in HALVES]
+        half = as_dtype or next(
+            (x for x in HALVES if wide and all(map(PRECISIONS[x].holds, wide))), None
+        )
+        budgets = {}
+        for one in judged:
+            own = one.dtypes[0] if one.dtypes[0] in PRECISIONS else "float64"
+            dtype = own if own in HALVES else half or own
+            found = self.judge(one.name, *tensors[one.name], dtype)
+            if found is not None:
+                assumed = dtype != own and as_dtype is None
+                budgets[one.name] = dataclasses.replace(found, assumed=assumed)
+        return [dataclasses.replace(one, budget=budgets.get(one.name)) for one in compared]
 
     def judge(self, name: str, a: Array, b: Array, dtype: str) -> Budget | None:
-        """Judge the candidate A, whose own dtype is `dtype`; B is measured for information.
+        """Judge the candidate A, computed in `dtype`; B is measured for information.
 
         Parameters
         ----------
         name : str
-            ``out``, ``weights``, or a gradient such as ``dquery`` or ``dhs_enc``.
+            ``out`` or ``output``, ``weights``, ``logsumexp`` or ``lse``, a gradient.
         a, b : ndarray
         dtype : str
 
         Returns
         -------
         Budget or None
-            None where the inputs do not lead to a tensor of this name.
+            None where the inputs do not lead to a tensor of this name and shape.
 
         Raises
         ------
-        DataError
-            If the straightforward evaluation overflows: any error would be within its budget.
+        DataError, MemoryLimitError
+            As `allowances`.
         """
-        exact_dtype = "longdouble" if dtype == "float64" else "float64"
-        exact = self._evaluated(exact_dtype).get(name)
-        if exact is None or a.shape != exact.shape:
+        found = self.allowance(name, dtype)
+        if found is None or a.shape != found.exact.shape or not a.size:
             return None
-        straightforward = near(self._evaluated(dtype)[name], exact, Tolerance()).absolute
-        if not np.isfinite(straightforward):
-            raise DataError(
-                f"{name}: a straightforward evaluation in {dtype} gives numbers that are not "
-                "finite, and so no budget",
-                hint="without --budget, tolerances decide",
-            )
+        off, other = (_distance(x, found.exact) for x in (a, b))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.where(off == 0, 0, off / found.allowed)
+        wrong = off > found.allowed
+        place = np.unravel_index(excess.argmax(), excess.shape)
+        axes = self.operation.axes(_NAMES.get(name, name), a.ndim) or axes_of(name, a.ndim)
         return Budget(
-            allowed=ALLOWED * straightforward,
-            straightforward=straightforward,
-            candidate=near(a, exact, Tolerance()).absolute,
-            other=near(b, exact, Tolerance()).absolute,
-            exact_dtype=exact_dtype,
+            dtype=dtype,
+            exact_dtype=found.exact.dtype.name.replace("float128", "longdouble"),
+            allowed=float(found.allowed[place]),
+            straightforward=float(found.straightforward[place]),
+            candidate=float(off[place]),
+            other=float(other[place]),
+            outside=int(wrong.sum()),
+            worst=Element(tuple(map(int, place)), float(a[place]), float(found.exact[place])),
+            places=places(count_along_axes(wrong), axes) if wrong.any() else (),
         )
 
-    def _evaluated(self, dtype: str) -> dict[str, Array]:
-        if dtype not in self.known:
-            own = np.dtype("float32" if dtype == "bfloat16" else dtype)
-            with np.errstate(all="ignore"):  # what overflows is told by the numbers
-                self.known[dtype] = evaluate(self.inputs, self.claims, own, dtype, self.operation)
-        return self.known[dtype]
+
+def _distance(x: Array, exact: Array) -> Array:
+    """|x − exact|; infinite where one alone is not finite, or NaN."""
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(x.astype(exact.dtype) - exact)
+    distance[x == exact] = 0  # −∞ beside −∞
+    return np.where(np.isnan(distance), np.inf, distance)
 
 
-def evaluate(
-    inputs: Mapping[str, Array],
-    claims: Semantics,
-    dtype: np.dtype[Any],
-    rounded: str = "",
-    operation: Operation | None = None,
-) -> dict[str, Array]:
-    """Evaluate attention, and its gradients if there is a ``dout``, as the formula reads.
+class Noise:
+    """Moves every number at random, by no more than storing it in a precision would.
 
-    Every operation is in `dtype`; with `rounded` ``"bfloat16"`` each result is cut to that.
+    Examples
+    --------
+    >>> x = Noise(PRECISIONS["bfloat16"])(np.array([1.0, 0.0, -np.inf]))
+    >>> bool(0 < abs(x[0] - 1) <= 2.0**-8), x[1:].tolist()
+    (True, [0.0, -inf])
     """
-    cut: Callable[[Array], Array] = _to_bfloat16 if rounded == "bfloat16" else np.asarray
-    operation = operation or OPERATIONS["time-attention" if "hs_enc" in inputs else QKV]
-    names = operation.inputs
-    if missing := [name for name in names if name not in inputs]:
-        raise DataError(
-            f"the inputs lack {missing[0]}: expected query, key and value, or hs_enc and hs_dec"
-        )
-    mask = inputs.get("mask")
-    if mask is not None:
-        mask = mask.astype(dtype if mask.dtype.kind == "f" else bool)
-    arrays = [cut(inputs[name].astype(dtype)) for name in names]
-    if operation.rotation is not None:
-        arrays[:2] = map(cut, operation.rotated(arrays[0], arrays[1], claims))
-    calculation = Calculation(operation.name, arrays, claims, mask, PRODUCTS, rounded=cut)
-    results = calculation.forward()
-    results["output"] = results["out"]
-    if "dout" not in inputs:
-        return results
-    if inputs["dout"].shape != results["out"].shape:
-        found, expected = inputs["dout"].shape, results["out"].shape
-        raise DataError(f"dout is {found}, expected the shape of the result, {expected}")
-    gradients = calculation.backward(cut(inputs["dout"].astype(dtype)))
-    if operation.rotation is not None:
-        gradients[:2] = map(
-            cut, operation.rotated(gradients[0], gradients[1], claims, inverse=True)
-        )
-    return results | {f"d{name}": x for name, x in zip(names, gradients, strict=True)}
 
+    def __init__(self, precision: Precision) -> None:
+        self.precision, self.random = precision, np.random.default_rng(0)
 
-def _to_bfloat16(x: Array) -> Array:
-    """Round float32 to the nearest bfloat16, ties to even, keeping it as float32."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return np.where(np.isfinite(x), rounded.view(np.float32), x)
+    def __call__(self, x: Array) -> Array:
+        """Move the numbers of an array."""
+        most = np.maximum(np.abs(x) * x.dtype.type(self.precision.unit), self.precision.least / 2)
+        most[~np.isfinite(x) | (x == 0)] = 0
+        return np.asarray(x + self._of_size(most))
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Multiply matrices; the sums are off where they are no more exact than what is stored."""
+        product = np.asarray(a @ b)
+        if self.precision.unit > np.finfo(self.precision.sums).epsneg:
+            return product
+        most = self.precision.unit * a.shape[-1] ** 0.5 * (np.abs(a) @ np.abs(b))
+        return product + self._of_size(most)
+
+    def _of_size(self, most: Array) -> Array:
+        """Draw numbers between −most and most."""
+        noise = self.random.random(most.shape, np.float32)
+        noise -= 0.5
+        return np.asarray(most * (2 * noise))
+
+    def steps(self) -> Steps:
+        """Give the formula in the spelling that rounds most, by the steps that differ.
+
+        The query is scaled, weights come from a saved logsumexp and rowsums from out; a row of
+        dscores sums to 0, and what rounding leaves of it may go, as automatic derivatives have it,
+        where the largest score came from.
+        """
+        product = self.product
+
+        def weights(c: Calculation, scores: Array) -> Array:
+            def note(name: str, x: Array) -> Array:  # the largest score is one of those stored
+                return c.noted.setdefault(name, x) if name == "largest" else c.note(name, x)
+
+            found = softmax(scores, note=note, sink=c("sink"))
+            saved = np.log(c.noted["total"]) + c.noted["largest"]
+            off = np.exp(self._of_size(np.abs(saved) * np.finfo(self.precision.sums).epsneg))
+            return np.where(found, found * off, found)
+
+        def softmax_back(c: Calculation, dweights: Array) -> Array:
+            rowsum = (c.noted["out"] * c.noted["dout"]).sum(axis=-1, keepdims=True)
+            dscores = c.weights * c.rounded(dweights - c.note("rowsum", rowsum))
+            largest = c.weights.argmax(axis=-1, keepdims=True)
+            there = np.take_along_axis(dscores, largest, axis=-1)
+            there += self._of_size(dscores.sum(axis=-1, keepdims=True))
+            np.put_along_axis(dscores, largest, there, axis=-1)
+            return c.note("dscores", dscores)
+
+        return {
+            "query_key": lambda c: product(self(c.query * c.scale), c.key.swapaxes(-1, -2)),
+            "scaled": lambda c, scores: c.note("scores", scores),
+            "softmax": weights,
+            "weights_value": lambda c: product(c.left, c.value),
+            "weights_value_back": lambda c, dout: (
+                c.note("dvalue", product(c.left.swapaxes(-1, -2), dout)),
+                c.note("dweights", product(dout, c.value.swapaxes(-1, -2))),
+            ),
+            "softmax_back": softmax_back,
+            "query_key_back": lambda c, dscores: (
+                c.note("dkey", product(dscores.swapaxes(-1, -2), c.query)),
+                c.note("dquery", product(dscores, c.key)),
+            ),
+        }

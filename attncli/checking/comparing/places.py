@@ -6,7 +6,13 @@ import numpy as np
 
 from attncli.arrays import Array
 
-_WORDS = {"N": "item", "heads": "head", "T_dec": "decoder step", "T_enc": "encoder step"}
+_WORDS = {
+    "N": "item",
+    "heads": "head",
+    "kv_heads": "key head",
+    "T_dec": "decoder step",
+    "T_enc": "encoder step",
+}
 _LISTED = 6
 # Errors in no more than this share of an axis are worth being told apart from the rest of it.
 _FEW = 0.5
