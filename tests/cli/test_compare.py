@@ -19,7 +19,7 @@ def runs(attn, folder):
 def test_a_file_agrees_with_itself(attn, runs):
     result = attn("compare", "a.npz", "a.npz")
     assert (result.code, result.err) == (0, "")
-    assert result.out.endswith("4 tensors compared: all agree\n")
+    assert result.out.endswith("5 tensors compared: all agree\n")
 
 
 def test_what_differs_is_told_in_full(attn, runs):
@@ -30,7 +30,7 @@ def test_what_differs_is_told_in_full(attn, runs):
         "  tolerance  |a - b| ≤ 1e-07 + 1e-07 · |b| (torch's assert_close default)",
         "  outside    15 of 30 elements",
         "  where      only at item 1 of 2",
-        "1 of 4 tensors differs",
+        "1 of 5 tensors differs",
     ):
         assert line in result.out.splitlines()
 
@@ -72,7 +72,7 @@ def test_what_one_file_alone_holds_is_a_difference(attn, runs):
     assert result.code == 1
     assert "only in B: weights" in result.out
     assert result.out.endswith(
-        "3 tensors compared; 1 in one file alone (--ignore leaves them out)\n"
+        "4 tensors compared; 1 in one file alone (--ignore leaves them out)\n"
     )
     assert "only in A: weights" in attn("compare", "more.npz", "less.npz").out
     assert attn("compare", "less.npz", "more.npz", "--ignore", "weights").code == 0
