@@ -136,6 +136,14 @@ def test_what_a_run_hid_is_shown(attn, folder):
         assert place["see_nothing"] == np.flatnonzero(~expected.any(axis=1)).tolist()
 
 
+def test_lengths_and_segments_of_a_run_are_its_own(attn, folder):
+    options = ["--T", 5, "--kv-lengths", "2,5", "--segments", "3,2"]
+    attn("forward", *options, "-o", "run.npz", "-q")
+    for source in (["run.npz"], options):
+        places = attn("show-mask", *source, "--json").json["readings"][0]["places"]
+        assert [one["counts"] for one in places] == [[2, 2, 2, 0, 0], [3, 3, 3, 2, 2]]
+
+
 def test_options_stand_in_the_place_of_those_of_a_run(attn, folder):
     attn("forward", "--T", 3, "--T-enc", 5, "--causal", "-o", "run.npz", "-q")
     against = "--causal --causal-align lower-right"
@@ -377,10 +385,10 @@ def test_lengths_in_a_file_hold_for_as_many_steps_as_are_asked_for(attn, folder)
 
 
 def test_options_stand_in_the_place_of_arrays_of_a_file(attn, folder):
-    np.savez("x.npz", cu_seqlens=np.array([0, 1, 3]), cu_seqlens_k=np.array([0, 2, 3]))
+    np.savez("x.npz", cu_seqlens=np.array([0, 2, 3]), cu_seqlens_k=np.array([0, 1, 3]))
     found = attn("show-mask", "x.npz", "--against", "--cu-seqlens 0,2,3", "--json").json
     ours, theirs = (one["places"][0]["counts"] for one in found["readings"])
-    assert (ours, theirs) == ([2, 1, 1], [2, 2, 1])
+    assert (ours, theirs) == ([1, 1, 2], [2, 2, 1])
 
 
 def test_a_file_with_neither_masks_nor_inputs(attn):
