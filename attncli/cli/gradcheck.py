@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,6 +64,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 @options.heads_options
 @options.semantics_options
 @options.extras_options
+@options.keep_prob_option
 @options.rotary_options
 @options.shapes_option(
     group="Calculation",
@@ -83,6 +85,7 @@ def gradcheck(
     heads: dict[str, int],
     semantics: Semantics,
     extras: Extras,
+    keep_prob: float | None,
     rotary: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
@@ -101,6 +104,7 @@ def gradcheck(
     T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits with 1 if
     any gradient is wrong.
     """
+    semantics = replace(semantics, keep_prob=keep_prob)
     ours = {"layer": layer, **heads, **semantics.given(), **extras.given(), **rotary}
     if target is not None:
         for name, given in ours.items():
@@ -136,7 +140,7 @@ def gradcheck(
             things: tuple[Any, ...] = load(target, time_limit, max_memory)
         else:
             asked = any(given is not None for given in ours.values())
-            which = layer, heads, rotary, semantics, extras, full
+            which = layer, heads, rotary, semantics, extras, full, seed or 0
             things = (_target_of(*which) if asked else None,)
         examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
@@ -157,13 +161,23 @@ def _target_of(
     semantics: Semantics,
     extras: Extras,
     sizes: dict[str, int],
+    seed: int,
 ) -> Any:
     """Make a target of one of our operations, under the options that were given."""
+    import numpy as np
+
     from attncli.checking.targets.operation_target import operation_target
     from attncli.operations import OPERATIONS
     from attncli.problems.beside import fitted
     from attncli.problems.problem import with_heads, with_rotary
+    from attncli.tensors import random_keep
 
     operation = with_heads(OPERATIONS[layer or "scaled-dot-product"], heads)
-    sizes = {**sizes, "heads": operation.heads or 1}
-    return operation_target(with_rotary(operation, rotary), semantics, fitted(extras, sizes))
+    operation = with_rotary(operation, rotary)
+    operation.require_options(semantics, extras)
+    extras = fitted(extras, {**sizes, "heads": operation.heads or 1})
+    if semantics.keep_prob is not None:
+        unread = {name: np.empty(shape) for name, shape in operation.shapes(sizes).items()}
+        keep = random_keep(operation.weights_shape(unread), semantics.keep_prob, seed=seed)
+        extras = extras._replace(keep=keep)
+    return operation_target(operation, semantics, extras)

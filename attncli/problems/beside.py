@@ -121,7 +121,8 @@ def implied_sizes(asked: Extras, usual: Sizes) -> dict[str, int]:
         sizes |= {"N": 1, "T": int(np.max(asked.cu_seqlens)), "T_enc": int(np.max(keys))}
     elif len(lengths):
         N = {"N": len(lengths)} if len(lengths) > 1 else {}
-        sizes |= {**N, "T": max(usual["T"], int(max(lengths)))}
+        axis = "T_enc" if "T_enc" in usual else "T"
+        sizes |= {**N, axis: max(usual[axis], int(max(lengths)))}
     if asked.segments is not None:
         sizes |= zip(("T", "T_enc"), map(len, asked.segments), strict=True)
     return {name: size for name, size in sizes.items() if size}

@@ -136,6 +136,8 @@ def test_sizes_beyond_memory_are_said(attn, size):
     ("--kv-lengths", "3,5", "--causal", "--causal-align", "lower-right", "--softcap", "2"),
     ("--cu-seqlens", "0,2,5", "--cu-seqlens-k", "0,3,7", "--rotary", "halves"),
     ("--layer", "time-attention", "--segments", "2,3/4,3", "--scale", "0.3"),
+    ("--layer", "attention", "--keep-prob", "0.6", "--sinks", "1"),
+    ("--heads", "2", "--keep-prob", "0.7"),
 ])  # fmt: skip
 def test_options_are_proved_with_every_engine(attn, options):
     (report,) = attn("gradcheck", *options, "--json").json["targets"]
