@@ -88,12 +88,15 @@ class Calculation:
         H = self.query.shape[-1] if self.query is not None else 1
         self.scale = OPERATIONS[layer].scale(semantics, H)
         # What forward leaves; Any, since each is an array once it is looked at.
-        self.hr: Any = None
+        self.hr: Any = None if self.query is None else self.query[..., :, None, :]
         self.ar: Any = None
         self.weights: Any = None
         self.left: Any = None
         self.dlogsumexp: Array | None = None
         self.capped: Any = None
+        # What a mistaken backward pass puts aside.
+        self.kept_weights: Any = None
+        self.whole_dweights: Any = None
 
     def __call__(self, step: str, *arguments: Any) -> Any:
         """Do a step."""
@@ -103,6 +106,11 @@ class Calculation:
         """Take note of a quantity under its name in the mathematics; return it as it is stored."""
         self.noted[name] = value = self.rounded(value)
         return value
+
+    def keep(self, weights: Array) -> None:
+        """Leave other weights for the backward pass."""
+        self.weights, self.left = weights, self("dropout", weights)
+        self.ar = self.left[..., None]
 
     @property
     def H(self) -> int:
@@ -132,15 +140,17 @@ class Calculation:
             logits = self("logits", self("query_key"))
             self.weights = self("after_softmax", self("softmax", logits))
             self.left = self("dropout", self.weights)
+        self.ar = None if self.left is None else self.left[..., None]
         if self.layer in ("softmax", "attention-weight"):
             return {"out": self("result", self.weights[..., 0, :])}
         out = self("result", self.note("out", self("weights_value")))
+        weights = self("kept", self.weights)
         if self.layer in (QKV, "time-attention"):
-            return {"out": out, "weights": self.weights}
+            return {"out": out, "weights": weights}
         out = out[..., 0, :]
         return {"out": out} if self.layer == "weight-sum" else {
             "out": out,
-            "weights": self.weights[..., 0, :],
+            "weights": weights[..., 0, :],
         }  # fmt: skip
 
     def backward(self, dout: Array, dlogsumexp: Array | None = None) -> list[Array]:
@@ -148,6 +158,7 @@ class Calculation:
         self.dlogsumexp = dlogsumexp
         dout = self.note("dout", self("dout", dout))
         self("cache")
+        self("recomputed")
         dvalue = None
         if self.layer in ("softmax", "attention-weight"):
             dweights = dout[..., None, :]
@@ -311,9 +322,11 @@ STEPS: Steps = {
     "repeat_weights": lambda c, weights: weights[..., None],
     "sum_t": lambda c, t: t.sum(axis=-2),
     "result": lambda c, out: out,
+    "kept": lambda c, weights: weights,
     # backward
     "dout": lambda c, dout: dout,
     "cache": lambda c: None,
+    "recomputed": lambda c: None,
     "weights_value_back": _weights_value_back,
     "repeat_dout": lambda c, dout: np.repeat(dout[..., :, None, :], c.T_enc, axis=-2),
     "value_path": lambda c, dt: dt * c.ar,
@@ -351,3 +364,18 @@ PRODUCTS: Steps = {
     ),
 }
 """Steps that multiply matrices, for tensors that are too large to be spread out."""
+
+_VALUES = {"repeat_weights", "sum_t", "repeat_dout", "value_path", "dweights"}
+_KEYS = {"repeat_query", "product", "sum_h", "repeat_dscores", "key_path"}
+_SPREAD_OUT = {
+    "query_key": {*_KEYS, "query_path", "dquery", "over_steps", "cache"},
+    "weights_value": {*_VALUES, "over_steps", "cache"},
+    "weights_value_back": {*_VALUES, "over_steps", "cache"},
+    "query_key_back": {*_KEYS, "query_path", "dquery", "over_steps", "cache"},
+}
+
+
+def by_products(steps: Steps) -> Steps:
+    """Multiply matrices wherever no step is replaced that needs them spread out."""
+    free = {name: step for name, step in PRODUCTS.items() if not _SPREAD_OUT[name] & steps.keys()}
+    return {**free, **steps}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 # Integers up to here are looked for under a root, and as multiples of the usual.
 _UNDER_ROOT = 1 << 14
 _MULTIPLES = 9
+_LEAST = 1e-9
 # What a scale is the root of when somebody takes the wrong size for the head's.
 _SIZES = (("H",), ("H_v",), ("heads", "H"), ("heads",), ("kv_heads",), ("T_enc",), ("T_dec",))
 _PADDED = (8, 16, 32, 64, 128)
@@ -116,7 +117,7 @@ def _of_head_size(H: int, *, alone: bool) -> Iterator[tuple[str, float]]:
 
 def _plain(value: float) -> Iterator[tuple[str, float]]:
     """A number for itself: 1/√18, 1/12, 3/4, ln 2."""
-    if value:
+    if abs(value) > _LEAST:
         under = round(min(1 / value**2, 2.0 * _UNDER_ROOT))
         if value > 0 and 1 < under <= _UNDER_ROOT:
             root = isqrt(under)

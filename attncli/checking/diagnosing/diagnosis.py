@@ -1,12 +1,15 @@
 """Naming the mistake: the catalogue's predictions held against the numbers observed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
-from attncli.checking.comparing.agreement import near
+from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of
+from attncli.checking.diagnosing.fitting import fit
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
@@ -19,6 +22,8 @@ _BACKWARD = {
     "usual": "backward is the usual one, which does not fit this forward",
     "formulas": "backward follows forward's formula, and is not its derivative",
 }
+# Code that rounds is off by so many of its roundings, and is held to no more than that.
+_ROUNDINGS, _MOST_ROUNDED = 300.0, 0.1
 
 
 def diagnose(
@@ -27,7 +32,8 @@ def diagnose(
     """Name the mistakes that reproduce what was observed, best first.
 
     A mistake explains what was observed if a check against it, in place of the reference, would
-    pass in every case, at the same tolerance.
+    pass in every case, at the same tolerance, or at that of the precision that the code computes
+    in.
 
     Parameters
     ----------
@@ -37,14 +43,14 @@ def diagnose(
         The names of the findings on the contract that are wrong.
     claims : Semantics
     """
-    seen = [o for o in observations if o.case.probe and o.out is not None and not o.forward_fault]
-    found = list(_Search(layer, seen).run()) if seen else []
+    found = _explanations(layer, [o for o in observations if o.out is not None and _telling(o)])
     # The fewest mistakes first, then those that explain more, then the nearest.
     found.sort(
         key=lambda item: (
             len(item[0]),
             item[1] != "everything",
             _misses(layer, observations, item[0]),
+            any(mistake.starts for mistake in item[0]),  # a number more to explain it by
             round(item[3], 12),
         )
     )
@@ -60,6 +66,41 @@ def diagnose(
         if m.symptom in failed
     ]
     return tuple(diagnoses)
+
+
+def _telling(seen: Observation) -> bool:
+    """Whether a mistake can be told by it: by numbers, or by a shape that is wrong."""
+    return seen.case.probe or bool(seen.forward_fault)
+
+
+def _explanations(layer: str, seen: list[Observation]) -> "list[_Found]":
+    """Explain by one mistake, rounded or not, before two are thought of."""
+    if not seen:
+        return []
+    exact = _Search(layer, seen)
+    rounded = [_rounded(one) for one in seen]
+    searches = [exact]
+    if any(a.case.tolerance != b.case.tolerance for a, b in zip(seen, rounded, strict=True)):
+        searches.append(_Search(layer, rounded))
+    for together in (False, True):
+        for search in searches:
+            found = list(search.run(together=together))
+            if found:
+                return found
+    return []
+
+
+def _rounded(seen: Observation) -> Observation:
+    """The same, held to the precision that its own numbers show."""
+    arrays = [seen.out, *(seen.gradients or [])]
+    precision = coarser(*(precision_of(np.asarray(array)) for array in arrays))
+    if precision == "float64":
+        return seen
+    least = min(_ROUNDINGS * EPSILON[precision], _MOST_ROUNDED)
+    if least <= seen.case.tolerance.relative:
+        return seen
+    tolerance = Tolerance.of_largest(least, least=seen.case.tolerance.least)
+    return replace(seen, case=replace(seen.case, tolerance=tolerance))
 
 
 def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mistake, ...]) -> int:
@@ -94,49 +135,71 @@ class _Search:
 
     def __init__(self, layer: str, seen: Sequence[Observation]) -> None:
         self.layer, self.seen = layer, seen
+        self.mistakes = [mistake for mistake in MISTAKES if mistake.fits(layer)]
         self.forward_ok = self._forward_distance({}) is not None
-        self.backward_seen = any(o.gradients is not None for o in seen)
+        self.backward_seen = any(o.gradients is not None or o.misshapen is not None for o in seen)
 
-    def run(self) -> Iterator[_Found]:
+    def run(self, *, together: bool) -> Iterator[_Found]:
+        """Explain by one mistake, or by two that are made together."""
         if not self.forward_ok:
-            yield from self._wrong_forward()
+            for mistakes in self._forwards(together):
+                yield from self._with_backward(mistakes)
         elif self.backward_seen and self._backward_distance({}, "formulas") is None:
-            yield from self._backwards((), {})
+            yield from self._backwards((), {}, together=together)
 
-    def _backwards(self, base: tuple[Mistake, ...], steps: Steps) -> Iterator[_Found]:
+    def _backwards(
+        self, base: tuple[Mistake, ...], steps: Steps, *, together: bool = False
+    ) -> Iterator[_Found]:
         """Explain the gradients by one more mistake in backward alone, or else by two."""
-        alone = [m for m in MISTAKES if m.in_backward and not m.in_forward]
+        alone = [m for m in self.mistakes if m.in_backward and not m.in_forward]
+        if base:
+            alone = [m for m in alone if not m.alone and not m.family]
         candidates = [reading for mistake in alone for reading in mistake.readings]
-        single = False
-        for mistake in candidates:
-            for how in ("formulas", "usual") if base else ("formulas",):
-                far = self._backward_distance({**steps, **mistake.steps}, how)
+        if together:
+            for pair in _pairs(candidates):
+                far = self._backward_distance(_steps_of(pair), "formulas")
                 if far is not None:
-                    single = True
-                    yield (*base, mistake), "everything", "", far
-                    break
-        if single or base:
+                    yield pair, "everything", "", far
             return
-        for pair in _pairs(candidates):
-            far = self._backward_distance(_steps_of(pair), "formulas")
-            if far is not None:
-                yield pair, "everything", "", far
+        known = set[str]()
+        members = (
+            member
+            for family in alone
+            if family.family
+            for member in fit(self.layer, self.seen, family, steps=steps)
+        )
+        for tried in (candidates, members):
+            if known:
+                return
+            for mistake in tried:
+                for how in ("formulas", "usual") if base else ("formulas",):
+                    far = self._backward_distance({**steps, **mistake.steps}, how)
+                    if far is not None and mistake.name not in known:
+                        known.add(mistake.name)
+                        yield (*base, mistake), "everything", "", far
+                        break
 
-    def _wrong_forward(self) -> Iterator[_Found]:
-        forward = [reading for m in MISTAKES if m.in_forward for reading in m.readings]
-        explaining: list[tuple[Mistake, ...]] = []
-        for mistake in forward:
-            known = any(mistake.name == found.name for (found,) in explaining)
-            if not known and self._forward_distance(mistake.steps) is not None:
-                explaining.append((mistake,))
-        if not explaining:
-            explaining = [
+    def _forwards(self, together: bool) -> list[tuple[Mistake, ...]]:
+        """Give what explains forward: a mistake that is known, else one with a number, or two."""
+        candidates = [reading for m in self.mistakes if m.in_forward for reading in m.readings]
+        if together:
+            return [
                 pair
-                for pair in _pairs(forward)
+                for pair in _pairs(candidates)
                 if self._forward_distance(_steps_of(pair)) is not None
             ]
-        for mistakes in explaining:
-            yield from self._with_backward(mistakes)
+        explaining: dict[str, Mistake] = {}
+        for mistake in candidates:
+            known = mistake.name in explaining
+            if not known and self._forward_distance(mistake.steps) is not None:
+                explaining[mistake.name] = mistake
+        if not explaining:
+            for family in (m for m in self.mistakes if m.family and m.in_forward):
+                for member in fit(self.layer, self.seen, family):
+                    if self._forward_distance(member.steps) is not None:
+                        explaining[member.name] = member
+                        break
+        return [(mistake,) for mistake in explaining.values()]
 
     def _with_backward(self, mistakes: tuple[Mistake, ...]) -> Iterator[_Found]:
         """Explain the gradients that come with a wrong forward that is explained."""
@@ -169,12 +232,13 @@ class _Search:
 
     def _backward_distance(self, steps: Steps, how: str) -> float | None:
         def pairs(seen: Observation) -> _Pairs | None:
-            if seen.gradients is None or not np.isfinite(seen.out).all():  # type: ignore[arg-type]
+            given = seen.misshapen if seen.gradients is None else seen.gradients
+            if given is None or not np.isfinite(seen.out).all():  # type: ignore[arg-type]
                 return []
             predicted = predict(self.layer, seen.case, seen.dout, steps, backward=how)
             if predicted is None or predicted[2] is None:
                 return None
-            return list(zip(seen.gradients, predicted[2], strict=True))
+            return list(zip(given, predicted[2], strict=True))
 
         return self._farthest(pairs)
 
@@ -196,7 +260,11 @@ class _Search:
 def _named(mistake: Mistake, claims: Semantics, layer: str) -> NamedMistake:
     usual = "1/√H" if layer == QKV else "1"
     scale = usual if claims.scale is None else f"{claims.scale:g}"
-    meant, computed = (text.replace("{scale}", scale) for text in (mistake.meant, mistake.computed))
+    softcap = "cap · ln 2" if claims.softcap is None else f"{claims.softcap * np.log(2.0):.6g}"
+    meant, computed = (
+        text.replace("{scale}", scale).replace("{cap · ln 2}", softcap)
+        for text in (mistake.meant, mistake.computed)
+    )
     if scale == "1":
         meant = meant.replace("1 · ", "")
     return NamedMistake(mistake.name, meant, computed, mistake.why)

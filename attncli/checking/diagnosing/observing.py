@@ -17,7 +17,7 @@ from attncli.checking.targets.target import (
     real_array,
 )
 from attncli.errors import TargetError
-from attncli.operations.steps import FORWARD, STEPS, Calculation, Steps
+from attncli.operations.steps import FORWARD, STEPS, Calculation, Steps, by_products
 
 
 @dataclass
@@ -35,6 +35,8 @@ class Observation:
         As ``attention_weight`` and the like hold them, brought to (N, T_dec, T_enc).
     gradients : list of ndarray or None
         None where backward gave no usable arrays.
+    misshapen : list of ndarray or None
+        What backward gave where that has other shapes than the inputs.
     forward_fault, backward_fault : str
         Why there is nothing, or not what there should be, in a sentence.
     error : TargetError or None
@@ -46,6 +48,7 @@ class Observation:
     out: Array | None = None
     weights: Array | None = None
     gradients: list[Array] | None = None
+    misshapen: list[Array] | None = None
     forward_fault: str = ""
     backward_fault: str = ""
     error: TargetError | None = None
@@ -113,6 +116,7 @@ def _observe_backward(
         )
         return
     if found != shapes:
+        seen.misshapen = [np.array(array) for array in arrays]
         if sorted(map(str, found)) == sorted(map(str, shapes)):
             seen.backward_fault = (
                 f"backward returns its gradients in the wrong order, expected {expected}"
@@ -139,7 +143,7 @@ def predict(
         Not at all; by the chain's own steps; by the reference's steps where forward's are
         replaced; or as the exact derivative of its forward.
     """
-    inputs = _wide(case.inputs)
+    inputs, steps = _wide(case.inputs), by_products(steps)
     gradients: list[Array] | None = None
     try:
         chain = Calculation(layer, inputs, case.claims, case.mask, steps, extras=case.placed)

@@ -1,13 +1,23 @@
 """Mistakes in the backward pass alone."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.diagnosing.mistakes.mistake import Mistake
-from attncli.operations.steps import Calculation
+from attncli.checking.diagnosing.mistakes.in_masking import MASKING
+from attncli.checking.diagnosing.mistakes.in_scores import SCORES
+from attncli.checking.diagnosing.mistakes.mistake import (
+    LOOPED,
+    SCORED,
+    STEPPED,
+    WHOLE,
+    Mistake,
+    Value,
+)
+from attncli.operations.steps import PRODUCTS, QKV, STEPS, Calculation, Steps
 
 _SOFTMAX = "dscores = weights ⊙ (dweights − Σ weights ⊙ dweights)"
 _JOIN = "dhs = the path through the values + the path through the scores"
@@ -38,13 +48,17 @@ def _shared_softmax(c: Calculation) -> None:
 
 
 def _of(name: str, change: Callable[[Array], Array]) -> Callable[..., Any]:
-    """Change one of the gradients: the first or the last."""
+    """Change one of the gradients: the first, the second or the last."""
 
     def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
-        chosen = {"first": 0, "last": len(given) - 1}[name]
+        chosen = {"first": 0, "second": 1, "last": len(given) - 1}[name]
         return tuple(change(x) if i == chosen else x for i, x in enumerate(given))
 
     return gradients
+
+
+def _multiplied(name: str, value: Value) -> Steps:
+    return {"gradients": lambda c, given: _of(name, lambda x: value(c) * x)(c, given)}
 
 
 def _without_steps(left_out: slice) -> Callable[..., Any]:
@@ -67,6 +81,162 @@ def _first_of_group(c: Calculation, x: Array) -> Array:
 
 def _mean_of_group(c: Calculation, x: Array) -> Array:
     return np.asarray(x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:]).mean(axis=-3))
+
+
+def _interleaved(c: Calculation, x: Array) -> Array:
+    return np.asarray(x.reshape(*x.shape[:-3], c.groups, -1, *x.shape[-2:]).sum(axis=-4))
+
+
+def _scores_of(c: Calculation, steps: Steps) -> Array:
+    """The masked scores, as forward has them, or with steps that are replaced."""
+    again = Calculation(c.layer, c.given, c.semantics, c.mask, {**PRODUCTS, **steps})
+    scores = again.given[0][:, None, :] if c.layer == "softmax" else again("query_key")
+    return scores if c.layer == "softmax" else np.asarray(again("logits", scores))
+
+
+def _logsumexp(scores: Array) -> Array:
+    """The log-sum-exp of every row; infinite where every key is hidden: no weight is left."""
+    largest = scores.real.max(axis=-1, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
+    return np.where(total == 0, np.inf, largest + np.log(np.where(total == 0, 1, total)))
+
+
+def _recomputed(weights: Callable[[Calculation], Array], *, delta: bool) -> dict[str, Any]:
+    """Backward computes the weights again; delta = rowsum(dout ⊙ out) is of forward's."""
+
+    def recomputed(c: Calculation) -> None:
+        if c.layer == "weight-sum":  # it is given its weights
+            return
+        c.kept_weights = c.weights
+        c.keep(weights(c))
+
+    def softmax_back(c: Calculation, dweights: Array) -> Array:
+        before = c.kept_weights if delta else c.weights
+        rowsum = (before * dweights).sum(axis=-1, keepdims=True)
+        return np.asarray(c.weights * (dweights - rowsum))
+
+    return {"recomputed": recomputed, "softmax_back": softmax_back}
+
+
+def _in_backward(mistake: Mistake) -> Mistake:
+    """The same mistake made in backward alone, which computes the weights again."""
+
+    def by_softmax(c: Calculation, steps: Steps) -> Array:
+        return np.asarray(STEPS["softmax"](c, _scores_of(c, steps)))
+
+    def by_lse(c: Calculation, steps: Steps) -> Array:
+        return np.asarray(np.exp(_scores_of(c, steps) - _logsumexp(_scores_of(c, {}))))
+
+    steps, *variants = (
+        _recomputed(partial(way, steps=reading.steps), delta=delta)
+        for reading in mistake.readings
+        for way in (by_lse, by_softmax)
+        for delta in (True, False)
+    )
+    return Mistake(
+        f"{mistake.name}, in backward",
+        f"backward's weights are forward's: {mistake.meant}",
+        f"forward is right; backward computes its own weights with {mistake.computed}",
+        f"Backward computes the weights again, and not as forward did. {mistake.why}",
+        steps,
+        remedy=mistake.remedy,
+        variants=tuple(variants),
+        layers=STEPPED,
+        alone=True,
+    )
+
+
+def _of_base_2(c: Calculation) -> Array:
+    scores = _scores_of(c, {})
+    return np.asarray(np.exp(scores - np.log(2.0) * _logsumexp(scores)))
+
+
+def _of_base_e(c: Calculation) -> Array:
+    scores = _scores_of(c, {})
+    return np.asarray(np.exp(scores - _logsumexp(scores) / np.log(2.0)))
+
+
+def _without_steps_in_both(left_out: slice, kept: slice) -> dict[str, Any]:
+    return {
+        "over_steps": lambda c, steps: steps[..., kept, :, :].sum(axis=-3),
+        "gradients": _without_steps(left_out),
+    }
+
+
+def _first_channels(*, delta: bool) -> dict[str, Any]:
+    """Dout · valueᵀ over as many channels as the query has; delta over all of them."""
+
+    def weights_value_back(c: Calculation, dout: Array) -> tuple[Array, Array]:
+        dvalue, c.whole_dweights = PRODUCTS["weights_value_back"](c, dout)
+        H = c.H
+        return dvalue, dout[..., :H] @ c.value[..., :H].swapaxes(-1, -2)
+
+    def softmax_back(c: Calculation, dweights: Array) -> Array:
+        whole = c.whole_dweights if delta and c.whole_dweights is not None else dweights
+        rowsum = (c.weights * whole).sum(axis=-1, keepdims=True)
+        return np.asarray(c.weights * (dweights - rowsum))
+
+    return {"weights_value_back": weights_value_back, "softmax_back": softmax_back}
+
+
+def _written_into_dhs_enc() -> dict[str, Any]:
+    """dhs_enc[:, t] = dh in the loop: what was added there before is gone."""
+
+    def over_steps(c: Calculation, steps: Array) -> Array:
+        T_dec, T_enc = steps.shape[-3:-1]
+        if T_dec > T_enc:
+            raise ValueError("no such step")
+        later = np.arange(T_dec)[:, None] > np.arange(T_enc)
+        later |= np.arange(T_enc) >= T_dec
+        return np.asarray((steps * later[..., None]).sum(axis=-3))
+
+    def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
+        dhs_enc, dhs_dec = given
+        written = np.array(dhs_enc)
+        written[:, : dhs_dec.shape[1]] += dhs_dec
+        return written, np.zeros_like(dhs_dec)
+
+    return {"over_steps": over_steps, "gradients": gradients}
+
+
+def _transposed_sums(c: Calculation, dweights: Array) -> Array:
+    """Sums of (N,) beside (N, T), without keepdims: they lie along T."""
+    sums = _shared(c, dweights)[..., 0].swapaxes(0, 1)[None]
+    return np.asarray(c.weights * (dweights - sums))
+
+
+def _divided_again(c: Calculation, dweights: Array, *, shifted: bool) -> Array:
+    scores = _scores_of(c, {})
+    total = np.exp(scores).sum(axis=-1, keepdims=True)
+    if shifted:
+        total = total * np.exp(-scores.max(axis=-1, keepdims=True))
+    return np.asarray(c.weights * (dweights - _shared(c, dweights) / total))
+
+
+def _over_all(axes: tuple[int, ...] | None) -> Callable[..., Any]:
+    return lambda c, d: c.weights * (d - (c.weights * d).sum(axis=axes, keepdims=True))
+
+
+def _in_place(c: Calculation, dweights: Array) -> Array:
+    """Dx = self.out; dx *= dout; dx -= self.out * Σ dx: out is dx by then."""
+    product = c.weights * dweights
+    return np.asarray(product * (1 - product.sum(axis=-1, keepdims=True)))
+
+
+_RECOMPUTED = (
+    *(m for m in MASKING if m.name in {
+        "mask ignored", "mask polarity reversed", "causal order missing",
+        "causal order where none is meant",
+        "causal order, aligned lower-right, where none is meant",
+        "causal order off by one: its own step hidden",
+        "causal order off by one: one step ahead seen",
+        "causal diagonal aligned at the other corner", "window missing",
+        "window and causal order missing", "window off by one: too narrow",
+        "window off by one: too wide",
+    }),
+    *(m for m in SCORES if m.name in {"softcap missing"}),
+)  # fmt: skip
 
 
 BACKWARD: tuple[Mistake, ...] = (
@@ -132,6 +302,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = softmax's backward",
         "forward multiplies by the scale, so backward has to as well.",
         {"scale_back": lambda c, dscores: dscores},
+        layers=WHOLE,
     ),
     Mistake(
         "scale applied twice in backward",
@@ -139,6 +310,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = {scale} · {scale} · softmax's backward",
         "The gradient is scaled once too often.",
         {"scale_back": lambda c, dscores: dscores * c("factor") ** 2},
+        layers=WHOLE,
     ),
     Mistake(
         "softcap missing in backward",
@@ -146,6 +318,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = dscores",
         "The derivative of tanh is left out.",
         {"softcap_back": lambda c, dscores: dscores},
+        layers=WHOLE,
     ),
     Mistake(
         "score path missing from dhs",
@@ -188,6 +361,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_enc = the last decoder step's",
         "dhs_enc = dhs in the loop where dhs_enc += dhs is meant: every step used hs_enc.",
         {"over_steps": lambda c, steps: steps[..., -1, :, :]},
+        layers=STEPPED,
     ),
     Mistake(
         "gradient of the first step alone",
@@ -195,10 +369,13 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_enc = the first decoder step's",
         "The loop ends after one step: a return that is indented too far.",
         {"over_steps": lambda c, steps: steps[..., 0, :, :]},
-        beside={
-            "over_steps": lambda c, steps: steps[..., 0, :, :],
-            "gradients": _without_steps(slice(1, None)),
-        },
+        variants=(
+            {
+                "over_steps": lambda c, steps: steps[..., 0, :, :],
+                "gradients": _without_steps(slice(1, None)),
+            },
+        ),
+        layers=STEPPED,
     ),
     Mistake(
         "last step left out of backward",
@@ -209,6 +386,7 @@ BACKWARD: tuple[Mistake, ...] = (
             "over_steps": lambda c, steps: steps[..., :-1, :, :].sum(axis=-3),
             "gradients": _without_steps(slice(-1, None)),
         },
+        layers=STEPPED,
     ),
     Mistake(
         "gradients of the steps averaged",
@@ -216,6 +394,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_enc = mean over the decoder steps",
         "Every step used hs_enc: its gradients are added.",
         {"over_steps": lambda c, steps: steps.mean(axis=-3)},
+        layers=STEPPED,
     ),
     Mistake(
         "only the last step's gradient in dhs_dec",
@@ -223,6 +402,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_dec is 0 but for the last step",
         "The assignment stands behind the loop instead of inside it.",
         {"gradients": _without_steps(slice(None, -1))},
+        layers=LOOPED,
     ),
     Mistake(
         "one Attention object shared by all steps",
@@ -230,6 +410,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "all steps share one, whose cache holds the last step's",
         "layer = Attention() belongs inside the loop: forward overwrites the cache at every step.",
         {"cache": _shared_attention},
+        layers=LOOPED,
     ),
     Mistake(
         "one Softmax object shared by all steps",
@@ -237,6 +418,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "all steps share one, whose out is the last step's",
         "A Softmax in the class body, or as a default argument, is one object for all.",
         {"cache": _shared_softmax},
+        layers=LOOPED,
     ),
     Mistake(
         "dhs of the scores multiplied by hs instead of h",
@@ -342,6 +524,7 @@ BACKWARD: tuple[Mistake, ...] = (
             f"− the gradient of the {name} input",
             "A minus too many on the way to that one; the others are right.",
             {"gradients": _of(name, np.negative)},
+            layers=("weight-sum", *SCORED),
         )
         for name in ("first", "last")
     ),
@@ -352,6 +535,7 @@ BACKWARD: tuple[Mistake, ...] = (
             "0",
             "Allocated with zeros, and never filled.",
             {"gradients": _of(name, np.zeros_like)},
+            layers=("weight-sum", *SCORED),
         )
         for name in ("first", "last")
     ),
@@ -382,5 +566,150 @@ BACKWARD: tuple[Mistake, ...] = (
         "their mean",
         "A key head that serves several query heads gets the sum of their gradients.",
         {"over_groups": _mean_of_group},
+    ),
+    *map(_in_backward, _RECOMPUTED),
+    Mistake(
+        "log-sum-exp of base e taken for one of base 2, in backward",
+        "weights = exp(scores − lse)",
+        "weights = exp2(scores · log2(e) − lse), lse = ln Σ exp(scores)",
+        "forward keeps a natural log-sum-exp, and backward takes it for one of base 2: the "
+        "exponential's base and the logarithm's must be the same.",
+        _recomputed(_of_base_2, delta=True),
+        remedy="p = np.exp2((s - lse) * np.log2(np.e))  # or np.exp(s - lse)",
+        variants=(_recomputed(_of_base_2, delta=False),),
+        alone=True,
+    ),
+    Mistake(
+        "log-sum-exp of base 2 taken for one of base e, in backward",
+        "weights = exp(scores − lse)",
+        "weights = exp(scores − lse), lse = log2 Σ exp(scores)",
+        "forward keeps a log-sum-exp of base 2, and backward takes it for a natural one.",
+        _recomputed(_of_base_e, delta=True),
+        remedy="p = np.exp2(s * np.log2(np.e) - lse)",
+        variants=(_recomputed(_of_base_e, delta=False),),
+        alone=True,
+    ),
+    Mistake(
+        "only the first channels of the values in backward",
+        "dweights = Σ over the H_v channels of dout · value",
+        "dweights = Σ over the first H channels, H being the query's",
+        "The loop runs over the head size of the query where that of the value is meant: it shows "
+        "where H_v is larger.",
+        _first_channels(delta=True),
+        remedy="dp = dout @ value.swapaxes(-1, -2)  # over all of value.shape[-1]",
+        variants=(_first_channels(delta=False),),
+        alone=True,
+    ),
+    Mistake(
+        "heads folded by another map in backward",
+        "the gradients of the query heads i·g … i·g+g−1 are summed for key head i",
+        "those of the heads i, i + key heads, … are summed",
+        "reshape(N, g, kv_heads, …).sum(1) belongs to groups that were tiled; repeated ones are "
+        "folded by reshape(N, kv_heads, g, …).sum(2).",
+        {"over_groups": _interleaved},
+        remedy="dkey = dkey.reshape(N, kv_heads, g, T, H).sum(axis=2)",
+    ),
+    Mistake(
+        "gradients not summed over a group",
+        "dkey and dvalue have the heads of key and value",
+        "they have the heads of query",
+        "A key head that serves several query heads gets the sum of their gradients.",
+        {"over_groups": lambda c, x: x},
+        remedy="dkey = dkey.reshape(N, kv_heads, g, T, H).sum(axis=2)",
+    ),
+    Mistake(
+        "first step left out of backward",
+        _STEPS,
+        "dhs_enc = Σ over the decoder steps but the first, whose dhs_dec is not assigned",
+        "range(1, T) in backward's loop: it begins a step too late.",
+        _without_steps_in_both(slice(0, 1), slice(1, None)),
+        remedy="for t in range(T):",
+        layers=STEPPED,
+    ),
+    Mistake(
+        "dh written into dhs_enc",
+        "dhs_dec[:, t] = dh of step t",
+        "dhs_enc[:, t] = dh of step t; dhs_dec is never written",
+        "The two names are mixed up: what was added to dhs_enc is overwritten.",
+        _written_into_dhs_enc(),
+        remedy="dhs_dec[:, t, :] = dh",
+        layers=LOOPED,
+    ),
+    Mistake(
+        "softmax's forward in its backward",
+        _SOFTMAX,
+        "dscores = softmax(dweights)",
+        "self.softmax.forward(da) where self.softmax.backward(da) is meant.",
+        {"softmax_back": lambda c, d: STEPS["softmax"](c, d)},
+        remedy="ds = self.softmax.backward(da)",
+    ),
+    Mistake(
+        "Jacobian of the whole batch",
+        _SOFTMAX,
+        "dscores = weights ⊙ (dweights − Σ over all rows of weights ⊙ dweights)",
+        "np.diag(y) − np.outer(y, y) of the flattened batch: the rows of other items take part.",
+        {"softmax_back": _over_all(None)},
+        remedy="dx = y * (dout - (y * dout).sum(axis=-1, keepdims=True))",
+        variants=({"softmax_back": _over_all((0, -1))},),
+    ),
+    Mistake(
+        "divided by the sum once too often in backward",
+        _SOFTMAX,
+        "dscores = weights ⊙ (dweights − Σ weights ⊙ dweights / Σ exp(scores))",
+        "The gradient of the denominator has 1/s² once; a second division by s follows.",
+        {"softmax_back": lambda c, d: _divided_again(c, d, shifted=False)},
+        remedy="ds = -(e * dout).sum(axis=1, keepdims=True) / s**2; de = dout / s + ds",
+        variants=({"softmax_back": lambda c, d: _divided_again(c, d, shifted=True)},),
+    ),
+    Mistake(
+        "the cached output overwritten in backward",
+        _SOFTMAX,
+        "dscores = weights ⊙ dweights ⊙ (1 − Σ weights ⊙ dweights)",
+        "dx = self.out names the cached array; dx *= dout writes into it, and what follows reads "
+        "that. What forward returned is changed as well.",
+        {"softmax_back": _in_place},
+        remedy="dx = self.out * dout",
+    ),
+    Mistake(
+        "keepdims missing in the softmax's backward",
+        "dscores[n, t] = weights · (dweights − Σ of row n)",
+        "dscores[n, t] = weights · (dweights − Σ of row t)",
+        "The sums have lost their axis and lie along T: it fits only where N and T are equal.",
+        {"softmax_back": _transposed_sums},
+        remedy="sumdx = np.sum(dx, axis=1, keepdims=True)",
+    ),
+    Mistake(
+        "another scale in backward",
+        "dscores = {scale} · softmax's backward",
+        "dscores = {value} · softmax's backward",
+        "forward has another scale: backward has to multiply by the same, here by {value}.",
+        remedy="ds = a * (da - (a * da).sum(axis=-1, keepdims=True)) * scale",
+        family=lambda value: {"scale_back": lambda c, dscores: dscores * value(c)},
+        starts=(1.0,),
+        claim="scale",
+        by_head=True,
+        layers=WHOLE,
+    ),
+    Mistake(
+        "gradients off by a factor",
+        "gradients",
+        "{value} · gradients",
+        "All of them are {value} times what they should be.",
+        remedy="return dquery, dkey, dvalue",
+        family=lambda value: {"dout": lambda c, dout: value(c) * dout},
+        starts=(1.0,),
+    ),
+    *(
+        Mistake(
+            f"{name} gradient off by a factor",
+            f"the gradient of the {name} input",
+            f"{{value}} · the gradient of the {name} input",
+            "That one is {value} times what it should be; the others are right.",
+            remedy="return dhs, dh  # each once",
+            family=partial(_multiplied, name),
+            starts=(1.0,),
+            layers=(QKV,) if name == "second" else ("weight-sum", *SCORED),
+        )
+        for name in ("first", "second", "last")
     ),
 )

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.in_weights import softmax_over
-from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.diagnosing.mistakes.mistake import SCORED, STEPPED, Mistake, Value
 from attncli.core.visibility import Band, Visibility, own_key
 from attncli.operations.steps import STEPS, Calculation, seen_and_biased
 
@@ -25,7 +26,7 @@ def _hidden_get(value: float) -> dict[str, Any]:
             return STEPS["mask"](c, scores)
         return np.where(c("band"), np.where(c.mask, scores, value), -np.inf)
 
-    return {"steps": {"mask": mask}, "beside": {"mask": beside}}
+    return {"steps": {"mask": mask}, "variants": ({"mask": beside},)}
 
 
 def _band_alone(c: Calculation, scores: Array) -> Any:
@@ -99,6 +100,106 @@ def _wider(window: Any, by: int) -> Any:
     return tuple(side if side == -1 else max(0, side + by) for side in sides)
 
 
+def _exchanged(value: float) -> Any:
+    def mask(c: Calculation, scores: Array) -> Array:
+        seen, biased = seen_and_biased(c, scores)
+        return np.where(seen, value, biased)
+
+    return {"mask": mask}
+
+
+def _hidden_lowered(by: Any) -> dict[str, Any]:
+    """A finite number is added where a key is hidden, by all or by the mask alone."""
+
+    def mask(c: Calculation, scores: Array) -> Array:
+        seen, biased = seen_and_biased(c, scores)
+        return np.where(seen, biased, biased + by)
+
+    def by_mask(c: Calculation, scores: Array) -> Any:
+        if c.mask is None or c.mask.dtype != bool:
+            return STEPS["mask"](c, scores)
+        return np.where(c("band"), np.where(c.mask, scores, scores + by), -np.inf)
+
+    return {"steps": {"mask": mask}, "variants": ({"mask": by_mask},)}
+
+
+def _put_in(value: Value) -> dict[str, Any]:
+    def mask(c: Calculation, scores: Array) -> Array:
+        seen, biased = seen_and_biased(c, scores)
+        return np.where(seen, biased, value(c))
+
+    return {"mask": mask}
+
+
+def _of_other_items(order: Callable[[int, int], Array]) -> Any:
+    """A mask of (N, 1, …) that meets batch and heads folded into one axis in another order."""
+
+    def mask(c: Calculation, scores: Array) -> Any:
+        given = c.mask
+        if given is None or scores.ndim != 4 or given.ndim != 4 or len(given) == 1:
+            return STEPS["mask"](c, scores)
+        N, heads = scores.shape[:2]
+        items = order(N, heads)
+        c.mask = given[items, np.arange(heads) % given.shape[1]]
+        result = STEPS["mask"](c, scores)
+        c.mask = given
+        return result
+
+    return {"mask": mask}
+
+
+def _another_window(value: Value) -> dict[str, Any]:
+    def band(c: Calculation) -> Array:
+        claims = replace(c.semantics, window=value(c))
+        return Visibility.of(claims, c.T_dec, c.T_enc).pattern()
+
+    return {"band": band}
+
+
+def _but(T: int, *, first: int = 0, last: int = 0) -> slice:
+    return slice(first, T - last)
+
+
+def _up_to(T: int, *, size: int) -> slice:
+    return slice(0, size)
+
+
+def _whole_blocks(T: int, *, size: int) -> slice:
+    return slice(0, T if size >= T else T - T % size)
+
+
+_KEPT: dict[str, Callable[[int], slice]] = {
+    "the last key": partial(_but, last=1),
+    "the first key": partial(_but, first=1),
+    "the last two keys": partial(_but, last=2),
+    "every second key": lambda T: slice(0, T, 2),
+    **{
+        f"what is left beyond whole blocks of {size}": partial(_whole_blocks, size=size)
+        for size in (2, 4, 8, 16, 32, 64, 128)
+    },
+    **{f"the keys from {size} on": partial(_up_to, size=size) for size in (16, 32, 64, 128, 256)},
+}
+_TWICE = {"the last key": -1, "the first key": 0}
+
+
+def _left_out(value: Value) -> dict[str, Any]:
+    def band(c: Calculation) -> Array:
+        kept = np.zeros(c.T_enc, bool)
+        kept[_KEPT[value(c)](c.T_enc)] = True
+        return np.asarray(STEPS["band"](c) & kept)
+
+    return {"band": band}
+
+
+def _counted_twice(value: Value) -> dict[str, Any]:
+    def mask(c: Calculation, scores: Array) -> Any:
+        more = np.zeros(scores.shape[-1])
+        more[_TWICE[value(c)]] = np.log(2.0)
+        return STEPS["mask"](c, scores + more)
+
+    return {"mask": mask}
+
+
 _OTHER = {"upper_left": "lower_right", "lower_right": "upper_left"}
 
 
@@ -128,7 +229,7 @@ MASKING: tuple[Mistake, ...] = (
             "mask": lambda c, scores: seen_and_biased(c, scores)[1],
             "after_softmax": lambda c, weights: weights * seen_and_biased(c, weights)[0],
         },
-        beside={"mask": _band_alone, "after_softmax": _times_mask},
+        variants=({"mask": _band_alone, "after_softmax": _times_mask},),
     ),
     Mistake(
         "masked with 0 instead of −∞",
@@ -187,6 +288,7 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees all keys",
         "Nothing is hidden from the future.",
         {"band": _claimed(causal=lambda causal: None)},
+        layers=STEPPED,
     ),
     Mistake(
         "causal order where none is meant",
@@ -194,6 +296,7 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys ≤ t",
         "If it is meant to be causal, --causal says so.",
         {"band": _claimed(causal=lambda causal: causal or "upper_left")},
+        layers=STEPPED,
     ),
     Mistake(
         "causal order, aligned lower-right, where none is meant",
@@ -201,6 +304,7 @@ MASKING: tuple[Mistake, ...] = (
         "the last query sees all keys, the one before all but one, …",
         "If it is meant to be so, --causal --causal-align lower-right says it.",
         {"band": _claimed(causal=lambda causal: causal or "lower_right")},
+        layers=STEPPED,
     ),
     Mistake(
         "causal order off by one: its own step hidden",
@@ -208,6 +312,7 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys < t",
         "np.tril(…, k=−1), or np.triu(…) without k=1: the own step is hidden too.",
         {"band": _ordered(None, -1)},
+        layers=STEPPED,
     ),
     Mistake(
         "causal order off by one: one step ahead seen",
@@ -215,6 +320,7 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys ≤ t + 1",
         "np.tril(…, k=1), or np.triu(…, k=2): one future step leaks.",
         {"band": _ordered(None, 1)},
+        layers=STEPPED,
     ),
     Mistake(
         "causal order reversed",
@@ -222,6 +328,7 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees the keys ≥ t",
         "np.triu where np.tril is meant, or the other way round: only the future is seen.",
         {"band": _ordered(0, None)},
+        layers=STEPPED,
     ),
     Mistake(
         "causal diagonal aligned at the other corner",
@@ -230,6 +337,7 @@ MASKING: tuple[Mistake, ...] = (
         "It makes no difference where T_dec and T_enc are equal. torch and JAX align upper-left, "
         "flash-attention lower-right.",
         {"band": _claimed(causal=_OTHER.get)},
+        layers=STEPPED,
     ),
     Mistake(
         "window missing",
@@ -237,6 +345,15 @@ MASKING: tuple[Mistake, ...] = (
         "query t sees keys however far away",
         "The window makes no difference.",
         {"band": _claimed(window=lambda window: None)},
+        layers=STEPPED,
+    ),
+    Mistake(
+        "window and causal order missing",
+        "query t sees the w keys before it and its own",
+        "query t sees all keys",
+        "Neither window nor causal order makes a difference.",
+        {"band": _claimed(window=lambda window: None, causal=lambda causal: None)},
+        layers=STEPPED,
     ),
     Mistake(
         "window off by one: too narrow",
@@ -244,6 +361,7 @@ MASKING: tuple[Mistake, ...] = (
         "|key − query| < w",
         "A window of w counts the steps away from the own one, not the keys.",
         {"band": _claimed(window=lambda window: _wider(window, -1))},
+        layers=STEPPED,
     ),
     Mistake(
         "window off by one: too wide",
@@ -251,5 +369,80 @@ MASKING: tuple[Mistake, ...] = (
         "|key − query| ≤ w + 1",
         "One key too many on the window's edge.",
         {"band": _claimed(window=lambda window: _wider(window, 1))},
+        layers=STEPPED,
+    ),
+    Mistake(
+        "what is hidden and what is shown exchanged",
+        "scores = scores where seen, else −∞",
+        "scores = −1e9 where seen, else scores",
+        "The branches of where() are the wrong way round: what is to be hidden is what is shown.",
+        _exchanged(-1e9),
+        remedy="s = np.where(seen, s, -np.inf)",
+        variants=(_exchanged(-np.inf), _exchanged(-1e4), _exchanged(0.0)),
+    ),
+    Mistake(
+        "a finite number added instead of −∞",
+        "scores = −∞ where hidden",
+        "scores = scores − 10000 where hidden",
+        "It makes no difference until every key of a row is hidden: all are lowered alike then, "
+        "and the row attends to them as if nothing were hidden, where its weights should be 0.",
+        **_hidden_lowered(-1e4),
+        remedy="s = np.where(mask, s, -np.inf)  # and weights 0 where a row has no key",
+    ),
+    Mistake(
+        "a small number in place of −∞",
+        "scores = −∞ where hidden",
+        "scores = {value} where hidden",
+        "exp({value}) is not 0, so a hidden key still gets a weight.",
+        remedy="s = np.where(mask, s, -np.inf)",
+        family=_put_in,
+        starts=(-1.0, -3.0, -10.0, -20.0, 1.0),
+    ),
+    Mistake(
+        "mask repeated in the wrong order",
+        "row (n, head) is hidden from by mask[n]",
+        "batch and heads are folded in one order, the mask is repeated in the other",
+        "np.repeat(mask, heads, axis=0) belongs to (N, heads) folded into one axis, np.tile to "
+        "(heads, N): items meet each other's masks.",
+        _of_other_items(lambda N, heads: np.arange(N * heads).reshape(heads, N).T // heads),
+        remedy="s = np.where(mask[:, None], s, -np.inf)  # (N, heads, …), not folded",
+        variants=(_of_other_items(lambda N, heads: np.arange(N * heads).reshape(N, heads) % N),),
+    ),
+    Mistake(
+        "another window",
+        "keys from `left` steps before the own one to `right` after it",
+        "a window of {value} (left, right)",
+        "The window is {value}. It counts steps away from the own key: of W keys with the own one, "
+        "left is W − 1.",
+        remedy="seen = (j >= i - left) & (j <= i + right)",
+        family=_another_window,
+        layers=STEPPED,
+        choices=tuple(
+            (left, right)
+            for left in (*range(9), -1)
+            for right in (0, *range(1, 9), -1)
+            if (left, right) != (-1, -1)
+        ),
+        claim="window",
+    ),
+    Mistake(
+        "keys left out",
+        "Σ over all T_enc keys",
+        "Σ without {value}",
+        "{value}: no query looks there.",
+        remedy="for start in range(0, T_enc, block): k = key[start : start + block]",
+        family=_left_out,
+        layers=SCORED,
+        choices=tuple(_KEPT),
+    ),
+    Mistake(
+        "a key counted twice",
+        "Σ over all T_enc keys",
+        "Σ with {value} twice",
+        "Two blocks overlap: {value} has twice its weight.",
+        remedy="for start in range(0, T_enc, block): k = key[start : start + block]",
+        family=_counted_twice,
+        layers=SCORED,
+        choices=tuple(_TWICE),
     ),
 )

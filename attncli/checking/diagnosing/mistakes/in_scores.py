@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.diagnosing.mistakes.mistake import SCORED, Mistake, Value
 from attncli.operations.steps import QKV, Calculation
 
 _SCORES = "scores = {scale} · query · keyᵀ"
 
 
-def _heads(c: Calculation) -> int:
-    """How many heads the key has as it is given; 1 where there is no such axis."""
-    key = c.given[1]
-    return int(key.shape[-3]) if key.ndim > 3 else 1
+def _heads(c: Calculation, which: int) -> int:
+    """How many heads one of the inputs has; nobody divides by them where there are none."""
+    if c.given[which].ndim < 4:
+        raise ValueError("no axis of heads")
+    return int(c.given[which].shape[-3])
 
 
 def _uncapped(c: Calculation, scores: Array) -> Array:
@@ -30,6 +31,43 @@ def _tiled(c: Calculation, x: Array) -> Array:
     return np.concatenate([x] * c.groups, axis=-3)
 
 
+def _softcap(cap: Value) -> dict[str, Any]:
+    """Bend the scores by another cap, or where none is meant."""
+
+    def softcap(c: Calculation, scores: Array) -> Array:
+        c.capped = np.tanh(scores / cap(c))
+        return np.asarray(c.capped * cap(c))
+
+    return {"softcap": softcap}
+
+
+def _of_base_2(c: Calculation, scores: Array) -> Array:
+    if c.semantics.softcap is None:
+        return scores
+    c.capped = np.tanh(scores / np.log(2.0) / c.semantics.softcap)
+    return np.asarray(c.capped * c.semantics.softcap * np.log(2.0))
+
+
+def _by_item(order: Callable[[Calculation], Array]) -> dict[str, Any]:
+    """The query of other items: which, for every item and key."""
+
+    def repeat_query(c: Calculation, query: Array) -> Array:
+        steps = np.arange(c.T_dec)[:, None]
+        return np.asarray(query[order(c)[:, None, :], steps])
+
+    return {"repeat_query": repeat_query}
+
+
+def _without_axis(c: Calculation, query: Array) -> Array:
+    """H of (N, H) beside hs of (N, T, H): its items lie along T."""
+    hr = query.swapaxes(0, 1)[None]  # (1, T_dec, N, H)
+    return np.broadcast_to(hr, (*c.query.shape[:-1], c.T_enc, c.H))
+
+
+def _reshaped(x: Array) -> Array:
+    return x.reshape(*x.shape[:-2], x.shape[-1], x.shape[-2])
+
+
 def _only_of(layer: str, swapped: Callable[[Array, Array, Array], Any]) -> dict[str, Any]:
     """Query, key and value of one layer in other places."""
     return {"operands": lambda c, *given: swapped(*given) if c.layer == layer else given}
@@ -39,7 +77,7 @@ def _scaled_by(factor: Callable[[Calculation], Any]) -> dict[str, Any]:
     """A wrong scale: everywhere, or as the default of an option that is used where it is given."""
     return {
         "steps": {"factor": factor},
-        "beside": {"factor": lambda c: factor(c) if c.semantics.scale is None else c.scale},
+        "variants": ({"factor": lambda c: factor(c) if c.semantics.scale is None else c.scale},),
     }
 
 
@@ -91,7 +129,7 @@ SCORES: tuple[Mistake, ...] = (
         _SCORES,
         "scores = query · keyᵀ / √heads",
         "key.shape[1] is the number of heads where there are any: key.shape[-1] is meant.",
-        **_scaled_by(lambda c: _heads(c) ** -0.5),
+        **_scaled_by(lambda c: _heads(c, 1) ** -0.5),
     ),
     Mistake(
         "scale applied twice",
@@ -203,5 +241,91 @@ SCORES: tuple[Mistake, ...] = (
         "scores = tanh(scores / cap)",
         "The scores are bent to ±1 instead of ±cap.",
         {"softcap": _uncapped},
+    ),
+    Mistake(
+        "scale 1/√(heads·H)",
+        _SCORES,
+        "scores = query · keyᵀ / √(heads · H)",
+        "The scores are scaled by the size of the model: each head has only H of its features.",
+        **_scaled_by(lambda c: (_heads(c, 0) * c.H) ** -0.5),
+        remedy="scale = 1 / np.sqrt(query.shape[-1])  # (N, heads, T, H)",
+    ),
+    Mistake(
+        "another scale",
+        _SCORES,
+        "scores = {value} · query · keyᵀ",
+        "The scale is that of another size, or a number of its own: {value}.",
+        remedy="scale = 1 / np.sqrt(query.shape[-1])",
+        family=lambda value: {"factor": value},
+        starts=tuple(2.0**k for k in range(-7, 5)),
+        claim="scale",
+        by_head=True,
+    ),
+    Mistake(
+        "base-2 scores under the softcap",
+        "scores = cap · tanh(scores / cap)",
+        "scores = cap · ln 2 · tanh(scores · log2(e) / cap), which is a softcap of {cap · ln 2}",
+        "The scores were multiplied by log2(e) for exp2 before they were bent: the cap is ln 2 "
+        "times too small.",
+        {"softcap": _of_base_2},
+        remedy="scores = cap * np.tanh(scores / cap); p = np.exp2(scores * np.log2(np.e))",
+    ),
+    Mistake(
+        "another softcap",
+        "scores = cap · tanh(scores / cap)",
+        "scores = {value} · tanh(scores / {value})",
+        "The scores are bent by another cap, or bent where none is meant: {value}.",
+        remedy="scores = cap * np.tanh(scores / cap) if cap else scores",
+        family=_softcap,
+        starts=(0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 50.0, 100.0),
+        claim="softcap",
+    ),
+    Mistake(
+        "the query of another item",
+        "item n is asked by its own h[n]",
+        "item n is asked by h[N − 1 − n]",
+        "The batch was turned around on the way: hs and h no longer belong together.",
+        _by_item(lambda c: np.repeat(np.arange(len(c.query))[::-1, None], c.T_enc, axis=1)),
+        variants=(
+            _by_item(lambda c: np.repeat(np.roll(np.arange(len(c.query)), 1)[:, None], c.T_enc, 1)),
+            _by_item(
+                lambda c: np.repeat(np.roll(np.arange(len(c.query)), -1)[:, None], c.T_enc, 1)
+            ),
+        ),
+        remedy="hr = h.reshape(N, 1, H).repeat(T, axis=1)",
+    ),
+    Mistake(
+        "h tiled instead of repeated",
+        "hr[n, t] = h[n]",
+        "hr[n, t] = h[(n · T + t) mod N]",
+        "np.tile(h, (T, 1)).reshape(N, T, H) mixes the items of the batch.",
+        _by_item(lambda c: np.arange(len(c.query) * c.T_enc).reshape(-1, c.T_enc) % len(c.query)),
+        remedy="hr = h.reshape(N, 1, H).repeat(T, axis=1)",
+    ),
+    Mistake(
+        "an axis missing beside h",
+        "hr[n, t] = h[n]",
+        "hr[n, t] = h[t]",
+        "hs * h pairs the items of h with the steps of hs: it fits only where N and T are equal.",
+        {"repeat_query": _without_axis},
+        remedy="t = hs * h[:, None, :]",
+    ),
+    Mistake(
+        "reshape instead of transpose",
+        "scores = query · keyᵀ",
+        "scores = query · key.reshape(N, H, T)",
+        "reshape keeps the numbers in their order and cuts them anew; a transpose exchanges axes.",
+        {"query_key": lambda c: c.query @ _reshaped(c.key)},
+        variants=(
+            {
+                "query_key": lambda c: c.query @ _reshaped(c.key),
+                "weights_value_back": lambda c, dout: (
+                    c.weights.swapaxes(-1, -2) @ dout,
+                    dout @ _reshaped(c.value),
+                ),
+            },
+        ),
+        remedy="scores = query @ key.swapaxes(-1, -2)",
+        layers=SCORED,
     ),
 )

@@ -1,9 +1,11 @@
 """Mistakes on the way from the weights to the output."""
 
+from typing import Any
+
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.diagnosing.mistakes.mistake import LOOPED, WHOLE, Mistake
 from attncli.operations.steps import Calculation
 
 
@@ -15,6 +17,33 @@ def _by_value_axis(c: Calculation, weights: Array) -> Array:
 def _largest(c: Calculation, t: Array) -> Array:
     where = t.real.argmax(axis=-2)[..., None, :]
     return np.take_along_axis(t, where, axis=-2)[..., 0, :]
+
+
+def _beside_hs(c: Calculation, weights: Array) -> Array:
+    """Weights of (N, T) beside hs of (N, T, H), without an axis: their items lie along T."""
+    return weights.swapaxes(0, 1)[None]
+
+
+def _last_for_all(c: Calculation, weights: Array) -> Array:
+    return np.repeat(weights[..., -1:, :], weights.shape[-2], axis=-2)
+
+
+def _share_last(c: Calculation) -> None:
+    c.keep(_last_for_all(c, c.weights))
+
+
+def _left_out(which: slice) -> Any:
+    """Decoder steps that are never computed, in forward and backward: memory never written."""
+
+    def result(c: Calculation, out: Array) -> Array:
+        kept = np.array(out)
+        kept[:, which] = 0
+        return kept
+
+    def dout(c: Calculation, given: Array) -> Array:
+        return result(c, given)
+
+    return {"result": result, "dout": dout}
 
 
 SUMMING: tuple[Mistake, ...] = (
@@ -99,5 +128,69 @@ SUMMING: tuple[Mistake, ...] = (
         "out is float16",
         "A dtype=np.float16 on the way out.",
         {"result": lambda c, out: out.real.astype(np.float16)},
+    ),
+    Mistake(
+        "the output off by a factor",
+        "out = weights · value",
+        "out = {value} · weights · value",
+        "Every number is {value} times what it should be.",
+        remedy="out = a @ value",
+        family=lambda value: {"result": lambda c, out: value(c) * out},
+        starts=(1.0,),
+    ),
+    Mistake(
+        "the weights off by a factor",
+        "weights = softmax(scores)",
+        "weights = {value} · softmax(scores)",
+        "Every row sums to {value}, and not to 1.",
+        remedy="a = e / e.sum(axis=-1, keepdims=True)",
+        family=lambda value: {"after_softmax": lambda c, weights: value(c) * weights},
+        layers=WHOLE,
+        starts=(1.0,),
+    ),
+    Mistake(
+        "an axis missing beside the weights",
+        "ar[n, t, h] = a[n, t]",
+        "ar[n, t, h] = a[t, h]",
+        "hs * a pairs the items of a with the steps of hs: it fits only where N, T and H are "
+        "equal.",
+        {"repeat_weights": _beside_hs},
+        remedy="c = (hs * a[:, :, None]).sum(axis=1)",
+    ),
+    Mistake(
+        "axes of length 1 squeezed away",
+        "out is (N, H) for every N",
+        "out is (H,) where N = 1",
+        "squeeze() without an axis takes the batch away where it is one item.",
+        {"result": lambda c, out: out.squeeze()},
+        remedy="out = out.squeeze(1)  # names the axis",
+    ),
+    Mistake(
+        "the last step never computed",
+        "out[:, t] for every decoder step t",
+        "out[:, T − 1] is never written",
+        "range(T − 1) in the loops: they end a step too early.",
+        _left_out(slice(-1, None)),
+        layers=LOOPED,
+        remedy="for t in range(T):",
+    ),
+    Mistake(
+        "the first step never computed",
+        "out[:, t] for every decoder step t",
+        "out[:, 0] is never written",
+        "range(1, T) in the loops: they begin a step too late.",
+        _left_out(slice(0, 1)),
+        layers=LOOPED,
+        remedy="for t in range(T):",
+    ),
+    Mistake(
+        "one buffer for the weights of all steps",
+        "every step keeps weights of its own",
+        "every step keeps the same array, which holds the last step's weights",
+        "a[...] = … writes into the one array that every step has been given: what backward reads "
+        "are the last step's weights.",
+        {"kept": _last_for_all, "cache": _share_last},
+        layers=LOOPED,
+        remedy="self.attention_weights.append(a.copy())  # or a = … in place of a[...] = …",
     ),
 )

@@ -1,11 +1,12 @@
 """Mistakes on the way from the scores to the weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.diagnosing.mistakes.mistake import Mistake
+from attncli.checking.diagnosing.mistakes.mistake import LOOPED, SCORED, STEPPED, Mistake, Value
 from attncli.operations.steps import STEPS, Calculation, softmax
 
 _SOFTMAX = "weights = exp(scores) / Σ over T_enc"
@@ -24,31 +25,100 @@ def _shares(x: Array, axes: tuple[int, ...] | None = (-1,)) -> Array:
     return np.asarray(x / x.sum(axis=axes, keepdims=True))
 
 
-def _exponentials(c: Calculation, scores: Array) -> Array:
+def _largest(scores: Array) -> Array:
+    """The largest of each row; 0 where there is none."""
     largest = scores.real.max(axis=-1, keepdims=True)
-    return np.asarray(np.exp(scores - np.where(np.isfinite(largest), largest, 0)))
+    return np.where(np.isfinite(largest), largest, 0)
 
 
-def _with_epsilon(epsilon: float) -> Any:
+def _exponentials(c: Calculation, scores: Array) -> Array:
+    return np.asarray(np.exp(scores - _largest(scores)))
+
+
+def _over_more(more: Callable[[Calculation, Array], Any]) -> dict[str, Any]:
+    """A softmax with something more in its denominator, beside exp(scores − largest)."""
+
     def normalised(c: Calculation, scores: Array) -> Array:
-        exps = _exponentials(c, scores)
-        return np.asarray(exps / (exps.sum(axis=-1, keepdims=True) + epsilon))
+        exps, largest = _exponentials(c, scores), _largest(scores)
+        total = exps.sum(axis=-1, keepdims=True) + more(c, largest)
+        return np.asarray(exps / np.where(total == 0, 1, total))
 
-    return normalised
+    return {"softmax": normalised}
+
+
+def _with_epsilon(epsilon: Value) -> dict[str, Any]:
+    return _over_more(lambda c, largest: epsilon(c))
+
+
+def _with_sink(sink: Value) -> dict[str, Any]:
+    return _over_more(lambda c, largest: np.exp(sink(c) - largest))
+
+
+def _with_padding(size: Value) -> dict[str, Any]:
+    """Keys of zeros up to a multiple of a size: each has the score 0."""
+    return _over_more(lambda c, largest: (-c.T_enc % size(c)) * np.exp(-largest))
+
+
+def _begun_at(start: Value) -> dict[str, Any]:
+    """A running maximum that begins at a number."""
+
+    def normalised(c: Calculation, scores: Array) -> Array:
+        exps = np.exp(scores - np.maximum(_largest(scores), start(c)))
+        total = exps.sum(axis=-1, keepdims=True)
+        return np.asarray(exps / np.where(total == 0, 1, total))
+
+    return {"softmax": normalised}
+
+
+def _chunks(scores: Array, size: int) -> list[Array]:
+    """The keys in chunks of a size; in two where it is 0."""
+    T = scores.shape[-1]
+    size = size or (T + 1) // 2
+    return [scores[..., start : start + size] for start in range(0, T, size)]
+
+
+def _merged(log: float) -> Callable[[Value], dict[str, Any]]:
+    """Chunks merged by their log-sum-exp, as if it were that of another base."""
+
+    def family(size: Value) -> dict[str, Any]:
+        def normalised(c: Calculation, scores: Array) -> Array:
+            parts = _chunks(scores, size(c))
+            lse = [
+                _largest(part) + np.log(_exponentials(c, part).sum(axis=-1, keepdims=True))
+                for part in parts
+            ]
+            shares = softmax(np.concatenate(lse, axis=-1) * log)
+            weights = [softmax(part) * shares[..., i : i + 1] for i, part in enumerate(parts)]
+            return np.concatenate(weights, axis=-1)
+
+        return {"softmax": normalised}
+
+    return family
+
+
+def _not_rescaled(size: Value) -> dict[str, Any]:
+    """An online softmax that keeps what it had when the maximum moves."""
+
+    def normalised(c: Calculation, scores: Array) -> Array:
+        running, exps = np.full((*scores.shape[:-1], 1), -np.inf), []
+        for part in _chunks(scores, size(c)):
+            running = np.maximum(running, part.real.max(axis=-1, keepdims=True))
+            exps.append(np.exp(part - np.where(np.isfinite(running), running, 0)))
+        total = sum(part.sum(axis=-1, keepdims=True) for part in exps)
+        return np.concatenate(exps, axis=-1) / np.where(total == 0, 1, total)
+
+    return {"softmax": normalised}
+
+
+def _along_keys(total: Array) -> Array:
+    """Sums of (N,) beside scores of (N, T), without keepdims: they lie along T."""
+    return total[..., 0].swapaxes(0, 1)[None]
+
+
+_TILES = (0, 2, 3, 4, 5, 8, 16, 32, 64, 128, 1)
 
 
 WEIGHTS: tuple[Mistake, ...] = (
-    *(
-        Mistake(
-            f"{epsilon} added to the softmax's denominator",
-            _SOFTMAX,
-            f"weights = exp(scores) / (Σ over T_enc + {epsilon})",
-            "With the maximum subtracted the sum is at least 1: nothing has to be added to it, and "
-            "the weights no longer sum to 1.",
-            {"softmax": _with_epsilon(float(epsilon))},
-        )
-        for epsilon in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
-    ),
     Mistake(
         "softmax over the batch",
         _SOFTMAX,
@@ -63,6 +133,15 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = exp(scores) / Σ over T_dec",
         "The queries compete for each key: columns sum to 1, not rows.",
         {"softmax": lambda c, scores: softmax(scores, axis=-2)},
+        layers=STEPPED,
+    ),
+    Mistake(
+        "softmax over an axis of length 1",
+        "scores are (N, T), the softmax is over T",
+        "scores are (N, T, 1), the softmax is over the 1: every weight is 1",
+        "An axis of length 1 sums to 1 by itself, so all weights are 1.",
+        {"softmax": lambda c, scores: np.ones_like(scores)},
+        remedy="a = softmax(s.squeeze(-1), axis=1)",
     ),
     Mistake(
         "softmax over the hidden units",
@@ -74,6 +153,7 @@ WEIGHTS: tuple[Mistake, ...] = (
             "logits": lambda c, scores: scores,
             "softmax": lambda c, scores: scores,
         },
+        layers=SCORED,
     ),
     Mistake(
         "softmax over the whole array",
@@ -89,6 +169,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "np.sum without axis in a layer that sees one decoder step: all items of the batch "
         "together sum to 1.",
         {"softmax": softmax_over((0, -1))},
+        layers=LOOPED,
     ),
     Mistake(
         "maximum not subtracted",
@@ -173,5 +254,104 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = softmax(−scores)",
         "What fits best gets the least weight.",
         {"softmax": lambda c, scores: STEPS["softmax"](c, -scores)},
+    ),
+    Mistake(
+        "a number added to the softmax's denominator",
+        _SOFTMAX,
+        "weights = exp(scores − max) / (Σ over T_enc + {value})",
+        "With the maximum subtracted the sum is at least 1: nothing has to be added to it, and "
+        "the weights no longer sum to 1.",
+        remedy="a = e / e.sum(axis=-1, keepdims=True)",
+        family=_with_epsilon,
+        starts=(1e-6, 1e-3),
+    ),
+    Mistake(
+        "softmax off by one",
+        _SOFTMAX,
+        "weights = exp(scores) / (1 + Σ over T_enc)",
+        "One more logit, a sink of 0, takes part in the sum and leads to no value: rows sum to "
+        "less than 1.",
+        _with_sink(lambda c: 0.0),
+        remedy="a = e / e.sum(axis=-1, keepdims=True)  # no + np.exp(-m)",
+    ),
+    Mistake(
+        "a sink where none is meant",
+        _SOFTMAX,
+        "weights = exp(scores) / (exp({value}) + Σ over T_enc)",
+        "One more logit, a sink of {value}, takes part in the sum and leads to no value: rows sum "
+        "to less than 1.",
+        remedy="a = e / e.sum(axis=-1, keepdims=True)  # no + np.exp(sink - m)",
+        family=_with_sink,
+        starts=(-6.0, -3.0, -1.0, 1.0, 3.0, 6.0),
+        by_head=True,
+    ),
+    Mistake(
+        "padded keys take part",
+        _SOFTMAX,
+        "weights = exp(scores) / (Σ over T_enc + exp(0) for each key of padding)",
+        "Keys were padded with zeros to a multiple of {value}: their scores are 0, not −∞, so each "
+        "takes a share of the weights.",
+        remedy="s = np.where(np.arange(s.shape[-1]) < T_enc, s, -np.inf)",
+        family=_with_padding,
+        choices=(4, 8, 16, 32, 64, 128),
+    ),
+    Mistake(
+        "the running maximum begins at a number",
+        "m = max(scores), begun at −∞",
+        "m = max({value}, scores)",
+        "Scores some 745 below {value} (88 in float32) underflow: every exp is 0, and so is the "
+        "row.",
+        remedy="m = -np.inf",
+        family=_begun_at,
+        choices=(0.0, -1.0, -10.0, -100.0, -1e3, -1e4, -2e4, -5e4, -65504.0, -1e5),
+    ),
+    Mistake(
+        "log-sum-exp of base 2 taken for a natural one",
+        "chunks of keys are merged by exp(lse), lse = ln Σ exp(scores)",
+        "exp(lse) with lse = log2 Σ exp(scores); chunks of {value}",
+        "Each chunk is right, but they are merged with the wrong weights: the base of the "
+        "log-sum-exp is 2, and it is taken for e.",
+        remedy="lse = m + np.log(total)  # or merge with np.exp2(lse - largest)",
+        family=_merged(1 / np.log(2.0)),
+        choices=_TILES,
+    ),
+    Mistake(
+        "natural log-sum-exp taken for one of base 2",
+        "chunks of keys are merged by exp(lse), lse = ln Σ exp(scores)",
+        "exp2(lse) with lse = ln Σ exp(scores); chunks of {value}",
+        "Each chunk is right, but they are merged with the wrong weights: the base of the "
+        "log-sum-exp is e, and it is taken for 2.",
+        remedy="w = np.exp(lse - largest)  # or lse * np.log2(np.e) with np.exp2",
+        family=_merged(np.log(2.0)),
+        choices=_TILES,
+    ),
+    Mistake(
+        "online softmax not rescaled",
+        "what was summed is multiplied by exp(old maximum − new maximum)",
+        "it is left as it is when the running maximum moves; tiles of {value}",
+        "Right as long as there is one tile of {value} keys, or the first holds the largest score.",
+        remedy="alpha = np.exp(m - m_new); acc, total = alpha * acc, alpha * total",
+        family=_not_rescaled,
+        choices=_TILES[:-1],
+    ),
+    Mistake(
+        "keepdims missing in the softmax",
+        "weights[n, t] = exp(scores[n, t]) / Σ of row n",
+        "weights[n, t] = exp(scores[n, t]) / Σ of row t",
+        "The sums have lost their axis and lie along T: it fits only where N and T are equal.",
+        {
+            "softmax": lambda c, scores: (
+                (e := _exponentials(c, scores)) / _along_keys(e.sum(axis=-1, keepdims=True))
+            )
+        },
+        remedy="a = e / e.sum(axis=1, keepdims=True)",
+    ),
+    Mistake(
+        "the first item's weights for all",
+        "weights[n] of item n",
+        "weights[0] for every item",
+        "An index [0], or a loop that keeps the first: the whole batch looks where item 0 does.",
+        {"after_softmax": lambda c, weights: np.broadcast_to(weights[:1], weights.shape)},
+        remedy="a = softmax(s)  # (N, T), not a[0]",
     ),
 )
