@@ -203,6 +203,64 @@ def changed(source: str, *changes: str) -> str:
     return source
 
 
+def MERGED(exp: str, log: str) -> tuple[str, ...]:
+    """Keys in two chunks, merged by their log-sum-exp."""
+    return (
+        "        a = self.softmax(s)\n        out = np.matmul(a, v)\n",
+        "        half = (T_enc + 1) // 2\n"
+        "        outs, lses = [], []\n"
+        "        for part in (slice(0, half), slice(half, None)):\n"
+        "            m = s[..., part].max(axis=-1, keepdims=True, initial=-1e30)\n"
+        "            e = np.exp(s[..., part] - m)\n"
+        "            total = np.maximum(e.sum(axis=-1, keepdims=True), 1e-300)\n"
+        "            outs.append(np.matmul(e, v[:, :, part]) / total)\n"
+        f"            lses.append(m * {log}(np.e) + {log}(total))\n"
+        "        largest = np.maximum(*lses)\n"
+        f"        first, second = ({exp}(lse - largest) for lse in lses)\n"
+        "        out = (first * outs[0] + second * outs[1]) / (first + second)\n"
+        "        a = self.softmax(s)\n",
+    )
+
+
+def AGAIN(seen: str) -> tuple[str, ...]:
+    """Backward computes the weights again, by the log-sum-exp that forward has kept."""
+    return (
+        "        s = np.where(seen, s, -np.inf)\n",
+        "        self.scores, self.mask = s, mask\n        s = np.where(seen, s, -np.inf)\n"
+        "        m = np.maximum(s.max(axis=-1, keepdims=True), -1e30)\n"
+        "        self.lse = m + np.log(np.exp(s - m).sum(axis=-1, keepdims=True))\n",
+        "        dv = np.matmul(a.swapaxes(-1, -2), dout)\n",
+        "        delta = np.sum(dout * np.matmul(a, v), axis=-1, keepdims=True)\n"
+        "        i, j = np.arange(a.shape[-2])[:, None], np.arange(a.shape[-1])\n"
+        f"        seen = {seen}\n"
+        "        if self.mask is not None and self.mask.dtype == bool:\n"
+        "            seen = seen & self.mask\n"
+        "        lse = np.where(np.isfinite(self.lse), self.lse, np.inf)\n"
+        "        a = np.where(seen, np.exp(self.scores - lse), 0)\n"
+        "        dv = np.matmul(a.swapaxes(-1, -2), dout)\n",
+        "np.sum(a * da, axis=-1, keepdims=True)",
+        "delta",
+    )
+
+
+def SAVED(weights: str, log: str) -> tuple[str, ...]:
+    """The same with a log-sum-exp and an exponential of two bases."""
+    changes = AGAIN("(j <= i) & (abs(j - i) <= WINDOW)")
+    return (
+        "CAP = 2.0",
+        "CAP, LN2 = 2.0, np.log(2.0)",
+        *(
+            text.replace(
+                "np.exp(self.scores - lse)", weights.replace("s ", "self.scores ")
+            ).replace(
+                "np.where(np.isfinite(self.lse), self.lse, np.inf)",
+                f"np.where(np.isfinite(self.lse), self.lse, np.inf) / {log}",
+            )
+            for text in changes
+        ),
+    )
+
+
 # The name of a mistake: the class that has it, then what was written and what is written instead.
 BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
     "scale 1/√H": ("Attention", "s = np.sum(t, axis=2)", "s = np.sum(t, axis=2) / np.sqrt(H)"),
@@ -264,14 +322,6 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "a = self.softmax.forward(s)",
         "a = self.softmax.forward(self.softmax.forward(s))",
     ),
-    **{
-        f"{epsilon} added to the softmax's denominator": (
-            "TimeAttention",
-            "self.out = x / x.sum(axis=1, keepdims=True)",
-            f"self.out = x / (x.sum(axis=1, keepdims=True) + {epsilon})",
-        )
-        for epsilon in ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
-    },
     "softmax not normalised": (
         "TimeAttention",
         "self.out = x / x.sum(axis=1, keepdims=True)",
@@ -553,6 +603,154 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "        a = self.attention_weight_layer",
         "        hs, h = hs.astype('f'), h.astype('f')\n        a = self.attention_weight_layer",
     ),
+    "another scale": ("TimeAttention", "s = np.sum(t, axis=2)", "s = np.sum(t, axis=2) / 3"),
+    "the query of another item": (
+        "AttentionWeight",
+        "h.reshape(N, 1, H).repeat(T, axis=1)",
+        "h.reshape(N, 1, H).repeat(T, axis=1)[::-1]",
+    ),
+    "h tiled instead of repeated": (
+        "AttentionWeight",
+        "h.reshape(N, 1, H).repeat(T, axis=1)",
+        "np.tile(h, (T, 1)).reshape(N, T, H)",
+    ),
+    "an axis missing beside h": ("AttentionWeight", "t = hs * hr", "t = hs * h"),
+    "softmax over an axis of length 1": (
+        "Attention",
+        "a = self.softmax.forward(s)",
+        "a = self.softmax.forward(s.reshape(-1, 1)).reshape(N, T)",
+        "ds = self.softmax.backward(da)",
+        "ds = self.softmax.backward(da.reshape(-1, 1)).reshape(N, T)",
+    ),
+    "keepdims missing in the softmax": (
+        "Softmax",
+        "x / x.sum(axis=1, keepdims=True)",
+        "x / x.sum(axis=1)",
+    ),
+    "a number added to the softmax's denominator": (
+        "TimeAttention",
+        "x / x.sum(axis=1, keepdims=True)",
+        "x / (x.sum(axis=1, keepdims=True) + 3e-5)",
+    ),
+    **{
+        name: (
+            "TimeAttention",
+            "x = x - x.max(axis=1, keepdims=True)",
+            "m = x.max(axis=1, keepdims=True)\n        x = x - m",
+            "x / x.sum(axis=1, keepdims=True)",
+            f"x / (x.sum(axis=1, keepdims=True) + {more})",
+        )
+        for name, more in (
+            ("softmax off by one", "np.exp(-m)"),
+            ("a sink where none is meant", "np.exp(0.7 - m)"),
+            ("padded keys take part", "(-x.shape[1] % 8) * np.exp(-m)"),
+        )
+    },
+    "the running maximum begins at a number": (
+        "Softmax",
+        "x = x - x.max(axis=1, keepdims=True)",
+        "x = x - np.maximum(x.max(axis=1, keepdims=True), -100.0)",
+        "x / x.sum(axis=1, keepdims=True)",
+        "x / np.where(x.any(axis=1, keepdims=True), x.sum(axis=1, keepdims=True), 1)",
+    ),
+    "the first item's weights for all": (
+        "Attention",
+        "a = self.attention_weight_layer.forward(hs, h)",
+        "a = self.attention_weight_layer.forward(hs, h)[:1].repeat(len(hs), axis=0)",
+    ),
+    "the output off by a factor": (
+        "WeightSum",
+        "c = np.sum(t, axis=1)",
+        "c = 0.3 * np.sum(t, axis=1)",
+    ),
+    "the weights off by a factor": (
+        "Attention",
+        "a = self.softmax.forward(s)",
+        "a = 1.3 * self.softmax.forward(s)",
+    ),
+    "an axis missing beside the weights": (
+        "WeightSum",
+        "ar = a.reshape(N, T, 1).repeat(H, axis=2)",
+        "ar = a",
+    ),
+    "axes of length 1 squeezed away": ("WeightSum", "return c\n", "return c.squeeze()\n"),
+    "the last step never computed": (
+        "TimeAttention",
+        "for t in range(T):",
+        "for t in range(T - 1):",
+        "np.empty_like",
+        "np.zeros_like",
+    ),
+    "the first step never computed": (
+        "TimeAttention",
+        "for t in range(T):",
+        "for t in range(1, T):",
+        "np.empty_like",
+        "np.zeros_like",
+        "self.layers[t]",
+        "self.layers[t - 1]",
+    ),
+    "one buffer for the weights of all steps": (
+        "TimeAttention",
+        "class Softmax:",
+        "BUFFERS = {}\n\n\nclass Softmax:",
+        "self.out = x / x.sum(axis=1, keepdims=True)",
+        "self.out = BUFFERS.setdefault(x.shape, x.copy())\n"
+        "        self.out[...] = x / x.sum(axis=1, keepdims=True)",
+        "a.reshape(N, T, 1).repeat(H, axis=2)",
+        "a[:, :, None]",
+    ),
+    "first step left out of backward": (
+        "TimeAttention",
+        "        for t in range(T):\n            layer = self.layers[t]",
+        "        for t in range(1, T):\n            layer = self.layers[t]",
+        "dhs_dec = np.empty_like(dout)",
+        "dhs_dec = np.zeros_like(dout)",
+    ),
+    "dh written into dhs_enc": (
+        "TimeAttention",
+        "dhs_dec[:, t, :] = dh",
+        "dhs_enc[:, t, :] = dh",
+        "dhs_enc = 0",
+        "dhs_enc = np.zeros_like(self.layers[0].weight_sum_layer.cache[0])",
+        "dhs_dec = np.empty_like(dout)",
+        "dhs_dec = np.zeros_like(dout)",
+    ),
+    "softmax's forward in its backward": (
+        "TimeAttention",
+        "self.softmax.backward(da)",
+        "self.softmax.forward(da)",
+    ),
+    "Jacobian of the whole batch": (
+        "Softmax",
+        "np.sum(dx, axis=1, keepdims=True)",
+        "np.sum(dx)",
+    ),
+    "divided by the sum once too often in backward": (
+        "Softmax",
+        "self.out = x / x.sum(axis=1, keepdims=True)",
+        "self.total = x.sum(axis=1, keepdims=True)\n        self.out = x / self.total",
+        "dx -= self.out * sumdx",
+        "dx -= self.out * sumdx / self.total",
+    ),
+    "the cached output overwritten in backward": (
+        "TimeAttention",
+        "dx = self.out * dout",
+        "dx = self.out\n        dx *= dout",
+    ),
+    "keepdims missing in the softmax's backward": (
+        "Softmax",
+        "np.sum(dx, axis=1, keepdims=True)",
+        "np.sum(dx, axis=1)",
+    ),
+    **{
+        name: ("TimeAttention", "return dhs_enc, dhs_dec", f"return {returned}")
+        for name, returned in (
+            ("gradients off by a factor", "3 * dhs_enc, 3 * dhs_dec"),
+            ("first gradient off by a factor", "3 * dhs_enc, dhs_dec"),
+            ("last gradient off by a factor", "dhs_enc, 3 * dhs_dec"),
+        )
+    },
 }
 
 TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
@@ -673,4 +871,80 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "dv.reshape(N, heads // groups, groups, T, H).sum(axis=2)",
         "dv.reshape(N, heads // groups, groups, T, H).mean(axis=2)",
     ),
+    "scale 1/√(heads·H)": ("1 / np.sqrt(H)", "1 / np.sqrt(query.shape[1] * H)"),
+    "reshape instead of transpose": (
+        "s = np.matmul(query, k.swapaxes(-1, -2))",
+        "s = np.matmul(query, k.reshape(*k.shape[:2], H, T_enc))",
+    ),
+    "base-2 scores under the softcap": (
+        "tanh = np.tanh(s / CAP)",
+        "tanh = np.tanh(s * np.log2(np.e) / CAP)",
+        "s = CAP * tanh",
+        "s = CAP * tanh * np.log(2)",
+    ),
+    "another softcap": ("CAP = 2.0", "CAP = 3.0"),
+    "what is hidden and what is shown exchanged": (
+        "np.where(seen, s, -np.inf)",
+        "np.where(seen, -1e9, s)",
+    ),
+    "a finite number added instead of −∞": (
+        "np.where(seen, s, -np.inf)",
+        "np.where(seen, s, s - 1e4)",
+    ),
+    "a small number in place of −∞": ("np.where(seen, s, -np.inf)", "np.where(seen, s, -7.0)"),
+    "mask repeated in the wrong order": (
+        "if mask is not None:",
+        "if mask is not None:\n"
+        "            N, heads = s.shape[:2]\n"
+        "            mask = np.repeat(mask[:, 0], heads, axis=0)\n"
+        "            mask = mask.reshape(heads, N, T_dec, T_enc).swapaxes(0, 1)",
+    ),
+    "window and causal order missing": (
+        "seen = j <= i\n",
+        "seen = np.ones((T_dec, T_enc), bool)\n",
+        "        seen = seen & (abs(j - i) <= WINDOW)\n",
+        "",
+    ),
+    "another window": ("WINDOW = 2", "WINDOW = 4"),
+    "keys left out": ("seen = j <= i\n", "seen = (j <= i) & (j > 0)\n"),
+    "a key counted twice": (
+        "total = e.sum(axis=-1, keepdims=True)",
+        "e[..., 0] *= 2\n        total = e.sum(axis=-1, keepdims=True)",
+    ),
+    "log-sum-exp of base 2 taken for a natural one": MERGED("np.exp", "np.log2"),
+    "natural log-sum-exp taken for one of base 2": MERGED("np.exp2", "np.log"),
+    "online softmax not rescaled": (
+        "        largest = s.max(axis=-1, keepdims=True)\n"
+        "        e = np.exp(s - np.where(np.isfinite(largest), largest, 0))\n",
+        "        e = np.empty_like(s)\n"
+        "        largest = np.full(s[..., :1].shape, -np.inf)\n"
+        "        for k in range(0, s.shape[-1], 2):\n"
+        "            tile = s[..., k : k + 2]\n"
+        "            largest = np.maximum(largest, tile.max(axis=-1, keepdims=True))\n"
+        "            e[..., k : k + 2] = np.exp(tile - np.where(largest > -9e9, largest, 0))\n",
+    ),
+    "only the first channels of the values in backward": (
+        "da = np.matmul(dout, v.swapaxes(-1, -2))",
+        "H = query.shape[-1]\n"
+        "        whole = np.matmul(dout, v.swapaxes(-1, -2))\n"
+        "        da = np.matmul(dout[..., :H], v[..., :H].swapaxes(-1, -2))",
+        "np.sum(a * da, axis=-1, keepdims=True)",
+        "np.sum(a * whole, axis=-1, keepdims=True)",
+    ),
+    "heads folded by another map in backward": (
+        "dk.reshape(N, heads // groups, groups, T, H).sum(axis=2)",
+        "dk.reshape(N, groups, heads // groups, T, H).sum(axis=1)",
+        "dv.reshape(N, heads // groups, groups, T, H).sum(axis=2)",
+        "dv.reshape(N, groups, heads // groups, T, H).sum(axis=1)",
+    ),
+    "gradients not summed over a group": ("if groups > 1:", "if False:"),
+    "second gradient off by a factor": ("return dq, dk, dv", "return dq, 3 * dk, dv"),
+    "another scale in backward": ("ds = ds * scale", "ds = ds / 3"),
+    "causal order missing, in backward": AGAIN("(abs(j - i) <= WINDOW)"),
+    "window missing, in backward": AGAIN("(j <= i)"),
+    "window and causal order missing, in backward": AGAIN("(j < 99)"),
+    "log-sum-exp of base e taken for one of base 2, in backward": SAVED(
+        "np.exp2(s * np.log2(np.e) - lse)", "1"
+    ),
+    "log-sum-exp of base 2 taken for one of base e, in backward": SAVED("np.exp(s - lse)", "LN2"),
 }

@@ -47,6 +47,7 @@ _ACROSS = ({"N": 1, "T_dec": 131, "T_enc": 257}, {"N": 1, "T_dec": 257, "T_enc":
 _THOROUGH_ACROSS = ({"N": 1, "T_dec": 513, "T_enc": 1025}, {"N": 1, "T_dec": 1025, "T_enc": 513})
 # So large that exp overflows unless the maximum is subtracted.
 _LARGE = 30.0
+_FAR_BELOW = 60_000.0
 
 MASK_NAMES = ("mask", "attn_mask", "attention_mask")
 """What a mask of (…, T_dec, T_enc) may be called."""
@@ -294,6 +295,8 @@ class Suite:
             yield self._case("one unit: H = 1", {**_PRIMES, "H": 1}, probe=False)
         large = "large values" if self.layer == "weight-sum" else "large scores"
         yield self._scaled(large, _LARGE * (_LARGE if self.layer == "softmax" else 1))
+        if self.layer != "weight-sum":
+            yield self._far_below()
         yield replace(self._scaled("tiny scores", 1e-8), probe=False)
         yield self._equal()
         yield from self._dtypes()
@@ -319,7 +322,6 @@ class Suite:
             wider,
             name="values wider than keys",
             inputs=[query, key, value],
-            probe=False,
             optional=True,
         )
 
@@ -446,6 +448,21 @@ class Suite:
         case = self.ordinary()
         inputs = [factor * array for array in case.inputs]
         return replace(case, name=name, inputs=inputs)
+
+    def _far_below(self) -> Case:
+        """Scores that are all very negative and as far apart as ever: exp gives 0 for each."""
+        case = self.ordinary()
+        inputs = [array.copy() for array in case.inputs]
+        if self.layer == "softmax":
+            inputs[0] -= _FAR_BELOW
+        else:
+            # One component of every query meets one of every key.
+            scale = OPERATIONS[self.layer].scale(case.claims, inputs[0].shape[-1])
+            for array, sign in zip(inputs, (1, -1), strict=False):
+                array[..., 0] = sign * (_FAR_BELOW / scale) ** 0.5
+        # Scores of this size have errors of some 1e-11, and so have the weights.
+        tolerance = Tolerance.of_largest(1e-8, least=1.0)
+        return replace(case, name="large negative scores", inputs=inputs, tolerance=tolerance)
 
     def _equal(self) -> Case:
         """Queries (or scores) of zeros, so that every key gets the same weight."""

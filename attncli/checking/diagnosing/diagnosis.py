@@ -151,10 +151,8 @@ class _Search:
         self, base: tuple[Mistake, ...], steps: Steps, *, together: bool = False
     ) -> Iterator[_Found]:
         """Explain the gradients by one more mistake in backward alone, or else by two."""
-        alone = [m for m in self.mistakes if m.in_backward and not m.in_forward]
-        if base:
-            alone = [m for m in alone if not m.alone and not m.family]
-        candidates = [reading for mistake in alone for reading in mistake.readings]
+        allowed = [m for m in self.mistakes if not (base and (m.alone or m.family))]
+        candidates = [r for m in allowed for r in m.readings if r.in_backward and not r.in_forward]
         if together:
             for pair in _pairs(candidates):
                 far = self._backward_distance(_steps_of(pair), "formulas")
@@ -164,8 +162,8 @@ class _Search:
         known = set[str]()
         members = (
             member
-            for family in alone
-            if family.family
+            for family in allowed
+            if family.family and family.in_backward and not family.in_forward
             for member in fit(self.layer, self.seen, family, steps=steps)
         )
         for tried in (candidates, members):
@@ -181,7 +179,7 @@ class _Search:
 
     def _forwards(self, together: bool) -> list[tuple[Mistake, ...]]:
         """Give what explains forward: a mistake that is known, else one with a number, or two."""
-        candidates = [reading for m in self.mistakes if m.in_forward for reading in m.readings]
+        candidates = [r for m in self.mistakes for r in m.readings if r.in_forward]
         if together:
             return [
                 pair

@@ -16,7 +16,7 @@ from attncli.core.semantics import Semantics
 from attncli.operations.steps import Calculation, Steps
 
 # How often a number is improved, from how many of the nearest starts, and by which complex step.
-_ROUNDS, _TRIED, _STEP = 60, 3, 1e-30
+_ROUNDS, _HALVED, _TRIED, _STEP = 40, 10, 3, 1e-30
 # Of what comes out, this share must change with the number, or it cannot be found there.
 _INFLUENCE = 1e-9
 
@@ -51,10 +51,14 @@ def fit(
         numbers: dict[_Key, Number] = {}
         for one, observed in pairs:
             key = _key(one.case.inputs, one.case.claims)
-            if key not in numbers:
-                number = _Fit(layer, one, observed, family, steps or {}, heads=heads).number()
-                if number is not None:
-                    numbers[key] = number
+            if key in numbers:
+                continue
+            number, told = _Fit(layer, one, observed, family, steps or {}, heads=heads).number()
+            if number is not None:
+                numbers[key] = number
+            elif told:  # whatever the number, it is not this
+                numbers.clear()
+                break
         if numbers:
             first = next(iter(numbers.values()))
 
@@ -141,14 +145,16 @@ class _Fit:
         query = seen.case.inputs[0]
         self.heads = query.shape[-3] if heads and query.ndim > 3 else 0
 
-    def number(self) -> Number | None:
-        """The number, None where none reproduces the numbers, or any would."""
+    def number(self) -> tuple[Number | None, bool]:
+        """The number, None where none reproduces what was observed; whether it matters here."""
+        told = False
         starts = sorted(self.family.starts, key=lambda start: self._off(self._spread(start)))
         for start in starts[:_TRIED]:
             number, influence = self._improved(self._spread(start))
+            told = told or influence
             if influence and self._agrees(number):
-                return number
-        return None
+                return number, True
+        return None, told
 
     def _spread(self, number: float) -> Number:
         return np.full((self.heads, 1, 1), number) if self.heads else number
@@ -160,7 +166,7 @@ class _Fit:
             step, influence = self._newton(number)
             if not influence or not np.isfinite(step).all():
                 return number, influence
-            for _ in range(_ROUNDS):
+            for _ in range(_HALVED):
                 moved = number + step
                 now = self._off(moved)
                 if now < off:

@@ -89,7 +89,8 @@ def _interleaved(c: Calculation, x: Array) -> Array:
 
 def _scores_of(c: Calculation, steps: Steps) -> Array:
     """The masked scores, as forward has them, or with steps that are replaced."""
-    again = Calculation(c.layer, c.given, c.semantics, c.mask, {**PRODUCTS, **steps})
+    steps = {**PRODUCTS, **steps}
+    again = Calculation(c.layer, c.given, c.semantics, c.mask, steps, extras=c.extras)
     scores = again.given[0][:, None, :] if c.layer == "softmax" else again("query_key")
     return scores if c.layer == "softmax" else np.asarray(again("logits", scores))
 
@@ -208,9 +209,9 @@ def _transposed_sums(c: Calculation, dweights: Array) -> Array:
 
 def _divided_again(c: Calculation, dweights: Array, *, shifted: bool) -> Array:
     scores = _scores_of(c, {})
-    total = np.exp(scores).sum(axis=-1, keepdims=True)
     if shifted:
-        total = total * np.exp(-scores.max(axis=-1, keepdims=True))
+        scores = scores - scores.max(axis=-1, keepdims=True)
+    total = np.exp(scores).sum(axis=-1, keepdims=True)
     return np.asarray(c.weights * (dweights - _shared(c, dweights) / total))
 
 

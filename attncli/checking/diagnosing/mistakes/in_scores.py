@@ -60,8 +60,7 @@ def _by_item(order: Callable[[Calculation], Array]) -> dict[str, Any]:
 
 def _without_axis(c: Calculation, query: Array) -> Array:
     """H of (N, H) beside hs of (N, T, H): its items lie along T."""
-    hr = query.swapaxes(0, 1)[None]  # (1, T_dec, N, H)
-    return np.broadcast_to(hr, (*c.query.shape[:-1], c.T_enc, c.H))
+    return query.swapaxes(0, 1)[None]  # (1, T_dec, N, H) beside (N, 1, T_enc, H)
 
 
 def _reshaped(x: Array) -> Array:
@@ -307,7 +306,8 @@ SCORES: tuple[Mistake, ...] = (
         "hr[n, t] = h[n]",
         "hr[n, t] = h[t]",
         "hs * h pairs the items of h with the steps of hs: it fits only where N and T are equal.",
-        {"repeat_query": _without_axis},
+        {"product": lambda c, key, hr: key * _without_axis(c, c.query)},
+        variants=({"repeat_query": _without_axis},),
         remedy="t = hs * h[:, None, :]",
     ),
     Mistake(

@@ -24,6 +24,12 @@ def _beside_hs(c: Calculation, weights: Array) -> Array:
     return weights.swapaxes(0, 1)[None]
 
 
+def _squeezed(c: Calculation, out: Array) -> Array:
+    # The step that the weighted sums below have, and their result has not.
+    one_step = c.layer in ("weight-sum", "attention")
+    return out[..., 0, :].squeeze()[..., None, :] if one_step else out.squeeze()
+
+
 def _last_for_all(c: Calculation, weights: Array) -> Array:
     return np.repeat(weights[..., -1:, :], weights.shape[-2], axis=-2)
 
@@ -162,7 +168,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out is (N, H) for every N",
         "out is (H,) where N = 1",
         "squeeze() without an axis takes the batch away where it is one item.",
-        {"result": lambda c, out: out.squeeze()},
+        {"result": _squeezed},
         remedy="out = out.squeeze(1)  # names the axis",
     ),
     Mistake(
@@ -190,6 +196,7 @@ SUMMING: tuple[Mistake, ...] = (
         "a[...] = … writes into the one array that every step has been given: what backward reads "
         "are the last step's weights.",
         {"kept": _last_for_all, "cache": _share_last},
+        variants=({"cache": _share_last},),
         layers=LOOPED,
         remedy="self.attention_weights.append(a.copy())  # or a = … in place of a[...] = …",
     ),

@@ -115,7 +115,7 @@ def _along_keys(total: Array) -> Array:
     return total[..., 0].swapaxes(0, 1)[None]
 
 
-_TILES = (0, 2, 3, 4, 5, 8, 16, 32, 64, 128, 1)
+_TILES = (0, 2, 3, 4, 5, 8, 16, 32, 64, 128)
 
 
 WEIGHTS: tuple[Mistake, ...] = (
@@ -288,9 +288,10 @@ WEIGHTS: tuple[Mistake, ...] = (
     Mistake(
         "padded keys take part",
         _SOFTMAX,
-        "weights = exp(scores) / (Σ over T_enc + exp(0) for each key of padding)",
-        "Keys were padded with zeros to a multiple of {value}: their scores are 0, not −∞, so each "
-        "takes a share of the weights.",
+        "weights = exp(scores) / (Σ over T_enc + exp(0) for each key of padding), padded to a "
+        "multiple of {value}",
+        "Keys were padded with zeros: their scores are 0, not −∞, so each takes a share of the "
+        "weights.",
         remedy="s = np.where(np.arange(s.shape[-1]) < T_enc, s, -np.inf)",
         family=_with_padding,
         choices=(4, 8, 16, 32, 64, 128),
@@ -332,7 +333,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "Right as long as there is one tile of {value} keys, or the first holds the largest score.",
         remedy="alpha = np.exp(m - m_new); acc, total = alpha * acc, alpha * total",
         family=_not_rescaled,
-        choices=_TILES[:-1],
+        choices=_TILES,
     ),
     Mistake(
         "keepdims missing in the softmax",
