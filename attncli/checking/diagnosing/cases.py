@@ -282,7 +282,7 @@ class Suite:
             for name, value in case.options.items()
         }
         inputs = [array.astype(np.float32) for array in case.inputs]
-        return _as_precise_as(replace(case, inputs=inputs, options=options), "float32")
+        return as_precise_as(replace(case, inputs=inputs, options=options), "float32")
 
     def _cases(self) -> Iterator[Case]:
         yield self.ordinary()
@@ -329,7 +329,7 @@ class Suite:
         ordinary = self.ordinary()
         narrow = [array.astype(np.float32) for array in ordinary.inputs]
         narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
-        yield _as_precise_as(narrowed, "float32")
+        yield as_precise_as(narrowed, "float32")
         whole = [np.rint(2 * array).astype(np.int64) for array in ordinary.inputs]
         yield replace(
             ordinary, name="whole numbers (int64)", inputs=whole, probe=False, lenient=True,
@@ -460,9 +460,7 @@ class Suite:
             scale = OPERATIONS[self.layer].scale(case.claims, inputs[0].shape[-1])
             for array, sign in zip(inputs, (1, -1), strict=False):
                 array[..., 0] = sign * (_FAR_BELOW / scale) ** 0.5
-        # Scores of this size have errors of some 1e-11, and so have the weights.
-        tolerance = Tolerance.of_largest(1e-8, least=1.0)
-        return replace(case, name="large negative scores", inputs=inputs, tolerance=tolerance)
+        return replace(case, name="large negative scores", inputs=inputs)
 
     def _equal(self) -> Case:
         """Queries (or scores) of zeros, so that every key gets the same weight."""
@@ -485,5 +483,6 @@ class Suite:
         return what in axes and not (self.layer == "softmax" and what == "T_dec")
 
 
-def _as_precise_as(case: Case, precision: str) -> Case:
+def as_precise_as(case: Case, precision: str) -> Case:
+    """Give the case for what computes in a precision."""
     return replace(case, precision=precision, tolerance=_TOLERANCES[precision])

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.comparing.rounding import UNITS, beyond
 from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of
-from attncli.checking.diagnosing.fitting import fit
+from attncli.checking.diagnosing.cases import as_precise_as
+from attncli.checking.diagnosing.families import ROUNDINGS, fit
 from attncli.checking.diagnosing.mistakes import MISTAKES, Mistake
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
@@ -22,8 +24,8 @@ _BACKWARD = {
     "usual": "backward is the usual one, which does not fit this forward",
     "formulas": "backward follows forward's formula, and is not its derivative",
 }
-# Code that rounds is off by so many of its roundings, and is held to no more than that.
-_ROUNDINGS, _MOST_ROUNDED = 300.0, 0.1
+# Of the steps of half precision beside the largest element.
+_HALF = 16.0
 
 
 def diagnose(
@@ -80,7 +82,7 @@ def _explanations(layer: str, seen: list[Observation]) -> "list[_Found]":
     exact = _Search(layer, seen)
     rounded = [_rounded(one) for one in seen]
     searches = [exact]
-    if any(a.case.tolerance != b.case.tolerance for a, b in zip(seen, rounded, strict=True)):
+    if any(a.case is not b.case for a, b in zip(seen, rounded, strict=True)):
         searches.append(_Search(layer, rounded))
     for together in (False, True):
         for search in searches:
@@ -94,13 +96,13 @@ def _rounded(seen: Observation) -> Observation:
     """The same, held to the precision that its own numbers show."""
     arrays = [seen.out, *(seen.gradients or [])]
     precision = coarser(*(precision_of(np.asarray(array)) for array in arrays))
-    if precision == "float64":
+    if precision == seen.case.precision:
         return seen
-    least = min(_ROUNDINGS * EPSILON[precision], _MOST_ROUNDED)
-    if least <= seen.case.tolerance.relative:
-        return seen
-    tolerance = Tolerance.of_largest(least, least=seen.case.tolerance.least)
-    return replace(seen, case=replace(seen.case, tolerance=tolerance))
+    if precision in UNITS:
+        return replace(seen, case=as_precise_as(seen.case, precision))
+    narrow = as_precise_as(seen.case, "float32")
+    tolerance = Tolerance.of_largest(_HALF * EPSILON[precision], least=narrow.tolerance.least)
+    return replace(seen, case=replace(narrow, tolerance=tolerance))
 
 
 def _misses(layer: str, observations: Sequence[Observation], mistakes: tuple[Mistake, ...]) -> int:
@@ -126,7 +128,8 @@ def _pairs(candidates: list[Mistake]) -> Iterator[tuple[Mistake, Mistake]]:
 
 
 _Explains = Literal["everything", "forward"]
-_Pairs = list[tuple[Any, Any]]
+_Compared = list[tuple[Any, Any, Any]]
+"""What was observed, what is predicted, and how far off rounding may be."""
 _Found = tuple[tuple[Mistake, ...], _Explains, str, float]
 
 
@@ -219,36 +222,41 @@ class _Search:
             yield mistakes, "forward", "the gradients are not explained by it", near
 
     def _forward_distance(self, steps: Steps) -> float | None:
-        def pairs(seen: Observation) -> _Pairs | None:
+        def pairs(seen: Observation) -> _Compared | None:
             predicted = predict(self.layer, seen.case, seen.dout, steps)
             if predicted is None:
                 return None
-            kept = seen.weights is not None and predicted[1] is not None
-            return [(seen.out, predicted[0]), *([(seen.weights, predicted[1])] if kept else [])]
+            far = seen.case.truth.rounding.results
+            pairs = [(seen.out, predicted[0], far["out"])]
+            if seen.weights is not None and predicted[1] is not None:
+                pairs.append((seen.weights, predicted[1], far["weights"]))
+            return pairs
 
         return self._farthest(pairs)
 
     def _backward_distance(self, steps: Steps, how: str) -> float | None:
-        def pairs(seen: Observation) -> _Pairs | None:
+        def pairs(seen: Observation) -> _Compared | None:
             given = seen.misshapen if seen.gradients is None else seen.gradients
             if given is None or not np.isfinite(seen.out).all():  # type: ignore[arg-type]
                 return []
             predicted = predict(self.layer, seen.case, seen.dout, steps, backward=how)
             if predicted is None or predicted[2] is None:
                 return None
-            return list(zip(given, predicted[2], strict=True))
+            return list(zip(given, predicted[2], seen.case.truth.rounding.gradients, strict=True))
 
         return self._farthest(pairs)
 
-    def _farthest(self, pairs: Callable[[Observation], _Pairs | None]) -> float | None:
+    def _farthest(self, pairs: Callable[[Observation], _Compared | None]) -> float | None:
         """The largest distance of what was observed, or None where one is beyond the tolerance."""
         largest = 0.0
         for seen in self.seen:
             compared = pairs(seen)
             if compared is None:
                 return None
-            for observed, right in compared:
-                found = near(observed, right, seen.case.tolerance)
+            for observed, predicted, far in compared:
+                if predicted.shape == observed.shape == far.shape:
+                    observed = beyond(observed, predicted, ROUNDINGS * far)
+                found = near(observed, predicted, seen.case.tolerance)
                 if not found.agrees:
                     return None
                 largest = max(largest, found.relative)

@@ -12,7 +12,7 @@ from attncli.checking.diagnosing.cases import Suite, beside_largest
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.mistakes import MISTAKES
 from attncli.checking.diagnosing.mistakes.mistake import constant
-from attncli.checking.diagnosing.observing import Observation, predict, reference
+from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import QKV
 
@@ -43,14 +43,15 @@ TWINS = [
 
 @cache
 def situations(layer, claims, axes):
-    cases = Suite(layer, claims, {"mask": None}, axes).cases()
-    return [(case, *reference(layer, case)) for case in cases]
+    return list(Suite(layer, claims, {"mask": None}, axes).cases())
 
 
 def observed(stage, steps):
     """What a target with these steps gives, and whether anything of it is wrong."""
     layer, seen, wrong = stage[0], [], False
-    for case, results, gradients, dout in situations(*stage):
+    for case in situations(*stage):
+        truth = case.truth
+        results, gradients, dout = truth.results, truth.gradients, truth.dout
         predicted = predict(layer, case, dout, steps, backward="formulas")
         one = Observation(case, dout)
         seen.append(one)

@@ -9,12 +9,15 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near
 from attncli.checking.comparing.formulas import Reading, said
+from attncli.checking.comparing.rounding import beyond
 from attncli.checking.diagnosing.cases import Case
 from attncli.checking.diagnosing.mistakes.mistake import Mistake, Value, constant
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import Calculation, Steps
 
+ROUNDINGS = 8.0
+"""What is wrong is rounded otherwise than what is right: by so many times as much at most."""
 # How often a number is improved, from how many of the nearest starts, and by which complex step.
 _ROUNDS, _HALVED, _TRIED, _STEP = 40, 10, 3, 1e-30
 # Of what comes out, this share must change with the number, or it cannot be found there.
@@ -223,4 +226,8 @@ class _Fit:
         result = self._predicted(number)
         if result is None:
             return False
-        return near(self.observed, result.real, self.seen.case.tolerance).agrees
+        truth, observed = self.seen.case.truth.rounding, self.observed
+        far = _in_a_row(truth.gradients if self.family.in_backward else [truth.results["out"]])
+        if far.shape == observed.shape:
+            observed = beyond(observed, result.real, ROUNDINGS * far)
+        return near(observed, result.real, self.seen.case.tolerance).agrees
