@@ -33,6 +33,8 @@ STAGES = [
 TWINS = [
     {"softmax over the hidden units", "softmax over an axis of length 1"},
     {"scale 1/H", "scale applied twice"},
+    # dscores sum to 0 over T, and so does what they make of an h that is the same for all.
+    {"last gradient all zero", "dh multiplied by h instead of hs"},
     # Of bounded scores that nothing overflows, and in masked rows both are 0 / 0.
     {"maximum not subtracted", "a fully masked row gives NaN"},
     {"softmax missing", "logarithm of the softmax"},  # where a hidden key makes both NaN

@@ -19,6 +19,8 @@ TWINS = {
     "scale 1/H": {"scale applied twice"},
     "scale applied twice": {"scale 1/H"},
     "softmax over the hidden units": {"softmax over an axis of length 1"},
+    # dscores sum to 0 over T, and so does what they make of an h that is the same for all.
+    "last gradient all zero": {"dh multiplied by h instead of hs"},
 }
 
 # What is right by itself, but not what was claimed.
