@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import ParameterError
+from attncli.errors import ParameterError, ShapeError
 
 _AXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "hs_enc": (("N", "T_enc", "H"),),
@@ -202,6 +202,33 @@ def describe_shape(shape: tuple[int, ...], axes: tuple[str, ...] | None = None) 
         return str(shape)
     names = ", ".join(axes) + ("," if len(axes) == 1 else "")
     return f"{shape} = ({names})"
+
+
+def agreed_sizes(
+    tensors: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]],
+) -> dict[str, tuple[int, str]]:
+    """Return the size of every axis, and a tensor that has it, of tensors by name: axes and shape.
+
+    Raises
+    ------
+    ShapeError
+        If two disagree.
+
+    Examples
+    --------
+    >>> agreed_sizes({"h": (("N", "H"), (2, 3)), "a": (("N", "T_enc"), (2, 5))})
+    {'N': (2, 'h'), 'H': (3, 'h'), 'T_enc': (5, 'a')}
+    """
+    owners: dict[str, tuple[int, str]] = {}
+    for name, (axes, shape) in tensors.items():
+        for axis, size in zip(axes, shape, strict=True):
+            known, owner = owners.setdefault(axis, (size, name))
+            if size != known:
+                raise ShapeError(
+                    f"{owner} is {tensors[owner][1]}, {name} is {shape}: "
+                    f"{axis} differs ({known} and {size})"
+                )
+    return owners
 
 
 def describe_range(count: int) -> str:

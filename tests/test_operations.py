@@ -1,13 +1,12 @@
 """Operations: one way to run every layer, with masks, dtypes and sizes made right."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.operations import OPERATIONS, Execution, run
+from attncli.operations.layout import Layout
 from attncli.operations.loop import OptionAttention
 from attncli.problems.masks import combine_masks
 from attncli.tensors import random_tensor
@@ -37,15 +36,19 @@ def test_the_result_is_as_described(name, dtype):
 @pytest.mark.parametrize("tile", [None, (2, 3)])
 @pytest.mark.parametrize("heads", [{}, {"heads": 6}, {"heads": 6, "kv_heads": 3}])
 def test_the_core_computes_into_the_place_it_is_given(tile, heads):
-    operation = dataclasses.replace(OPERATIONS["scaled-dot-product"], **heads)
-    inputs = {
-        "query": random_tensor("query", (2, 5, 6 * 4)),
-        "key": random_tensor("key", (2, 7, heads.get("kv_heads", 6) * 4)),
-        "value": random_tensor("value", (2, 7, heads.get("kv_heads", 6) * 3)),
-    }
+    operation = OPERATIONS["scaled-dot-product"]
+    layout = Layout.of(operation, {}, heads)
+    inputs = layout.read(
+        {
+            "query": random_tensor("query", (2, 5, 6 * 4)),
+            "key": random_tensor("key", (2, 7, heads.get("kv_heads", 6) * 4)),
+            "value": random_tensor("value", (2, 7, heads.get("kv_heads", 6) * 3)),
+        }
+    )
     expected = run(operation, inputs, execution=Execution("reference"))
     shape, dtype = operation.result_shape(inputs), operation.result_dtype(inputs)
-    out = np.full(shape, np.nan, dtype)
+    given = layout.to_given("out", np.empty(shape)).shape
+    out = layout.to_own("out", np.full(given, np.nan, dtype))
     done = run(operation, inputs, execution=Execution(tile=tile, out=out))
     assert np.may_share_memory(done.results["out"], out)
     assert np.allclose(out, expected.results["out"], rtol=1e-12, atol=1e-14)
@@ -268,12 +271,13 @@ def operands(kind):
         "grouped": {"query": (2, 6, 3, 5), "key": (2, 2, 7, 5), "value": (2, 2, 7, 4)},
         "packed": {"query": (2, 3, 30), "key": (2, 7, 10), "value": (2, 7, 8)},
     }[kind]
-    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    if kind == "packed":  # views whose heads lie beside each other
+        arrays = Layout.of(GENERAL, {}, {"heads": 6, "kv_heads": 2}).read(arrays)
+    return arrays
 
 
 def operation_for(kind):
-    if kind == "packed":
-        return dataclasses.replace(GENERAL, heads=6, kv_heads=2)
     return {"states": TIME, "step": OPERATIONS["attention"]}.get(kind, GENERAL)
 
 
@@ -355,10 +359,10 @@ def test_operands_that_do_not_fit(shapes, message):
 
 
 def test_heads_that_do_not_split():
-    packed = dataclasses.replace(GENERAL, heads=4, kv_heads=4)
+    packed = Layout.of(GENERAL, {}, {"heads": 4})
     inputs = {name: np.zeros((2, 3, 10)) for name in ("query", "key", "value")}
     with pytest.raises(ShapeError, match=r"query is \(2, 3, 10\): 10 cannot be split into 4 heads"):
-        run(packed, inputs)
+        packed.read(inputs)
 
 
 @pytest.mark.parametrize(

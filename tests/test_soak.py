@@ -3,7 +3,6 @@
 ``ATTN_SOAK_ROUNDS`` sets how many; .ci/run takes more than a test run on the way.
 """
 
-import dataclasses
 import os
 import warnings
 
@@ -13,6 +12,7 @@ import pytest
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning
 from attncli.operations import OPERATIONS, Execution, run
+from attncli.operations.layout import Layout
 from attncli.problems.masks import combine_masks
 
 ROUNDS = int(os.environ.get("ATTN_SOAK_ROUNDS", "400"))
@@ -53,10 +53,10 @@ def draw_case(rng):
             "value": (N, T_enc, shared * H_v),
         },
     }[kind]
-    if kind == "packed":
-        operation = dataclasses.replace(operation, heads=heads, kv_heads=shared)
     size = 10.0 ** rng.integers(-2, 2)
     inputs = {name: size * rng.normal(size=shape) for name, shape in shapes.items()}
+    if kind == "packed":  # views whose heads lie beside each other
+        inputs = Layout.of(operation, {}, {"heads": heads, "kv_heads": shared}).read(inputs)
     semantics = Semantics(
         scale=rng.choice([None, 0.5, -1.3]),
         causal=rng.choice([None, "upper_left", "lower_right"]),

@@ -1,13 +1,12 @@
 """A trace, step by step, is what the reference computes as a whole."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError
 from attncli.operations import OPERATIONS, Execution, run
+from attncli.operations.layout import Layout
 from attncli.operations.tracing import Place, StepTrace
 
 N, HEADS, T_DEC, T_ENC, H, H_V = 2, 6, 5, 7, 3, 4
@@ -88,12 +87,14 @@ def test_two_dimensions_and_heads_in_the_last_axis():
     np.testing.assert_allclose(trace[-1].array, expected, atol=1e-12)
 
     merged = {key: rng.normal(size=(2, 4, 6)) for key in ("query", "key", "value")}
-    split = replace(OPERATIONS["scaled-dot-product"], heads=3)
-    step = StepTrace(split, merged, Place(1, 1, 2))
-    out = run(split, merged).results["out"]
+    operation = OPERATIONS["scaled-dot-product"]
+    layout = Layout.of(operation, {}, {"heads": 3})
+    apart = layout.read(merged)
+    step = StepTrace(operation, apart, Place(1, 1, 2))
+    out = layout.to_given("out", run(operation, apart).results["out"])
     np.testing.assert_allclose(step.forward()[-1].array, out[1, 1, 4:], atol=1e-12)
     dout = rng.normal(size=out.shape)
-    last = {one.name: one.array for one in step.backward(dout)}
+    last = {one.name: one.array for one in step.backward(layout.to_own("dout", dout))}
     np.testing.assert_array_equal(last["dout"], dout[1, 1, 4:])
 
 

@@ -55,6 +55,8 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     "is computed from the tensors in this file, as the plain formula in A's own dtype is.",
 )
 @options.semantics_options
+@options.heads_options
+@options.layout_option
 @options.rotary_options
 @options.reading_options
 @options.screen_options
@@ -71,6 +73,8 @@ def compare(
     equal_nan: bool,
     inputs: str | None,
     semantics: "Semantics",
+    heads: dict[str, int],
+    layout: dict[str, Any],
     rotary: dict[str, Any],
     reading: "Reading",
     screen: "Screen",
@@ -93,7 +97,7 @@ def compare(
             Selected(only, ignore, names),
             inputs,
             semantics,
-            rotary,
+            {"heads": heads, "layout": layout, "rotary": rotary},
             reading,
             progress,
             rtol=rtol,

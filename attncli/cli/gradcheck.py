@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attncli.cli.screen import Screen
     from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
+    from attncli.problems.setting import Setting
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -62,6 +63,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     help="Of TARGET's inputs.",
 )
 @options.heads_options
+@options.layout_option
 @options.semantics_options
 @options.extras_options
 @options.keep_prob_option
@@ -83,6 +85,7 @@ def gradcheck(
     tol: float | None,
     dtype: str,
     heads: dict[str, int],
+    layout: dict[str, Any],
     semantics: Semantics,
     extras: Extras,
     keep_prob: float | None,
@@ -105,7 +108,14 @@ def gradcheck(
     any gradient is wrong.
     """
     semantics = replace(semantics, keep_prob=keep_prob)
-    ours = {"layer": layer, **heads, **semantics.given(), **extras.given(), **rotary}
+    ours = {
+        "layer": layer,
+        **heads,
+        "layout": layout or None,
+        **semantics.given(),
+        **extras.given(),
+        **rotary,
+    }
     if target is not None:
         for name, given in ours.items():
             if given is not None:
@@ -115,6 +125,7 @@ def gradcheck(
         raise ParameterError("--input and --dtype have a meaning with TARGET only")
 
     from attncli.problems.beside import implied_sizes
+    from attncli.problems.setting import Setting
 
     if "T" in sizes:
         sizes = {"T_enc": sizes["T"], **sizes}
@@ -140,7 +151,8 @@ def gradcheck(
             things: tuple[Any, ...] = load(target, time_limit, max_memory)
         else:
             asked = any(given is not None for given in ours.values())
-            which = layer, heads, rotary, semantics, extras, full, seed or 0
+            setting = Setting("gradcheck", layout, heads, rotary)
+            which = layer, setting, semantics, extras, full, seed or 0
             things = (_target_of(*which) if asked else None,)
         examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
@@ -156,8 +168,7 @@ def gradcheck(
 
 def _target_of(
     layer: str | None,
-    heads: dict[str, int],
-    rotary: dict[str, Any],
+    setting: Setting,
     semantics: Semantics,
     extras: Extras,
     sizes: dict[str, int],
@@ -169,15 +180,14 @@ def _target_of(
     from attncli.checking.targets.operation_target import operation_target
     from attncli.operations import OPERATIONS
     from attncli.problems.beside import fitted
-    from attncli.problems.problem import with_heads, with_rotary
     from attncli.tensors import random_keep
 
-    operation = with_heads(OPERATIONS[layer or "scaled-dot-product"], heads)
-    operation = with_rotary(operation, rotary)
+    operation, layout = setting.applied(OPERATIONS[layer or "scaled-dot-product"])
     operation.require_options(semantics, extras)
-    extras = fitted(extras, {**sizes, "heads": operation.heads or 1})
+    unwritten = {name: np.broadcast_to(0.0, shape) for name, shape in layout.shapes(sizes).items()}
+    own = layout.read(unwritten)
+    extras = fitted(extras, {"heads": 1, **operation.sizes(own)})
     if semantics.keep_prob is not None:
-        unread = {name: np.empty(shape) for name, shape in operation.shapes(sizes).items()}
-        keep = random_keep(operation.weights_shape(unread), semantics.keep_prob, seed=seed)
+        keep = random_keep(operation.weights_shape(own), semantics.keep_prob, seed=seed)
         extras = extras._replace(keep=keep)
-    return operation_target(operation, semantics, extras)
+    return operation_target(operation, semantics, extras, layout)

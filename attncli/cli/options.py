@@ -43,6 +43,7 @@ PARTS = {
     "query": "Queries (N, T_dec, H) or (N, heads, T_dec, H).",
     "key": "Keys (N, T_enc, H) or (N, heads, T_enc, H).",
     "value": "Values (N, T_enc, H_v) or (N, heads, T_enc, H_v).",
+    "qkv": "Queries, keys and values in one: (N, T, 3, heads, H), or side by side in H.",
     "hs": "Encoder states (N, T_enc, H), for one decoder step.",
     "h": "One decoder state (N, H).",
     "a": "Weights (N, T_enc), for weight-sum.",
@@ -238,6 +239,21 @@ class Logits(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a list of numbers such as 0,1.5", param, ctx)
 
 
+class Heads(Numbers):
+    """How many heads there are: ``A``, or ``A,B`` where key and value have B."""
+
+    name = "heads"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Turn the text into one number or two."""
+        numbers = super().convert(value, param, ctx)
+        if len(numbers) > 2 or 0 in numbers:
+            self.fail(f"{value!r} is not A or A,B, each 1 or more", param, ctx)
+        return numbers
+
+
 class Side(click.Choice[str]):
     """A choice whose words may be written with ``_`` as well as ``-``."""
 
@@ -259,6 +275,17 @@ def parse_pairs(
             raise click.BadParameter(f"{first} is there twice", ctx, param)
         pairs[first] = second
     return pairs
+
+
+def parse_layouts(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Read axes for all tensors, or for each by its name."""
+    if not texts:
+        return {}
+    from attncli.operations.layout import parse_layout
+
+    return parse_layout(",".join(texts))
 
 
 def parse_shapes(
@@ -445,20 +472,34 @@ keep_prob_option = under_semantics(
     "drawn.",
 )
 
+
+def _heads(heads: tuple[int, ...] | None, kv_heads: int | None) -> dict[str, int]:
+    query, *shared = heads or (None,)
+    if shared and kv_heads not in (None, *shared):
+        raise ParameterError(f"--heads {query},{shared[0]} contradicts --kv-heads {kv_heads}")
+    return _given(heads=query, kv_heads=shared[0] if shared else kv_heads)
+
+
 heads_options = Bundle(
     "heads",
-    _given,
+    _heads,
     under_semantics(
         "--heads",
-        type=_COUNT,
-        help="Heads of query; splits the last axis of inputs (N, T, heads · H).  "
-        "[multi-head, random: 2]",
+        type=Heads(),
+        metavar="A[,B]",
+        help="Heads of query, which lie beside each other in the axis of H where none holds them; "
+        "A,B: key and value have B.  [multi-head, random: 2]",
     ),
-    under_semantics(
-        "--kv-heads",
-        type=_COUNT,
-        help="Heads of key and value, each serving a group of query heads.  [default: as many]",
-    ),
+    under_semantics("--kv-heads", type=_COUNT, hidden=True, help="B of --heads A,B."),
+)
+
+layout_option = under_semantics(
+    "--layout",
+    metavar="AXES",
+    multiple=True,
+    callback=parse_layouts,
+    help="The axes of query, key, value and result, as N,T,heads,H or T,N,H; total,heads,H; "
+    "N,T,3,heads,H of qkv; query=…,key=… for each.  [default: N,T,H or N,heads,T,H]",
 )
 
 
@@ -698,6 +739,7 @@ calculation_options = Bundle(
     extras_options,
     keep_prob_option,
     heads_options,
+    layout_option,
     rotary_options,
     size_options,
     seed_option,

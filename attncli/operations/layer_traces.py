@@ -14,7 +14,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import positions
-from attncli.operations.operation import Operation, split_heads, turned
+from attncli.operations.operation import Operation, turned
 from attncli.operations.steps import PRODUCTS, Steps
 from attncli.operations.tracing import Intermediate, StepTrace, Write, products
 
@@ -212,9 +212,11 @@ class MultiHeadTrace(_LayerTrace):
 
     def _operands(self) -> tuple[Array, Array, Array]:
         q, k, v = (
-            split_heads(name, self.inputs[name] @ self.inputs[W], self.operation.heads or 1)
+            self.inputs[name] @ self.inputs[W]
             for name, W in zip(self._sources, self.operation.parameters, strict=False)
         )
+        heads = self.operation.heads or 1
+        q, k, v = (x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2) for x in (q, k, v))
         return q, k, v
 
     def _scale(self, semantics: Semantics, H: int) -> float:

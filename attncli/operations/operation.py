@@ -15,7 +15,7 @@ from attncli.core.rotary import Rotation, rotary
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import positions
 from attncli.errors import ParameterError, ShapeError
-from attncli.tensors import axes_of, default_axes
+from attncli.tensors import agreed_sizes, axes_of, default_axes
 
 Operands = tuple[Array, Array, Array]
 
@@ -46,9 +46,8 @@ class Operation:
         What the weights are called among its results.
     one_step : bool
         Whether query and result have no axis of decoder steps.
-    heads, kv_heads : int or None
-        Where the inputs are (N, T, heads · H): how many heads their last axis holds. Results and
-        gradients come back in the same layout. Of a layer: how many it has.
+    heads : int or None
+        How many a layer has.
     parameters : tuple of str
         Which inputs its constructor takes: the last ones.
     optional : tuple of str
@@ -72,7 +71,6 @@ class Operation:
     weights: str = "weights"
     one_step: bool = False
     heads: int | None = None
-    kv_heads: int | None = None
     parameters: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     axes_here: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -173,23 +171,17 @@ class Operation:
         if self.layer is None and len({inputs[name].ndim for name in self.inputs}) > 1:
             shapes = ", ".join(f"{name} is {inputs[name].shape}" for name in self.inputs)
             raise ShapeError(f"{shapes}: expected as many axes in each")
-        inputs = self._split(inputs)
-        owners: dict[str, tuple[int, str]] = {}
-        for name, array in inputs.items():
-            shape = array.shape
+        named = {}
+        for name in self.inputs:
+            shape = inputs[name].shape
             axes = self.axes(name, len(shape))
             if axes is None:
                 expected = self.input_axes(name)
                 raise ShapeError(
                     f"{name} is {shape}, expected {len(expected)} axes: ({', '.join(expected)})"
                 )
-            for axis, size in zip(axes, shape, strict=True):
-                known, owner = owners.setdefault(axis, (size, name))
-                if size != known:
-                    raise ShapeError(
-                        f"{owner} is {inputs[owner].shape}, {name} is {shape}: "
-                        f"{axis} differs ({known} and {size})"
-                    )
+            named[name] = axes, shape
+        owners = agreed_sizes(named)
         if "T_enc" not in owners:  # the steps look at each other
             owners["T_enc"] = owners["T_dec"]
         if owners["T_enc"][0] == 0:
@@ -218,7 +210,7 @@ class Operation:
         if "scores" in self.inputs:  # of any number of axes
             return axes_of("scores", inputs["scores"].ndim) or ()
         if self.layer is None:
-            return axes_of("weights", 4 if self.heads is not None else inputs["query"].ndim) or ()
+            return axes_of("weights", inputs["query"].ndim) or ()
         return self.weights_axes
 
     def weights_shape(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
@@ -233,10 +225,7 @@ class Operation:
             return tuple(inputs["scores"].shape)
         if self.layer is not None:
             return tuple(sizes[axis] for axis in self.result_axes)
-        width = inputs["value"].shape[-1]
-        if self.heads is not None:
-            width = width // (self.kv_heads or self.heads) * self.heads
-        return (*inputs["query"].shape[:-1], width)
+        return (*inputs["query"].shape[:-1], inputs["value"].shape[-1])
 
     def result_dtype(self, inputs: Mapping[str, Array]) -> np.dtype[Any]:
         """Give the dtype of the result and of the gradients."""
@@ -252,8 +241,7 @@ class Operation:
 
     def to_core(self, inputs: Mapping[str, Array]) -> Operands:
         """Return query, key and value."""
-        split = self._split(inputs)
-        query, key, value = (split[name] for name in self.operands)
+        query, key, value = (inputs[name] for name in self.operands)
         return (query[:, None, :] if self.one_step else query), key, value
 
     def core_mask(self, mask: Array) -> Array:
@@ -268,14 +256,10 @@ class Operation:
 
     def core_dout(self, dout: Array) -> Array:
         """Return dout, or room for the result, in the axes of the core's output."""
-        if self.heads is not None:
-            return split_heads("dout", dout, self.heads)
         return dout[:, None, :] if self.one_step else dout
 
     def results(self, out: Array, weights: Array | None) -> dict[str, Array]:
         """Return the core's results in this operation's axes, by name."""
-        if self.heads is not None:
-            out = merge_heads(out)
         results = {self.result: out[:, 0] if self.one_step else out}
         if weights is not None:
             results[self.weights] = weights[:, 0] if self.one_step else weights
@@ -288,8 +272,6 @@ class Operation:
             dquery = dquery[:, 0]
         for name, gradient in zip(self.operands, (dquery, dkey, dvalue), strict=True):
             gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        if self.heads is not None:
-            gradients = {name: merge_heads(x) for name, x in gradients.items()}
         return tuple(gradients[name] for name in self.inputs)
 
     def rotated(
@@ -310,51 +292,6 @@ class Operation:
             turned(self.rotation, query, own, inverse=inverse),
             turned(self.rotation, key, at, inverse=inverse),
         )
-
-    def _split(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The inputs by name, with an axis for heads where their last axis holds them."""
-        if self.heads is None or self.layer is not None:
-            return {name: inputs[name] for name in self.inputs}
-        if inputs["query"].ndim != 3:
-            raise ShapeError(
-                f"query is {inputs['query'].shape}, expected (N, T_dec, heads · H) for --heads"
-            )
-        shared = self.kv_heads or self.heads
-        return {
-            name: split_heads(name, inputs[name], self.heads if name == "query" else shared)
-            for name in self.inputs
-        }
-
-
-def split_heads(name: str, x: Array, heads: int) -> Array:
-    """Turn (N, T, heads · H) into (N, heads, T, H), without a copy.
-
-    Raises
-    ------
-    ShapeError
-        If the last axis cannot be split.
-
-    Examples
-    --------
-    >>> split_heads("query", np.zeros((2, 5, 12)), 3).shape
-    (2, 3, 5, 4)
-    """
-    N, T, width = x.shape
-    if width % heads:
-        raise ShapeError(f"{name} is {x.shape}: {width} cannot be split into {heads} heads")
-    return x.reshape(N, T, heads, width // heads).swapaxes(1, 2)
-
-
-def merge_heads(x: Array) -> Array:
-    """Turn (N, heads, T, H) into (N, T, heads · H).
-
-    Examples
-    --------
-    >>> merge_heads(np.zeros((2, 3, 5, 4))).shape
-    (2, 5, 12)
-    """
-    N, heads, T, H = x.shape
-    return x.swapaxes(1, 2).reshape(N, T, heads * H)
 
 
 def turned(rotation: Rotation, x: Array, positions: Array, *, inverse: bool = False) -> Array:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
 
 from attncli.errors import AttnWarning
 from attncli.memory import require
-from attncli.operations import OPERATIONS, Operation
+from attncli.operations import OPERATIONS
+from attncli.operations.layout import Layout
 from attncli.problems.beside import fitted, implied_sizes, in_dtype
-from attncli.problems.problem import Problem, with_heads, with_rotary
+from attncli.problems.problem import Problem
 from attncli.problems.request import Request
+from attncli.problems.setting import Setting
 from attncli.tensors import describe_shape, random_keep, random_tensor
 
 _DEFAULT_LAYER = "time-attention"
@@ -28,8 +31,8 @@ def random_problem(request: Request) -> Problem:
     MemoryLimitError
         If they do not fit.
     """
-    operation = with_heads(OPERATIONS[request.layer or _DEFAULT_LAYER], request.heads)
-    operation = with_rotary(operation, request.rotary)
+    setting = Setting("random", request.layout, request.heads, request.rotary)
+    operation, layout = setting.applied(OPERATIONS[request.layer or _DEFAULT_LAYER])
     operation.require_options(request.semantics, request.extras)
     given = implied_sizes(request.extras, _DEFAULT_SIZES)
     if "T" in request.sizes:
@@ -41,15 +44,15 @@ def random_problem(request: Request) -> Problem:
         "T_enc": given.get("T_enc", given["T"]),
         "H": given["H"],
     }
+    shapes = layout.shapes(full)
     for size in request.sizes:
-        if not _decides(size, operation):
+        if not _decides(size, shapes, layout):
             option = f"--{size.replace('_', '-')}"
             message = f"{option} has no effect: {operation.name} has no such size"
             warnings.warn(message, AttnWarning, stacklevel=2)
-    shapes = operation.shapes(full)
     seed, dtype = request.seed or 0, request.dtype or "float64"
     names = (
-        f"{name} {describe_shape(shape, operation.axes(name, len(shape)))}"
+        f"{name} {describe_shape(shape, layout.axes(name, len(shape)))}"
         for name, shape in shapes.items()
     )
     drawn = sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
@@ -60,7 +63,14 @@ def random_problem(request: Request) -> Problem:
     unwritten = {
         name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
     }
-    problem = Problem(request, operation, unwritten, f"random, seed {seed}", request.semantics)
+    problem = Problem(
+        request,
+        operation,
+        layout.read(unwritten),
+        f"random, seed {seed}",
+        request.semantics,
+        layout,
+    )
     extras = in_dtype(fitted(request.extras, problem.sizes), request.dtype)
     problem = dataclasses.replace(problem, extras=extras)
     problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
@@ -72,12 +82,13 @@ def random_problem(request: Request) -> Problem:
         require(prod(shape), f"random keep {shape}", request.reading.max_memory)
         keep = random_keep(shape, keep_prob, seed=seed)
         extras = extras._replace(keep=keep)
-    problem = dataclasses.replace(problem, inputs=inputs, extras=extras)
+    problem = dataclasses.replace(problem, inputs=layout.read(inputs), extras=extras)
     _ = problem.placed  # whether they fit
     return problem
 
 
-def _decides(size: str, operation: Operation) -> bool:
-    """Whether a size option has a say in the shapes of an operation's inputs."""
-    axes = {axis for name in operation.inputs for axis in operation.input_axes(name)}
+def _decides(size: str, shapes: Mapping[str, tuple[int, ...]], layout: Layout) -> bool:
+    """Whether a size option has a say in the shapes of the inputs."""
+    named = (layout.axes(name, len(shape)) or () for name, shape in shapes.items())
+    axes = {part for one in named for axis in one for part in axis.split("·")}
     return size in axes or (size == "T" and bool(axes & {"T_dec", "T_enc"}))

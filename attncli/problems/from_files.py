@@ -21,8 +21,9 @@ from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
 from attncli.problems.beside import BESIDE, extras_of, fitted, in_dtype
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
-from attncli.problems.problem import TOKEN_AXES, Claim, Problem, with_heads, with_rotary
+from attncli.problems.problem import TOKEN_AXES, Claim, Problem
 from attncli.problems.request import Request
+from attncli.problems.setting import Setting, stored_options
 from attncli.tensors import default_axes, describe_shape
 
 # What a run writes of its semantics: the types that JSON has for it.
@@ -41,7 +42,6 @@ _CLAIMS = {
     "logsumexp": "logsumexp",
     "lse": "logsumexp",
 }
-_ROTARY_KINDS = {"rotary": (str,), "rotary_base": (int, float), "rotary_width": (int,)}
 
 
 def read_problem(request: Request) -> Problem:
@@ -75,32 +75,28 @@ def read_problem(request: Request) -> Problem:
     return problem
 
 
-def problem_in(
-    file: TensorFile,
-    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
-    rotary: Mapping[str, Any] | None = None,
-) -> Problem:
-    """Find the problem that an open file holds; options not given are the run's, or the defaults.
+def problem_in(file: TensorFile, **asked: Any) -> Problem:
+    """Find the problem that an open file holds; `asked` are fields of `Request`.
 
     Raises
     ------
     AttnError
         If its tensors do not fit each other.
     """
-    request = Request(
-        file=file.label,
-        layer=None,
-        dtype=None,
-        execution=Execution(weights=True),
-        semantics=semantics,
-        extras=Extras(),
-        heads={},
-        rotary=dict(rotary or {}),
-        sizes={},
-        seed=None,
-        parts={},
-        reading=file.reading,
-    )
+    nothing: dict[str, Any] = {
+        "layer": None,
+        "dtype": None,
+        "execution": Execution(weights=True),
+        "semantics": Semantics(),
+        "extras": Extras(),
+        "heads": {},
+        "layout": {},
+        "rotary": {},
+        "sizes": {},
+        "seed": None,
+        "parts": {},
+    }
+    request = Request(file=file.label, reading=file.reading, **{**nothing, **asked})
     return _assemble({name: (file, name) for name in file}, file.options, request, file.label)
 
 
@@ -113,28 +109,38 @@ def _assemble(
     """Load what an operation needs; `held` gives the file, and the name in it, of every tensor."""
     layer = request.layer or options.get("layer")
     held = _under_own_names(layer, held)
+    setting = Setting.of(options, origin, request)
+    packed: dict[str, Array] = {}
+    if "qkv" in held and not {"query", "key", "value"} <= held.keys():
+        source, theirs = held["qkv"]
+        with in_file(origin):
+            packed, setting = setting.unpacked(source.numbers(theirs, known_as="qkv"))
+        held = {**held, **dict.fromkeys(packed, held["qkv"])}
     operation = _choose(layer, held, origin)
-    operation = _with_heads(operation, request, options, origin)
-    operation = _with_rotary(operation, options, request.rotary, origin)
 
     def load(name: str) -> Array:
         source, theirs = held[name]
         return source.numbers(theirs, known_as=name)
 
-    inputs = {name: load(name) for name in operation.inputs}
+    inputs = {name: packed[name] if name in packed else load(name) for name in operation.inputs}
     if request.dtype is not None:
         with np.errstate(over="ignore"):  # what became infinite is found below
             inputs = {name: array.astype(request.dtype) for name, array in inputs.items()}
         if not request.reading.allow_nonfinite:
             for name, array in inputs.items():
                 require_finite(array, f"{name} as {request.dtype}", origin)
-    with in_file(origin):
+    shapes = {name: array.shape for name, array in inputs.items()}
+    meant = setting.tell_of_reading(operation, shapes)
+    ndims = {name: len(shape) for name, shape in shapes.items()}
+    operation, layout = setting.applied(operation, ndims)
+    with in_file(origin, hint=meant):
+        inputs = layout.read(inputs)
         sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
     # The results of a run are its own; those of anybody else are claims, to be held against ours.
     claims = {} if options else _CLAIMS
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
     used = {*operation.inputs, *MASKS, *BESIDE, *TOKEN_AXES, *claims, "tokens", "options"}
-    used |= {"dout", "dlogsumexp"}
+    used |= {"dout", "dlogsumexp", *(["qkv"] if packed else [])}
     masks = {name: load(name) for name in _masks_for(operation, held, axes, sizes)}
     with in_file(origin):
         masks = {name: read_mask(name, mask) for name, mask in masks.items()}
@@ -162,46 +168,11 @@ def _assemble(
         claims=tuple(claimed),
         unused=tuple(name for name in held if name not in used),
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
+        layout=layout,
     )
     with in_file(origin):
         _ = problem.placed  # whether they fit
     return problem
-
-
-def _with_heads(
-    operation: Operation, request: Request, options: Mapping[str, Any], origin: str
-) -> Operation:
-    """Give the operation the heads asked for, or else those of the run."""
-    stored = _stored_heads(options, origin)
-    if operation.heads is not None and not {"heads"} & {*stored, *request.heads}:
-        raise DataError(
-            f"{origin}: nothing says how many heads {operation.name} has",
-            hint=f"--heads {operation.heads}",
-        )
-    if "heads" in request.heads:
-        return with_heads(operation, request.heads)
-    if request.heads:  # kv_heads alone: the query's are the run's
-        return with_heads(operation, {**stored, **request.heads})
-    return _with_stored(operation, stored, origin)
-
-
-def _with_stored(operation: Operation, stored: Mapping[str, int], origin: str) -> Operation:
-    try:
-        return with_heads(operation, stored)
-    except ParameterError as error:
-        raise DataError(f"{origin}: its options: {error}") from None
-
-
-def _with_rotary(
-    operation: Operation, options: Mapping[str, Any], given: Mapping[str, Any], origin: str
-) -> Operation:
-    """Give the operation the rotation asked for; what was not asked for is as the run had it."""
-    stored = _of_kinds(_ROTARY_KINDS, options, origin)
-    try:
-        operation = with_rotary(operation, stored)
-    except ParameterError as error:
-        raise DataError(f"{origin}: its options: {error}") from None
-    return with_rotary(operation, {**stored, **given})
 
 
 def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:
@@ -281,33 +252,12 @@ def _require_keep(semantics: Semantics, extras: Extras, origin: str) -> None:
 
 
 @contextlib.contextmanager
-def in_file(label: str) -> Iterator[None]:
-    """Say of an error about tensors which file they are in."""
+def in_file(label: str, *, hint: str | None = None) -> Iterator[None]:
+    """Say of an error about tensors which file they are in; `hint` is for those without one."""
     try:
         yield
     except (ShapeError, DtypeError, DataError, ParameterError) as error:
-        raise type(error)(f"{label}: {error}", hint=error.hint) from None
-
-
-def with_heads_of(operation: Operation, file: TensorFile) -> Operation:
-    """Give an operation the heads that lie beside each other in the run that wrote a file."""
-    return _with_stored(operation, _stored_heads(file.options, file.label), file.label)
-
-
-def with_rotary_of(
-    operation: Operation, file: TensorFile, given: Mapping[str, Any] | None = None
-) -> Operation:
-    """Give an operation the rotation of the run that wrote a file, or what was `given`."""
-    return _with_rotary(operation, file.options, given or {}, file.label)
-
-
-def _stored_heads(options: Mapping[str, Any], origin: str) -> dict[str, int]:
-    names = ("heads", "kv_heads")
-    stored = {name: options[name] for name in names if options.get(name) is not None}
-    for name, number in stored.items():
-        if type(number) is not int or number < 1:
-            raise DataError(f"{origin}: its options: {name} is {number!r}, expected 1 or more")
-    return stored
+        raise type(error)(f"{label}: {error}", hint=error.hint or hint) from None
 
 
 def semantics_in(file: TensorFile) -> Semantics:
@@ -316,22 +266,11 @@ def semantics_in(file: TensorFile) -> Semantics:
 
 
 def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
-    stored = _of_kinds(_KINDS, options, origin)
+    stored = stored_options(_KINDS, options, origin)
     try:
         return Semantics(**stored)
     except ParameterError as error:
         raise DataError(f"{origin}: its options: {error}") from None
-
-
-def _of_kinds(
-    kinds: Mapping[str, tuple[type, ...]], options: Mapping[str, Any], origin: str
-) -> dict[str, Any]:
-    """Take the options of these names; they come from a file, and may be anything."""
-    stored = {name: x for name in kinds if (x := options.get(name)) is not None}
-    wrong = {name: x for name, x in stored.items() if type(x) not in kinds[name]}
-    if wrong:
-        raise DataError(f"{origin}: its options hold what no run writes: {wrong}")
-    return stored
 
 
 def _semantics(request: Request, options: Mapping[str, Any], origin: str) -> Semantics:

@@ -43,7 +43,7 @@ def compare_files(
     selected: Selected,
     inputs: str | None,
     claims: Semantics,
-    rotary: Mapping[str, Any],
+    how: Mapping[str, Mapping[str, Any]],
     reading: Reading,
     progress: Callable[[int, int], None],
     **tolerances: Any,
@@ -55,8 +55,8 @@ def compare_files(
     AttnError
         If a file cannot be read, or there is nothing to compare.
     """
-    if inputs is None and (claims != Semantics() or rotary):
-        said = claims.described() or ", ".join(f"--{x.replace('_', '-')}" for x in rotary)
+    if inputs is None and (claims != Semantics() or any(how.values())):
+        said = claims.described() or f"--{next(name for name, x in how.items() if x)}"
         raise ParameterError(f"{said}: has a meaning with --budget only")
     # NaN and Inf are what one may be looking for.
     reading = replace(reading, allow_nonfinite=True)
@@ -65,7 +65,7 @@ def compare_files(
     problem = None
     if inputs is not None:
         held = open_tensors(inputs, replace(reading, allow_nonfinite=False, rename={}))
-        problem = problem_in(held, claims, rotary)
+        problem = problem_in(held, semantics=claims, **how)
 
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -15,15 +14,16 @@ from attncli.arrays import Array, Tokens
 from attncli.core.blocks import sum_to
 from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
 from attncli.core.extras import Extras, Placed
-from attncli.core.rotary import Rotation
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DataError, ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import Operation, Pass, run
+from attncli.operations.layout import Layout, written
 from attncli.problems.beside import of_item, tensors_of
 from attncli.problems.masks import combine_masks
 from attncli.problems.request import Request
+from attncli.problems.setting import rotary_of
 from attncli.tensors import describe_shape, random_tensor
 from attncli.version import __version__
 
@@ -64,17 +64,19 @@ class Problem:
         What was asked for.
     operation : Operation
     inputs : dict of str to ndarray
-        One for each of the operation's inputs.
+        One for each of the operation's inputs, in our axes.
     origin : str
         Where the tensors come from.
     semantics : Semantics
         The options that change the result: those asked for, else those of the run that is read.
+    layout : Layout
+        The axes of inputs and results as they are in files, and are shown.
     masks : dict of str to ndarray
         mask, enc_mask and dec_mask, as far as there are any.
     extras : Extras
         Sinks, slopes, segments, sequences, lengths and dropout.
     dout, dlogsumexp : ndarray or None
-        The incoming gradients, where a file has them.
+        The incoming gradients, where a file has them, as the results are given.
     tokens : dict of str to ndarray of str
         ``tokens_enc`` and ``tokens_dec``, as far as there are any.
     claims : tuple of Claim
@@ -90,6 +92,7 @@ class Problem:
     inputs: dict[str, Array]
     origin: str
     semantics: Semantics
+    layout: Layout
     masks: dict[str, Array] = field(default_factory=dict)
     extras: Extras = Extras()  # noqa: RUF009 (it is frozen)
     dout: Array | None = None
@@ -198,8 +201,9 @@ class Problem:
     @property
     def described_result(self) -> tuple[str, tuple[int, ...], np.dtype[Any]]:
         """The name of the result, and the shape and the dtype that it will have."""
-        operation, inputs = self.operation, self.inputs
-        return operation.result, operation.result_shape(inputs), operation.result_dtype(inputs)
+        name, dtype = self.operation.result, self.operation.result_dtype(self.inputs)
+        own = np.broadcast_to(np.zeros((), dtype), self.operation.result_shape(self.inputs))
+        return name, self.layout.to_given(name, own).shape, dtype
 
     def forward(self, out: Array | None = None) -> Run:
         """Run forward, after making sure that what it needs fits into memory.
@@ -207,6 +211,7 @@ class Problem:
         If `out` is given, it holds the result afterwards, whichever engine computed it.
         """
         self.require_memory()
+        place = None if out is None else self.layout.to_own(self.operation.result, out)
         done = run(
             self.operation,
             self.inputs,
@@ -214,11 +219,11 @@ class Problem:
             extras=self.extras,
             padding=self.masks.get("dec_mask"),
             semantics=self.semantics,
-            execution=dataclasses.replace(self.request.execution, out=out),
+            execution=dataclasses.replace(self.request.execution, out=place),
         )
         result = done.results[self.operation.result]
-        if out is not None and not np.may_share_memory(result, out):
-            out[...] = result
+        if place is not None and not np.may_share_memory(result, place):
+            place[...] = result
         return Run(self, done)
 
     def budgets(self) -> Budgets:
@@ -235,38 +240,35 @@ class Problem:
             raise DataError(
                 f"{self.origin}: no budget for {self.operation.name}: {self.operation.not_whole}"
             )
-        self.require_dout_of(self.operation.result_shape(self.inputs))
         both = ("enc_mask", "dec_mask")
         mask = combine_masks(self.masks, self._weights_axes, self.sizes, both)
-        dout = {} if self.dout is None else {"dout": self.dout}
+        dout = {}
+        if self.dout is not None:
+            dout["dout"] = self.layout.to_own(self.operation.result, self.incoming())
         return Budgets(
             self.operation,
             {**self.inputs, **dout},
             self.semantics,
+            layout=self.layout,
             mask=mask,
             extras=self.extras,
             max_memory=self.request.reading.max_memory,
         )
 
-    def gradient_in(self, forward: Pass) -> Array:
-        """Return dout: the file's, or a random one of the shape of the result."""
-        result = forward.results[self.operation.result]
-        if self.dout is not None:
-            self.require_dout_of(result.shape)
-            return self.dout
-        axes = self.operation.axes("dout", result.ndim)
-        what = f"random dout {describe_shape(result.shape, axes)}"
-        require(result.nbytes, what, self.request.reading.max_memory)
-        return random_tensor("dout", result.shape, seed=self.seed, dtype=result.dtype)
-
-    def require_dout_of(self, shape: tuple[int, ...]) -> None:
-        """Raise unless the dout that there is has the shape of the result."""
-        if self.dout is not None and self.dout.shape != shape:
-            axes = self.operation.axes("dout", len(shape))
+    def incoming(self) -> Array:
+        """Return dout as it is given: the file's, or a random one of the shape of the result."""
+        _, shape, dtype = self.described_result
+        described = describe_shape(shape, self.layout.axes("dout", len(shape)))
+        if self.dout is None:
+            size = prod(shape) * dtype.itemsize
+            require(size, f"random dout {described}", self.request.reading.max_memory)
+            return random_tensor("dout", shape, seed=self.seed, dtype=dtype)
+        if self.dout.shape != shape:
             raise ShapeError(
                 f"{self.origin}: dout is {self.dout.shape}, expected the shape of the result, "
-                f"{describe_shape(shape, axes)}"
+                f"{described}"
             )
+        return self.dout
 
     def gradient_of_rows(self, forward: Pass) -> Array | None:
         """Return dlogsumexp, if there is one, where it fits.
@@ -284,29 +286,34 @@ class Problem:
                 "logsumexp",
                 hint="--engine auto" if by else None,
             )
-        if given is not None and rows is not None and given.shape != rows.shape:
-            axes = self.operation.axes("logsumexp", rows.ndim)
+        shape = None if rows is None else self.layout.to_given("logsumexp", rows).shape
+        if given is not None and shape is not None and given.shape != shape:
+            axes = self.layout.axes("logsumexp", len(shape))
             raise ShapeError(
                 f"{self.origin}: dlogsumexp is {given.shape}, expected the shape of logsumexp, "
-                f"{describe_shape(rows.shape, axes)}"
+                f"{describe_shape(shape, axes)}"
             )
         return given
 
     @property
     def rotary(self) -> dict[str, Any]:
         """How query and key are turned, by the names of the options; empty where they are not."""
-        return rotary_options(self.operation)
+        return rotary_of(self.operation)
 
     def options(self, command: str) -> dict[str, Any]:
         """Return what a run file says of the run beside its tensors."""
-        heads = {"heads": self.operation.heads, "kv_heads": self.operation.kv_heads}
+        heads = self.layout.heads
+        if self.operation.heads is not None:
+            heads = {"heads": self.operation.heads}
+        layout = {"layout": written(self.layout.words)} if self.layout.words else {}
         return {
             "attn": __version__,
             "command": command,
             "layer": self.operation.name,
             "seed": self.seed,
             "source": self.origin.encode("utf-8", "backslashreplace").decode(),
-            **{name: value for name, value in heads.items() if value is not None},
+            **heads,
+            **layout,
             **self.rotary,
             **self.semantics.given(),
         }
@@ -378,18 +385,20 @@ class Run:
 
     @property
     def results(self) -> dict[str, Array]:
-        """The results by name."""
-        rows = self.done.logsumexp
-        return self.done.results | ({} if rows is None else {"logsumexp": rows})
+        """The results by name, as they are given."""
+        rows, layout = self.done.logsumexp, self.problem.layout
+        found = self.done.results | ({} if rows is None else {"logsumexp": rows})
+        return {name: layout.to_given(name, x) for name, x in found.items()}
 
     @property
     def tensors(self) -> dict[str, Array]:
         """All there is: inputs, masks, results, gradients."""
         problem = self.problem
+        inputs = {name: problem.layout.to_given(name, x) for name, x in problem.inputs.items()}
         beside = {**problem.masks, **tensors_of(problem.extras)}
         incoming = {"dout": problem.dout, "dlogsumexp": problem.dlogsumexp}
         given = {name: x for name, x in incoming.items() if x is not None}
-        return {**problem.inputs, **beside, **given, **self.results, **self.gradients}
+        return {**inputs, **beside, **given, **self.results, **self.gradients}
 
     @property
     def told(self) -> str:
@@ -425,16 +434,18 @@ class Run:
 
     def backward(self) -> Run:
         """Walk back from dout: the file's, or a random one."""
-        problem = self.problem
-        incoming = {"dout": problem.gradient_in(self.done)}
+        problem, layout = self.problem, self.problem.layout
+        incoming = {"dout": problem.incoming()}
         if (rows := problem.gradient_of_rows(self.done)) is not None:
             incoming["dlogsumexp"] = rows
-        gradients = incoming | self.done.backward(incoming["dout"], rows)
+        own = {name: layout.to_own(name, x) for name, x in incoming.items()}
+        gradients = self.done.backward(own["dout"], own.get("dlogsumexp"))
         if "dmask" in gradients:  # of the mask as it was given, without enc_mask
             whole, mask = gradients["dmask"], problem.masks["mask"]
             given = (1,) * (whole.ndim - mask.ndim) + mask.shape
             gradients["dmask"] = sum_to(whole, given).reshape(mask.shape)
-        return dataclasses.replace(self, gradients=gradients)
+        found = {name: layout.to_given(name, x) for name, x in gradients.items()}
+        return dataclasses.replace(self, gradients=incoming | found)
 
     def compare_claims(self, *, equal_nan: bool = False) -> tuple[TensorComparison, ...]:
         """Compare the results, as far as they were kept, with those that the file brings along."""
@@ -454,72 +465,3 @@ class Run:
             for claim in self.problem.claims
             if (ours := results.get(claim.result)) is not None
         )
-
-
-def with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
-    """Return the operation that has so many heads, if any are given.
-
-    The general one then reads its inputs as (N, T, heads · H).
-
-    Raises
-    ------
-    ParameterError
-        If the operation has no heads, or their numbers do not fit each other.
-    """
-    if not heads:
-        return operation
-    if "heads" not in operation.options:
-        raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
-    if "heads" not in heads:
-        raise ParameterError("--kv-heads has no meaning without --heads")
-    if operation.layer is not None:
-        if "kv_heads" in heads:
-            raise ParameterError(f"--kv-heads has no meaning for {operation.name}")
-        return dataclasses.replace(operation, heads=heads["heads"])
-    query, shared = heads["heads"], heads.get("kv_heads", heads["heads"])
-    if query % shared:
-        raise ParameterError(
-            f"--heads {query} and --kv-heads {shared}: expected a divisor, so that every key head "
-            "serves as many query heads"
-        )
-    return dataclasses.replace(operation, heads=query, kv_heads=shared)
-
-
-_ROTARY = {"rotary": "style", "rotary_base": "base", "rotary_width": "width"}
-
-
-def with_rotary(operation: Operation, rotary: Mapping[str, Any]) -> Operation:
-    """Return the operation whose query and key are turned by their positions, if that is asked for.
-
-    Raises
-    ------
-    ParameterError
-        If it takes no such option, or one is outside its range.
-
-    Examples
-    --------
-    >>> from attncli.operations import OPERATIONS
-    >>> rotated = with_rotary(OPERATIONS["scaled-dot-product"], {"rotary": "halves"})
-    >>> rotated.rotation
-    Rotation(style='halves', base=10000.0, width=None)
-    """
-    if not rotary:
-        return operation
-    if "rotary" not in operation.options:
-        raise ParameterError(
-            f"--rotary has no meaning for {operation.name}: it turns query and key",
-            hint="--layer scaled-dot-product",
-        )
-    if "rotary" not in rotary:
-        option = next(iter(rotary)).replace("_", "-")
-        raise ParameterError(f"--{option} has no meaning without --rotary", hint="--rotary halves")
-    rotation = Rotation(**{_ROTARY[name]: value for name, value in rotary.items()})
-    return dataclasses.replace(operation, rotation=rotation)
-
-
-def rotary_options(operation: Operation) -> dict[str, Any]:
-    """Return the options that `with_rotary` makes the same operation of."""
-    if operation.rotation is None:
-        return {}
-    found = {name: getattr(operation.rotation, own) for name, own in _ROTARY.items()}
-    return {name: value for name, value in found.items() if value is not None}

@@ -9,6 +9,7 @@ from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.files.reading import Reading
 from attncli.operations.execution import Execution
+from attncli.operations.layout import Words
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Request:
         What options ask for, in short; `attncli.problems.beside.fitted` makes arrays of it.
     heads : dict of str to int
         ``heads`` and ``kv_heads``, as far as they were given.
+    layout : dict of str to tuple of str
+        The axes of the tensors in the files, as `parse_layout` reads them.
     rotary : dict of str to object
         ``rotary``, ``rotary_base`` and ``rotary_width``, as far as they were given.
     sizes : dict of str to int
@@ -46,6 +49,7 @@ class Request:
     semantics: Semantics
     extras: Extras
     heads: dict[str, int]
+    layout: dict[str, Words]
     rotary: dict[str, Any]
     sizes: dict[str, int]
     seed: int | None

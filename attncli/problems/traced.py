@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from attncli.arrays import Array, Tokens
 from attncli.errors import AttnWarning, ParameterError
 from attncli.files.contents import run_arrays
 from attncli.operations.layer_traces import trace_of
 from attncli.operations.tracing import Intermediate, Place
 from attncli.problems.problem import Problem
-from attncli.tensors import describe_range, random_tensor
+from attncli.tensors import describe_range
 
 
 @dataclass(frozen=True)
@@ -118,16 +116,5 @@ def trace(problem: Problem, place: Place) -> Traced:
         semantics=problem.semantics,
     )
     forward = list(step.forward())
-    return Traced(problem, place, forward + step.backward(_dout(problem)))
-
-
-def _dout(problem: Problem) -> Array:
-    """The file's dout, or the random one that ``attn backward`` draws."""
-    shape = problem.operation.result_shape(problem.inputs)
-    if problem.dout is None:
-        dtype = np.result_type(*problem.inputs.values())
-        return random_tensor(
-            "dout", shape, seed=problem.seed, dtype=dtype if dtype.kind == "f" else "float64"
-        )
-    problem.require_dout_of(shape)
-    return problem.dout
+    dout = problem.layout.to_own(problem.operation.result, problem.incoming())
+    return Traced(problem, place, forward + step.backward(dout))

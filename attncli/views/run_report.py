@@ -29,16 +29,15 @@ def draw_run(run: Run, agreements: Sequence[TensorComparison], look: Look) -> Re
     heading = headline(problem, run.command, look, dout=dout)
     # Of no use to most; a run file and JSON have it always.
     asked = "logsumexp" in [claim.result for claim in problem.claims]
-    tensors = [
-        draw_tensor(
-            name,
-            array,
-            problem.operation.axes(name, array.ndim),
-            look,
-            tokens=problem.axis_tokens,
-        )
+    shown = {
+        name: array
         for name, array in (run.gradients or run.tensors).items()
         if name != "logsumexp" or asked
+    }
+    axes = {name: problem.layout.axes(name, array.ndim) for name, array in shown.items()}
+    tensors = [
+        draw_tensor(name, array, axes[name], look, tokens=problem.axis_tokens)
+        for name, array in shown.items()
     ]
     return Group(heading, *(_agreement(one, look) for one in agreements), "", *tensors)
 
@@ -79,7 +78,7 @@ def run_as_json(run: Run, agreements: Sequence[TensorComparison]) -> dict[str, A
         "engine": run.done.engine,
         "sizes": problem.sizes,
         "tensors": {
-            name: tensor_as_json(array, problem.operation.axes(name, array.ndim))
+            name: tensor_as_json(array, problem.layout.axes(name, array.ndim))
             for name, array in run.tensors.items()
         },
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.memory import require
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
+from attncli.operations.layout import Order
 from attncli.operations.operation import turned
 from attncli.problems.from_files import (
     extras_in,
@@ -25,11 +26,10 @@ from attncli.problems.from_files import (
     problem_in,
     read_tokens,
     semantics_in,
-    with_heads_of,
-    with_rotary_of,
 )
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES
+from attncli.problems.setting import Setting
 from attncli.tensors import axes_of, describe_shape
 
 _FOUR = ("N", "heads", "T_dec", "T_enc")
@@ -214,11 +214,8 @@ def _loader(
     def load(item: int, head: int, region: Region) -> Array:
         rows, columns = region
         at = {"layers": layer, "N": item, "heads": head, "T_dec": rows, "T_enc": columns}
-        index: list[Any] = [at[axis] for axis in axes]
-        whole = [(slice(None), slice(0, size)) for size in file.shape(name)]
-        while index and isinstance(index[-1], slice) and index[-1] in whole[len(index) - 1]:
-            index.pop()  # messages say where something is, in short
-        matrix = np.atleast_2d(file.numbers(name, tuple(index)))
+        index = _short([at[axis] for axis in axes], file.shape(name))
+        matrix = np.atleast_2d(file.numbers(name, index))
         return matrix.T if steps == ["T_enc", "T_dec"] else matrix
 
     return load
@@ -257,22 +254,23 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         name: np.broadcast_to(np.float32(0), file.shape("query" if name == "query" else "key"))
         for name in ("query", "key", "value")
     }
-    ndim = unread["query"].ndim
-    operation = OPERATIONS["scaled-dot-product"]
-    if ndim == 3:
-        operation = with_heads_of(operation, file)
-    operation = with_rotary_of(operation, file)
+    setting = Setting.of(file.options, file.label)
+    operation, layout = setting.applied(
+        OPERATIONS["scaled-dot-product"], {name: array.ndim for name, array in unread.items()}
+    )
+    orders = {
+        name: layout.order(name) or Order(axes, axes)
+        for name, array in unread.items()
+        if (axes := operation.axes(name, array.ndim)) is not None
+    }
     with in_file(file.label):
+        unread = layout.read(unread)
         found, axes = operation.sizes(unread), operation.mask_axes(unread)
     sizes = {axis: found.get(axis, 1) for axis in _FOUR}
     own = tuple(sizes[axis] for axis in axes)
     N, heads, T_dec, T_enc = sizes.values()
     shape = (N, heads, T_dec, T_enc)
-    H, key_heads, packed = (
-        found["H"],
-        found.get("kv_heads", 1),
-        operation.heads is not None,
-    )  # on the last axis
+    H, key_heads = found["H"], found.get("kv_heads", 1)
     masks = {name: read_mask(name, file.numbers(name)) for name in MASKS if name in file}
     mask, padding = combine_masks(masks, axes, sizes), None
     if "dec_mask" in masks:
@@ -288,17 +286,9 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
         count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
         require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
         shared = head * key_heads // heads
-        place: tuple[Any, ...] = (item,) if packed else (item, head)[: ndim - 2]
-        beside: tuple[Any, ...] = (item,) if packed else (item, shared)[: ndim - 2]
         index = (item, head)[: len(own) - 2]
-        if not _is_whole(rows, T_dec):
-            place = (*place, rows)
-        elif packed:
-            place = (*place, slice(0, T_dec))
-        if packed:
-            place = (*place, slice(head * H, (head + 1) * H))
-            beside = (*beside, slice(0, T_enc), slice(shared * H, (shared + 1) * H))
-        part, keys = file.numbers("query", place), file.numbers("key", beside)
+        part = _steps_of(file, "query", orders["query"], item, head, rows, H)
+        keys = _steps_of(file, "key", orders["key"], item, shared, slice(0, T_enc), H)
         if operation.rotation is not None:
             own_key = own_keys[item] if own_keys.ndim > 1 else own_keys
             part = turned(operation.rotation, part, own_key[rows])
@@ -325,6 +315,29 @@ def _computed_from_queries(file: TensorFile) -> WeightSource:
     return WeightSource(
         file.label, how, {0: Layer("weights", shape, load)}, False, axes, _tokens(file, shape)
     )
+
+
+def _steps_of(
+    file: TensorFile,
+    name: str,
+    order: Order,
+    item: int,
+    head: int,
+    steps: slice | Array,
+    H: int,
+) -> Array:
+    """Read some steps of one head, as (T, H)."""
+    index = order.place(item, head, steps, H)
+    part = file.numbers(name, _short(index, file.shape(name)))
+    return part if order.upright else part.T
+
+
+def _short(index: Sequence[Any], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Leave out at the end what takes an axis whole: messages say where something is, in short."""
+    kept = list(index)
+    while kept and isinstance(kept[-1], slice) and _is_whole(kept[-1], shape[len(kept) - 1]):
+        kept.pop()
+    return tuple(kept)
 
 
 def _is_whole(rows: slice | Array, size: int) -> bool:

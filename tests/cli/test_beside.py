@@ -397,7 +397,8 @@ def test_minus_infinity_is_a_sink_that_is_not_there(attn, folder):
 
 def test_an_option_in_the_place_of_an_array_is_said(attn, folder):
     np.savez("in.npz", **drawn(T_dec=7), kv_lengths=[7, 7], segments=np.arange(7))
-    result = attn("forward", "in.npz", "--kv-lengths", "3,4", "--segments", 7, "--json")
+    words = ["--layout", "N,heads,T,H", "--kv-lengths", "3,4", "--segments", 7]
+    result = attn("forward", "in.npz", *words, "--json")
     assert result.err == (
         "warning: in.npz: segments not used: --segments is in its place\n"
         "warning: in.npz: kv_lengths not used: --kv-lengths is in its place\n"

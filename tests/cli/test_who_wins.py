@@ -142,7 +142,7 @@ def test_kv_heads_alone_stand_beside_the_runs_heads(attn, folder):
     attn("forward", "x.npz", "--heads", 4, "-o", "run.npz", "-q")
     assert attn("forward", "run.npz", "--kv-heads", 4, "--json").json["kv_heads"] == 4
     wrong = attn("forward", "run.npz", "--kv-heads", 3)
-    assert wrong.err.startswith("error: --heads 4 and --kv-heads 3: expected a divisor")
+    assert wrong.err.startswith("error: --heads 4,3: expected a divisor")
     alone = attn("forward", "x.npz", "--kv-heads", 2)
     assert (alone.code, alone.err) == (2, "error: --kv-heads has no meaning without --heads\n")
 
@@ -164,8 +164,8 @@ def test_heads_of_a_key_that_has_none_are_an_error(attn, folder):
 UNTRUSTED = {
     '{"heads": 0}': "heads is 0, expected 1 or more",
     '{"heads": -2}': "heads is -2, expected 1 or more",
-    '{"heads": true}': "heads is True, expected 1 or more",
-    '{"heads": 2.0}': "heads is 2.0, expected 1 or more",
+    '{"heads": true}': "hold what no run writes",
+    '{"heads": 2.0}': "hold what no run writes",
     '{"heads": 4, "kv_heads": 0}': "kv_heads is 0, expected 1 or more",
     '{"heads": 4, "kv_heads": 3}': "heads",
     '{"heads": 3}': "cannot be split into 3 heads",
@@ -272,7 +272,7 @@ CONTRADICTIONS = {
     "--kv-heads has no meaning without --heads": [
         *("--layer", "scaled-dot-product", "--kv-heads", 2),
     ],
-    "--heads 3 and --kv-heads 2: expected a divisor": [
+    "--heads 3,2: expected a divisor": [
         *("--layer", "scaled-dot-product", "--H", 6, "--heads", 3, "--kv-heads", 2),
     ],
     "--rename has no meaning without FILE": ["--hs-enc", "x.npy", "--rename", "hs_dec=x"],
@@ -307,7 +307,7 @@ def test_an_index_that_is_none_is_refused_and_never_counts_from_the_end(
     np.savez("x.npz", **arrays)
     result = attn(command, "x.npz", f"--{option}", index)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"error: --{option} {index}: x.npz has no such {option}; there ")
+    assert f"error: --{option} {index}: x.npz has no such {option}; there " in result.err
 
 
 # Masks of every number of axes, beside --item

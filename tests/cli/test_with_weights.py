@@ -228,7 +228,7 @@ def test_gradcheck_of_the_class_takes_shapes_of_its_parameters(attn, name, shape
         (["--layer", "luong", "--heads", 2], "--heads has no meaning for luong"),
         (
             ["--layer", "multi-head", "--heads", 2, "--kv-heads", 1],
-            "--kv-heads has no meaning for multi-head",
+            "--heads A,B has no meaning for multi-head",
         ),
     ],
 )

@@ -35,6 +35,7 @@ from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.memory import require
 from attncli.operations import Operation
+from attncli.operations.layout import Layout
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps, softmax
 from attncli.reports import Budget, Element, TensorComparison
 from attncli.tensors import axes_of
@@ -262,18 +263,32 @@ class Budgets:
     ----------
     operation, inputs, semantics, mask, extras, max_memory
         As `allowances`.
+    layout : Layout, optional
+        In which the results are judged.
     """
 
-    def __init__(self, operation: Operation, inputs: Mapping[str, Array], *more: Any, **how: Any):
+    def __init__(
+        self,
+        operation: Operation,
+        inputs: Mapping[str, Array],
+        *more: Any,
+        layout: Layout | None = None,
+        **how: Any,
+    ):
         self.operation, self.inputs, self.more, self.how = operation, inputs, more, how
+        self.layout = layout or Layout(operation)
         self.known: dict[str, dict[str, Allowance]] = {}
 
     def allowance(self, name: str, dtype: str) -> Allowance | None:
         """Say how far a tensor computed in `dtype` may be off; None if the inputs lead to none."""
         if dtype not in self.known:
             found = allowances(self.operation, self.inputs, dtype, *self.more, **self.how)
-            self.known[dtype] = found
+            self.known[dtype] = {name: self._as_given(name, one) for name, one in found.items()}
         return self.known[dtype].get(_NAMES.get(name, name))
+
+    def _as_given(self, name: str, found: Allowance) -> Allowance:
+        parts = found.exact, found.straightforward, found.allowed
+        return Allowance(*(self.layout.to_given(name, part) for part in parts))
 
     def judge_all(
         self,
@@ -338,7 +353,7 @@ class Budgets:
             excess = np.where(off == 0, 0, off / found.allowed)
         wrong = off > found.allowed
         place = np.unravel_index(excess.argmax(), excess.shape)
-        axes = self.operation.axes(_NAMES.get(name, name), a.ndim) or axes_of(name, a.ndim)
+        axes = self.layout.axes(_NAMES.get(name, name), a.ndim) or axes_of(name, a.ndim)
         return Budget(
             dtype=dtype,
             exact_dtype=found.exact.dtype.name.replace("float128", "longdouble"),

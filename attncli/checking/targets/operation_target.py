@@ -12,6 +12,7 @@ from attncli.core.engines import WAYS
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.operations import Execution, Operation, reference_function, run
+from attncli.operations.layout import Layout
 
 # Tiles small enough that several are merged even on small tensors.
 _TILE = (2, 3)
@@ -26,11 +27,12 @@ def operation_target(
     operation: Operation,
     semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
     extras: Extras = Extras(),  # noqa: B008 (it is frozen)
+    layout: Layout | None = None,
 ) -> Target:
     """Make a target of an operation; where the core computes it, with every engine beside it.
 
     Sinks and slopes among the extras have gradients, so they are inputs of the target; the others
-    stay as they are.
+    stay as they are.  Inputs, result and gradients lie as `layout` says.
 
     Examples
     --------
@@ -42,7 +44,7 @@ def operation_target(
     ('query', 'key', 'value', 'sinks')
     """
     operation.require_options(semantics, extras)
-    options = semantics, extras
+    options = semantics, extras, layout or Layout(operation)
     reference = _target(operation, "reference", Execution("reference"), *options)
     if not operation.is_whole:
         return reference
@@ -53,7 +55,12 @@ def operation_target(
 
 
 def _target(
-    operation: Operation, engine: str, execution: Execution, semantics: Semantics, extras: Extras
+    operation: Operation,
+    engine: str,
+    execution: Execution,
+    semantics: Semantics,
+    extras: Extras,
+    layout: Layout,
 ) -> Target:
     beside = {
         name: np.shape(given) or (1,)
@@ -63,8 +70,14 @@ def _target(
 
     def shape(sizes: Sizes) -> Shapes:
         H, heads = sizes["H"], operation.heads or 1
-        apart = {"H_v": H + 2, "H_dec": H + 1, "A": H + 3, "D": heads * (H // heads + 1)}
-        return {**operation.shapes({**sizes, **apart}), **beside}  # so that mixing them up shows
+        beside_each_other = layout.heads.get("heads", 2)  # so that values can be split as well
+        apart = {
+            "H_v": H + beside_each_other,
+            "H_dec": H + 1,
+            "A": H + 3,
+            "D": heads * (H // heads + 1),
+        }
+        return {**layout.shapes({**sizes, **apart}), **beside}  # so that mixing them up shows
 
     return Target(
         operation.name,
@@ -72,7 +85,9 @@ def _target(
         None,
         (*operation.inputs, *beside),
         {},
-        lambda sizes, shapes, seed: _Run(operation, execution, semantics, extras, tuple(beside)),
+        lambda sizes, shapes, seed: _Run(
+            operation, execution, semantics, extras, layout, tuple(beside)
+        ),
         engine=engine,
         shape_with=shape,
     )
@@ -89,21 +104,26 @@ class _Run:
     execution: Execution
     semantics: Semantics
     extras: Extras
+    layout: Layout
     beside: tuple[str, ...]
 
     def forward(self, *arrays: Array) -> Array:
         operation = self.operation
         inputs = dict(zip((*operation.inputs, *self.beside), arrays, strict=True))
         extras = self.extras._replace(**{name: inputs.pop(name) for name in self.beside})
+        inputs = self.layout.read(inputs)
         if any(np.iscomplexobj(array) for array in arrays):
-            return reference_function(operation, self.semantics, extras)(*inputs.values())
+            out = reference_function(operation, self.semantics, extras)(*inputs.values())
+            return self.layout.to_given(operation.result, out)
         self.done = run(
             operation, inputs, extras=extras, semantics=self.semantics, execution=self.execution
         )
-        return self.done.results[operation.result]
+        return self.layout.to_given(operation.result, self.done.results[operation.result])
 
     def backward(self, dout: Array) -> Any:
-        gradients = self.done.backward(dout)
+        layout = self.layout
+        gradients = self.done.backward(layout.to_own(self.operation.result, dout))
+        gradients = {name: layout.to_given(name, x) for name, x in gradients.items()}
         names = (*self.operation.gradients, *(f"d{name}" for name in self.beside))
         found = [gradients[name] for name in names]
         return found if len(found) > 1 else found[0]

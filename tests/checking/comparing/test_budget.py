@@ -10,7 +10,8 @@ from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError, MemoryLimitError
 from attncli.operations import OPERATIONS
-from attncli.problems.problem import with_heads, with_rotary
+from attncli.operations.layout import Layout
+from attncli.problems.setting import with_rotary
 
 QKV = OPERATIONS["scaled-dot-product"]
 HALVES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -91,7 +92,8 @@ def test_heads_beside_each_other_have_a_budget_each():
     inputs = drawn(kv_heads=4, dtype="float16")
     packed = {x: a.swapaxes(1, 2).reshape(*a.shape[:1], a.shape[2], -1) for x, a in inputs.items()}
     apart = allowances(QKV, inputs, "float16")["out"]
-    beside = allowances(with_heads(QKV, {"heads": 4}), packed, "float16")["out"]
+    layout = Layout.of(QKV, {}, {"heads": 4})
+    beside = Budgets(QKV, layout.read(packed), layout=layout).allowance("out", "float16")
     for one, other in ((apart.exact, beside.exact), (apart.allowed, beside.allowed)):
         np.testing.assert_array_equal(one.swapaxes(1, 2).reshape(2, 5, 12), other)
 

@@ -13,7 +13,7 @@ from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, ShapeError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
-from attncli.problems.problem import with_heads
+from attncli.operations.layout import Layout
 
 METHODS = ["complex", "central"]
 EACH = 1 + len(operation_target.ENGINES)  # times is attention as a whole computed
@@ -313,8 +313,9 @@ def test_derivative_of_a_known_function(method, error, whole):
     {"extras": Extras(keep=np.eye(5, 7) == 0), "semantics": Semantics(keep_prob=0.6)},
 ])  # fmt: skip
 def test_every_option_is_proved_with_every_engine(options):
-    operation = with_heads(OPERATIONS["scaled-dot-product"], {"heads": 2})
-    report = gradcheck(operation_target.operation_target(operation, **options))
+    operation = OPERATIONS["scaled-dot-product"]
+    layout = Layout.of(operation, {}, {"heads": 2})
+    report = gradcheck(operation_target.operation_target(operation, **options, layout=layout))
     assert report.passed
     assert report.worst.relative_error < 1e-12
     beside = {name for name in ("sinks", "alibi") if name in options["extras"].given()}
