@@ -242,12 +242,14 @@ class Problem:
             )
         both = ("enc_mask", "dec_mask")
         mask = combine_masks(self.masks, self._weights_axes, self.sizes, both)
-        dout = {}
+        incoming = {}
         if self.dout is not None:
-            dout["dout"] = self.layout.to_own(self.operation.result, self.incoming())
+            incoming["dout"] = self.layout.to_own(self.operation.result, self.incoming())
+        if (rows := self.gradient_of_rows(self.weights_shape[:-1])) is not None:
+            incoming["dlogsumexp"] = self.layout.to_own("logsumexp", rows)
         return Budgets(
             self.operation,
-            {**self.inputs, **dout},
+            {**self.inputs, **incoming},
             self.semantics,
             layout=self.layout,
             mask=mask,
@@ -270,23 +272,25 @@ class Problem:
             )
         return self.dout
 
-    def gradient_of_rows(self, forward: Pass) -> Array | None:
-        """Return dlogsumexp, if there is one, where it fits.
+    def gradient_of_rows(self, shape: tuple[int, ...] | None, engine: str = "") -> Array | None:
+        """Return dlogsumexp, if there is one, where it fits a logsumexp of this shape.
 
         Raises
         ------
         ParameterError, ShapeError
-            If there is no logsumexp, or one of another shape.
+            If that is None, or another shape.
         """
-        given, rows = self.dlogsumexp, forward.logsumexp
-        if given is not None and rows is None:
-            by = f" by the {forward.engine} engine" if self.operation.is_whole else ""
+        given = self.dlogsumexp
+        if given is not None and shape is None:
+            by = f" by the {engine} engine" if self.operation.is_whole else ""
             raise ParameterError(
                 f"{self.origin}: dlogsumexp has no meaning here: {self.operation.name}{by} has no "
                 "logsumexp",
                 hint="--engine auto" if by else None,
             )
-        shape = None if rows is None else self.layout.to_given("logsumexp", rows).shape
+        if given is not None and shape is not None:
+            unread = np.broadcast_to(np.float32(0), shape)
+            shape = self.layout.to_given("logsumexp", unread).shape
         if given is not None and shape is not None and given.shape != shape:
             axes = self.layout.axes("logsumexp", len(shape))
             raise ShapeError(
@@ -436,7 +440,9 @@ class Run:
         """Walk back from dout: the file's, or a random one."""
         problem, layout = self.problem, self.problem.layout
         incoming = {"dout": problem.incoming()}
-        if (rows := problem.gradient_of_rows(self.done)) is not None:
+        logsumexp = self.done.logsumexp
+        shape = None if logsumexp is None else logsumexp.shape
+        if (rows := problem.gradient_of_rows(shape, self.done.engine)) is not None:
             incoming["dlogsumexp"] = rows
         own = {name: layout.to_own(name, x) for name, x in incoming.items()}
         gradients = self.done.backward(own["dout"], own.get("dlogsumexp"))

@@ -116,5 +116,8 @@ def trace(problem: Problem, place: Place) -> Traced:
         semantics=problem.semantics,
     )
     forward = list(step.forward())
-    dout = problem.layout.to_own(problem.operation.result, problem.incoming())
-    return Traced(problem, place, forward + step.backward(dout))
+    layout, whole = problem.layout, problem.operation.is_whole
+    dout = layout.to_own(problem.operation.result, problem.incoming())
+    rows = problem.gradient_of_rows(problem.weights_shape[:-1] if whole else None)
+    rows = rows if rows is None else layout.to_own("logsumexp", rows)
+    return Traced(problem, place, forward + step.backward(dout, rows))

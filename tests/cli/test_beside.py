@@ -124,6 +124,13 @@ def test_a_run_file_holds_them_for_every_command(attn, folder, case):
     options = {name: again.json[name] for name in PUBLIC if name in again.json}
     assert options == {name: first.json[name] for name in PUBLIC if name in first.json}
 
+    judged = ["out", "weights", "logsumexp", "dquery", "dkey", "dvalue"]
+    judged += [name for name in ("dsinks", "dalibi") if name in run]
+    only = [word for name in judged for word in ("--only", name)]
+    report = attn("compare", "run.npz", "run.npz", *only, "--budget", "run.npz", "--json")
+    assert report.code == 0, report.err
+    assert all(one["budget"] is not None for one in report.json["tensors"])
+
     forgetful = {name: x for name, x in run.items() if name not in ("weights", "out")}
     np.savez("less.npz", **forgetful)
     for item, head in np.ndindex(N, HEADS):
@@ -253,6 +260,11 @@ def test_dlogsumexp_goes_into_backward(attn, folder):
     assert_same(tensors(result), wanted)
     assert_same(tensors(attn("backward", "run.npz", "--json")), wanted)
     assert "dlogsumexp  (2, 6, 5) = (N, heads, T_dec)" in attn("backward", "in.npz").out
+    only = [word for name in ("dquery", "dkey", "dsinks") for word in ("--only", name)]
+    assert attn("compare", "run.npz", "run.npz", *only, "--budget", "in.npz").code == 0
+    traced = attn("trace", "in.npz", "--step", 3, "--head", 4, "--json").json["trace"]
+    (dquery,) = (one["data"] for one in traced if one["name"] == "dquery")
+    np.testing.assert_allclose(dquery, wanted["dquery"][0, 4, 3], atol=1e-14)
 
     np.savez("in.npz", **arrays, dlogsumexp=rows[0])
     assert attn("backward", "in.npz").err == (

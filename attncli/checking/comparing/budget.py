@@ -30,8 +30,10 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import tiles
 from attncli.checking.comparing.places import count_along_axes, places
+from attncli.core.blocks import sum_to
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
+from attncli.core.visibility import Visibility
 from attncli.errors import DataError
 from attncli.memory import require
 from attncli.operations import Operation
@@ -141,7 +143,7 @@ def allowances(
     operation : Operation
         Attention as a whole: the book's, or the general one.
     inputs : mapping of str to ndarray
-        The operation's, and ``dout``, without which there are no gradients.
+        The operation's; ``dout``, without which there are no gradients, and ``dlogsumexp``.
     dtype : str
         A key of `PRECISIONS`.
     semantics : Semantics
@@ -154,7 +156,8 @@ def allowances(
     Returns
     -------
     dict of str to Allowance
-        The result, the weights, ``logsumexp``, and the gradients of the inputs, by name.
+        The result, the weights, ``logsumexp``, and the gradients of inputs, sinks and slopes, by
+        name.
 
     Raises
     ------
@@ -193,12 +196,17 @@ def allowances(
         noted = calculation.noted
         results["logsumexp"] = (np.log(noted["total"]) + noted["largest"])[..., 0]
         if "dout" in given:
-            dquery, dkey, dvalue = calculation.backward(operation.core_dout(given["dout"]))
+            rows = given.get("dlogsumexp")
+            rows = rows[:, None] if rows is not None and operation.one_step else rows
+            dquery, dkey, dvalue = calculation.backward(operation.core_dout(given["dout"]), rows)
+            for name, terms in _terms(calculation).items():
+                summed = noise.summed if noise else sum_to
+                results[f"d{name}"] = summed(terms, np.shape(getattr(placed, name)))
             dquery, dkey = operation.rotated(dquery, dkey, semantics, extras, inverse=True)
             results |= {"dquery": dquery, "dkey": dkey, "dvalue": dvalue}
         return results
 
-    names = [*operation.inputs, *(["dout"] if "dout" in inputs else [])]
+    names = [*operation.inputs, *(x for x in ("dout", "dlogsumexp") if x in inputs)]
     with np.errstate(all="ignore"):  # what is not finite is looked for
         exact = evaluate({name: inputs[name].astype(precision.exact) for name in names})
         known = {name: np.isfinite(result) for name, result in exact.items()}
@@ -220,8 +228,25 @@ def allowances(
         for name in exact
     }
     parts = zip(*(dataclasses.astuple(one) for one in core_level.values()), strict=True)
-    sides = [_as_given(operation, dict(zip(core_level, part, strict=True))) for part in parts]
+    sides = [
+        _as_given(operation, extras, dict(zip(core_level, part, strict=True))) for part in parts
+    ]
     return {name: Allowance(*(side[name] for side in sides)) for name in sides[0]}
+
+
+def _terms(c: Calculation) -> dict[str, Array]:
+    """Give what the gradients of sinks and slopes are the sums of."""
+    terms, extras = {}, c.extras
+    if extras.sinks is not None:
+        saved = np.log(c.noted["total"]) + c.noted["largest"]
+        change = 0 if c.dlogsumexp is None else c.dlogsumexp[..., None]
+        terms["sinks"] = np.exp(extras.sinks - saved) * (change - c.noted["rowsum"])
+    if extras.alibi is not None:
+        ones = extras._replace(alibi=np.ones_like(extras.alibi))
+        distance = Visibility.of(c.semantics, c.T_dec, c.T_enc, extras=ones).whole()[0]
+        dscores = c.noted["dscores" if c.capped is None else "dcapped"]
+        terms["alibi"] = dscores * distance  # which is the bias of a slope of 1, below 0
+    return terms
 
 
 def _require(what: str, finite: Mapping[str, Array]) -> None:
@@ -246,14 +271,15 @@ def _allowance(name: str, exact: Array, deviation: Array, precision: Precision) 
     return Allowance(exact, *both)
 
 
-def _as_given(operation: Operation, core: Mapping[str, Array]) -> dict[str, Array]:
+def _as_given(operation: Operation, extras: Extras, core: Mapping[str, Array]) -> dict[str, Array]:
     """Give what belongs to the core's results, in the operation's axes and by its names."""
     results = operation.results(core["out"], core["weights"])
     results["logsumexp"] = core["logsumexp"][:, 0] if operation.one_step else core["logsumexp"]
     if "dquery" in core:
         gradients = operation.from_core(core["dquery"], core["dkey"], core["dvalue"])
         results |= dict(zip(operation.gradients, gradients, strict=True))
-    return results
+    beside = {f"d{name}": np.shape(x) for name, x in extras.given().items() if name != "segments"}
+    return results | {x: core[x].reshape(shape) for x, shape in beside.items() if x in core}
 
 
 class Budgets:
@@ -310,6 +336,7 @@ class Budgets:
         """
         operation = self.operation
         known = {operation.result, operation.weights, "logsumexp", *_NAMES, *operation.gradients}
+        known |= {"dsinks", "dalibi"}
         judged = [one for one in compared if one.name in known and one.problem is None]
         wide = [tensors[one.name][0] for one in judged if one.dtypes[0] not in HALVES]
         half = as_dtype or next(
@@ -402,6 +429,14 @@ class Noise:
         most = self.precision.unit * a.shape[-1] ** 0.5 * (np.abs(a) @ np.abs(b))
         return product + self._of_size(most)
 
+    def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """Sum over the axes on which an array of `shape` was broadcast, as `product` sums."""
+        total = self(sum_to(x, shape))
+        if not total.size or self.precision.unit > np.finfo(self.precision.sums).epsneg:
+            return total
+        most = self.precision.unit * (x.size / total.size) ** 0.5 * sum_to(np.abs(x), shape)
+        return total + self._of_size(most)
+
     def _of_size(self, most: Array) -> Array:
         """Draw numbers between −most and most."""
         noise = self.random.random(most.shape, np.float32)
@@ -411,9 +446,9 @@ class Noise:
     def steps(self) -> Steps:
         """Give the formula in the spelling that rounds most, by the steps that differ.
 
-        The query is scaled, weights come from a saved logsumexp and rowsums from out; a row of
-        dscores sums to 0, and what rounding leaves of it may go, as automatic derivatives have it,
-        where the largest score came from.
+        The query is scaled, weights come from a saved logsumexp and rowsums from out; it is known
+        what a row of dscores sums to, and what rounding leaves of it may go, as automatic
+        derivatives have it, where the largest score came from.
         """
         product = self.product
 
@@ -428,12 +463,18 @@ class Noise:
 
         def softmax_back(c: Calculation, dweights: Array) -> Array:
             rowsum = (c.noted["out"] * c.noted["dout"]).sum(axis=-1, keepdims=True)
-            dscores = c.weights * c.rounded(dweights - c.note("rowsum", rowsum))
+            rowsum = c.note("rowsum", rowsum)
+            change = 0 if c.dlogsumexp is None else c.dlogsumexp[..., None]
+            dscores = c.weights * c.rounded(dweights - rowsum + change)
+            # It sums to dlogsumexp; but for what a sink has of it.
+            whole = np.where(c.noted["total"] == 0, 0, change)
+            if c.extras.sinks is not None:
+                whole = change + (rowsum - change) * (1 - c.weights.sum(axis=-1, keepdims=True))
             largest = c.weights.argmax(axis=-1, keepdims=True)
             there = np.take_along_axis(dscores, largest, axis=-1)
-            there += self._of_size(dscores.sum(axis=-1, keepdims=True))
+            there += self._of_size(dscores.sum(axis=-1, keepdims=True) - whole)
             np.put_along_axis(dscores, largest, there, axis=-1)
-            return c.note("dscores", dscores)
+            return c.note("dscores" if c.capped is None else "dcapped", dscores)
 
         return {
             "query_key": lambda c: product(self(c.query * c.scale), c.key.swapaxes(-1, -2)),

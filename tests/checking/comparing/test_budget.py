@@ -48,15 +48,19 @@ def judge(inputs, dtype, results, semantics=None, **more):
     ],
     ids=["plain", "all", "lower_right"],
 )
-@pytest.mark.parametrize("extra", ["none", "mask", "floating mask", "sinks", "lengths", "keep"])
+@pytest.mark.parametrize(
+    "extra", ["none", "mask", "floating mask", "sinks", "lengths", "keep", "dlogsumexp", "both"]
+)
 def test_the_exact_result_is_the_cores(semantics, extra):
     inputs, rng = drawn(), np.random.default_rng(1)
-    mask, extras = None, Extras()
+    mask, extras, rows = None, Extras(), None
+    if extra in ("dlogsumexp", "both"):
+        rows = inputs["dlogsumexp"] = rng.normal(size=(2, 4, 5))
     if "mask" in extra:
         mask = rng.random((2, 1, 5, 7)) < 0.5
         mask[..., 0] = True
         mask = np.where(mask, 0.5, -np.inf) if "floating" in extra else mask
-    elif extra == "sinks":
+    elif extra in ("sinks", "both"):
         extras = Extras(sinks=rng.normal(size=4), alibi=rng.random(4))
     elif extra == "lengths":
         extras = Extras(kv_lengths=np.array([6, 7]))
@@ -66,9 +70,11 @@ def test_the_exact_result_is_the_cores(semantics, extra):
     query, key, value = (inputs[x] for x in ("query", "key", "value"))
     out, cache = attention(query, key, value, mask=mask, **semantics.given(), **extras.given())
     found = allowances(QKV, inputs, "float32", semantics, mask=mask, extras=extras)
-    gradients = attention_backward(inputs["dout"], cache)
-    exact = (*zip(NAMES, (out, *gradients), strict=True), ("logsumexp", cache.logsumexp))
-    for name, right in exact:
+    gradients = attention_backward(inputs["dout"], cache, rows)
+    exact = dict(zip(NAMES, (out, *gradients), strict=True), logsumexp=cache.logsumexp)
+    if extras.sinks is not None:
+        exact |= {"dsinks": cache.dsinks, "dalibi": cache.dalibi}
+    for name, right in exact.items():
         np.testing.assert_allclose(found[name].exact, right, rtol=1e-11, atol=1e-13)
         assert np.isfinite(found[name].allowed).all()
 
@@ -260,6 +266,44 @@ def test_a_row_that_sees_nothing_is_zero_and_its_logsumexp_minus_infinity():
     out[0, 0, 3, 0], logsumexp[0, 0, 3] = 1e-7, -1e30
     assert not budgets.judge("output", out, out, "float16").passed
     assert not budgets.judge("logsumexp", logsumexp, logsumexp, "float16").passed
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_gradients_beside_the_inputs_have_a_budget(dtype):
+    inputs, rng = drawn(T_dec=211, T_enc=223, heads=2, dtype=dtype), np.random.default_rng(2)
+    inputs["dlogsumexp"] = rng.normal(size=(2, 2, 211)).astype(dtype).astype("f8")
+    extras = Extras(sinks=np.array([0.5, 3.0]), alibi=np.array([0.25, 0.5]))
+    own = {name: x.astype(dtype) for name, x in inputs.items()}
+    dout, rows = own.pop("dout"), own.pop("dlogsumexp")
+    _, cache = attention(*own.values(), **extras.given())
+    found = dict(zip(NAMES[1:], attention_backward(dout, cache, rows), strict=True))
+    found |= {"dsinks": cache.dsinks, "dalibi": cache.dalibi}
+    passed = judge(inputs, dtype, found, extras=extras)
+    assert passed == dict.fromkeys(found, True)
+
+    ignoring = dict(zip(NAMES[1:], attention_backward(dout, cache), strict=True))
+    ignoring |= {"dsinks": cache.dsinks, "dalibi": cache.dalibi}
+    assert judge(inputs, dtype, ignoring, extras=extras) == {
+        name: name == "dvalue" for name in ignoring
+    }
+    # Off in one head alone, by more than adding up 47,053 terms one after the other may be.
+    much = {"float16": 0.03, "float32": 5e-3, "float64": 1e-11}[dtype]
+    for name in ("dsinks", "dalibi"):
+        off = found[name] * np.array([1, 1 + much], found[name].dtype)
+        assert not judge(inputs, dtype, {name: off}, extras=extras)[name]
+
+
+def test_a_sink_makes_no_key_less_exact():
+    """The largest score's gradient is off by as little as the others, though no row sums to 0."""
+    inputs, extras = drawn(dtype="float32"), Extras(sinks=np.full(4, 2.0))
+    own = {name: x.astype("f4") for name, x in inputs.items()}
+    dout = own.pop("dout")
+    _, cache = attention(*own.values(), **extras.given())
+    found = dict(zip(NAMES[1:], attention_backward(dout, cache), strict=True))
+    assert judge(inputs, "float32", found, extras=extras) == dict.fromkeys(found, True)
+    for name in ("dquery", "dkey"):
+        off = found[name] * np.float32(1 + 3e-4)
+        assert not judge(inputs, "float32", {name: off}, extras=extras)[name]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
