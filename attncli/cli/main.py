@@ -29,7 +29,7 @@ COMMANDS = {
     "backward": ("attncli.cli.backward:backward", "Run it forward and backward: its gradients."),
     "gradcheck": ("attncli.cli.gradcheck:gradcheck", "Prove the gradients."),
     "show-weights": ("attncli.cli.show_weights:show_weights", "Look at attention weights."),
-    "show-mask": ("attncli.cli.show_mask:show_mask", "See what each query sees, in two readings."),
+    "show-mask": ("attncli.cli.show_mask:show_mask", "See which keys each query sees."),
     "trace": ("attncli.cli.trace:trace", "See every step of the mathematics, with numbers."),
     "check": ("attncli.cli.check:check", "Check your layer, and name the mistake."),
     "convention": ("attncli.cli.convention:convention", "Find the semantics behind a dump."),
