@@ -85,6 +85,8 @@ attn show-mask --T 65536 --causal --window 1024 --json""",
 @options.steps_options
 @options.order_options
 @options.hiding_options
+@options.heads_options
+@options.layout_option
 @_compared(
     "--against",
     metavar="OPTIONS",
@@ -116,6 +118,8 @@ def show_mask(
     sizes: dict[str, int],
     semantics: Semantics,
     extras: Extras,
+    heads: dict[str, int],
+    layout: dict[str, Any],
     against: Asked | None,
     conventions: tuple[str, ...],
     item: int | None,
@@ -147,7 +151,8 @@ def show_mask(
         )
     check_exports(wanted, file)
     with screen.timed("reading"):
-        scene = scene_of(file, sizes, asked, reading).only(item=item, head=head)
+        told = {"heads": heads, "layout": layout}
+        scene = scene_of(file, sizes, asked, reading, told).only(item=item, head=head)
     for path in wanted.export:
         _export(path, scene, wanted, tile, screen)
         screen.note(f"wrote {click.format_filename(path)}")

@@ -220,7 +220,11 @@ class Scene:
 
 
 def scene_of(
-    file: str | None, sizes: Mapping[str, int], asked: Sequence[Asked], reading: Reading
+    file: str | None,
+    sizes: Mapping[str, int],
+    asked: Sequence[Asked],
+    reading: Reading,
+    told: Mapping[str, Any] | None = None,
 ) -> Scene:
     """Put together who sees whom: in a file, or with so many steps.
 
@@ -232,16 +236,20 @@ def scene_of(
     asked : sequence of Asked
         One set of options, or two; what a run had counts where they say nothing.
     reading : Reading
+    told : mapping of str to object, optional
+        The ``heads`` and the ``layout`` of query, key and value in the file.
 
     Raises
     ------
     AttnError
         If the file cannot be read, or says nothing of queries and keys.
     """
+    told = {name: value for name, value in (told or {}).items() if value}
     if file is None:
+        _refuse(told)
         found = _without_file(sizes, [one.extras for one in asked])
     else:
-        found = _find(open_tensors(file, reading), sizes)
+        found = _find(open_tensors(file, reading), sizes, told)
         refuse_contradictions(sizes, found.sizes, found.source)
         empty = [axis for axis, size in found.sizes.items() if size == 0]
         if empty:
@@ -302,7 +310,13 @@ def _sight(asked: Asked, found: _Found) -> Sight:
     return Sight(asked.library, semantics, asked.extras, visibility, found.arrays)
 
 
-def _find(file: TensorFile, asked: Mapping[str, int]) -> _Found:
+def _refuse(told: Mapping[str, Any]) -> None:
+    """Raise if something is told of query and key where there are none."""
+    for name in told:
+        raise ParameterError(f"--{name} has no meaning here: there is no query, and no key")
+
+
+def _find(file: TensorFile, asked: Mapping[str, int], told: Mapping[str, Any]) -> _Found:
     """Find how many queries and keys a file has, and what it says of who sees whom."""
     arrays = tuple(name for name in (*MASKS, *HIDING) if name in file and name != "dec_mask")
     if "dec_mask" in file:
@@ -311,10 +325,11 @@ def _find(file: TensorFile, asked: Mapping[str, int]) -> _Found:
             AttnWarning,
             stacklevel=3,
         )
-    computes = any(one.of(file) for one in OPERATIONS.values() if not one.parameters)
-    if not computes and "layer" not in file.options:
+    computes = [one.of(file) for one in OPERATIONS.values() if not one.parameters]
+    if not any(computes) and "qkv" not in file and "layer" not in file.options:
+        _refuse(told)
         return _alone(file, arrays, asked)
-    problem = problem_in(file)
+    problem = problem_in(file, **told)
     operation, sizes = problem.operation, {"T_dec": 1, **problem.sizes}
     axes = operation.mask_axes(problem.inputs)
     if not axes:

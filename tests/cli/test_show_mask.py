@@ -144,6 +144,25 @@ def test_lengths_and_segments_of_a_run_are_its_own(attn, folder):
         assert [one["counts"] for one in places] == [[2, 2, 2, 0, 0], [3, 3, 3, 2, 2]]
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "sizes"),
+    [
+        ((7, 3, 4), ["--layout", "total,heads,H"], {"N": 1, "heads": 3, "T_dec": 7, "T_enc": 7}),
+        ((7, 2, 4), ["--layout", "T,N,H"], {"N": 2, "T_dec": 7, "T_enc": 7}),
+        ((2, 7, 12), ["--heads", 3], {"N": 2, "heads": 3, "T_dec": 7, "T_enc": 7}),
+    ],
+)
+def test_the_axes_of_a_file_are_read_as_asked_for(attn, folder, shape, options, sizes):
+    np.savez("x.npz", **{name: np.ones(shape) for name in ("query", "key", "value")})
+    assert attn("show-mask", "x.npz", *options, "--json").json["sizes"] == sizes
+
+
+def test_query_key_and_value_in_one_array(attn, folder):
+    np.savez("x.npz", qkv=np.ones((2, 7, 3, 5, 4)))
+    result = attn("show-mask", "x.npz", "--layout", "N,T,3,heads,H", "--json")
+    assert result.json["sizes"] == {"N": 2, "heads": 5, "T_dec": 7, "T_enc": 7}
+
+
 def test_options_stand_in_the_place_of_those_of_a_run(attn, folder):
     attn("forward", "--T", 3, "--T-enc", 5, "--causal", "-o", "run.npz", "-q")
     against = "--causal --causal-align lower-right"
@@ -314,6 +333,8 @@ def test_json_is_whole(attn):
         (["--convention", "tensorflow"], "tensorflow"),
         (["--convention", "torch", "--window", 2], "torch has no window"),
         (["--item", 0, "--head", 3], "--head 3"),
+        (["--heads", 2], "--heads has no meaning here"),
+        (["--layout", "T,N,H"], "--layout has no meaning here"),
         (["--tile", "0"], "--tile"),
         (["--tile", "1,2,3"], "--tile"),
         (["--segments", "3,x"], "3,x"),
