@@ -170,8 +170,14 @@ def _assemble(
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
         layout=layout,
     )
-    with in_file(origin):
-        _ = problem.placed  # whether they fit
+    try:
+        with in_file(origin):
+            _ = problem.placed  # whether they fit
+    except ParameterError as error:
+        ends = np.asarray(0 if extras.cu_seqlens is None else extras.cu_seqlens)
+        if ends.size and sizes.get("N") == ends.flat[-1]:  # what was read as items are steps
+            error.hint = "--layout total,heads,H"
+        raise
     return problem
 
 

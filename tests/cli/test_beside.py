@@ -399,6 +399,23 @@ def test_an_array_that_does_not_fit_is_said_with_its_file(attn, folder, held, sa
         assert f"error: in.npz: {said}" in result.err
 
 
+def test_packed_tensors_as_flash_attention_has_them(attn, folder):
+    rng = np.random.default_rng(4)
+    q, k, v = (rng.normal(size=(11, heads, 5)) for heads in (4, 2, 2))
+    np.savez("in.npz", q=q, k=k, v=v, cu_seqlens_q=np.array([0, 3, 4, 11], np.int32))
+    said = attn("forward", "in.npz").err
+    assert "in.npz: cu_seqlens ends at 11, expected the number of queries, 4" in said
+    assert said.endswith("hint:  --layout total,heads,H\n")
+    words = ["--layout", "total,heads,H", "--causal", "--causal-align", "lower-right"]
+    found = tensors(attn("backward", "in.npz", *words, "--json"))
+    for first, end in ((0, 3), (3, 4), (4, 11)):
+        own = [x[None, first:end].swapaxes(1, 2) for x in (q, k, v, found["dout"])]
+        out, cache = attncli.attention(*own[:3], causal="lower_right")
+        gradients = attncli.attention_backward(own[3], cache)
+        for name, want in zip(("out", "dquery", "dkey", "dvalue"), (out, *gradients), strict=True):
+            np.testing.assert_allclose(found[name][first:end], want[0].swapaxes(0, 1), atol=1e-13)
+
+
 def test_minus_infinity_is_a_sink_that_is_not_there(attn, folder):
     np.savez("in.npz", **drawn(), sinks=np.full(HEADS, -np.inf))
     assert_same(
