@@ -255,6 +255,9 @@ class TensorComparison:
         The smallest of each that would pass with the other as it is; infinite where none would.
     budget : Budget or None
         If set, it decides instead of the tolerances.
+    blind : tuple of str
+        What nobody would call right, and would agree with B at the tolerance that was chosen: all
+        zeros, one constant …
     """
 
     name: str
@@ -284,6 +287,7 @@ class TensorComparison:
     needed_atol: float = 0.0
     needed_rtol: float = 0.0
     budget: Budget | None = None
+    blind: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

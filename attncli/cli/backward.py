@@ -29,8 +29,7 @@ def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) 
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.posing import pose
-    from attncli.views.run_report import draw_run, run_as_json
+    from attncli.cli.posing import pose, show_run
 
     output.check(request.files, screen)
     problem = pose(request, screen, needs_dout=True)
@@ -42,10 +41,4 @@ def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) 
         run = run.backward()
     if output.is_wanted:
         output.write(run.arrays(), screen)
-    if output.is_stdout:
-        return
-    agreements = run.compare_claims(equal_nan=equal_nan)
-    if screen.as_json:
-        screen.show_json(run_as_json(run, agreements))
-        return
-    screen.show(draw_run(run, agreements, screen.look))
+    show_run(run, output, screen, equal_nan=equal_nan)

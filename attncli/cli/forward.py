@@ -29,10 +29,10 @@ def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -
 
     FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec;
     query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
-    output and the weights; an output or weights in FILE are compared with ours.
+    output and the weights. Results that FILE brings along (output, weights, lse) are compared with
+    ours. Exits with 1 if one differs.
     """
-    from attncli.cli.posing import pose
-    from attncli.views.run_report import draw_run, run_as_json
+    from attncli.cli.posing import pose, show_run
 
     output.check(request.files, screen)
     problem = pose(request, screen)
@@ -42,10 +42,4 @@ def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -
     screen.note(run.lost)
     if output.is_wanted and place is None:
         output.write(run.arrays(), screen, main=problem.operation.result)
-    if output.is_stdout:
-        return
-    agreements = run.compare_claims(equal_nan=equal_nan)
-    if screen.as_json:
-        screen.show_json(run_as_json(run, agreements))
-        return
-    screen.show(draw_run(run, agreements, screen.look))
+    show_run(run, output, screen, equal_nan=equal_nan)

@@ -1,13 +1,21 @@
-"""What `forward`, `backward` and `trace` share: posing the problem."""
+"""What `forward`, `backward` and `trace` share: posing the problem, and showing the run."""
 
 from __future__ import annotations
 
+import shlex
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
 
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
-from attncli.problems.problem import Problem
+from attncli.problems.problem import Problem, Run
 from attncli.problems.request import Request
+
+if TYPE_CHECKING:
+    from attncli.cli.output import Output
 
 
 def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Problem:
@@ -35,6 +43,33 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
     if request.semantics.align is not None and not by_position:
         _warn("--causal-align has no effect: nothing here goes by a query's own position")
     return problem
+
+
+def show_run(run: Run, output: Output, screen: Screen, *, equal_nan: bool) -> None:
+    """Show a run, unless its file went where results are shown; exit with 1 if a claim differs."""
+    from attncli.views.run_report import describe_agreement, draw_run, run_as_json
+
+    agreements = run.compare_claims(equal_nan=equal_nan)
+    differing = [one for one in agreements if not one.passed]
+    if output.is_stdout:
+        for one in differing:
+            screen.note(describe_agreement(one))
+    elif screen.as_json:
+        screen.show_json(run_as_json(run, agreements))
+    else:
+        screen.show(draw_run(run, agreements, screen.look))
+    if differing:
+        request = run.problem.request
+        if request.file not in (None, "-") and not request.parts:
+            screen.hint(shlex.join(["attn", "convention", request.file, *_renamed(request)]))
+        click.get_current_context().exit(1)
+
+
+def _renamed(request: Request) -> Iterator[str]:
+    for ours, theirs in request.reading.rename.items():
+        yield from ("--rename", f"{ours}={theirs}")
+    if request.reading.as_dtype is not None:
+        yield from ("--as-dtype", request.reading.as_dtype)
 
 
 def _warn(message: str) -> None:

@@ -144,6 +144,11 @@ class Screen:
         if message and not self.quiet:
             say(message)
 
+    def hint(self, command: str) -> None:
+        """Say what to do next, unless quiet."""
+        if not self.quiet:
+            say(command, "hint:  ", "cyan")
+
     def detail(self, message: str) -> None:
         """Say something that only ``-v`` asks for."""
         if self.verbose:

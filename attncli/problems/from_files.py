@@ -38,6 +38,7 @@ _KINDS = {
 # Results that somebody else put into a file, and ours which they are compared with.
 _CLAIMS = {
     "output": "out",
+    "out": "out",
     "weights": "weights",
     "logsumexp": "logsumexp",
     "lse": "logsumexp",

@@ -1,5 +1,6 @@
 """Comparing two files: which tensors go together, and walking through large ones."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -8,7 +9,7 @@ from typing import Any
 from attncli.arrays import Array
 from attncli.checking.comparing.comparison import compare_tensors
 from attncli.core.semantics import Semantics
-from attncli.errors import DataError, ParameterError
+from attncli.errors import AttnWarning, DataError, ParameterError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
@@ -94,6 +95,14 @@ def compare_files(
             raise DataError(
                 f"{inputs}: leads to none of the tensors compared ({', '.join(tensors)})"
             )
+    for one in compared:
+        if one.blind and one.budget is None:
+            warnings.warn(
+                f"{one.name}: at this tolerance {', '.join(one.blind)} would agree as well; "
+                "--budget allows what rounding explains",
+                AttnWarning,
+                stacklevel=2,
+            )
     return CompareReport(tuple(compared), only_a, only_b)
 
 
@@ -140,7 +149,7 @@ def _pairs(
     for theirs in selected.names.values():
         if theirs not in b.names:
             raise ParameterError(f"--map {theirs}: {_holds(b)}")
-    if len(a.names) == len(b.names) == 1 and not selected.names:
+    if len(a.names) == len(b.names) == 1 and not (selected.names or selected.ignore):
         return [(next(iter(a.names)), next(iter(b.names)))], (), ()
 
     wanted = selected.only or tuple(name for name in a.names if name not in selected.ignore)
@@ -149,6 +158,8 @@ def _pairs(
     if selected.only and len(common) < len(pairs):
         missing = next(theirs for _, theirs in pairs if theirs not in b.names)
         raise ParameterError(f"--only {missing}: {_holds(b)}")
+    if not wanted and a.names:
+        raise DataError(f"nothing is left to compare: {a.file.label} holds {', '.join(a.names)}")
     if not common:
         raise DataError(
             f"{a.file.label} and {b.file.label} have no tensor in common: the first holds "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -16,7 +18,7 @@ from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
 from attncli.core.extras import Extras, Placed
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
-from attncli.errors import DataError, ParameterError, ShapeError
+from attncli.errors import AttnWarning, DataError, MemoryLimitError, ParameterError, ShapeError
 from attncli.memory import readable, require
 from attncli.operations import Operation, Pass, run
 from attncli.operations.layout import Layout, written
@@ -454,20 +456,60 @@ class Run:
         return dataclasses.replace(self, gradients=incoming | found)
 
     def compare_claims(self, *, equal_nan: bool = False) -> tuple[TensorComparison, ...]:
-        """Compare the results, as far as they were kept, with those that the file brings along."""
-        if not self.problem.claims:
+        """Compare the results that the file brings along with ours, as far as they were kept.
+
+        Those of half precision are judged by what it can be expected to give.
+        """
+        claims = [claim for claim in self.problem.claims if claim.result in self.results]
+        if not claims:
             return ()
         from attncli.checking.comparing.comparison import compare_tensors
 
-        results = self.results
+        pairs = {claim.name: (claim.array, self.results[claim.result]) for claim in claims}
+
+        def compared(pairs: Mapping[str, tuple[Array, Array]]) -> list[TensorComparison]:
+            found = [
+                compare_tensors(
+                    claim.name,
+                    *pairs[claim.name],
+                    dtypes=(claim.dtype, self.results[claim.result].dtype.name),
+                    equal_nan=equal_nan,
+                )
+                for claim in claims
+            ]
+            return self._within_budget(found, pairs)
+
+        found = compared(pairs)
+        if all(one.passed or not _is_logarithm(one.name) for one in found):
+            return tuple(found)
+        natural = {
+            name: (a * np.log(2) if _is_logarithm(name) else a, b) for name, (a, b) in pairs.items()
+        }
+        said = ("it agrees in base 2, where a natural logarithm is meant",)
         return tuple(
-            compare_tensors(
-                claim.name,
-                ours,
-                claim.array,
-                dtypes=(ours.dtype.name, claim.dtype),
-                equal_nan=equal_nan,
-            )
-            for claim in self.problem.claims
-            if (ours := results.get(claim.result)) is not None
+            dataclasses.replace(one, places=said) if turned.passed and not one.passed else one
+            for one, turned in zip(found, compared(natural), strict=True)
         )
+
+    def _within_budget(
+        self, compared: list[TensorComparison], pairs: Mapping[str, tuple[Array, Array]]
+    ) -> list[TensorComparison]:
+        """Give comparisons with a budget, if the results were computed in half precision."""
+        from attncli.checking.comparing.budget import HALVES, widened
+
+        problem, halves = self.problem, {one.dtypes[0] for one in compared} & {*HALVES}
+        asked = problem.request.reading.as_dtype
+        held = [*problem.inputs.values(), *(a for a, _ in pairs.values())]
+        single = all(x.dtype == np.float32 for x in held)
+        if not problem.operation.is_whole or not (asked or halves or (single and widened(held))):
+            return compared
+        try:
+            budgets = dataclasses.replace(problem, dout=None).budgets()
+            return budgets.judge_all(compared, pairs, asked or next(iter(halves), None))
+        except (DataError, MemoryLimitError) as error:
+            warnings.warn(f"{error}: tolerances decide", AttnWarning, stacklevel=3)
+            return compared
+
+
+def _is_logarithm(name: str) -> bool:
+    return name in ("lse", "logsumexp")

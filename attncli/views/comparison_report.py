@@ -80,6 +80,9 @@ def _details(
         yield from _nonfinite(tensor)
         yield from _histogram(tensor, look)
         return
+    if not tensor.elements:
+        yield _fact("note", "both are empty: there is nothing that could differ")
+        return
     default = " (torch's assert_close default)" if tensor.torch_defaults else ""
     within = f"|a - b| ≤ {tensor.atol:g} + {tensor.rtol:g} · |b|{default}"
     yield _fact("tolerance", within, look=look)

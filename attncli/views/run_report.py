@@ -16,7 +16,7 @@ from attncli.views.numbers import format_error
 from attncli.views.tensor_tables import draw_tensor
 
 if TYPE_CHECKING:
-    from attncli.reports import TensorComparison
+    from attncli.reports import Budget, TensorComparison
 
 
 def draw_run(run: Run, agreements: Sequence[TensorComparison], look: Look) -> RenderableType:
@@ -63,11 +63,27 @@ def headline(
 
 
 def _agreement(agreement: TensorComparison, look: Look) -> Text:
+    style = "green" if agreement.passed else "bold red"
+    return Text(safe(describe_agreement(agreement), look), style)
+
+
+def describe_agreement(agreement: TensorComparison) -> str:
     """Say how far our result is from the one that the file brings along."""
-    name, error = safe(agreement.name, look), format_error(agreement.largest_difference)
+    name, error = agreement.name, format_error(agreement.largest_difference)
+    budget = agreement.budget
+    within = "" if budget is None else f", {_held(budget)}"
     if agreement.passed:
-        return Text(f"agrees with {name} in the file to {error}", "green")
-    return Text(f"DIFFERS from {name} in the file by up to {error}", "bold red")
+        return f"agrees with {name} in the file to {error}{within}"
+    where = (() if budget is None else budget.places) + agreement.places
+    said = "".join(f"; {place}" for place in where)
+    return f"DIFFERS from {name} in the file by up to {error}{within}{said}"
+
+
+def _held(budget: Budget) -> str:
+    """Say what a result was held against."""
+    taken = ", which holds every number" if budget.assumed else ""
+    less = "within" if budget.passed else "beyond"
+    return f"{less} what rounding to {budget.dtype}{taken} explains"
 
 
 def run_as_json(run: Run, agreements: Sequence[TensorComparison]) -> dict[str, Any]:
@@ -85,6 +101,7 @@ def run_as_json(run: Run, agreements: Sequence[TensorComparison]) -> dict[str, A
     if problem.tokens:
         result["tokens"] = {name: texts.tolist() for name, texts in problem.tokens.items()}
     if agreements:
+        result["passed"] = all(one.passed for one in agreements)
         result["agreement"] = {
             one.name: {
                 "agrees": one.passed,

@@ -369,3 +369,39 @@ def test_a_layer_with_weights_of_its_own_has_no_budget(attn, folder):
     result = attn("compare", "run.npz", "run.npz", "--budget", "run.npz")
     assert (result.code, result.out) == (2, "")
     assert "no budget for luong: it is a layer with weights of its own" in result.err
+
+
+def test_a_tolerance_that_is_blind_is_said_to_be(attn, folder):
+    rng = np.random.default_rng(3)
+    b = rng.uniform(0.5, 1, (2, 7, 5))
+    np.savez("a.npz", out=rng.uniform(0.5, 1, (2, 7, 5)))
+    np.savez("b.npz", out=b)
+    result = attn("compare", "a.npz", "b.npz", "--atol", 0.5, "--rtol", 0.2)
+    assert result.code == 0
+    assert result.err == (
+        "warning: out: at this tolerance one constant, the mean of all rows, rows exchanged, "
+        "another item's result would agree as well; --budget allows what rounding explains\n"
+    )
+    report = attn("compare", "a.npz", "b.npz", "--atol", 0.5, "--rtol", 0.2, "--json").json
+    assert report["tensors"][0]["blind"][0] == "one constant"
+    assert attn("compare", "b.npz", "b.npz", "--atol", 1e-3).err == ""
+    assert attn("compare", "b.npz", "b.npz").err == ""
+
+
+def test_two_empty_tensors_agree_and_that_is_said(attn, folder):
+    np.savez("a.npz", out=np.zeros((2, 0, 5)))
+    np.savez("b.npz", out=np.zeros((2, 0, 7)))
+    result = attn("compare", "a.npz", "a.npz")
+    assert (result.code, "both are empty: there is nothing that could" in result.out) == (0, True)
+    assert attn("compare", "a.npz", "b.npz").code == 1
+
+
+def test_comparing_nothing_is_no_agreement(attn, folder):
+    np.savez("a.npz", out=np.ones(3))
+    np.savez("none.npz", text=np.array("none"))
+    for arguments in (("a.npz", "--ignore", "out"), ("none.npz",)):
+        result = attn("compare", "a.npz", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: ")
+    result = attn("compare", "a.npz", "a.npz", "--ignore", "out")
+    assert result.err == "error: nothing is left to compare: a.npz holds out\n"

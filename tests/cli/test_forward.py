@@ -132,8 +132,9 @@ def test_the_models_own_results_are_held_against_ours(attn, folder):
     assert agreement["output"]["agrees"] is True
     assert agreement["output"]["largest_difference"] < 1e-6
     other = attn("forward", SAMPLES / "minilm_qkv.npz", "--causal")
-    assert other.code == 0
+    assert other.code == 1
     assert "DIFFERS from output in the file by up to " in other.out
+    assert other.err == f"hint:  attn convention {SAMPLES / 'minilm_qkv.npz'}\n"
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("float64", "float32"), ("float32", "float64")])
@@ -152,6 +153,7 @@ def test_results_of_another_shape_differ(attn, folder, states):
     out = TimeAttention().forward(**states)
     np.savez("x.npz", **states, output=out[:, :, :4], weights=np.ones((2, 3, 7)) / 7)
     result = attn("forward", "x.npz")
+    assert result.code == 1
     assert "DIFFERS from output in the file" in result.out
     agreement = attn("forward", "x.npz", "--json").json["agreement"]
     assert {name: one["agrees"] for name, one in agreement.items()} == {

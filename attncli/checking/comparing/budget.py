@@ -338,9 +338,8 @@ class Budgets:
         known = {operation.result, operation.weights, "logsumexp", *_NAMES, *operation.gradients}
         known |= {"dsinks", "dalibi"}
         judged = [one for one in compared if one.name in known and one.problem is None]
-        wide = [tensors[one.name][0] for one in judged if one.dtypes[0] not in HALVES]
-        half = as_dtype or next(
-            (x for x in HALVES if wide and all(map(PRECISIONS[x].holds, wide))), None
+        half = as_dtype or widened(
+            [tensors[one.name][0] for one in judged if one.dtypes[0] not in HALVES]
         )
         budgets = {}
         for one in judged:
@@ -392,6 +391,11 @@ class Budgets:
             worst=Element(tuple(map(int, place)), float(a[place]), float(found.exact[place])),
             places=places(count_along_axes(wrong), axes) if wrong.any() else (),
         )
+
+
+def widened(arrays: Sequence[Array]) -> str | None:
+    """Name the half precision that holds all numbers of arrays, if one does."""
+    return next((x for x in HALVES if arrays and all(map(PRECISIONS[x].holds, arrays))), None)
 
 
 def _distance(x: Array, exact: Array) -> Array:

@@ -1,12 +1,14 @@
 """How far two tensors are apart, where, and at what tolerance they would agree."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import TORCH, Tolerance, computed_in, tiles
+from attncli.checking.comparing.blindness import blind_to
 from attncli.checking.comparing.places import patterns, places
 from attncli.checking.comparing.tally import Tally, bin_values
 from attncli.errors import DtypeError, ParameterError, ShapeError
@@ -159,7 +161,8 @@ def compare_tensors(
     dtypes : pair of str, optional
         What the numbers were before they were widened; default: the arrays' own dtypes.
     statistics : bool, default False
-        Whether to tell how the distances are distributed, which takes about as long again.
+        Whether to tell how the distances are distributed, which takes about as long again, and
+        what else would agree at a tolerance that was given.
     progress : callable, optional
         Called with the number of elements after each tile.
 
@@ -170,10 +173,11 @@ def compare_tensors(
     ParameterError
         If a tolerance is negative or NaN.
     """
+    dtypes = dtypes or (_name(a.dtype), _name(b.dtype))
+    a, b = (x.astype(np.float32) if x.dtype.name == "bfloat16" else x for x in (a, b))
     for array in (a, b):
         if array.dtype.kind not in "biuf":
             raise DtypeError(f"{name} is {array.dtype}, expected real numbers")
-    dtypes = dtypes or (_name(a.dtype), _name(b.dtype))
     tolerance = Tolerance.of_dtypes(*dtypes, rtol=rtol, atol=atol, equal_nan=equal_nan)
     if a.shape != b.shape:
         problem = f"shapes differ: {a.shape} and {b.shape}"
@@ -199,7 +203,11 @@ def compare_tensors(
             tally.add(part_a, part_b, where)
         if progress is not None:
             progress(part_a.size)
-    return _report(name, a, b, dtypes, tally, turned, shape)
+    report = _report(name, a, b, dtypes, tally, turned, shape)
+    if not statistics or (rtol is None and atol is None):
+        return report
+    usual = Tolerance.of_dtypes(*dtypes, equal_nan=equal_nan)
+    return replace(report, blind=blind_to(b, tolerance, usual, axes_of(name, b.ndim)))
 
 
 def describe(tensor: TensorComparison) -> list[str]:

@@ -91,11 +91,12 @@ class Tally:
 
     def _measure(self, apart: Apart, corner: Corner) -> bool:
         """Add the distances that are finite; say whether no element is outside the tolerance."""
-        a, b, distance, size, largest, _, wrong = apart
+        a, b, distance, size, _, aside, wrong = apart
         self.sum_absolute += float(distance.sum(dtype=np.float64))
+        place, largest = _largest(distance, aside)
         if largest > self.max_absolute:
             self.max_absolute = largest
-            self.worst_absolute = self._element(a, b, int(distance.argmax()), corner)
+            self.worst_absolute = self._element(a, b, place, corner)
 
         scratch = self.room("excess", a.shape, distance.dtype)
         excess, atol = apart.excess(self.tolerance, scratch), self.tolerance.absolute
@@ -108,10 +109,10 @@ class Tally:
 
         relative = apart.relative(scratch)
         self.sum_relative += float(relative.sum(dtype=np.float64))
-        largest = float(relative.max())
+        place, largest = _largest(relative, aside)
         if largest > self.max_relative:
             self.max_relative = largest
-            self.worst_relative = self._element(a, b, int(relative.argmax()), corner)
+            self.worst_relative = self._element(a, b, place, corner)
         return most <= atol and wrong is None
 
     def _count_nonfinite(self, a: Array, b: Array, apart: Apart, corner: Corner) -> None:
@@ -155,6 +156,13 @@ class Tally:
             if (along := self.wrong_along[axis]) is not None:
                 start = corner[last] if axis == last else 0
                 along[start : start + count.size] += count
+
+
+def _largest(x: Array, aside: Array | None) -> tuple[int, float]:
+    """Find the largest number, and where it is; −1 where all are aside."""
+    counted = x if aside is None else np.where(aside, -1, x)
+    place = int(counted.argmax())
+    return place, float(counted.flat[place])
 
 
 def _bincount(distances: Array, room: Room) -> Array:

@@ -10,6 +10,7 @@ from attncli.checking.comparing.agreement import tiles
 from attncli.checking.comparing.comparison import assert_close, compare, compare_tensors
 from attncli.checking.comparing.places import patterns
 from attncli.errors import AttnError, ShapeError
+from attncli.reports import Element
 
 
 @pytest.fixture
@@ -271,3 +272,65 @@ def test_compare_tensors_counts_what_it_has_seen():
     x = np.zeros((3, 1 << 16))
     compare_tensors("x", x, x, progress=seen.append)
     assert sum(seen) == x.size
+
+
+def test_bfloat16_of_ml_dtypes_is_compared_as_what_it_is():
+    import ml_dtypes
+
+    b = np.linspace(1, 2, 53, dtype=np.float32)
+    found = only(compare(b.astype(ml_dtypes.bfloat16), b))
+    assert (found.passed, found.dtypes, found.rtol) == (True, ("bfloat16", "float32"), 1.6e-2)
+    assert_close(b.astype(ml_dtypes.bfloat16), b)
+    assert not compare((b * 1.1).astype(ml_dtypes.bfloat16), b).passed
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([np.nan] * 2, [np.nan] * 2), ([np.inf, 1], [np.inf, np.nan])]
+)
+def test_where_no_pair_is_finite_none_is_the_worst(a, b):
+    found = only(compare(a, b, equal_nan=True))
+    assert (found.worst_absolute, found.worst_relative) == (None, None)
+    assert (found.max_absolute, found.mean_absolute) == (0.0, 0.0)
+
+
+def test_the_worst_is_one_that_is_finite_in_both():
+    found = only(compare([np.nan, 1.0, 2.0], [np.nan, 1.0, 2.0], equal_nan=True))
+    assert found.worst_absolute == (Element((1,), 1.0, 1.0))
+
+
+ROWS = np.array([[[0.5, 0.75, 0.6], [0.7, 0.95, 0.8]], [[0.55, 0.8, 0.65], [0.75, 1.0, 0.85]]])
+WRONG = ("all zeros", "one constant", "the mean of all rows", "rows exchanged",
+         "another item's result")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "blind"),
+    [
+        ({"atol": 1.1}, WRONG),
+        ({"atol": 0.26}, WRONG[1:]),
+        ({"atol": 0.21}, WRONG[2:]),
+        ({"atol": 0.11}, ("the mean of all rows", "another item's result")),
+        ({"atol": 0.06}, ("another item's result",)),
+        ({"rtol": 0.11}, ("another item's result",)),
+        ({"rtol": 0.01, "atol": 0.01}, ()),
+        ({}, ()),
+    ],
+)
+def test_what_nobody_would_call_right_and_agrees_at_a_tolerance_that_was_chosen(tolerance, blind):
+    assert only(compare({"out": ROWS}, {"out": ROWS}, **tolerance)).blind == blind
+
+
+def test_what_is_the_same_at_any_tolerance_is_not_its_blindness():
+    constant = np.full((2, 3, 5), 0.5)
+    assert only(compare({"out": constant}, {"out": constant}, atol=0.1)).blind == ()
+    assert only(compare({"out": constant}, {"out": constant}, atol=0.6)).blind == ("all zeros",)
+    heads = np.broadcast_to(np.eye(3, 5), (1, 2, 3, 5))
+    assert only(compare({"out": heads}, {"out": heads}, atol=0.1)).blind == ()
+
+
+def test_a_tolerance_is_blind_to_what_it_passes_everywhere_and_not_in_the_first_tile_alone():
+    b = np.zeros((1, 2, 1 << 16, 1))
+    b[0, 0, :, 0] = 0.25
+    assert only(compare({"out": b}, {"out": b}, atol=0.3)).blind[:1] == ("all zeros",)
+    b[0, 1, -1] = 7
+    assert only(compare({"out": b}, {"out": b}, atol=0.3)).blind == ()
