@@ -29,7 +29,8 @@ def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) 
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
-    from attncli.cli.posing import pose, show_run
+    from attncli.cli.posing import leave, pose
+    from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
     problem = pose(request, screen, needs_dout=True)
@@ -41,4 +42,9 @@ def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) 
         run = run.backward()
     if output.is_wanted:
         output.write(run.arrays(), screen)
-    show_run(run, output, screen, equal_nan=equal_nan)
+    agreements = run.compare_claims(equal_nan=equal_nan)
+    if screen.as_json and not output.is_stdout:
+        screen.show_json(run_as_json(run, agreements))
+    elif not output.is_stdout:
+        screen.show(draw_run(run, agreements, screen.look))
+    leave(agreements, request, screen, said=not output.is_stdout)

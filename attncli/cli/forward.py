@@ -32,7 +32,8 @@ def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -
     output and the weights. Results that FILE brings along (output, weights, lse) are compared with
     ours. Exits with 1 if one differs.
     """
-    from attncli.cli.posing import pose, show_run
+    from attncli.cli.posing import leave, pose
+    from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
     problem = pose(request, screen)
@@ -42,4 +43,9 @@ def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -
     screen.note(run.lost)
     if output.is_wanted and place is None:
         output.write(run.arrays(), screen, main=problem.operation.result)
-    show_run(run, output, screen, equal_nan=equal_nan)
+    agreements = run.compare_claims(equal_nan=equal_nan)
+    if screen.as_json and not output.is_stdout:
+        screen.show_json(run_as_json(run, agreements))
+    elif not output.is_stdout:
+        screen.show(draw_run(run, agreements, screen.look))
+    leave(agreements, request, screen, said=not output.is_stdout)

@@ -1,21 +1,21 @@
-"""What `forward`, `backward` and `trace` share: posing the problem, and showing the run."""
+"""What `forward`, `backward` and `trace` share: posing the problem, and the verdict."""
 
 from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
-from attncli.problems.problem import Problem, Run
+from attncli.problems.problem import Problem
 from attncli.problems.request import Request
 
 if TYPE_CHECKING:
-    from attncli.cli.output import Output
+    from attncli.reports import TensorComparison
 
 
 def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Problem:
@@ -45,24 +45,20 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
     return problem
 
 
-def show_run(run: Run, output: Output, screen: Screen, *, equal_nan: bool) -> None:
-    """Show a run, unless its file went where results are shown; exit with 1 if a claim differs."""
-    from attncli.views.run_report import describe_agreement, draw_run, run_as_json
+def leave(
+    agreements: Sequence[TensorComparison], request: Request, screen: Screen, *, said: bool
+) -> None:
+    """Exit with 1 if a result in the file differs from ours, saying what to ask next."""
+    from attncli.views.run_report import describe_agreement
 
-    agreements = run.compare_claims(equal_nan=equal_nan)
     differing = [one for one in agreements if not one.passed]
-    if output.is_stdout:
-        for one in differing:
-            screen.note(describe_agreement(one))
-    elif screen.as_json:
-        screen.show_json(run_as_json(run, agreements))
-    else:
-        screen.show(draw_run(run, agreements, screen.look))
-    if differing:
-        request = run.problem.request
-        if request.file not in (None, "-") and not request.parts:
-            screen.hint(shlex.join(["attn", "convention", request.file, *_renamed(request)]))
-        click.get_current_context().exit(1)
+    if not differing:
+        return
+    for one in differing if not said else ():
+        screen.note(describe_agreement(one))
+    if request.file not in (None, "-") and not request.parts:
+        screen.hint(shlex.join(["attn", "convention", request.file, *_renamed(request)]))
+    click.get_current_context().exit(1)
 
 
 def _renamed(request: Request) -> Iterator[str]:
