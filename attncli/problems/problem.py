@@ -504,7 +504,7 @@ class Run:
         if not problem.operation.is_whole or not (asked or halves or (single and widened(held))):
             return compared
         try:
-            budgets = dataclasses.replace(problem, dout=None).budgets()
+            budgets = dataclasses.replace(problem, dout=None, dlogsumexp=None).budgets()
             return budgets.judge_all(compared, pairs, asked or next(iter(halves), None))
         except (DataError, MemoryLimitError) as error:
             warnings.warn(f"{error}: tolerances decide", AttnWarning, stacklevel=3)
