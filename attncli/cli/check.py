@@ -41,6 +41,13 @@ attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1""",
 @options.semantics_options
 @options.shapes_option(group="What is computed", help="Shape of an array for the constructor.")
 @_computed(
+    "--dtype",
+    type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
+    default="float64",
+    show_default=True,
+    help="What it is meant to compute in; inputs are rounded to it first.",
+)
+@_computed(
     "--thorough",
     is_flag=True,
     help="Sizes up to T = 1,025, H = 257 and 40 heads as well.",
@@ -61,6 +68,7 @@ def check(
     layer: str | None,
     semantics: "Semantics",
     shapes: dict[str, tuple[int, ...]],
+    dtype: str,
     thorough: bool,
     convention: str | None,
     rename: dict[str, str],
@@ -78,8 +86,9 @@ def check(
     if (target is None) == (convention is None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
-        if thorough:
-            raise ParameterError("--thorough has a meaning with TARGET only")
+        for option, given in (("--thorough", thorough), ("--dtype", dtype != "float64")):
+            if given:
+                raise ParameterError(f"{option} has a meaning with TARGET only")
         from attncli.cli.convention import run
         from attncli.files.reading import Reading
 
@@ -98,7 +107,12 @@ def check(
         examined = examine(
             targets,
             lambda one: against_reference(
-                one, layer=layer, shapes=shapes, thorough=thorough, **semantics.given()
+                one,
+                layer=layer,
+                shapes=shapes,
+                dtype=dtype,
+                thorough=thorough,
+                **semantics.given(),
             ),
         )
 

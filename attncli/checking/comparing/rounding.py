@@ -24,7 +24,15 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.operations.steps import QKV, Calculation
 
-UNITS: Mapping[str, float] = {"float32": 2.0**-24, "float64": 2.0**-53}
+HALF = ("float16", "bfloat16")
+"""The dtypes that have half as many bits as float32."""
+
+UNITS: Mapping[str, float] = {
+    "bfloat16": 2.0**-8,
+    "float16": 2.0**-11,
+    "float32": 2.0**-24,
+    "float64": 2.0**-53,
+}
 """Half the distance from 1 to the next number."""
 
 _TIMES = 4.0
@@ -43,6 +51,21 @@ class Rounding:
 
     results: Mapping[str, Array]
     gradients: list[Array]
+
+
+def rounded_to(x: Array, precision: str) -> Array:
+    """Round to a precision; what NumPy has no dtype for is held in float32.
+
+    Examples
+    --------
+    >>> rounded_to(np.array([1.001, 1.005, -np.inf]), "bfloat16")
+    array([ 1.       ,  1.0078125,       -inf], dtype=float32)
+    """
+    if precision != "bfloat16":
+        return x.astype(precision)
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)  # ties to even
+    return np.where(np.isfinite(x), bits.view(np.float32), x.astype(np.float32))
 
 
 def beyond(observed: Array, right: Array, far: Array) -> Array:

@@ -1,5 +1,6 @@
 """The situations in which a layer is compared with the reference, meant to expose mistakes."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -10,8 +11,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
-from attncli.checking.comparing.rounding import Rounding, rounding
+from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
 from attncli.checking.targets.target import shape_in_the_book
+from attncli.checking.targets.wire import dtype_named
 from attncli.core.extras import Extras, Placed, standard_slopes
 from attncli.core.semantics import Semantics
 from attncli.operations import OPERATIONS
@@ -29,7 +31,11 @@ def beside_largest(relative: float) -> Tolerance:
 
 # What is allowed beside what rounding makes of a calculation: constants are written with nine
 # digits or, where float32 is meant, with six; and what underflows is nothing.
-_TOLERANCES = {"float64": beside_largest(1e-9), "float32": beside_largest(1e-6)}
+_TOLERANCES = {
+    "float64": beside_largest(1e-9),
+    "float32": beside_largest(1e-6),
+    **dict.fromkeys(HALF, beside_largest(0.0)),
+}
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 _EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
 _HEADS = 3
@@ -70,6 +76,31 @@ _EXTRA_NAMES = {
     "keep": ("keep", "dropout_mask"),
 }
 """What the arrays beside query, key and value may be called; only query, key and value have any."""
+
+
+_HOLDING = {
+    "float64": ("float64",),
+    "float32": ("float32", "float64"),
+    "float16": ("float16", "float32", "float64"),
+    "bfloat16": ("bfloat16", "float32", "float64"),
+}
+
+
+def dtypes_for(precision: str) -> Iterator[tuple[str, Any]]:
+    """Give what to compute in, and the dtype of the arrays: as asked, then as it may be taken.
+
+    Examples
+    --------
+    >>> [(precision, str(dtype)) for precision, dtype in dtypes_for("float32")][:3]
+    [('float32', 'float32'), ('float32', 'float64'), ('float64', 'float64')]
+    """
+    asked = [(precision, dtype) for dtype in _HOLDING[precision]]
+    for computed_in, name in [
+        *asked,
+        *((other, other) for other in _HOLDING if other != precision),
+    ]:
+        with contextlib.suppress(ImportError):  # NumPy has no bfloat16 of its own
+            yield computed_in, dtype_named(name)
 
 
 @dataclass(frozen=True)
@@ -127,7 +158,7 @@ class Case:
         chain = Calculation(self.layer, wide, self.claims, self.mask, PRODUCTS, extras=self.placed)
         results = chain.forward()
         dout = random_tensor("dout", results["out"].shape)
-        dout = dout.astype(self.precision).astype(np.float64)
+        dout = rounded_to(dout, self.precision).astype(np.float64)
         gradients = chain.backward(dout)
         return Truth(results, gradients, dout, rounding(chain, dout, self.precision))
 
@@ -143,7 +174,7 @@ class Case:
     def dout(self) -> Array:
         """What backward is given."""
         dtype = self.inputs[0].dtype
-        return self.truth.dout.astype(dtype if dtype.kind == "f" else np.float64)
+        return self.truth.dout.astype(np.float64 if dtype.kind == "i" else dtype)
 
     @property
     def work(self) -> int:
@@ -184,8 +215,10 @@ class Suite:
         The optional arguments of its forward, and their defaults.
     axes : int
         How many axes query, key and value have: 4 with heads.
-    narrow : bool
-        Whether everything is in float32, for a target that takes nothing else.
+    precision : str
+        What is computed in.
+    dtype : dtype, optional
+        What arrays have that hold such numbers; default: the same.
     """
 
     def __init__(
@@ -195,10 +228,11 @@ class Suite:
         parameters: Mapping[str, Any],
         axes: int = 3,
         *,
-        narrow: bool = False,
+        precision: str = "float64",
+        dtype: Any = None,
     ) -> None:
         self.layer, self.claims, self.parameters, self.axes = layer, claims, parameters, axes
-        self.narrow = narrow
+        self.precision, self.dtype = precision, np.dtype(dtype or precision)
 
     def ordinary(self) -> Case:
         """The first case: different prime sizes."""
@@ -272,17 +306,20 @@ class Suite:
             yield self._taken(case)
 
     def _taken(self, case: Case) -> Case:
-        """The case in the dtype that the target takes."""
-        if not self.narrow or case.inputs[0].dtype.kind != "f":
+        """The case in the precision that is asked for, and in the dtype that the target takes."""
+        if self.dtype == np.float64 and self.precision == "float64":
             return case
-        options = {
-            name: value.astype(np.float32)
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f"
-            else value
-            for name, value in case.options.items()
-        }
-        inputs = [array.astype(np.float32) for array in case.inputs]
-        return as_precise_as(replace(case, inputs=inputs, options=options), "float32")
+
+        def taken(value: Any) -> Any:
+            if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+                return value
+            return rounded_to(value, self.precision).astype(self.dtype)
+
+        options = {name: taken(value) for name, value in case.options.items()}
+        mask = taken(case.mask)
+        inputs = [taken(array) for array in case.inputs]
+        case = replace(case, inputs=inputs, options=options, mask=mask)
+        return as_precise_as(case, self.precision)
 
     def _cases(self) -> Iterator[Case]:
         yield self.ordinary()
@@ -326,10 +363,11 @@ class Suite:
         )
 
     def _dtypes(self) -> Iterator[Case]:
-        ordinary = self.ordinary()
-        narrow = [array.astype(np.float32) for array in ordinary.inputs]
-        narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
-        yield as_precise_as(narrowed, "float32")
+        ordinary = self._case("different prime sizes", _PRIMES)
+        if self.precision == "float64":
+            narrow = [array.astype(np.float32) for array in ordinary.inputs]
+            narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
+            yield as_precise_as(narrowed, "float32")
         whole = [np.rint(2 * array).astype(np.int64) for array in ordinary.inputs]
         yield replace(
             ordinary, name="whole numbers (int64)", inputs=whole, probe=False, lenient=True,

@@ -11,9 +11,9 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near, outside
 from attncli.checking.comparing.places import count_along_axes, patterns, places
-from attncli.checking.comparing.rounding import beyond
+from attncli.checking.comparing.rounding import UNITS, beyond
 from attncli.checking.diagnosing.boundaries import Boundary, boundary, within
-from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
+from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtypes_for
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe
@@ -47,6 +47,7 @@ def check(
     window: int | tuple[int, int] | None = None,
     softcap: float | None = None,
     shapes: Shapes | None = None,
+    dtype: str = "float64",
     thorough: bool = False,
 ) -> CheckReport:
     """Check a layer against the reference, and name the likely mistake where it differs.
@@ -63,6 +64,9 @@ def check(
         What it is meant to compute, as `attncli.operations.Semantics` has them.
     shapes : mapping of str to tuple of int, optional
         The shapes of arrays for the constructor.
+    dtype : {"float64", "float32", "float16", "bfloat16"}
+        What it is meant to compute in: inputs are rounded to it first, and its results are held
+        to what it can give.  A target that refuses it is given what it takes, which is said.
     thorough : bool, default False
         Whether sizes are tried up to T = 1,025, H = 257 and 40 heads: longer than a moment.
 
@@ -93,6 +97,8 @@ def check(
         raise target.fault
     claims = Semantics(scale, causal, align, window, softcap)
     chosen = layer or guess_layer(target)
+    if dtype not in UNITS:
+        raise ParameterError(f"dtype is {dtype!r}, expected one of {', '.join(UNITS)}")
     if chosen not in _KNOWN:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
@@ -104,7 +110,9 @@ def check(
             hint="--as says which layer it is",
         )
     with np.errstate(all="ignore"):  # their numbers may be anything
-        return _Check(target, chosen, claims, dict(shapes or {}), thorough=thorough).report()
+        return _Check(
+            target, chosen, claims, dict(shapes or {}), dtype=dtype, thorough=thorough
+        ).report()
 
 
 def guess_layer(target: Target) -> str:
@@ -140,10 +148,11 @@ class _Verdict(NamedTuple):
 
 class _Check:
     def __init__(
-        self, target: Target, layer: str, claims: Semantics, shapes: Shapes, *, thorough: bool
-    ) -> None:
+        self, target: Target, layer: str, claims: Semantics, shapes: Shapes, *, dtype: str,
+        thorough: bool,
+    ) -> None:  # fmt: skip
         self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
-        self.thorough = thorough
+        self.dtype, self.thorough = dtype, thorough
         self.names = OPERATIONS[layer].inputs
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
@@ -220,28 +229,37 @@ class _Check:
 
     def _suite(self) -> Suite:
         """The suite, with as many axes as the target takes, and in the dtype that it takes."""
-        suites = [
-            Suite(self.layer, self.claims, self.target.options, axes, narrow=narrow)
-            for narrow in (False, True)
-            for axes in ((4, 3, 2) if self.layer == QKV else (3,))
-        ]
-        refusal, takes_float64 = "", False
-        for suite in suites:
-            for case in (suite.ordinary(), suite.square()):
-                if suite.narrow and takes_float64:
-                    break
-                seen = self._observe(case)
-                if seen.out is not None and not seen.forward_fault:
-                    if suite.narrow:
-                        detail = (
-                            f"float64 is refused ({refusal}): every case is in float32, and so is "
-                            "the tolerance"
-                        )
-                        self.findings.append(Finding("float64 inputs", "contract", "note", detail))
-                    return suite
-                refusal = refusal or seen.forward_fault
-                takes_float64 = takes_float64 or seen.error is None
+        refusal = ""
+        suites: list[Suite] = []
+        for precision, dtype in dtypes_for(self.dtype):
+            raised = True
+            for axes in (4, 3, 2) if self.layer == QKV else (3,):
+                suite = Suite(
+                    self.layer, self.claims, self.target.options, axes,
+                    precision=precision, dtype=dtype,
+                )  # fmt: skip
+                suites.append(suite)
+                for case in (suite.ordinary(), suite.square()):
+                    seen = self._observe(case)
+                    if seen.out is not None and not seen.forward_fault:
+                        self._say_dtype(suite, refusal)
+                        return suite
+                    refusal = refusal or seen.forward_fault
+                    raised = raised and seen.error is not None
+            if not raised:  # it is taken, and something else comes out
+                break
         return next(suite for suite in suites if suite.axes == 3)
+
+    def _say_dtype(self, suite: Suite, refusal: str) -> None:
+        taken = suite.dtype.name
+        if taken == self.dtype:
+            return
+        if suite.precision == self.dtype:
+            taken = f"{taken} that holds numbers of {self.dtype}"
+        detail = f"{self.dtype} is refused ({refusal}): every case is in {taken}"
+        if suite.precision != self.dtype:
+            detail += ", and so is the tolerance"
+        self.findings.append(Finding(f"{self.dtype} inputs", "contract", "note", detail))
 
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
@@ -338,12 +356,13 @@ class _Check:
                 "an instance gives others after a second one has run",
             )
         # Where out is wrong, wrong weights are a part of that, and not another fault.
-        results = case.truth.results
-        right = near(np.asarray(first.out), results["out"], case.tolerance).agrees
+        results, far = case.truth.results, case.truth.rounding.results
+        right = not _compared(case, "out", first.out, results["out"], far["out"]).fault
         if right and "weights" in results and self.layer != QKV:
             name = "attention_weights" if self.layer == "time-attention" else "attention_weight"
             yield self._weights(first, name)
-        if any(finding.status == "wrong" for finding in self.findings):
+        wrong = any(finding.status == "wrong" for finding in self.findings)
+        if wrong and case.precision == "float64":
             yield from self._precision(case, first)
         yield self._lists(first)
 
@@ -391,9 +410,11 @@ class _Check:
         assert first.layer is not None
         held = first.layer.held(name)
         if first.weights is not None:
-            expected = first.case.truth.results["weights"]
-            right = near(first.weights, expected, first.case.tolerance).agrees
-            return self._finding("weights right", right, f"{name} holds other numbers")
+            expected, far = (
+                x.results["weights"] for x in (first.case.truth, first.case.truth.rounding)
+            )
+            off = _compared(first.case, name, first.weights, expected, far).fault
+            return self._finding("weights right", not off, f"{name} holds other numbers")
         if held is None:
             return self._finding("weights kept", False, f"{name} is not filled by forward")
         shape = np.shape(held) if real_array(held) is not None else type(held).__name__

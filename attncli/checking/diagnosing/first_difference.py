@@ -15,6 +15,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.comparing.rounding import beyond
 from attncli.checking.diagnosing.cases import Case, Suite
 from attncli.checking.diagnosing.observing import Observation
 from attncli.operations.steps import QKV
@@ -64,21 +65,25 @@ def first_difference(
     quiet = observe(replace(ordinary, inputs=still))
 
     by_identity = "out where hs is the identity matrix"
-    weights, weights_right = _weights(shown, layer)
+    seen, weights, name = shown, shown.out, "out"
     if plain.weights is not None:
         by_identity = "the weights that it keeps"
-        weights, weights_right = plain.weights, plain.case.truth.results["weights"]
+        seen, weights, name = plain, plain.weights, "weights"
+    right, far = (x.results[name] for x in (seen.case.truth, seen.case.truth.rounding))
+    if weights is not None and weights.shape != right.shape:
+        weights = None
     tolerance = plain.case.tolerance
-    out = _compare(plain.out, plain.case.truth.results["out"], tolerance)
+    truth = plain.case.truth
+    out = _compare(plain.out, truth.results["out"], truth.rounding.results["out"], tolerance)
     if out == "not visible" and plain.forward_fault:
         out = "wrong"
-    dvalue = _gradient(quiet, layer, value)
-    dscores = _gradient(shown, layer, query)
-    dquery = _gradient(plain, layer, query)
-    scores = _scores(weights, weights_right, tolerance)
+    dvalue = _gradient(quiet, value)
+    dscores = _gradient(shown, query)
+    dquery = _gradient(plain, query)
+    scores = _scores(weights, right, far, tolerance)
     links = [
         Link("scores", scores, f"the logarithm of {by_identity}"),
-        Link("weights", _compare(weights, weights_right, tolerance), by_identity),
+        Link("weights", _compare(weights, right, far, tolerance), by_identity),
         Link("out", out, "out"),
         Link("dvalue", dvalue, "the gradient of hs where h is 0"),
         Link("dweights", "right" if dscores == "right" else "not visible", "right if dscores is"),
@@ -89,36 +94,33 @@ def first_difference(
     return tuple(links)
 
 
-def _weights(shown: Observation, layer: str) -> tuple[Array | None, Array]:
-    right = shown.case.truth.results["out"]
-    usable = shown.out is not None and shown.out.shape == right.shape
-    return (shown.out if usable else None), right
-
-
-def _scores(weights: Array | None, right: Array, tolerance: Tolerance) -> _State:
+def _scores(weights: Array | None, right: Array, far: Array, tolerance: Tolerance) -> _State:
     """Compare scores by the logarithm of the weights, which leaves a constant in each row."""
     if weights is None or not ((weights > 0).all() and (right > 0).all()):
         return "not visible"
     ours, theirs = (np.log(x) - np.log(x).mean(axis=-1, keepdims=True) for x in (right, weights))
     # Weights that do not sum to 1 are another quantity's fault.
-    return _compare(theirs, ours, tolerance)
+    return _compare(theirs, ours, 2 * (far / right).max(axis=-1, keepdims=True), tolerance)
 
 
-def _gradient(seen: Observation, layer: str, which: int) -> _State:
+def _gradient(seen: Observation, which: int) -> _State:
     if seen.gradients is None:
         return "not visible"
-    return _compare(seen.gradients[which], seen.case.truth.gradients[which], seen.case.tolerance)
+    right, far = (x.gradients[which] for x in (seen.case.truth, seen.case.truth.rounding))
+    return _compare(seen.gradients[which], right, far, seen.case.tolerance)
 
 
 def _key(plain: Observation, layer: str, dvalue: _State) -> _State:
     """Of the book's layers, dhs is dkey + dvalue, so that dkey shows only if dvalue is right."""
-    state = _gradient(plain, layer, 1 if layer == QKV else 0)
+    state = _gradient(plain, 1 if layer == QKV else 0)
     if layer == QKV or dvalue == "right":
         return state
     return "not visible"
 
 
-def _compare(observed: Array | None, expected: Array, tolerance: Tolerance) -> _State:
+def _compare(observed: Array | None, right: Array, far: Array, tolerance: Tolerance) -> _State:
     if observed is None:
         return "not visible"
-    return "right" if near(observed, expected, tolerance).agrees else "wrong"
+    if observed.shape != right.shape:
+        return "wrong"
+    return "right" if near(beyond(observed, right, far), right, tolerance).agrees else "wrong"
