@@ -59,7 +59,7 @@ def rounded_to(x: Array, precision: str) -> Array:
     Examples
     --------
     >>> rounded_to(np.array([1.001, 1.005, -np.inf]), "bfloat16")
-    array([ 1.       ,  1.0078125,       -inf], dtype=float32)
+    array([1.       , 1.0078125,      -inf], dtype=float32)
     """
     if precision != "bfloat16":
         return x.astype(precision)

@@ -11,6 +11,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
+from attncli.checking.comparing.budget import allowances
 from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.checking.targets.wire import dtype_named
@@ -160,7 +161,24 @@ class Case:
         dout = random_tensor("dout", results["out"].shape)
         dout = rounded_to(dout, self.precision).astype(np.float64)
         gradients = chain.backward(dout)
+        if self.precision in HALF and OPERATIONS[self.layer].is_whole:
+            return Truth(results, gradients, dout, self._budget(wide, dout))
         return Truth(results, gradients, dout, rounding(chain, dout, self.precision))
+
+    def _budget(self, inputs: list[Array], dout: Array) -> Rounding:
+        """What half precision is allowed, by head and row."""
+        operation, mask = OPERATIONS[self.layer], self.mask
+        given = {**dict(zip(operation.inputs, inputs, strict=True)), "dout": dout}
+        if operation.one_step and mask is not None:
+            mask = mask[:, 0]
+        found = allowances(
+            operation, given, self.precision, self.claims, mask=mask, extras=self.extras
+        )
+        results = {"out": operation.result, "weights": operation.weights}
+        return Rounding(
+            {ours: found[name].allowed for ours, name in results.items() if name in found},
+            [found[name].allowed for name in operation.gradients],
+        )
 
     @property
     def placed(self) -> Placed:
