@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from attncli.checking.comparing.agreement import Tolerance, near
-from attncli.checking.comparing.rounding import UNITS, beyond
+from attncli.checking.comparing.rounding import HALF, beyond
 from attncli.checking.derivatives.precision import EPSILON, coarser, precision_of
 from attncli.checking.diagnosing.cases import as_precise_as
 from attncli.checking.diagnosing.families import ROUNDINGS, fit
@@ -96,10 +96,9 @@ def _rounded(seen: Observation) -> Observation:
     """The same, held to the precision that its own numbers show."""
     arrays = [seen.out, *(seen.gradients or [])]
     precision = coarser(*(precision_of(np.asarray(array)) for array in arrays))
-    if precision == seen.case.precision:
-        return seen
-    if precision in UNITS:
-        return replace(seen, case=as_precise_as(seen.case, precision))
+    if precision not in HALF:
+        same = precision == seen.case.precision
+        return seen if same else replace(seen, case=as_precise_as(seen.case, precision))
     narrow = as_precise_as(seen.case, "float32")
     tolerance = Tolerance.of_largest(_HALF * EPSILON[precision], least=narrow.tolerance.least)
     return replace(seen, case=replace(narrow, tolerance=tolerance))

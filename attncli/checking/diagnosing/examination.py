@@ -33,6 +33,8 @@ _FLOAT32_AGREEMENT = beside_largest(1e-5)
 _RIGHT = beside_largest(1e-9)
 # A case that would take longer is given smaller sizes.
 _SECONDS = 3.0
+# So many sizes that are right tell one mistake from another.
+_TELLING = 4
 # What there is a reference for.
 _KNOWN = tuple(name for name in OPERATIONS if name not in WITH_WEIGHTS)
 
@@ -317,16 +319,18 @@ class _Check:
                     continue
                 found = since.get(part)
                 if found is None or case.sizes[found.axis] < found.wrong:
-                    found = boundary(partial(self._is_wrong, part), case, suite.usual)
+                    tried: list[Observation] = []
+                    found = boundary(partial(self._is_wrong, part, tried), case, suite.usual)
                     if found is not None:
-                        telling.append(self._observe(replace(found.case, probe=True)))
+                        telling += _telling(tried, found)
                 if found is not None:
                     since[part] = here[part] = found
             self._judge(seen, here)
         return telling
 
-    def _is_wrong(self, part: Part, case: Case) -> bool:
-        verdict = self._verdicts(self._observe(case)).get(part)
+    def _is_wrong(self, part: Part, tried: list[Observation], case: Case) -> bool:
+        tried.append(self._observe(replace(case, probe=True)))
+        verdict = self._verdicts(tried[-1]).get(part)
         return verdict is not None and bool(verdict.fault)
 
     def _add(self, case: Case, part: Any, status: Any, detail: str) -> None:
@@ -454,6 +458,13 @@ def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
         return out, layer.backward(dout.copy())
     except TargetError:
         return (None, None)
+
+
+def _telling(tried: list[Observation], found: Boundary) -> list[Observation]:
+    """The smallest sizes that are wrong, and some of those up to which it is right."""
+    sizes = {one.case.sizes[found.axis]: one for one in tried if one.case.work <= found.case.work}
+    right = sorted(size for size in sizes if size <= found.right)[-_TELLING:]
+    return [sizes[size] for size in (*right, found.wrong) if size in sizes]
 
 
 def _compared(case: Case, name: str, observed: Any, right: Array, far: Array) -> _Verdict:
