@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +56,93 @@ class NamedMistake:
     meant: str
     computed: str
     why: str
+
+    @property
+    def slug(self) -> str:
+        """Its name as it is typed: `attn explain scale-1-sqrt-h`."""
+        return slug(self.name)
+
+
+_SPELT = {"√": " sqrt ", "−": "-", "∞": "inf", "Σ": "sum"}
+
+
+def slug(name: str) -> str:
+    """Give a name in letters, digits and dashes alone.
+
+    Examples
+    --------
+    >>> slug("masked with −1e9 instead of −∞"), slug("scale 1/√(heads·H)")
+    ('masked-with-1e9-instead-of-inf', 'scale-1-sqrt-heads-h')
+    """
+    for sign, spelt in _SPELT.items():
+        name = name.replace(sign, spelt)
+    return "-".join(re.findall("[a-z0-9]+", name.replace("'", "").lower()))
+
+
+class Known(NamedTuple):
+    """A line of the catalogue.
+
+    Attributes
+    ----------
+    name, slug : str
+        As it is called, and as it can be typed.
+    kind : str
+    computed : str
+        The line of mathematics that is computed.
+    """
+
+    name: str
+    slug: str
+    kind: str
+    computed: str
+
+
+@dataclass(frozen=True)
+class MistakeExample:
+    """A small calculation with a mistake and without.
+
+    Attributes
+    ----------
+    layer, claims : str
+        The operation, and its options.
+    inputs : dict of str to ndarray
+    meant, computed : dict of str to ndarray
+        The results that differ.
+    """
+
+    layer: str
+    claims: str
+    inputs: dict[str, Any]
+    meant: dict[str, Any]
+    computed: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A mistake of the catalogue, explained.
+
+    Attributes
+    ----------
+    name, kind : str
+    meant, computed : str
+        The line of mathematics that is meant, and the one that is computed instead.
+    why : str
+    remedy : str
+        What to write instead, in code.
+    shows : tuple of str
+        Where it shows in a check, and how that looks.
+    example : MistakeExample or None
+        None where numbers do not tell.
+    """
+
+    name: str
+    kind: str
+    meant: str
+    computed: str
+    why: str
+    remedy: str
+    shows: tuple[str, ...]
+    example: MistakeExample | None
 
 
 @dataclass(frozen=True)

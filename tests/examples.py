@@ -114,11 +114,13 @@ def show_catalogue(*mistakes: Any) -> None:
     """Print an item for each mistake: its name, what is computed where what is meant, and why."""
     import cog
 
+    from attncli.checking.diagnosing.explaining import generally
+
     for mistake in mistakes:
-        computed, meant = (
-            text.replace("{scale}", "scale") for text in (mistake.computed, mistake.meant)
+        computed, meant, why = (
+            generally(mistake, text) for text in (mistake.computed, mistake.meant, mistake.why)
         )
-        cog.outl(f"- **{mistake.name}**: `{computed}` where `{meant}` is meant. {mistake.why}")
+        cog.outl(f"- **{mistake.name}**: `{computed}` where `{meant}` is meant. {why}")
 
 
 def show_libraries(libraries: Any) -> None:

@@ -117,6 +117,7 @@ def _diagnosis(what: str, diagnosis: Diagnosis, look: Look) -> Iterator[Renderab
             line = Text().append(f"{label:<9} ", "dim").append(look.fit(text))
             yield Padding(line, (0, 0, 0, 2))
         yield Padding(Text(look.fit(mistake.why)), (0, 0, 0, 2))
+        yield Padding(Text(f"attn explain {mistake.slug}", "dim"), (0, 0, 0, 2))
     how = diagnosis.backward
     if diagnosis.explains == "forward":
         how = how or "it explains forward; backward gave nothing to compare"

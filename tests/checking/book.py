@@ -940,9 +940,9 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
     "gradients not summed over a group": ("if groups > 1:", "if False:"),
     "second gradient off by a factor": ("return dq, dk, dv", "return dq, 3 * dk, dv"),
     "another scale in backward": ("ds = ds * scale", "ds = ds / 3"),
-    "causal order missing, in backward": AGAIN("(abs(j - i) <= WINDOW)"),
-    "window missing, in backward": AGAIN("(j <= i)"),
-    "window and causal order missing, in backward": AGAIN("(j < 99)"),
+    "causal order missing, in backward's own weights": AGAIN("(abs(j - i) <= WINDOW)"),
+    "window missing, in backward's own weights": AGAIN("(j <= i)"),
+    "window and causal order missing, in backward's own weights": AGAIN("(j < 99)"),
     "log-sum-exp of base e taken for one of base 2, in backward": SAVED(
         "np.exp2(s * np.log2(np.e) - lse)", "1"
     ),

@@ -1,10 +1,13 @@
 """The catalogue of known mistakes: each is a small variation of the reference.
 
 To add one, add a `Mistake` to the module it belongs to: what it is called, what is meant, what is
-computed instead, why that is wrong, and the steps of the chain that differ
-(`attncli.operations.steps`).
-A test then asks for a class that makes it.
+computed instead, why that is wrong, the steps of the chain that differ
+(`attncli.operations.steps`), or a family of steps for a number that is to be found, and the remedy
+in code.  Tests then ask for a class that makes it, and that it is named before every other.
 """
+
+from collections.abc import Mapping
+from itertools import chain
 
 from attncli.checking.diagnosing.mistakes.in_backward import BACKWARD
 from attncli.checking.diagnosing.mistakes.in_contract import CONTRACT
@@ -14,7 +17,17 @@ from attncli.checking.diagnosing.mistakes.in_summing import SUMMING
 from attncli.checking.diagnosing.mistakes.in_weights import WEIGHTS
 from attncli.checking.diagnosing.mistakes.mistake import Mistake
 
-MISTAKES: tuple[Mistake, ...] = (*SCORES, *MASKING, *WEIGHTS, *SUMMING, *BACKWARD, *CONTRACT)
-"""Every known mistake, in the order of the calculation."""
+KINDS: Mapping[str, tuple[Mistake, ...]] = {
+    "Scores": SCORES,
+    "Masks, causal order, window": MASKING,
+    "Softmax and weights": WEIGHTS,
+    "The weighted sum": SUMMING,
+    "Backward": BACKWARD,
+    "What numbers cannot tell": CONTRACT,
+}
+"""The known mistakes, in the order of the calculation."""
 
-__all__ = ["MISTAKES", "Mistake"]
+MISTAKES: tuple[Mistake, ...] = tuple(chain.from_iterable(KINDS.values()))
+"""Every known mistake."""
+
+__all__ = ["KINDS", "MISTAKES", "Mistake"]

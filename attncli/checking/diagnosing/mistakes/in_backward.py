@@ -136,7 +136,7 @@ def _in_backward(mistake: Mistake) -> Mistake:
         for delta in (True, False)
     )
     return Mistake(
-        f"{mistake.name}, in backward",
+        f"{mistake.name}, in backward's own weights",
         f"backward's weights are forward's: {mistake.meant}",
         f"forward is right; backward computes its own weights with {mistake.computed}",
         f"Backward computes the weights again, and not as forward did. {mistake.why}",
@@ -247,6 +247,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ dweights",
         "Every weight depends on every score of its row, through the sum in the denominator.",
         {"softmax_back": lambda c, dweights: c.weights * dweights},
+        remedy="dx = y * (dout - np.sum(y * dout, axis=-1, keepdims=True))",
     ),
     Mistake(
         "softmax backward with the wrong sign",
@@ -254,6 +255,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ (dweights + Σ weights ⊙ dweights)",
         "dx += where dx -= is meant.",
         {"softmax_back": lambda c, d: c.weights * (d + _shared(c, d))},
+        remedy="dx -= y * sumdx",
     ),
     Mistake(
         "softmax backward as if element-wise",
@@ -261,6 +263,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ (1 − weights) ⊙ dweights",
         "That is the sigmoid's derivative: only the diagonal of the softmax's Jacobian.",
         {"softmax_back": lambda c, d: c.weights * (1 - c.weights) * d},
+        remedy="dx = y * (dout - np.sum(y * dout, axis=-1, keepdims=True))",
     ),
     Mistake(
         "softmax backward without the factor weights",
@@ -268,6 +271,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = dweights − Σ weights ⊙ dweights",
         "The weights in front are missing.",
         {"softmax_back": lambda c, d: d - _shared(c, d)},
+        remedy="dx = y * (dout - np.sum(y * dout, axis=-1, keepdims=True))",
     ),
     Mistake(
         "softmax backward with Σ dweights",
@@ -275,6 +279,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ (dweights − Σ dweights)",
         "The sum is that of weights ⊙ dweights, not of dweights.",
         {"softmax_back": lambda c, d: c.weights * (d - d.sum(axis=-1, keepdims=True))},
+        remedy="sumdx = np.sum(y * dout, axis=-1, keepdims=True)",
     ),
     Mistake(
         "softmax backward: Σ without the weights in front",
@@ -282,6 +287,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ dweights − Σ weights ⊙ dweights",
         "dx -= sumdx where dx -= y * sumdx is meant.",
         {"softmax_back": lambda c, d: c.weights * d - _shared(c, d)},
+        remedy="dx -= y * sumdx",
     ),
     Mistake(
         "softmax backward with Σ over the batch",
@@ -289,6 +295,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = weights ⊙ (dweights − Σ over N)",
         "np.sum(…, axis=0) in the softmax's backward.",
         {"softmax_back": lambda c, d: c.weights * (d - (c.weights * d).sum(axis=0, keepdims=True))},
+        remedy="sumdx = np.sum(y * dout, axis=-1, keepdims=True)",
     ),
     Mistake(
         "softmax backward missing",
@@ -296,6 +303,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dscores = dweights",
         "The gradient passes the softmax as if it were not there.",
         {"softmax_back": lambda c, dweights: dweights},
+        remedy="ds = self.softmax.backward(da)",
     ),
     Mistake(
         "scale missing in backward",
@@ -304,6 +312,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "forward multiplies by the scale, so backward has to as well.",
         {"scale_back": lambda c, dscores: dscores},
         layers=WHOLE,
+        remedy="ds = scale * softmax_backward(da)",
     ),
     Mistake(
         "scale applied twice in backward",
@@ -312,6 +321,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "The gradient is scaled once too often.",
         {"scale_back": lambda c, dscores: dscores * c("factor") ** 2},
         layers=WHOLE,
+        remedy="ds = scale * softmax_backward(da)  # once",
     ),
     Mistake(
         "softcap missing in backward",
@@ -320,6 +330,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "The derivative of tanh is left out.",
         {"softcap_back": lambda c, dscores: dscores},
         layers=WHOLE,
+        remedy="ds = ds * (1 - tanh**2)",
     ),
     Mistake(
         "score path missing from dhs",
@@ -327,6 +338,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs = the path through the values",
         "hs is used twice, as the values and in the scores; the gradient is the sum of both.",
         {"join": lambda c, dkey, dvalue: dvalue},
+        remedy="dhs = dhs0 + dhs1",
     ),
     Mistake(
         "value path missing from dhs",
@@ -334,6 +346,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs = the path through the scores",
         "hs is used twice, as the values and in the scores; the gradient is the sum of both.",
         {"join": lambda c, dkey, dvalue: dkey},
+        remedy="dhs = dhs0 + dhs1",
     ),
     Mistake(
         "paths of dhs subtracted",
@@ -341,6 +354,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs = the path through the values − the path through the scores",
         "A minus where a plus is meant.",
         {"join": lambda c, dkey, dvalue: dvalue - dkey},
+        remedy="dhs = dhs0 + dhs1",
     ),
     Mistake(
         "value path counted twice in dhs",
@@ -348,6 +362,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs = 2 · the path through the values",
         "dhs0 + dhs0 where dhs0 + dhs1 is meant.",
         {"join": lambda c, dkey, dvalue: 2 * dvalue},
+        remedy="dhs = dhs0 + dhs1",
     ),
     Mistake(
         "paths of dhs averaged",
@@ -355,6 +370,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs = ½ · (both paths)",
         "Gradients of a variable that is used twice are added, not averaged.",
         {"join": lambda c, dkey, dvalue: (dkey + dvalue) / 2},
+        remedy="dhs = dhs0 + dhs1",
     ),
     Mistake(
         "gradients of the steps overwritten instead of added",
@@ -363,6 +379,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dhs_enc = dhs in the loop where dhs_enc += dhs is meant: every step used hs_enc.",
         {"over_steps": lambda c, steps: steps[..., -1, :, :]},
         layers=STEPPED,
+        remedy="dhs_enc += dhs",
     ),
     Mistake(
         "gradient of the first step alone",
@@ -377,6 +394,7 @@ BACKWARD: tuple[Mistake, ...] = (
             },
         ),
         layers=STEPPED,
+        remedy="for t in range(T): dhs_enc += dhs  # return stands behind the loop",
     ),
     Mistake(
         "last step left out of backward",
@@ -388,6 +406,7 @@ BACKWARD: tuple[Mistake, ...] = (
             "gradients": _without_steps(slice(-1, None)),
         },
         layers=STEPPED,
+        remedy="for t in range(T):",
     ),
     Mistake(
         "gradients of the steps averaged",
@@ -396,6 +415,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "Every step used hs_enc: its gradients are added.",
         {"over_steps": lambda c, steps: steps.mean(axis=-3)},
         layers=STEPPED,
+        remedy="dhs_enc += dhs",
     ),
     Mistake(
         "only the last step's gradient in dhs_dec",
@@ -404,6 +424,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "The assignment stands behind the loop instead of inside it.",
         {"gradients": _without_steps(slice(None, -1))},
         layers=LOOPED,
+        remedy="for t in range(T): dhs_dec[:, t, :] = dh  # inside the loop",
     ),
     Mistake(
         "one Attention object shared by all steps",
@@ -412,6 +433,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "layer = Attention() belongs inside the loop: forward overwrites the cache at every step.",
         {"cache": _shared_attention},
         layers=LOOPED,
+        remedy="for t in range(T): layer = Attention()",
     ),
     Mistake(
         "one Softmax object shared by all steps",
@@ -420,6 +442,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "A Softmax in the class body, or as a default argument, is one object for all.",
         {"cache": _shared_softmax},
         layers=LOOPED,
+        remedy="self.softmax = Softmax()  # in __init__",
     ),
     Mistake(
         "dhs of the scores multiplied by hs instead of h",
@@ -427,6 +450,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dkey = dscores · key",
         "The product's derivative with respect to hs is h: dhs = dt * hr.",
         {"key_path": lambda c, ds: ds * c.key[..., None, :, :]},
+        remedy="dhs = dt * hr",
     ),
     Mistake(
         "dh multiplied by h instead of hs",
@@ -434,6 +458,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dquery = Σ_t dscores · query",
         "The product's derivative with respect to h is hs: dhr = dt * hs.",
         {"query_path": lambda c, ds: ds * c.hr},
+        remedy="dhr = dt * hs",
     ),
     Mistake(
         "mean instead of sum over T in dh",
@@ -441,6 +466,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dquery = mean_t dscores · key",
         "h was repeated T times: its gradients are added.",
         {"dquery": lambda c, dhr: dhr.mean(axis=-2)},
+        remedy="dh = np.sum(dhr, axis=1)",
     ),
     Mistake(
         "dh summed over H instead of T",
@@ -448,6 +474,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dquery = Σ_h dscores · key",
         "np.sum(dhr, axis=2) where axis=1 is meant: it fits only where T and H are equal.",
         {"dquery": lambda c, dhr: dhr.sum(axis=-1)},
+        remedy="dh = np.sum(dhr, axis=1)",
     ),
     Mistake(
         "mean instead of sum over H in da",
@@ -455,6 +482,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dweights = mean_h dout · value",
         "The weight was repeated H times: its gradients are added.",
         {"dweights": lambda c, dar: dar.mean(axis=-1)},
+        remedy="da = np.sum(dar, axis=2)",
     ),
     Mistake(
         "da summed over T instead of H",
@@ -462,6 +490,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dweights = Σ_t dout · value",
         "np.sum(dar, axis=1) where axis=2 is meant: it fits only where T and H are equal.",
         {"dweights": lambda c, dar: dar.sum(axis=-2)},
+        remedy="da = np.sum(dar, axis=2)",
     ),
     Mistake(
         "weights missing in the value path",
@@ -469,6 +498,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dvalue = dout for every step",
         "dhs = dt where dhs = dt * ar is meant.",
         {"value_path": lambda c, dt: dt},
+        remedy="dhs = dt * ar",
     ),
     Mistake(
         "value path multiplied by hs instead of the weights",
@@ -476,6 +506,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "dvalue = hs ⊙ dout",
         "dhs = dt * hs where dhs = dt * ar is meant.",
         {"value_path": lambda c, dt: dt * c.value[..., None, :, :]},
+        remedy="dhs = dt * ar",
     ),
     Mistake(
         "dout repeated along the wrong axis",
@@ -488,6 +519,7 @@ BACKWARD: tuple[Mistake, ...] = (
                 *dout.shape[:-1], c.T_enc, dout.shape[-1]
             )
         },
+        remedy="dt = dc.reshape(N, 1, H).repeat(T, axis=1)",
     ),
     Mistake(
         "dscores tiled instead of repeated",
@@ -496,6 +528,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "np.tile(ds, H).reshape(N, T, H) mixes up T and H; "
         "ds.reshape(N, T, 1).repeat(H, axis=2) is meant.",
         {"repeat_dscores": lambda c, ds: np.tile(ds, c.H).reshape(*ds.shape, c.H)},
+        remedy="dt = ds.reshape(N, T, 1).repeat(H, axis=2)",
     ),
     Mistake(
         "dout ignored",
@@ -503,6 +536,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients of Σ out",
         "backward has to use the gradient that comes in.",
         {"dout": lambda c, dout: np.ones_like(dout)},
+        remedy="dhs, dh = layer.backward(dout[:, t, :])",
     ),
     Mistake(
         "gradients divided by the batch size",
@@ -510,6 +544,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients / N",
         "The mean over the batch belongs to the loss, and is in dout already.",
         {"gradients": lambda c, given: tuple(x / len(x) for x in given)},
+        remedy="return dhs, dh  # the loss has divided dout by N",
     ),
     Mistake(
         "sign of the gradients reversed",
@@ -517,6 +552,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "− gradients",
         "The update rule subtracts; the gradient itself has no minus.",
         {"gradients": lambda c, given: tuple(-x for x in given)},
+        remedy="return dhs, dh",
     ),
     *(
         Mistake(
@@ -525,6 +561,7 @@ BACKWARD: tuple[Mistake, ...] = (
             f"− the gradient of the {name} input",
             "A minus too many on the way to that one; the others are right.",
             {"gradients": _of(name, np.negative)},
+            remedy="return dhs, dh",
             layers=("weight-sum", *SCORED),
         )
         for name in ("first", "last")
@@ -536,6 +573,7 @@ BACKWARD: tuple[Mistake, ...] = (
             "0",
             "Allocated with zeros, and never filled.",
             {"gradients": _of(name, np.zeros_like)},
+            remedy="dhs_dec[:, t, :] = dh",
             layers=("weight-sum", *SCORED),
         )
         for name in ("first", "last")
@@ -546,6 +584,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients in the reverse order",
         "backward returns dh, dhs where dhs, dh is meant.",
         {"gradients": lambda c, given: given[::-1]},
+        remedy="return dhs, dh  # in the order of forward's inputs",
     ),
     Mistake(
         "gradients rounded to float32",
@@ -553,6 +592,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "gradients are float32",
         "np.zeros(…, dtype=np.float32) or astype('f') in backward.",
         {"gradients": lambda c, given: tuple(x.astype(np.float32) for x in given)},
+        remedy="dhs = np.zeros_like(hs)  # its dtype, too",
     ),
     Mistake(
         "gradient of the first key head of each group alone",
@@ -560,6 +600,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "that of the first query head alone",
         "A key head that serves several query heads gets the sum of their gradients.",
         {"over_groups": _first_of_group},
+        remedy="dkey = dkey.reshape(N, kv_heads, g, T, H).sum(axis=2)",
     ),
     Mistake(
         "gradients averaged over a group",
@@ -567,6 +608,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "their mean",
         "A key head that serves several query heads gets the sum of their gradients.",
         {"over_groups": _mean_of_group},
+        remedy="dkey = dkey.reshape(N, kv_heads, g, T, H).sum(axis=2)",
     ),
     *map(_in_backward, _RECOMPUTED),
     Mistake(
@@ -682,11 +724,11 @@ BACKWARD: tuple[Mistake, ...] = (
     Mistake(
         "another scale in backward",
         "dscores = {scale} · softmax's backward",
-        "dscores = {value} · softmax's backward",
+        "dscores = ({value}) · softmax's backward",
         "forward has another scale: backward has to multiply by the same, here by {value}.",
         remedy="ds = a * (da - (a * da).sum(axis=-1, keepdims=True)) * scale",
         family=lambda value: {"scale_back": lambda c, dscores: dscores * value(c)},
-        starts=(1.0,),
+        starts=(1.5,),
         claim="scale",
         by_head=True,
         layers=WHOLE,
@@ -698,7 +740,7 @@ BACKWARD: tuple[Mistake, ...] = (
         "All of them are {value} times what they should be.",
         remedy="return dquery, dkey, dvalue",
         family=lambda value: {"dout": lambda c, dout: value(c) * dout},
-        starts=(1.0,),
+        starts=(1.5,),
     ),
     *(
         Mistake(
@@ -708,7 +750,7 @@ BACKWARD: tuple[Mistake, ...] = (
             "That one is {value} times what it should be; the others are right.",
             remedy="return dhs, dh  # each once",
             family=partial(_multiplied, name),
-            starts=(1.0,),
+            starts=(1.5,),
             layers=(QKV,) if name == "second" else ("weight-sum", *SCORED),
         )
         for name in ("first", "second", "last")

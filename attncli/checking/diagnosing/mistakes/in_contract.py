@@ -9,6 +9,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "numbers are drawn at every call",
         "Dropout, or other randomness, is active. Switch it off to compare or to check gradients.",
         symptom="deterministic",
+        remedy="if train_flg: out *= mask  # and train_flg=False here",
     ),
     Mistake(
         "input modified in place",
@@ -16,6 +17,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "forward writes into them",
         "x -= x.max(…) or x *= … changes the caller's array; x = x - x.max(…) makes a new one.",
         symptom="inputs unchanged",
+        remedy="x = x - x.max(axis=1, keepdims=True)",
     ),
     Mistake(
         "dout modified in place",
@@ -23,6 +25,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "backward writes into it",
         "dout *= … changes the caller's array.",
         symptom="dout unchanged",
+        remedy="dx = self.out * dout",
     ),
     Mistake(
         "state shared by all instances",
@@ -31,6 +34,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "A list or a layer in the class body (or a default argument) is the same object for every "
         "instance; it belongs into __init__, as self.….",
         symptom="two instances at once",
+        remedy="def __init__(self): self.layers = []",
     ),
     Mistake(
         "state left over from the call before",
@@ -39,6 +43,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "A list or a gradient is kept and added to; it has to begin anew in every forward or "
         "backward.",
         symptom="called twice",
+        remedy="self.layers = []  # at the beginning of forward",
     ),
     Mistake(
         "weights not kept",
@@ -46,6 +51,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "None",
         "forward computes them and does not assign them to self.",
         symptom="weights kept",
+        remedy="self.attention_weight = a",
     ),
     Mistake(
         "computed in float32 throughout",
@@ -53,5 +59,6 @@ CONTRACT: tuple[Mistake, ...] = (
         "they are cast to float32",
         "The result agrees to about 7 digits: an astype, or constants and buffers in float32.",
         symptom="float64 precision",
+        remedy="hs = hs.astype(np.result_type(hs, np.float32))  # or no astype",
     ),
 )

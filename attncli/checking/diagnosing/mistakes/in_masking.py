@@ -212,6 +212,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = scores",
         "The mask makes no difference.",
         {"mask": lambda c, scores: np.where(c("band"), scores, -np.inf)},
+        remedy="scores = np.where(mask, scores, -np.inf)",
     ),
     Mistake(
         "mask polarity reversed",
@@ -219,6 +220,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = −∞ where the mask is True, else scores",
         "True is read as hidden, as in some libraries' padding masks; here True = takes part.",
         {"mask": _with_mask(lambda mask: ~mask if mask.dtype == bool else mask)},
+        remedy="scores = np.where(mask, scores, -np.inf)  # else ~mask",
     ),
     Mistake(
         "mask after the softmax",
@@ -230,6 +232,7 @@ MASKING: tuple[Mistake, ...] = (
             "after_softmax": lambda c, weights: weights * seen_and_biased(c, weights)[0],
         },
         variants=({"mask": _band_alone, "after_softmax": _times_mask},),
+        remedy="weights = softmax(np.where(mask, scores, -np.inf))",
     ),
     Mistake(
         "masked with 0 instead of −∞",
@@ -237,6 +240,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = 0 where hidden",
         "exp(0) = 1, so a hidden key still gets a weight: scores * mask is not a mask.",
         **_hidden_get(0.0),
+        remedy="scores = np.where(mask, scores, -np.inf)",
     ),
     Mistake(
         "scores multiplied by the mask",
@@ -244,6 +248,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = scores · mask",
         "exp(0) = 1, so a hidden key still gets a weight; and a floating mask is a bias.",
         {"mask": _scores_times_mask},
+        remedy="scores = np.where(mask, scores, -np.inf)  # a floating mask is added",
     ),
     Mistake(
         "masked with −1e9 instead of −∞",
@@ -252,6 +257,7 @@ MASKING: tuple[Mistake, ...] = (
         "It makes no difference until every key of a row is hidden: then the row attends to all "
         "of them alike, where its weights should be 0.",
         **_hidden_get(-1e9),
+        remedy="a = np.where(seen.any(axis=-1, keepdims=True), a, 0)  # or -np.inf",
     ),
     Mistake(
         "a fully masked row gives NaN",
@@ -259,6 +265,7 @@ MASKING: tuple[Mistake, ...] = (
         "weights = exp(−∞ − (−∞)) = NaN",
         "The largest score of such a row is −∞, and −∞ − (−∞) is not a number.",
         {"softmax": softmax_over((-1,))},
+        remedy="m = np.where(np.isfinite(m), m, 0); total = np.where(total == 0, 1, total)",
     ),
     Mistake(
         "boolean mask added to the scores",
@@ -266,6 +273,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = scores + mask (True counts as 1)",
         "A boolean mask selects. Only a floating mask is added.",
         {"mask": _with_mask(lambda mask: mask.astype(np.float64))},
+        remedy="s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask",
     ),
     Mistake(
         "floating mask multiplied instead of added",
@@ -273,6 +281,7 @@ MASKING: tuple[Mistake, ...] = (
         "scores = scores · mask",
         "A floating mask is a bias.",
         {"mask": _multiplied},
+        remedy="scores = scores + mask",
     ),
     Mistake(
         "mask transposed",
@@ -281,6 +290,7 @@ MASKING: tuple[Mistake, ...] = (
         "Rows and columns of the mask changed places: it fits only where T_dec and T_enc are "
         "equal.",
         {"mask": _with_mask(lambda mask: mask.swapaxes(-1, -2))},
+        remedy="mask.shape == (..., T_dec, T_enc)  # no swapaxes",
     ),
     Mistake(
         "causal order missing",
@@ -289,6 +299,7 @@ MASKING: tuple[Mistake, ...] = (
         "Nothing is hidden from the future.",
         {"band": _claimed(causal=lambda causal: None)},
         layers=STEPPED,
+        remedy="seen = np.arange(T_enc) <= np.arange(T_dec)[:, None]",
     ),
     Mistake(
         "causal order where none is meant",
@@ -297,6 +308,7 @@ MASKING: tuple[Mistake, ...] = (
         "If it is meant to be causal, --causal says so.",
         {"band": _claimed(causal=lambda causal: causal or "upper_left")},
         layers=STEPPED,
+        remedy="seen = np.ones((T_dec, T_enc), bool)  # or attn check --causal",
     ),
     Mistake(
         "causal order, aligned lower-right, where none is meant",
@@ -305,6 +317,7 @@ MASKING: tuple[Mistake, ...] = (
         "If it is meant to be so, --causal --causal-align lower-right says it.",
         {"band": _claimed(causal=lambda causal: causal or "lower_right")},
         layers=STEPPED,
+        remedy="seen = np.ones((T_dec, T_enc), bool)  # or --causal --causal-align lower-right",
     ),
     Mistake(
         "causal order off by one: its own step hidden",
@@ -313,6 +326,7 @@ MASKING: tuple[Mistake, ...] = (
         "np.tril(…, k=−1), or np.triu(…) without k=1: the own step is hidden too.",
         {"band": _ordered(None, -1)},
         layers=STEPPED,
+        remedy="seen = np.tril(np.ones((T_dec, T_enc), bool))",
     ),
     Mistake(
         "causal order off by one: one step ahead seen",
@@ -321,6 +335,7 @@ MASKING: tuple[Mistake, ...] = (
         "np.tril(…, k=1), or np.triu(…, k=2): one future step leaks.",
         {"band": _ordered(None, 1)},
         layers=STEPPED,
+        remedy="seen = np.tril(np.ones((T_dec, T_enc), bool))",
     ),
     Mistake(
         "causal order reversed",
@@ -329,6 +344,7 @@ MASKING: tuple[Mistake, ...] = (
         "np.triu where np.tril is meant, or the other way round: only the future is seen.",
         {"band": _ordered(0, None)},
         layers=STEPPED,
+        remedy="seen = np.tril(np.ones((T_dec, T_enc), bool))",
     ),
     Mistake(
         "causal diagonal aligned at the other corner",
@@ -338,6 +354,7 @@ MASKING: tuple[Mistake, ...] = (
         "flash-attention lower-right.",
         {"band": _claimed(causal=_OTHER.get)},
         layers=STEPPED,
+        remedy="seen = j <= i  # upper left; lower right: j <= i + T_enc - T_dec",
     ),
     Mistake(
         "window missing",
@@ -346,6 +363,7 @@ MASKING: tuple[Mistake, ...] = (
         "The window makes no difference.",
         {"band": _claimed(window=lambda window: None)},
         layers=STEPPED,
+        remedy="seen = seen & (j >= i - left) & (j <= i + right)",
     ),
     Mistake(
         "window and causal order missing",
@@ -354,6 +372,7 @@ MASKING: tuple[Mistake, ...] = (
         "Neither window nor causal order makes a difference.",
         {"band": _claimed(window=lambda window: None, causal=lambda causal: None)},
         layers=STEPPED,
+        remedy="seen = (j <= i) & (j >= i - left)",
     ),
     Mistake(
         "window off by one: too narrow",
@@ -362,6 +381,7 @@ MASKING: tuple[Mistake, ...] = (
         "A window of w counts the steps away from the own one, not the keys.",
         {"band": _claimed(window=lambda window: _wider(window, -1))},
         layers=STEPPED,
+        remedy="seen = abs(j - i) <= w",
     ),
     Mistake(
         "window off by one: too wide",
@@ -370,6 +390,7 @@ MASKING: tuple[Mistake, ...] = (
         "One key too many on the window's edge.",
         {"band": _claimed(window=lambda window: _wider(window, 1))},
         layers=STEPPED,
+        remedy="seen = abs(j - i) <= w  # of W keys with the own one: w = W - 1",
     ),
     Mistake(
         "what is hidden and what is shown exchanged",

@@ -87,6 +87,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ",
         "The scores are not scaled, so the softmax is too sharp, the more so the larger H is.",
         **_scaled_by(lambda c: 1.0),
+        remedy="scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])",
     ),
     Mistake(
         "scale 1/√H",
@@ -94,6 +95,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ / √H",
         "The scores are divided by √H as in the Transformer. The book's layers do not scale.",
         **_scaled_by(lambda c: c.H**-0.5),
+        remedy="s = np.sum(hs * hr, axis=2)  # or check --scale with what is meant",
     ),
     Mistake(
         "scale 1/H",
@@ -101,6 +103,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ / H",
         "The scores are divided by H: np.mean over H where np.sum is meant, or a missing root.",
         **_scaled_by(lambda c: 1.0 / c.H),
+        remedy="scale = 1 / np.sqrt(query.shape[-1])  # in the book: np.sum, no scale",
     ),
     Mistake(
         "scale √H",
@@ -108,6 +111,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ · √H",
         "The scores are multiplied by √H where they should be divided by it.",
         **_scaled_by(lambda c: c.H**0.5),
+        remedy="scores = scores / np.sqrt(H)",
     ),
     Mistake(
         "scale 1/√T",
@@ -115,6 +119,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ / √T_enc",
         "The scores are scaled by the number of keys: shape[1] was taken for the hidden size.",
         **_scaled_by(lambda c: c.T_enc**-0.5),
+        remedy="H = key.shape[-1]; scale = 1 / np.sqrt(H)",
     ),
     Mistake(
         "scale 1/T",
@@ -122,6 +127,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ / T_enc",
         "The scores are divided by the number of keys.",
         **_scaled_by(lambda c: 1.0 / c.T_enc),
+        remedy="H = key.shape[-1]; scale = 1 / np.sqrt(H)  # in the book: no scale",
     ),
     Mistake(
         "scale 1/√heads",
@@ -129,6 +135,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = query · keyᵀ / √heads",
         "key.shape[1] is the number of heads where there are any: key.shape[-1] is meant.",
         **_scaled_by(lambda c: _heads(c, 1) ** -0.5),
+        remedy="scale = 1 / np.sqrt(key.shape[-1])  # shape[1] is the number of heads",
     ),
     Mistake(
         "scale applied twice",
@@ -136,6 +143,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = {scale} · ({scale} · query · keyᵀ)",
         "Both the query and the scores are scaled, or query and key each by the whole scale.",
         **_scaled_by(lambda c: c.scale**2),
+        remedy="scores = scale * (query @ key.swapaxes(-1, -2))  # query is not scaled before",
     ),
     Mistake(
         "scale after the softmax",
@@ -143,6 +151,7 @@ SCORES: tuple[Mistake, ...] = (
         "weights = {scale} · softmax(query · keyᵀ)",
         "The scale is applied to the weights, so that they no longer sum to 1.",
         {"factor": lambda c: 1.0, "after_softmax": lambda c, weights: weights * c.scale},
+        remedy="weights = softmax(scale * scores)",
     ),
     Mistake(
         "query and key added instead of multiplied",
@@ -150,6 +159,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = Σ_h (hs + h)",
         "hs + hr where hs * hr is meant: what h adds is the same for every step, and cancels.",
         {"product": lambda c, key, hr: key + hr},
+        remedy="t = hs * hr",
     ),
     Mistake(
         "h repeated along the wrong axis",
@@ -162,6 +172,7 @@ SCORES: tuple[Mistake, ...] = (
                 *query.shape[:-1], c.T_enc, c.H
             )
         },
+        remedy="hr = h.reshape(N, 1, H).repeat(T, axis=1)",
     ),
     Mistake(
         "scores summed over T instead of H",
@@ -169,6 +180,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = Σ_t hs · h",
         "np.sum(t, axis=1) where axis=2 is meant: it fits only where T and H are equal.",
         {"sum_h": lambda c, t: t.sum(axis=-2)},
+        remedy="s = np.sum(t, axis=2)",
     ),
     Mistake(
         "hs_enc and hs_dec swapped",
@@ -179,6 +191,7 @@ SCORES: tuple[Mistake, ...] = (
         _only_of(
             "time-attention", lambda query, key, value: (key[:, : query.shape[1]], query, query)
         ),
+        remedy="out = layer.forward(hs_enc, hs_dec[:, t, :])",
     ),
     Mistake(
         "query and key swapped",
@@ -186,6 +199,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = key · queryᵀ",
         "The scores are transposed: it fits only where T_dec and T_enc are equal.",
         _only_of(QKV, lambda query, key, value: (key, query, value)),
+        remedy="scores = query @ key.swapaxes(-1, -2)",
     ),
     Mistake(
         "key and value swapped",
@@ -193,6 +207,7 @@ SCORES: tuple[Mistake, ...] = (
         "out = softmax(query · valueᵀ) · key",
         "Key and value changed places.",
         _only_of(QKV, lambda query, key, value: (query, value, key)),
+        remedy="out = softmax(scale * query @ key.swapaxes(-1, -2)) @ value",
     ),
     Mistake(
         "groups tiled instead of repeated",
@@ -201,6 +216,7 @@ SCORES: tuple[Mistake, ...] = (
         "np.tile(key, g) along the heads where np.repeat is meant: every query head but the "
         "first and last meets another key head.",
         {"key_groups": _tiled, "value_groups": _tiled},
+        remedy="k, v = (np.repeat(x, groups, axis=1) for x in (key, value))",
     ),
     *(
         Mistake(
@@ -210,6 +226,7 @@ SCORES: tuple[Mistake, ...] = (
             f"np.tile({one}, g) along the heads where np.repeat is meant, as it is done for "
             f"{other}: a query head takes its weights from one head and its values from another.",
             {f"{one}_groups": _tiled},
+            remedy=f"{one} = np.repeat({one}, groups, axis=1)",
         )
         for one, other in (("key", "value"), ("value", "key"))
     ),
@@ -219,6 +236,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = scores",
         "The scores are not bent.",
         {"softcap": lambda c, scores: scores},
+        remedy="scores = cap * np.tanh(scores / cap)",
     ),
     Mistake(
         "softcap before the scale",
@@ -226,6 +244,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = scale · cap · tanh(query · keyᵀ / cap)",
         "The scores are bent first and scaled after.",
         {"logits": lambda c, scores: c("mask", c("scaled", c("softcap", scores)))},
+        remedy="scores = cap * np.tanh(scale * scores / cap)",
     ),
     Mistake(
         "softcap after the mask",
@@ -233,6 +252,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = cap · tanh(mask(scores) / cap)",
         "tanh(−∞) = −1, so hidden keys come back with the score −cap.",
         {"logits": lambda c, scores: c("softcap", c("mask", c("scaled", scores)))},
+        remedy="s = cap * np.tanh(s / cap); s = np.where(seen, s, -np.inf)",
     ),
     Mistake(
         "softcap not multiplied back",
@@ -240,6 +260,7 @@ SCORES: tuple[Mistake, ...] = (
         "scores = tanh(scores / cap)",
         "The scores are bent to ±1 instead of ±cap.",
         {"softcap": _uncapped},
+        remedy="scores = cap * np.tanh(scores / cap)",
     ),
     Mistake(
         "scale 1/√(heads·H)",
@@ -252,7 +273,7 @@ SCORES: tuple[Mistake, ...] = (
     Mistake(
         "another scale",
         _SCORES,
-        "scores = {value} · query · keyᵀ",
+        "scores = ({value}) · query · keyᵀ",
         "The scale is that of another size, or a number of its own: {value}.",
         remedy="scale = 1 / np.sqrt(query.shape[-1])",
         family=lambda value: {"factor": value},

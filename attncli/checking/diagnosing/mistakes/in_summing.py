@@ -59,6 +59,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out = mean_t weights · hs",
         "The weights sum to 1 already, so the mean divides by T a second time.",
         {"sum_t": lambda c, t: t.mean(axis=-2)},
+        remedy="c = np.sum(t, axis=1)",
     ),
     Mistake(
         "output summed over H instead of T",
@@ -66,6 +67,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out = Σ_h weights · hs",
         "np.sum(t, axis=2) where axis=1 is meant: it fits only where T and H are equal.",
         {"sum_t": lambda c, t: t.sum(axis=-1)},
+        remedy="c = np.sum(t, axis=1)",
     ),
     Mistake(
         "largest instead of sum over T",
@@ -73,6 +75,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out = max_t weights · hs",
         "np.max where np.sum is meant.",
         {"sum_t": _largest},
+        remedy="c = np.sum(t, axis=1)",
     ),
     Mistake(
         "weights tiled instead of repeated",
@@ -85,6 +88,7 @@ SUMMING: tuple[Mistake, ...] = (
                 *weights.shape, c.value.shape[-1]
             )
         },
+        remedy="ar = a.reshape(N, T, 1).repeat(H, axis=2)",
     ),
     Mistake(
         "weights repeated along the wrong axis",
@@ -93,6 +97,7 @@ SUMMING: tuple[Mistake, ...] = (
         "a.reshape(N, 1, T).repeat(H, axis=1) where a.reshape(N, T, 1).repeat(H, axis=2) is "
         "meant: it fits only where T and H are equal.",
         {"repeat_weights": _by_value_axis},
+        remedy="ar = a.reshape(N, T, 1).repeat(H, axis=2)",
     ),
     Mistake(
         "weights forgotten: plain sum of hs",
@@ -100,6 +105,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out = Σ_t hs",
         "The weights are computed and not used.",
         {"repeat_weights": lambda c, weights: np.ones_like(weights)[..., None]},
+        remedy="t = hs * ar",
     ),
     Mistake(
         "every step holds the last step's output",
@@ -113,6 +119,7 @@ SUMMING: tuple[Mistake, ...] = (
                 else out
             )
         },
+        remedy="out[:, t, :] = layer.forward(hs_enc, hs_dec[:, t, :])",
     ),
     Mistake(
         "output truncated to whole numbers",
@@ -120,6 +127,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out is an integer array",
         "The output was allocated as integers, and assigning to it cuts off the fractions.",
         {"result": lambda c, out: np.trunc(out.real)},
+        remedy="out = np.empty(shape, dtype=hs.dtype)",
     ),
     Mistake(
         "output rounded to float32",
@@ -127,6 +135,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out is float32",
         "np.zeros(…, dtype=np.float32) or astype('f') on the way out.",
         {"result": lambda c, out: out.real.astype(np.float32)},
+        remedy="out = np.empty(shape, dtype=hs.dtype)",
     ),
     Mistake(
         "output rounded to float16",
@@ -134,6 +143,7 @@ SUMMING: tuple[Mistake, ...] = (
         "out is float16",
         "A dtype=np.float16 on the way out.",
         {"result": lambda c, out: out.real.astype(np.float16)},
+        remedy="out = np.empty(shape, dtype=hs.dtype)",
     ),
     Mistake(
         "the output off by a factor",
@@ -142,7 +152,7 @@ SUMMING: tuple[Mistake, ...] = (
         "Every number is {value} times what it should be.",
         remedy="out = a @ value",
         family=lambda value: {"result": lambda c, out: value(c) * out},
-        starts=(1.0,),
+        starts=(1.5,),
     ),
     Mistake(
         "the weights off by a factor",
@@ -152,7 +162,7 @@ SUMMING: tuple[Mistake, ...] = (
         remedy="a = e / e.sum(axis=-1, keepdims=True)",
         family=lambda value: {"after_softmax": lambda c, weights: value(c) * weights},
         layers=WHOLE,
-        starts=(1.0,),
+        starts=(1.5,),
     ),
     Mistake(
         "an axis missing beside the weights",

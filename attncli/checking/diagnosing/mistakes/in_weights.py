@@ -126,6 +126,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "axis=0 is the batch: the items compete with each other, and every item's weights no "
         "longer sum to 1.",
         {"softmax": lambda c, scores: softmax(scores, axis=0)},
+        remedy="softmax(scores, axis=-1)",
     ),
     Mistake(
         "softmax over the decoder steps",
@@ -134,6 +135,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "The queries compete for each key: columns sum to 1, not rows.",
         {"softmax": lambda c, scores: softmax(scores, axis=-2)},
         layers=STEPPED,
+        remedy="softmax(scores, axis=-1)",
     ),
     Mistake(
         "softmax over an axis of length 1",
@@ -154,6 +156,7 @@ WEIGHTS: tuple[Mistake, ...] = (
             "softmax": lambda c, scores: scores,
         },
         layers=SCORED,
+        remedy="s = np.sum(t, axis=2); a = softmax(s, axis=1)",
     ),
     Mistake(
         "softmax over the whole array",
@@ -161,6 +164,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = exp(scores) / Σ over all of the array",
         "np.sum without axis: all weights of the array together sum to 1.",
         {"softmax": softmax_over(None)},
+        remedy="a = e / e.sum(axis=-1, keepdims=True)",
     ),
     Mistake(
         "softmax over batch and steps together",
@@ -170,6 +174,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "together sum to 1.",
         {"softmax": softmax_over((0, -1))},
         layers=LOOPED,
+        remedy="a = e / e.sum(axis=-1, keepdims=True)",
     ),
     Mistake(
         "maximum not subtracted",
@@ -178,6 +183,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "Right until a score exceeds about 709 (88 in float32): then exp overflows and the "
         "weights are NaN.",
         {"softmax": lambda c, scores: _shares(np.exp(scores))},
+        remedy="e = np.exp(s - s.max(axis=-1, keepdims=True))",
     ),
     Mistake(
         "softmax missing",
@@ -185,6 +191,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = scores",
         "The scores are used as weights.",
         {"softmax": lambda c, scores: scores},
+        remedy="weights = softmax(scores)",
     ),
     Mistake(
         "softmax applied twice",
@@ -192,6 +199,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = softmax(softmax(scores))",
         "Weights are between 0 and 1, so the second softmax makes them all nearly alike.",
         {"softmax": lambda c, scores: softmax(softmax(scores))},
+        remedy="weights = softmax(scores)",
     ),
     Mistake(
         "softmax not normalised",
@@ -199,6 +207,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = exp(scores − max)",
         "The division by the sum is missing: rows do not sum to 1.",
         {"softmax": _exponentials},
+        remedy="a = e / e.sum(axis=-1, keepdims=True)",
     ),
     Mistake(
         "normalised without exp",
@@ -206,6 +215,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = scores / Σ scores",
         "The exponential is missing: weights can be negative, and the sum can be near 0.",
         {"softmax": lambda c, scores: _shares(scores)},
+        remedy="e = np.exp(s - s.max(-1, keepdims=True)); a = e / e.sum(-1, keepdims=True)",
     ),
     Mistake(
         "sigmoid instead of softmax",
@@ -213,6 +223,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = 1 / (1 + exp(−scores))",
         "Each weight is between 0 and 1, but a row does not sum to 1.",
         {"softmax": lambda c, scores: 1 / (1 + np.exp(-scores))},
+        remedy="e = np.exp(s - s.max(-1, keepdims=True)); a = e / e.sum(-1, keepdims=True)",
     ),
     Mistake(
         "exp2 instead of exp",
@@ -220,6 +231,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = 2^scores / Σ 2^scores",
         "A kernel that uses exp2 has to multiply the scores by log2(e) first.",
         {"softmax": lambda c, scores: softmax(scores * np.log(2.0))},
+        remedy="e = np.exp2(s * np.log2(np.e))",
     ),
     Mistake(
         "logarithm of the softmax",
@@ -227,6 +239,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = log softmax(scores)",
         "log_softmax is for losses; the weights are not to be logarithms.",
         {"softmax": lambda c, scores: np.log(softmax(scores))},
+        remedy="weights = softmax(scores)  # not log_softmax",
     ),
     Mistake(
         "weights transposed",
@@ -240,6 +253,7 @@ WEIGHTS: tuple[Mistake, ...] = (
                 else weights
             )
         },
+        remedy="out = weights @ value",
     ),
     Mistake(
         "one minus the weights",
@@ -247,6 +261,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = 1 − softmax(scores)",
         "What fits best gets the least weight.",
         {"after_softmax": lambda c, weights: 1 - weights},
+        remedy="weights = softmax(scores)",
     ),
     Mistake(
         "sign of the scores reversed",
@@ -254,6 +269,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "weights = softmax(−scores)",
         "What fits best gets the least weight.",
         {"softmax": lambda c, scores: STEPS["softmax"](c, -scores)},
+        remedy="weights = softmax(scores)",
     ),
     Mistake(
         "a number added to the softmax's denominator",

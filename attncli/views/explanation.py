@@ -1,0 +1,82 @@
+"""The catalogue of mistakes on the screen: all of them in lines, or one with its example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from attncli.operations import OPERATIONS
+from attncli.reports import Explanation, Known, MistakeExample
+from attncli.views.look import Look
+from attncli.views.tensor_tables import draw_tensor
+
+_GAP = "  "
+
+
+def draw_catalogue(known: Sequence[Known], look: Look) -> RenderableType:
+    """List the mistakes by kind, each with what it computes as far as the width allows."""
+    lines = list[RenderableType]()
+    for kind, group in groupby(known, lambda one: one.kind):
+        members = list(group)
+        lines += ["", Text(f"{kind} ({len(members)})", "bold")]
+        lines += [_line(one, look) for one in members]
+    many = Text(f"{len(known)} mistakes; attn explain NAME explains one, ", "dim italic")
+    typed = known[0]
+    many.append(f"in letters and dashes too: attn explain {typed.slug}")
+    return Group(*lines[1:], "", many)
+
+
+def _line(one: Known, look: Look) -> Text:
+    line = Text(_GAP).append(look.fit(one.name))
+    formula = look.fit(one.computed)
+    width = cell_len(line.plain) + len(_GAP) + cell_len(formula)
+    return line.append(_GAP + formula, "dim") if look.plain or width <= look.width else line
+
+
+def draw_explanation(found: Explanation, look: Look) -> RenderableType:
+    """Draw a mistake: formulas, why, what it looks like, the remedy and the example."""
+    return Group(*_parts(found, look))
+
+
+def _parts(found: Explanation, look: Look) -> Iterator[RenderableType]:
+    heading = Text(look.fit(found.name), "bold yellow")
+    yield heading.append(f"{look.dot}{found.kind}", "not bold dim")
+    yield ""
+    for label, text, style in (
+        ("meant", found.meant, ""),
+        ("computed", found.computed, ""),
+        ("write", found.remedy, "cyan"),
+    ):
+        yield Padding(Text().append(f"{label:<9} ", "dim").append(look.fit(text), style), (0, 2))
+    yield ""
+    yield Padding(Text(look.fit(found.why)), (0, 2))
+    if found.shows:
+        yield ""
+        first, *looks = found.shows
+        yield Text("what it looks like", "bold")
+        yield Padding(Text(look.fit(first)), (0, 2))
+        yield from (Padding(Text(look.fit(text)), (0, 4)) for text in looks)
+    if found.example is not None:
+        yield ""
+        yield from _example(found.example, look)
+
+
+def _example(example: MistakeExample, look: Look) -> Iterator[RenderableType]:
+    heading = Text("an example", "bold").append(f"{look.dot}{example.layer}", "not bold dim")
+    yield heading.append(f"{look.dot}{example.claims}" if example.claims else "", "not bold dim")
+    yield ""
+    axes = OPERATIONS[example.layer].axes
+    for name, array in example.inputs.items():
+        known = None if name == "mask" else axes(name, array.ndim)
+        yield draw_tensor(name, array, known, look)
+    for name, meant in example.meant.items():
+        known = axes(name, meant.ndim)
+        yield draw_tensor(f"{name} meant", meant, known, look)
+        computed = example.computed[name]
+        known = known if computed.ndim == meant.ndim else None
+        yield draw_tensor(f"{name} computed", computed, known, look)
