@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,9 +28,18 @@ cat run.npz | attn show-weights -""",
 )
 @click.argument("file")
 @weight_options
+@options.heads_options
+@options.layout_option
 @options.reading_options
 @options.screen_options
-def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) -> None:
+def show_weights(
+    file: str,
+    wanted: Wanted,
+    heads: dict[str, int],
+    layout: dict[str, Any],
+    reading: Reading,
+    screen: Screen,
+) -> None:
     """Show the attention weights in FILE: rows are decoder steps, columns encoder steps.
 
     For seeing in a terminal what a model looks at: one head, or many at a glance. FILE is a run
@@ -46,6 +56,7 @@ def show_weights(file: str, wanted: Wanted, reading: Reading, screen: Screen) ->
     from attncli.views.exports import check_exports, export
     from attncli.weights.choosing import select_weights
 
+    wanted = replace(wanted, heads=heads, layout=layout)
     if wanted.export:
         check_exports(wanted, file)
     # What is not finite was asked for, and is shown as what it is.

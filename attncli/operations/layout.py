@@ -427,24 +427,38 @@ _PACKED: tuple[Words, ...] = (
 
 
 def readings(
-    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    known: Mapping[str, int],
 ) -> tuple[Words | None, list[Words]]:
     """Say whether these shapes fit each other as they usually lie, and in which other layouts.
 
+    Parameters
+    ----------
+    query, key, value : tuple of int
+    known : mapping of str to int
+        Sizes that are known otherwise: of query's ``heads``, and ``total`` of packed queries.
+
     Examples
     --------
-    >>> readings((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4))
+    >>> readings((2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 4), {})
     (('N', 'heads', 'T', 'H'), [])
-    >>> readings((2, 5, 3, 4), (2, 7, 3, 4), (2, 7, 3, 4))
+    >>> readings((2, 5, 3, 4), (2, 7, 3, 4), (2, 7, 3, 4), {})
     (None, [('N', 'T', 'heads', 'H')])
-    >>> readings((2, 5, 3, 4), (2, 5, 3, 4), (2, 5, 3, 4))
+    >>> both = (2, 5, 3, 4), (2, 5, 3, 4), (2, 5, 3, 4)
+    >>> readings(*both, {})
     (('N', 'heads', 'T', 'H'), [('N', 'T', 'heads', 'H')])
+    >>> readings(*both, {"heads": 5})
+    (('N', 'heads', 'T', 'H'), [])
     """
     if not len(query) == len(key) == len(value):
         return None, []
     usual, *others = _READINGS.get(len(query), [()])
-    fitting = [words for words in others if _fit(words, query, key, value)]
-    return usual if usual and _fit(usual, query, key, value) else None, fitting
+    if "total" in known and len(query) == 3:
+        others.insert(0, ("total", "heads", "H"))
+    fitting = [words for words in others if _fit(words, query, key, value, known)]
+    return usual if usual and _fit(usual, query, key, value, known) else None, fitting
 
 
 _READINGS: Mapping[int, list[Words]] = {
@@ -453,14 +467,23 @@ _READINGS: Mapping[int, list[Words]] = {
 }
 
 
-def _fit(words: Words, *shapes: tuple[int, ...]) -> bool:
-    query, key, value = (dict(zip(words, shape, strict=True)) for shape in shapes)
-    shared = key.get("heads", 1)
+def _fit(
+    words: Words,
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    value: tuple[int, ...],
+    known: Mapping[str, int],
+) -> bool:
+    names = ["T" if word == "total" else word for word in words]
+    q, k, v = (
+        {"N": 1, "heads": 1, **dict(zip(names, x, strict=True))} for x in (query, key, value)
+    )
     return (
-        query["N"] == key["N"] == value["N"]
-        and query["H"] == key["H"]
-        and key["T"] == value["T"]
-        and shared == value.get("heads", 1)
-        and shared > 0
-        and query.get("heads", 1) % shared == 0
+        q["N"] == k["N"] == v["N"]
+        and q["H"] == k["H"]
+        and k["T"] == v["T"]
+        and k["heads"] == v["heads"] > 0
+        and q["heads"] % k["heads"] == 0
+        and known.get("heads", q["heads"]) in (1, q["heads"])
+        and known.get("total", q["T"]) == q["T"]
     )

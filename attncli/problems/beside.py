@@ -43,6 +43,24 @@ def extras_of(arrays: Mapping[str, Array]) -> Extras:
     return Extras(**extras)
 
 
+def sizes_beside(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Return what they tell of query's sizes: ``heads``, and ``total`` of packed ones.
+
+    Examples
+    --------
+    >>> sizes_beside({"sinks": np.zeros(6), "cu_seqlens": np.array([0, 3, 7])})
+    {'heads': 6, 'total': 7}
+    """
+    found = {}
+    for name in ("sinks", "alibi"):
+        if name in arrays and arrays[name].ndim == 1:
+            found["heads"] = len(arrays[name])
+    ends = arrays.get("cu_seqlens")
+    if ends is not None and ends.ndim == 1 and ends.size and ends.dtype.kind in "iu":
+        found["total"] = int(ends[-1])
+    return found
+
+
 def tensors_of(extras: Extras) -> dict[str, Array]:
     """Name them as a file has them: the inverse of `extras_of`.
 

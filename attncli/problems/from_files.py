@@ -19,7 +19,14 @@ from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
-from attncli.problems.beside import BESIDE, extras_of, fitted, in_dtype
+from attncli.problems.beside import (
+    BESIDE,
+    extras_of,
+    fitted,
+    in_dtype,
+    sizes_beside,
+    tensors_of,
+)
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem
 from attncli.problems.request import Request
@@ -110,7 +117,9 @@ def _assemble(
     """Load what an operation needs; `held` gives the file, and the name in it, of every tensor."""
     layer = request.layer or options.get("layer")
     held = _under_own_names(layer, held)
-    setting = Setting.of(options, origin, request)
+    setting = Setting.of(
+        options, origin, layout=request.layout, heads=request.heads, rotary=request.rotary
+    )
     packed: dict[str, Array] = {}
     if "qkv" in held and not {"query", "key", "value"} <= held.keys():
         source, theirs = held["qkv"]
@@ -130,8 +139,10 @@ def _assemble(
         if not request.reading.allow_nonfinite:
             for name, array in inputs.items():
                 require_finite(array, f"{name} as {request.dtype}", origin)
+    beside = {name: load(name) for name in _beside(operation, held, request.extras, origin)}
     shapes = {name: array.shape for name, array in inputs.items()}
-    meant = setting.tell_of_reading(operation, shapes)
+    known = sizes_beside({**beside, **tensors_of(request.extras)})
+    meant = setting.tell_of_reading(operation, shapes, known)
     ndims = {name: len(shape) for name, shape in shapes.items()}
     operation, layout = setting.applied(operation, ndims)
     with in_file(origin, hint=meant):
@@ -149,7 +160,6 @@ def _assemble(
             fitting_mask("dec_mask", masks, sizes)
         combine_masks(masks, axes, sizes)  # whether they fit
     semantics = _semantics(request, options, origin)
-    beside = {name: load(name) for name in _beside(operation, held, request.extras, origin)}
     with in_file(origin):
         extras = extras_of(beside)
     extras = extras._replace(**fitted(request.extras, sizes).given())
@@ -171,14 +181,8 @@ def _assemble(
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
         layout=layout,
     )
-    try:
-        with in_file(origin):
-            _ = problem.placed  # whether they fit
-    except ParameterError as error:
-        ends = np.asarray(0 if extras.cu_seqlens is None else extras.cu_seqlens)
-        if ends.size and sizes.get("N") == ends.flat[-1]:  # what was read as items are steps
-            error.hint = "--layout total,heads,H"
-        raise
+    with in_file(origin, hint=meant):
+        _ = problem.placed  # whether they fit
     return problem
 
 

@@ -24,7 +24,6 @@ from attncli.operations.layout import (
 
 if TYPE_CHECKING:
     from attncli.arrays import Array
-    from attncli.problems.request import Request
 
 _ROTARY = {"rotary": "style", "rotary_base": "base", "rotary_width": "width"}
 # What a run writes: the types that JSON has for it.
@@ -62,8 +61,16 @@ class Setting:
     is_run: bool = False
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], origin: str, request: Request | None = None) -> Setting:
-        """Read it from the options of a run; what `request` asks for goes before.
+    def of(
+        cls,
+        options: Mapping[str, Any],
+        origin: str,
+        *,
+        layout: Mapping[str, Words] | None = None,
+        heads: Mapping[str, int] | None = None,
+        rotary: Mapping[str, Any] | None = None,
+    ) -> Setting:
+        """Read it from the options of a run; what is asked for, as `Request` has it, goes before.
 
         Raises
         ------
@@ -71,24 +78,23 @@ class Setting:
             If the options hold what no run writes.
         """
         stored = stored_options(_KINDS, options, origin)
-        heads: dict[str, int] = {
+        its_heads: dict[str, int] = {
             name: stored.pop(name) for name in ("heads", "kv_heads") if name in stored
         }
-        for name, number in heads.items():
+        for name, number in its_heads.items():
             if number < 1:
                 raise DataError(f"{origin}: its options: {name} is {number}, expected 1 or more")
         try:
             words = parse_layout(stored.pop("layout")) if "layout" in stored else {}
         except ParameterError as error:
             raise DataError(f"{origin}: its options: {error}") from None
-        if request is None:
-            return cls(origin, words, heads, stored, False, bool(options))
+        layout, heads, rotary = layout or {}, heads or {}, rotary or {}
         return cls(
             origin,
-            {**(words if ALL not in request.layout else {}), **request.layout},
-            {**(heads if "heads" not in request.heads else {}), **request.heads},
-            {**stored, **request.rotary},
-            bool(request.layout or request.heads or request.rotary),
+            {**({} if ALL in layout else words), **layout},
+            {**({} if "heads" in heads else its_heads), **heads},
+            {**stored, **rotary},
+            bool(layout or heads or rotary),
             bool(options),
         )
 
@@ -141,8 +147,20 @@ class Setting:
         apart = {ALL: tuple(word for word in words if word != PACKED)}
         return parts, dataclasses.replace(self, words={**apart, **own})
 
-    def tell_of_reading(self, operation: Operation, shapes: Mapping[str, Shape]) -> str | None:
+    def tell_of_reading(
+        self,
+        operation: Operation,
+        shapes: Mapping[str, Shape],
+        known: Mapping[str, int] | None = None,
+    ) -> str | None:
         """Say how query, key and value are read where nobody says how they lie.
+
+        Parameters
+        ----------
+        operation : Operation
+        shapes : mapping of str to tuple of int
+        known : mapping of str to int, optional
+            Sizes that other arrays tell: ``heads`` and ``total``.
 
         Returns
         -------
@@ -156,7 +174,8 @@ class Setting:
         """
         if not operation.is_whole or operation.one_step or self.words or self.is_run:
             return None
-        usual, others = readings(*(shapes[name] for name in operation.operands))
+        query, key, value = (shapes[name] for name in operation.operands)
+        usual, others = readings(query, key, value, known or {})
         if not others:
             return None
         option = f"--layout {','.join(others[0])}"

@@ -64,10 +64,11 @@ def select_weights(name: str, wanted: Wanted, reading: Reading) -> Selection:
     AttnError
         If there are none, or not those that are wanted.
     """
-    source = find_weights(name, reading, wanted.axes)
+    how = {"layout": wanted.layout, "heads": wanted.heads}
+    source = find_weights(name, reading, wanted.axes, how)
     chosen = choose_weights(source, wanted)
     if wanted.diff is not None:
-        other = find_weights(wanted.diff, reading, wanted.axes)
+        other = find_weights(wanted.diff, reading, wanted.axes, how)
         labels = (source.label, other.label)
         chosen = difference(chosen, choose_weights(other, wanted), labels)
     selection = Selection(source, wanted, chosen).with_rows()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from attncli.memory import require
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.layout import Order
 from attncli.operations.operation import turned
+from attncli.operations.steps import QKV
+from attncli.problems.beside import BESIDE, sizes_beside
 from attncli.problems.from_files import (
     extras_in,
     in_file,
@@ -91,7 +93,12 @@ class WeightSource:
         return self.layers[min(self.layers)].shape
 
 
-def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = None) -> WeightSource:
+def find_weights(
+    name: str,
+    reading: Reading,
+    axes: tuple[str, ...] | None = None,
+    asked: Mapping[str, Any] | None = None,
+) -> WeightSource:
     """Find the attention weights of a file.
 
     Taken from ``weights``, from ``layer0``, ``layer1`` …, from ``a``; else computed from
@@ -104,6 +111,8 @@ def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = Non
     axes : tuple of str, optional
         What the axes of the stored arrays are, of layers, N, heads, T_dec and T_enc; where that is
         not what their number implies.
+    asked : mapping, optional
+        The ``layout`` and the ``heads`` of what weights are computed from.
 
     Raises
     ------
@@ -118,6 +127,12 @@ def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = Non
         for entry in file
         if entry.startswith("layer") and entry[5:].isdecimal() and entry[5:].isascii()
     )
+    asked = {name: given for name, given in (asked or {}).items() if given}
+    if asked and (layers or "" in file or "weights" in file):
+        raise ParameterError(
+            f"--{next(iter(asked))} has no meaning for {file.label}: it holds weights",
+            hint="--axes N,heads,dec,enc says what their axes are",
+        )
     if "" in file:
         return _stored(file, {0: ""}, axes)
     if "weights" in file:
@@ -129,9 +144,11 @@ def find_weights(name: str, reading: Reading, axes: tuple[str, ...] | None = Non
             f"--axes has no meaning for {file.label}: it holds no weights, they are computed"
         )
     if {"hs_enc", "hs_dec"} <= {*file} or file.options.get("layer") in WITH_WEIGHTS:
-        return _computed_by_layer(file)
+        return _computed_by_layer(file, asked)
     if "query" in file and "key" in file:
-        return _computed_from_queries(file)
+        return _computed_from_queries(file, asked)
+    if "qkv" in file:
+        return _computed_by_layer(file, asked)
     if "a" in file:
         return _stored(file, {0: "a"}, axes)
     held = ", ".join(file) or "nothing"
@@ -221,9 +238,9 @@ def _loader(
     return load
 
 
-def _computed_by_layer(file: TensorFile) -> WeightSource:
+def _computed_by_layer(file: TensorFile, asked: Mapping[str, Any]) -> WeightSource:
     """Compute the weights of one item when it is looked at."""
-    problem = problem_in(file)
+    problem = problem_in(file, **asked)
     axes = problem.operation.mask_axes(problem.inputs)
     N, T_dec, T_enc = (problem.sizes[axis] for axis in ("N", "T_dec", "T_enc"))
     heads = problem.sizes["heads"] if "heads" in axes else 1
@@ -247,23 +264,27 @@ def _computed_by_layer(file: TensorFile) -> WeightSource:
     return WeightSource(file.label, how, {0: layer}, False, axes, _tokens(file, layer.shape))
 
 
-def _computed_from_queries(file: TensorFile) -> WeightSource:
+def _computed_from_queries(file: TensorFile, asked: Mapping[str, Any]) -> WeightSource:
     """Compute the weights of one head when it is looked at: softmax(scale · query · keyᵀ)."""
     # As large as they are, and nothing of them read; the values have no say in the weights.
     unread = {
         name: np.broadcast_to(np.float32(0), file.shape("query" if name == "query" else "key"))
         for name in ("query", "key", "value")
     }
-    setting = Setting.of(file.options, file.label)
+    setting, operation = Setting.of(file.options, file.label, **asked), OPERATIONS[QKV]
+    beside = {name: file.numbers(name) for name in BESIDE if name in file}
+    meant = setting.tell_of_reading(
+        operation, {name: array.shape for name, array in unread.items()}, sizes_beside(beside)
+    )
     operation, layout = setting.applied(
-        OPERATIONS["scaled-dot-product"], {name: array.ndim for name, array in unread.items()}
+        operation, {name: array.ndim for name, array in unread.items()}
     )
     orders = {
         name: layout.order(name) or Order(axes, axes)
         for name, array in unread.items()
         if (axes := operation.axes(name, array.ndim)) is not None
     }
-    with in_file(file.label):
+    with in_file(file.label, hint=meant):
         unread = layout.read(unread)
         found, axes = operation.sizes(unread), operation.mask_axes(unread)
     sizes = {axis: found.get(axis, 1) for axis in _FOUR}

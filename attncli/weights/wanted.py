@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from attncli.errors import ParameterError
+
+if TYPE_CHECKING:
+    from attncli.operations.layout import Words
 
 Span = tuple[int | None, int | None]
 """The first step and the one behind the last; either may be left out or negative."""
@@ -28,6 +32,8 @@ class Wanted:
     head: int | None = None
     layer: int | None = None
     axes: tuple[str, ...] | None = None
+    layout: Mapping[str, Words] = field(default_factory=dict)
+    heads: Mapping[str, int] = field(default_factory=dict)
     mean: tuple[str, ...] = ()
     maximum: tuple[str, ...] = ()
     rollout: bool = False

@@ -456,3 +456,91 @@ def test_a_layout_that_no_run_writes(attn, folder, command, text):
     result = attn(command, "x.npz")
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("error: x.npz: its options")
+
+
+# What other arrays tell, and other commands
+
+
+def test_what_other_arrays_tell_of_the_sizes_needs_no_word(attn, folder):
+    shapes = [(2, 6, 5, 4)] * 3
+    shapes_file(shapes, sinks=np.zeros(6))
+    assert attn("forward", "x.npz", "-q").err == ""
+    shapes_file(shapes, alibi=np.ones(5))
+    result = attn("forward", "x.npz")
+    assert result.code == 2
+    assert result.err.endswith("hint:  --layout N,T,heads,H\n")
+    assert attn("forward", "x.npz", "--layout", "N,T,heads,H", "-q").code == 0
+
+
+def test_packed_sequences_without_a_layout_are_told_of(attn, folder):
+    shapes_file([(7, 3, 4)] * 3, cu_seqlens=np.array([0, 3, 7]))
+    result = attn("forward", "x.npz")
+    assert (result.code, result.err.splitlines()[1:]) == (2, ["hint:  --layout total,heads,H"])
+    found = attn("forward", "x.npz", "--layout", "total,heads,H", "--json")
+    assert (found.code, found.err) == (0, "")
+    assert tensors(found)["weights"].shape == (1, 3, 7, 7)
+    assert not tensors(found)["weights"][..., :3, 3:].any()
+
+
+def test_packed_sequences_are_attended_to_each_by_itself(attn, folder, drawn):
+    packed = {name: lying(x, "total,heads,H") for name, x in drawn.items()}
+    np.savez("x.npz", **packed, cu_seqlens=[0, 2, T_DEC], cu_seqlens_k=[0, 3, T_ENC])
+    words = ["--layout", "total,heads,H", "--causal", "--causal-align", "lower-right"]
+    found = tensors(attn("backward", "x.npz", *words, "--rotary", "halves", "--json"))
+    for dec, enc in ((slice(0, 2), slice(0, 3)), (slice(2, T_DEC), slice(3, T_ENC))):
+        one = {name: x[enc if name in ("key", "value") else dec] for name, x in packed.items()}
+        np.savez("one.npz", **one)
+        alone = attn("backward", "one.npz", *words, "--rotary", "halves", "--json")
+        for name, x in tensors(alone).items():
+            if name in ("out", "dquery"):
+                np.testing.assert_allclose(found[name][dec], x, atol=1e-13, err_msg=name)
+            if name in ("dkey", "dvalue"):
+                np.testing.assert_allclose(found[name][enc], x, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("words", ["T,N,heads,H", "heads,N,H,T", "T,N,H"])
+def test_weights_are_computed_from_queries_that_lie_as_said(attn, folder, drawn, expected, words):
+    saved("x.npz", {name: drawn[name] for name in ("query", "key")}, dict.fromkeys(drawn, words))
+    for rows in ((), ("--rows", "1:4")):
+        place = ["--item", 1, "--head", 4, *rows]
+        result = attn("show-weights", "x.npz", *asked(words), *place, "--json")
+        assert (result.code, result.err) == (0, "")
+        part = slice(1, 4) if rows else slice(None)
+        (one,) = result.json["matrices"]
+        np.testing.assert_allclose(one["weights"], expected["weights"][1, 4, part], atol=1e-14)
+
+
+def test_weights_of_one_array_of_all_three(attn, folder):
+    qkv = np.random.default_rng(0).normal(size=(2, 5, 3, 6, 4))
+    np.savez("x.npz", qkv=qkv)
+    words = ["--layout", "N,T,3,heads,H"]
+    (one,) = attn("show-weights", "x.npz", *words, "--item", 1, "--head", 2, "--json").json[
+        "matrices"
+    ]
+    want = attncli.attention_weights(qkv[1, :, 0, 2], qkv[1, :, 1, 2])
+    np.testing.assert_allclose(one["weights"], want, atol=1e-14)
+    seen = attn("show-mask", "x.npz", *words, "--causal", "--json").json
+    assert seen["sizes"] == {"N": 2, "heads": 6, "T_dec": 5, "T_enc": 5}
+
+
+@pytest.mark.parametrize("command", ["show-weights", "show-mask"])
+def test_what_is_looked_at_is_not_guessed_in_silence_either(attn, folder, command):
+    shapes_file([(2, 5, 5, 4)] * 3)
+    said = "--layout N,T,heads,H reads it otherwise"
+    assert said in attn(command, "x.npz", "-q").err
+    assert attn(command, "x.npz", "--layout", "N,T,heads,H", "-q").err == ""
+
+
+def test_a_layout_of_what_is_not_there(attn, folder):
+    np.savez("weights.npz", weights=np.ones((2, 2)) / 2)
+    result = attn("show-weights", "weights.npz", "--layout", "N,T,H")
+    assert result.code == 2
+    assert result.err.startswith("error: --layout has no meaning for weights.npz")
+
+
+@pytest.mark.parametrize("words", [["--layout", "T,N,heads,H"], ["--heads", "4,2"]])
+def test_gradcheck_proves_a_layout(attn, words):
+    command = ["gradcheck", *words, "--N", 1, "--T", 2, "--T-enc", 3, "--json"]
+    result = attn(*command)
+    assert (result.code, result.json["passed"]) == (0, True)
+    assert attn("gradcheck", "x.py", *words).err.startswith(f"error: {words[0]} is for the layers")
