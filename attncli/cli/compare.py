@@ -9,6 +9,7 @@ from attncli.cli import options
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
     from attncli.files.reading import Reading
 
@@ -54,7 +55,8 @@ attn compare half.npz exact.npz --budget inputs.npz""",
     help="Instead of tolerances: in every row A may be twice as far from the exact result, which "
     "is computed from the tensors in this file, as the plain formula in A's own dtype is.",
 )
-@options.semantics_options
+@options.dropout_semantics_options
+@options.extras_options
 @options.heads_options
 @options.layout_option
 @options.rotary_options
@@ -73,6 +75,7 @@ def compare(
     equal_nan: bool,
     inputs: str | None,
     semantics: "Semantics",
+    extras: "Extras",
     heads: dict[str, int],
     layout: dict[str, Any],
     rotary: dict[str, Any],
@@ -97,7 +100,7 @@ def compare(
             Selected(only, ignore, names),
             inputs,
             semantics,
-            {"heads": heads, "layout": layout, "rotary": rotary},
+            {"extras": extras, "heads": heads, "layout": layout, "rotary": rotary},
             reading,
             progress,
             rtol=rtol,

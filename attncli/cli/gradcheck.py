@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,9 +63,8 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @options.heads_options
 @options.layout_option
-@options.semantics_options
+@options.dropout_semantics_options
 @options.extras_options
-@options.keep_prob_option
 @options.rotary_options
 @options.shapes_option(
     group="Calculation",
@@ -88,7 +86,6 @@ def gradcheck(
     layout: dict[str, Any],
     semantics: Semantics,
     extras: Extras,
-    keep_prob: float | None,
     rotary: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
@@ -107,7 +104,6 @@ def gradcheck(
     T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits with 1 if
     any gradient is wrong.
     """
-    semantics = replace(semantics, keep_prob=keep_prob)
     ours = {
         "layer": layer,
         **heads,

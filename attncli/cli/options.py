@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -388,9 +387,7 @@ _ORDER = (
 order_options = Bundle("semantics", _semantics, *_ORDER)
 """Those that hide keys by their step."""
 
-semantics_options = Bundle(
-    "semantics",
-    _semantics,
+_SEMANTICS = (
     under_semantics(
         "--scale",
         type=float,
@@ -403,6 +400,21 @@ semantics_options = Bundle(
         help="Bound the scores smoothly to ± this.",
     ),
 )
+
+semantics_options = Bundle("semantics", _semantics, *_SEMANTICS)
+
+dropout_semantics_options = Bundle(
+    "semantics",
+    _semantics,
+    *_SEMANTICS,
+    under_semantics(
+        "--keep-prob",
+        type=click.FloatRange(min=0, min_open=True, max=1),
+        help="Dropout: the weights that keep lets stay are divided by this; of random tensors keep "
+        "is drawn.",
+    ),
+)
+"""The same, where there is a keep to go with them."""
 
 
 def _extras(*, segments: tuple[tuple[int, ...], ...] | None, **values: Any) -> Extras:
@@ -464,13 +476,6 @@ extras_options = Bundle(
     ),
 )
 """The arrays beside query, key, value and mask, in short; a file may hold any."""
-
-keep_prob_option = under_semantics(
-    "--keep-prob",
-    type=click.FloatRange(min=0, min_open=True, max=1),
-    help="Dropout: the weights that keep lets stay are divided by this; of random tensors keep is "
-    "drawn.",
-)
 
 
 def _heads(heads: tuple[int, ...] | None, kv_heads: int | None) -> dict[str, int]:
@@ -722,10 +727,10 @@ mask_screen_options = Bundle(
 equal_nan_option = under_tolerance("--equal-nan", is_flag=True, help="NaN agrees with NaN.")
 
 
-def _request(*, semantics: Semantics, keep_prob: float | None, **values: Any) -> Request:
+def _request(**values: Any) -> Request:
     from attncli.problems.request import Request
 
-    return Request(semantics=replace(semantics, keep_prob=keep_prob), **values)
+    return Request(**values)
 
 
 calculation_options = Bundle(
@@ -735,9 +740,8 @@ calculation_options = Bundle(
     layer_option,
     dtype_option,
     execution_options,
-    semantics_options,
+    dropout_semantics_options,
     extras_options,
-    keep_prob_option,
     heads_options,
     layout_option,
     rotary_options,

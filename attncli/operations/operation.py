@@ -10,7 +10,7 @@ import numpy as np
 
 from attncli import layers
 from attncli.arrays import Array
-from attncli.core.extras import EXTRAS, Extras
+from attncli.core.extras import Extras
 from attncli.core.rotary import Rotation, rotary
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import positions
@@ -325,8 +325,8 @@ def computable(array: Array) -> Array:
 
 _ROW = ("N", "T_enc")
 _GRID = ("N", "T_dec", "T_enc")
-_HIDING = ("causal", "align", "window")
-_SCORING = ("scale", *_HIDING, "softcap", "keep_prob", *EXTRAS)
+_HIDING = ("causal", "align", "window", "segments", "cu_seqlens", "cu_seqlens_k", "kv_lengths")
+_SCORING = ("scale", *_HIDING, "softcap", "keep_prob", "sinks", "alibi", "keep")
 _STATES = ("hs_enc", "hs_dec")
 _DECODER = {"hs_dec": ("N", "T_dec", "H_dec")}
 _TO_HEADS = ("H", "D")

@@ -217,10 +217,11 @@ def _computed(
                 f"{option} has no meaning for {operation.name}: {operation.not_whole}"
             )
         operation.require_options(semantics, extras)
-        if semantics.given():
+        if semantics.given() or extras:
             sizes = operation.sizes(inputs)
-            seen = Visibility.of(semantics, sizes["T_dec"], sizes["T_enc"], mask)
-            mask = seen.as_mask()
+            steps = sizes["T_dec"], sizes["T_enc"]
+            lead = tuple(sizes[axis] for axis in operation.weights_axes[:-2])
+            mask = Visibility.of(semantics, *steps, mask, extras.placed(lead, *steps)).as_mask()
         results, logsumexp, back, engine, blind = _by_layer(operation, inputs, mask)
         if operation.parameters and execution.weights is False:
             results = {operation.result: results[operation.result]}

@@ -44,7 +44,7 @@ def compare_files(
     selected: Selected,
     inputs: str | None,
     claims: Semantics,
-    how: Mapping[str, Mapping[str, Any]],
+    how: Mapping[str, Any],
     reading: Reading,
     progress: Callable[[int, int], None],
     **tolerances: Any,
@@ -57,7 +57,9 @@ def compare_files(
         If a file cannot be read, or there is nothing to compare.
     """
     if inputs is None and (claims != Semantics() or any(how.values())):
-        said = claims.described() or f"--{next(name for name, x in how.items() if x)}"
+        asked = {**how, **how["extras"].given(), "extras": None}
+        option = next((name for name, x in asked.items() if x), "").replace("_", "-")
+        said = claims.described() or f"--{option}"
         raise ParameterError(f"{said}: has a meaning with --budget only")
     # NaN and Inf are what one may be looking for.
     reading = replace(reading, allow_nonfinite=True)

@@ -305,7 +305,9 @@ def _computed_from_queries(file: TensorFile, asked: Mapping[str, Any]) -> Weight
     def load(item: int, head: int, region: Region) -> Array:
         rows, columns = region
         count = len(range(T_dec)[rows]) if isinstance(rows, slice) else len(rows)
-        require(8 * count * T_enc, f"weights {(count, T_enc)}", file.reading.max_memory)
+        copies = 2 if visibility.adds else 1  # what is added is held beside
+        nbytes = 8 * copies * count * T_enc
+        require(nbytes, f"weights {(count, T_enc)}", file.reading.max_memory)
         shared = head * key_heads // heads
         index = (item, head)[: len(own) - 2]
         part = _steps_of(file, "query", orders["query"], item, head, rows, H)

@@ -228,6 +228,52 @@ def test_one_decoder_step_takes_them_too(attn, folder):
     np.testing.assert_allclose(found["logsumexp"], cache.logsumexp[:, 0])
 
 
+@pytest.mark.parametrize("layer", ["luong", "bahdanau", "multi-head"])
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        (["--kv-lengths", "5,3"], np.arange(5) < np.array([[[5]], [[3]]])),
+        (["--segments", "2,3"], np.equal.outer([0, 0, 1, 1, 1], [0, 0, 1, 1, 1])),
+        (
+            ["--cu-seqlens", "0,1,5", "--causal", "--window", 2],
+            np.equal.outer([0, 1, 1, 1, 1], [0, 1, 1, 1, 1]) & np.tri(5, dtype=bool)
+            & ~np.tri(5, k=-3, dtype=bool),
+        ),
+    ],
+)  # fmt: skip
+def test_layers_with_weights_take_what_hides_keys(attn, folder, layer, words, seen):
+    sizes = ["--layer", layer, "--N", 2, "--T", 5, "--H", 4]
+    run = tensors(attn("backward", *sizes, *words, "-o", "run.npz", "--json"))
+    names = [name for name in run if f"d{name}" in run]
+    seen = np.broadcast_to(seen, (2, 5, 5))
+    mask = seen[:, None] if layer == "multi-head" else seen
+    np.savez("in.npz", **{name: run[name] for name in names}, dout=run["dout"], mask=mask)
+    by_mask = tensors(attn("backward", "in.npz", "--layer", layer, "--heads", 2, "--json")
+                      if layer == "multi-head" else
+                      attn("backward", "in.npz", "--layer", layer, "--json"))  # fmt: skip
+    for name in ("out", "weights", *(f"d{name}" for name in names)):
+        np.testing.assert_allclose(run[name], by_mask[name], atol=1e-13, err_msg=name)
+    for step in range(5):
+        traced = attn("trace", "run.npz", "--item", 1, "--step", step, "--json").json["trace"]
+        (weights,) = (one["data"] for one in traced if one["name"] == "weights")
+        want = run["weights"][1, 0, step] if layer == "multi-head" else run["weights"][1, step]
+        np.testing.assert_allclose(weights, want, atol=1e-14)
+
+
+def test_a_budget_takes_them_as_options(attn, folder):
+    arrays = drawn(T_dec=7, dtype=np.float32)
+    np.savez("in.npz", **arrays)
+    words = ["--sinks", "0,1,2,0,1,2", "--alibi", "--kv-lengths", "3,7", "--causal"]
+    attn("backward", "in.npz", *words, "-o", "run.npz", "-q")
+    only = [word for name in ("out", "dkey", "dsinks") for word in ("--only", name)]
+    command = ["compare", "run.npz", "run.npz", *only, "--budget", "in.npz"]
+    assert attn(*command, *words).code == 0
+    assert attn(*command, *words[:-1]).code == 1
+    assert attn(*command, "--sinks", 0, *words[2:]).code == 1
+    result = attn("compare", "in.npz", "in.npz", "--kv-lengths", 3)
+    assert result.err == "error: --kv-lengths: has a meaning with --budget only\n"
+
+
 @pytest.mark.parametrize("rows", [[], ["--rows", "1:3"]])
 def test_the_weights_that_states_imply_are_those_of_a_run(attn, folder, rows):
     """The book's states are cut by item and by step before anything is computed."""
