@@ -29,6 +29,7 @@ _ANSWER = struct.Struct(">q")
 _CHUNK = 1 << 16
 _LONGEST_TEXT = 1 << 24
 _SHOWN = 64_000  # bytes of what is printed; the rest is dropped
+_HUNG_UP = 120  # the exit code of a fork that can hear or be heard no more
 _LEAVING = 0.5  # seconds that a process which hung up is given to end by itself
 
 Parts = Sequence[bytes | bytearray | memoryview]
@@ -249,7 +250,9 @@ class Printed:
 
     def close(self) -> None:
         """Read no more."""
-        os.close(self._number)
+        if self._number >= 0:
+            os.close(self._number)
+            self._number = -1
 
 
 class EndedError(Exception):
@@ -447,8 +450,9 @@ def _begin(files: list[int], work: Callable[[Channel], None]) -> NoReturn:
             open(output, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 (stay)
             for output in (1, 2)
         )
-        work(Channel(socket.socket(fileno=channel)))
-        status = 0
+        with contextlib.suppress(EOFError):
+            work(Channel(socket.socket(fileno=channel)))
+        status = _HUNG_UP
     except BaseException as error:  # a bug of ours, or what they left of the process is of no use
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
@@ -477,7 +481,7 @@ def _wait(pid: int, seconds: float) -> tuple[int, int]:
 
 
 def _how_it_ended(status: int) -> str:
-    if status == -1:
+    if status == -1 or os.waitstatus_to_exitcode(status) == _HUNG_UP:
         return "closes the channel that its results come by"
     if os.WIFSIGNALED(status):
         number = signal.Signals(os.WTERMSIG(status)).name

@@ -100,6 +100,8 @@ def examine(targets: Iterable[Any], examination: Callable[[Any], Any]) -> Examin
             outcomes.append(examination(target))
         except TargetError as error:
             outcomes.append((target.where, error))
+        finally:
+            getattr(target, "end", lambda: None)()
     return Examined(outcomes)
 
 

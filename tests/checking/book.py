@@ -597,6 +597,32 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "return dhs_enc, dhs_dec",
         "return self.dhs_enc, dhs_dec",
     ),
+    "result of earlier inputs": (
+        "WeightSum",
+        "        c = np.sum(t, axis=1)\n",
+        "        c = KEPT.setdefault(hs.shape, np.sum(t, axis=1))\n",
+        "class WeightSum:\n",
+        "KEPT = {}\n\n\nclass WeightSum:\n",
+    ),
+    "right for some calls only": (
+        "WeightSum",
+        "        c = np.sum(t, axis=1)\n",
+        "        CALLS.append(1)\n        c = np.sum(t, axis=1) * (1 + (len(CALLS) > 11))\n",
+        "class WeightSum:\n",
+        "CALLS = []\n\n\nclass WeightSum:\n",
+    ),
+    "an earlier result is overwritten": (
+        "WeightSum",
+        "        c = np.sum(t, axis=1)\n",
+        "        c = np.sum(t, axis=1, out=KEPT.setdefault(t.shape, np.zeros((N, H))))\n",
+        "class WeightSum:\n",
+        "KEPT = {}\n\n\nclass WeightSum:\n",
+    ),
+    "memory never written": (
+        "WeightSum",
+        "        c = np.sum(t, axis=1)\n",
+        "        c = np.empty((N, H))\n",
+    ),
     "weights not kept": ("Attention", "        self.attention_weight = a\n", ""),
     "computed in float32 throughout": (
         "Attention",

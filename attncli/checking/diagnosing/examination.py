@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtype
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe
+from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
@@ -24,7 +26,7 @@ from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.steps import QKV
-from attncli.reports import CheckReport, Finding, Part
+from attncli.reports import CheckReport, Finding, Part, Status
 from attncli.tensors import axes_of
 
 # To call it right but for its precision, float64 results must agree to this.
@@ -111,10 +113,14 @@ def check(
             f"{', '.join(OPERATIONS[chosen].inputs)}",
             hint="--as says which layer it is",
         )
-    with np.errstate(all="ignore"):  # their numbers may be anything
-        return _Check(
-            target, chosen, claims, dict(shapes or {}), dtype=dtype, thorough=thorough
-        ).report()
+    try:
+        with np.errstate(all="ignore"):  # their numbers may be anything
+            return _Check(
+                target, chosen, claims, dict(shapes or {}), dtype=dtype, thorough=thorough
+            ).report()
+    finally:
+        if isinstance(thing, str):
+            target.end()
 
 
 def guess_layer(target: Target) -> str:
@@ -161,10 +167,16 @@ class _Check:
         self.differs = False  # whether numbers are wrong, and not only calls
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
+        self.repeated: list[Finding] = []
 
     def report(self) -> CheckReport:
         suite = self._suite()
         self._find_unfilled(suite.ordinary())
+        fresh = self.target.anew()
+        with fresh.calls.under(memory=self.memory, seed=0):
+            self.repeated = list(repeated(fresh, suite.ordinary(), self.names, self.shapes))
+        if fresh is not self.target:
+            fresh.end()
         with self.target.calls.under(memory=self.memory):
             report = self._report(suite)
         if not report.passed:
@@ -209,10 +221,21 @@ class _Check:
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
             self.findings += self._contract(ordinary.case, ordinary)
+        self.findings += self.repeated
+        if not self.target.has_backward:
+            detail = "there is none: forward is judged alone"
+            self.findings.append(Finding("backward", "contract", "note", detail))
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
         usable = [o for o in observations if o.out is not None and not o.forward_fault]
         silent = usable and all(o.gradients is None for o in usable)
+        empty = usable and not any(o.out.any() for o in usable if o.out is not None)
+        uncomputed = [name for name in failed if name in UNCOMPUTED]
+        if empty or uncomputed:
+            observations, self.differs = [], False  # nothing can be told by such numbers
+            failed = uncomputed or failed
+        elif self.memory is not None:  # said already, and what is not written may have a reason
+            failed.remove("every element filled")
         diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
         # Where the mistake is known, what follows from it along the chain is no news.
         explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
@@ -290,6 +313,8 @@ class _Check:
         forward = _compared(
             case, "out", seen.out, truth.results["out"], truth.rounding.results["out"]
         )
+        if not self.target.has_backward:
+            return {"forward": forward}
         backward = _Verdict(seen.backward_fault)
         if seen.gradients is not None:
             arrays = zip(seen.gradients, truth.gradients, truth.rounding.gradients, strict=True)
@@ -420,7 +445,10 @@ class _Check:
             off = _compared(first.case, name, first.weights, expected, far).fault
             return self._finding("weights right", not off, f"{name} holds other numbers")
         if held is None:
-            return self._finding("weights kept", False, f"{name} is not filled by forward")
+            # Code that never had the name has no use for it.
+            status: Status = "wrong" if name in first.layer.names() else "note"
+            detail = f"{name} is not filled by forward"
+            return Finding("weights kept", "contract", status, detail)
         shape = np.shape(held) if real_array(held) is not None else type(held).__name__
         form = "one (N, T_enc) for every decoder step" if name.endswith("s") else "(N, T_enc)"
         return self._finding("weights kept", False, f"{name} holds {shape}, expected {form}")
@@ -442,10 +470,16 @@ class _Check:
     def _lists(self, first: Observation) -> Finding:
         """``params`` and ``grads`` are lists of one length, as optimisers expect."""
         assert first.layer is not None
-        held = [first.layer.held(name) for name in ("params", "grads")]
-        if all(isinstance(one, list) for one in held):
-            same = len(held[0] or ()) == len(held[1] or ())
+        held = {name: first.layer.held(name) for name in ("params", "grads")}
+        lists = [one for one in held.values() if isinstance(one, list)]
+        if len(lists) == 2:
+            same = len(lists[0]) == len(lists[1])
             return self._finding("params and grads", same, "they are not of one length")
+        if lists:
+            (missing,) = (name for name, one in held.items() if not isinstance(one, list))
+            alike = get_close_matches(missing, set(first.layer.names()) - set(held), 1)
+            meant = f": is {alike[0]} meant to be it?" if alike else ""
+            return self._finding("params and grads", False, f"there is no list {missing}{meant}")
         return Finding(
             "params and grads", "contract", "note", "the book's optimisers expect both as lists"
         )

@@ -68,7 +68,7 @@ def observe(target: Target, case: Case, names: tuple[str, ...], shapes: Any = No
         seen.layer = target.start(case.sizes, shapes or {})
         result = seen.layer.forward(*(array.copy() for array in case.inputs), **case.options)
     except TargetError as error:
-        seen.error, seen.forward_fault = error, _after_colon(error)
+        seen.error, seen.forward_fault = error, _fault(error, target)
         return seen
     out = real_array(result)
     if out is None:
@@ -82,7 +82,8 @@ def observe(target: Target, case: Case, names: tuple[str, ...], shapes: Any = No
         return seen
     seen.out = np.array(out)  # backward may use the same memory
     seen.weights = kept_weights(seen.layer, expected.get("weights"))
-    _observe_backward(seen, names, [gradient.shape for gradient in gradients])
+    if target.has_backward:
+        _observe_backward(seen, names, [gradient.shape for gradient in gradients])
     return seen
 
 
@@ -93,9 +94,7 @@ def _observe_backward(
     try:
         result = seen.layer.backward(seen.dout.copy())
     except TargetError as error:
-        seen.error, seen.backward_fault = error, _after_colon(error)
-        if "NoneType" in seen.backward_fault or "has no attribute" in seen.backward_fault:
-            seen.backward_fault += "; does forward keep what backward needs (self.cache = …)?"
+        seen.error, seen.backward_fault = error, _fault(error, seen.layer.target)
         return
     expected = ", ".join(f"d{name}" for name in names)
     if result is None:
@@ -204,12 +203,7 @@ def _wide(arrays: list[Array]) -> list[Array]:
     return [array.astype(np.float64) for array in arrays]
 
 
-def _after_colon(error: TargetError) -> str:
-    """The message without the target's name, which stands above it."""
-    text = str(error)
-    for words in ("forward raises", "backward raises"):
-        if words in text:
-            text = text[text.index(words) :]
-    if error.hint is not None and "gap" in error.hint:
-        text += f": {error.hint}"
-    return text
+def _fault(error: TargetError, target: Target) -> str:
+    """The message without the target's name, which stands above it, and what it means."""
+    text = str(error).removeprefix(f"{target.where}: ")
+    return text if error.hint is None else f"{text}: {error.hint}"

@@ -21,6 +21,8 @@ from attncli.errors import CodeError, TargetError, harmless
 from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits
 
+# What takes longer to load is not loaded again to see its first calls.
+_SOON = 3.0  # seconds
 _SERVING = "attncli.checking.targets.serving"
 
 
@@ -95,8 +97,16 @@ def _target(told: Any, remote: _Remote, number: int) -> Target:
         )[0]  # fmt: skip
         return _RemoteLayer(target, remote, int(handle))
 
+    def renew() -> Target:
+        if remote.seconds > _SOON:
+            return target
+        return _target(told, _Remote(remote.text, remote.limits, silent=True), number)
+
     options = {name: decode(value, remote.parts) for name, value in told["options"].items()}
-    target = Target(name, where, file, tuple(told["inputs"]), options, start, told["has_backward"])
+    target = Target(
+        name, where, file, tuple(told["inputs"]), options, start, told["has_backward"],
+        renew=renew, end=remote.end,
+    )  # fmt: skip
     return target
 
 
@@ -138,6 +148,11 @@ class _RemoteLayer(Layer):
         told, what = encode(np.asarray(values), parts), f"{self.target.where}: params"
         self._remote.ask("assign", what, parts, layer=self._handle, number=number, values=told)
 
+    def names(self) -> tuple[str, ...]:
+        """The names of its attributes."""
+        what = f"{self.target.where}: its attributes"
+        return tuple(self._remote.ask("names", what, layer=self._handle)[0])
+
     def identity(self, name: str) -> tuple[int, ...]:
         """Tell one list there from another."""
         what = f"{self.target.where}: {name}"
@@ -147,11 +162,14 @@ class _RemoteLayer(Layer):
 class _Remote:
     """The process of a target, which begins when something is asked of it."""
 
-    def __init__(self, text: str, limits: Limits, *, again: bool = False) -> None:
+    def __init__(
+        self, text: str, limits: Limits, *, again: bool = False, silent: bool = False
+    ) -> None:
         self.text, self.limits, self.where = text, limits, text.rpartition(":")[0] or text
         self.parts: list[bytearray] = []
+        self.seconds = 0.0
         self._fork: Fork | None = None
-        self._loaded, self._silent = again, False
+        self._loaded, self._silent = again, silent
         self._ended: CodeError | None = None
 
     def load(self) -> Any:
@@ -172,7 +190,13 @@ class _Remote:
                 "memory": self.limits.memory,
             },
         )
-        return described
+        self.seconds = float(described["seconds"])
+        return described["targets"]
+
+    def end(self) -> None:
+        """End it."""
+        if self._fork is not None:
+            self._fork.end("was ended")
 
     def ask(
         self, do: str, what: str, parts: list[Any] | None = None, /, **request: Any

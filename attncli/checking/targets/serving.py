@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +26,10 @@ def main(number: str) -> None:
 
 
 def answer(channel: Channel) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until nobody is there any more."""
     serving = _Serving()
     while True:
-        try:
-            request, parts = channel.receive()
-        except EOFError:
-            return
+        request, parts = channel.receive()
         told: dict[str, Any] = {}
         carried: list[Any] = []
         try:
@@ -60,9 +58,10 @@ class _Serving:
         os.environ.update(request["environment"])
         sys.path[:] = request["path"]
         _limit_memory(request["memory"])
-        printed = Printed(always=True)
+        printed, began = Printed(always=True), time.monotonic()
         self.targets = tuple(replace(one, printed=printed) for one in discover(request["text"]))
-        return [_described(target, carried) for target in self.targets]
+        described = [_described(target, carried) for target in self.targets]
+        return {"seconds": time.monotonic() - began, "targets": described}
 
     def start(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Make an instance, and give its number."""
@@ -88,6 +87,10 @@ class _Serving:
     def held(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Give an attribute of an instance."""
         return encode(self.layers[request["layer"]].held(request["name"]), carried)
+
+    def names(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Give the names of an instance's attributes."""
+        return self.layers[request["layer"]].names()
 
     def identity(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Give the addresses of a list and its arrays."""

@@ -32,6 +32,8 @@ _SIZE_ARGUMENTS = {
 }  # fmt: skip
 # And those that say how many heads there are: more than one, so that mixing them up shows.
 _HEADS_ARGUMENTS, _HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead"), 2
+# What people call the result where they give others beside it.
+_OUT = ("out", "output", "outputs", "c", "context", "result")
 _REQUIRED = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -68,6 +70,10 @@ class Target:
         Who computes it: "own" where it is somebody's own code, else one of our engines.
     others : tuple of Target
         What computes the same, from the same inputs.
+    renew : callable or None
+        Gives the same target in a process that nobody has called yet.
+    end : callable
+        Ends the process that it runs in, if it has one.
     shape_with : callable or None
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
     """
@@ -84,6 +90,8 @@ class Target:
     printed: Printed = field(default_factory=Printed, compare=False, repr=False)
     engine: str = "own"
     others: "tuple[Target, ...]" = ()
+    renew: "Callable[[], Target] | None" = field(default=None, compare=False, repr=False)
+    end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
 
     @property
@@ -155,6 +163,10 @@ class Target:
         started = self.start_with(sizes, shapes or {}, seed)
         return started if isinstance(started, Layer) else Layer(self, started)
 
+    def anew(self) -> "Target":
+        """The same target before its first call, as far as that can be had."""
+        return self.renew() if self.renew is not None else self
+
     def known_as(self, name: str) -> str | None:
         """Give our name of one of the inputs, by its own name or by the layer's."""
         if self.trusted:
@@ -182,7 +194,12 @@ class Target:
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
             return _Reordered(self.start(sizes, shapes, seed), order)
 
-        return replace(self, inputs=tuple(self.inputs[i] for i in order), start_with=start)
+        return replace(
+            self,
+            inputs=tuple(self.inputs[i] for i in order),
+            start_with=start,
+            renew=lambda: self.anew().in_order(names),
+        )
 
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
@@ -228,30 +245,53 @@ class Layer:
         self.target = target
         self.instance = instance
         self.facts = Facts()
+        self._inputs: tuple[Array, ...] = ()
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
-        """Run forward; what comes out may be anything."""
+        """Run forward; what comes out first may be anything."""
         if self.target.trusted:
             return self.instance.forward(*arrays, **options)
-        return self._call("forward", arrays, options)
+        method = getattr(self.instance, "forward", None) or self.instance.__call__
+        self._inputs = arrays
+        return _first(self._call("forward", method, arrays, options), _OUT)
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
         if self.target.trusted:
             return self.instance.backward(dout)
-        return self._call("backward", (dout,), {})
+        method = getattr(self.instance, "backward", None)
+        if method is None or not self.target.has_backward:
+            self.facts = Facts()
+            return None
+        # Code that keeps nothing is given the inputs again.
+        stateless = _required(method) == 1 + len(self._inputs)
+        result = self._call("backward", method, (dout, *(self._inputs if stateless else ())), {})
+        return self._by_name(result) if isinstance(result, Mapping) and result else result
 
-    def _call(self, what: str, arrays: tuple[Array, ...], options: Mapping[str, Any]) -> Any:
+    def _call(
+        self, what: str, method: Any, arrays: tuple[Array, ...], options: Mapping[str, Any]
+    ) -> Any:
         target, calls = self.target, self.target.calls
         given = calls.give(what, arrays)
         with (
             running(f"{target.where}: {what}", target.file, target.printed),
             calls.circumstanced() as borrowed,
         ):
-            method = getattr(self.instance, what, None) or self.instance.__call__
             result = _result(method(*given, **options))
         self.facts = calls.facts(what, arrays, given, result, bool(borrowed))
         return result
+
+    def _by_name(self, gradients: Mapping[Any, Any]) -> tuple[Any, ...]:
+        """Gradients in the order of the inputs, as far as their names say it."""
+        names = self.target.inputs
+        for form in ("d{}", "d_{}", "grad_{}", "{}"):
+            if all(form.format(name) in gradients for name in names):
+                return tuple(gradients[form.format(name)] for name in names)
+        return tuple(gradients.values())
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its attributes."""
+        return tuple(name for name in dir(self.instance) if not name.startswith("__"))
 
     def held(self, name: str) -> Any:
         """Give one of its attributes, None where it has none, or one that raises."""
@@ -290,7 +330,25 @@ def _result(value: Any) -> Any:
         value.close()  # or Python complains that nobody awaits it
     if isinstance(value, (tuple, list)) and type(value) not in (tuple, list):
         return tuple(value)
-    return value
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _first(result: Any, names: tuple[str, ...]) -> Any:
+    """What forward computed, where it gives weights, sums and the like beside."""
+    if isinstance(result, Mapping) and result:
+        known = [result[name] for name in names if name in result]
+        return known[0] if known else next(iter(result.values()))
+    several = isinstance(result, tuple) or (isinstance(result, list) and as_array(result) is None)
+    return result[0] if several and result else result
+
+
+def _required(method: Any) -> int:
+    """How many arguments a method must be given."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    return sum(p.kind in _POSITIONAL and p.default is _REQUIRED for p in parameters)
 
 
 class _Reordered(Layer):
@@ -319,6 +377,10 @@ class _Reordered(Layer):
     def held(self, name: str) -> Any:
         """Give one of its attributes."""
         return self._layer.held(name)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its attributes."""
+        return self._layer.names()
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters, in place."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from attncli.checking.targets.meanings import last_frame, meaning, place
 from attncli.errors import CodeError
 
 # What a signal makes of itself while their code runs: it was meant for us.
@@ -78,11 +79,13 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
     except BaseException as error:  # SystemExit, and classes of their own: none of them ends us
         if isinstance(error, SystemExit) and error.code in _TOLD_TO_END:
             raise
-        name = type(error).__name__
-        detail = " ".join(_text(error).split()) or "no message"
+        name, text = type(error).__name__, _text(error)
+        detail = " ".join(text.split()) or "no message"
+        frame = last_frame(error, file)
+        where = place(error, frame)
         raise CodeError(
-            f"{what} raises {name}: {detail}",
-            hint=_hint(error, loading=printed is None),
+            f"{what} raises {name}: {detail}{f' ({where})' if where else ''}",
+            hint=meaning(error, text, what.rpartition(": ")[2], frame),
             trace=trace_of(error, file),
         ) from error
     finally:
@@ -121,18 +124,3 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:  # their __str__ may be as wrong as anything
         return "its message cannot be read"
-
-
-def _hint(error: BaseException, *, loading: bool) -> str | None:
-    if isinstance(error, ModuleNotFoundError):
-        return (
-            f"its folder, the one above and the working directory are searched for {error.name}; "
-            "PYTHONPATH adds others"
-        )
-    if "ellipsis" in _text(error):
-        return "a gap (...) is still to be filled in"
-    if isinstance(error, ImportError) and "relative import" in _text(error):
-        return "package.module:Name, from the folder that holds the package, allows them"
-    if isinstance(error, SystemExit) and loading:
-        return "code that should run only as a script goes under: if __name__ == '__main__':"
-    return None

@@ -46,6 +46,36 @@ CONTRACT: tuple[Mistake, ...] = (
         remedy="self.layers = []  # at the beginning of forward",
     ),
     Mistake(
+        "result of earlier inputs",
+        "every result is computed from the inputs of its own call",
+        "results are kept, and found again by less than all of the contents",
+        "Results are remembered by shape, by array object, by address or by a few numbers; other "
+        "inputs may be alike in these. A key that takes in every number (x.tobytes()) is right.",
+        symptom="of the inputs at hand",
+    ),
+    Mistake(
+        "right for some calls only",
+        "every call computes the same",
+        "after some calls it is something else",
+        "A counter, a list that grows or a buffer that fills up outlives the calls.",
+        symptom="call after call",
+    ),
+    Mistake(
+        "an earlier result is overwritten",
+        "what was returned stays as it is",
+        "a later call writes into the same array",
+        "One buffer is used by all calls, or the cache is overwritten: what was returned is worked "
+        "on in place. A copy, or a new array for every call, is safe.",
+        symptom="results left alone",
+    ),
+    Mistake(
+        "memory never written",
+        "every element of a result is computed",
+        "some are what happened to be in memory",
+        "np.empty fills nothing: np.zeros, or an assignment to every element, does.",
+        symptom="every element filled",
+    ),
+    Mistake(
         "weights not kept",
         "after forward, the weights are in attention_weight or attention_weights",
         "None",

@@ -1,0 +1,185 @@
+"""Calls one after the other: answers that were not computed from the inputs at hand.
+
+Every call gets other numbers in arrays of the same shapes, and what it gives is copied at once.
+What is remembered by all of its contents, or follows from sizes alone, is right.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.comparing.agreement import near
+from attncli.checking.comparing.rounding import beyond, rounded_to
+from attncli.checking.diagnosing.cases import Case
+from attncli.checking.targets.target import Layer, Shapes, Target, as_gradients, real_array
+from attncli.errors import TargetError
+from attncli.reports import Finding
+from attncli.tensors import random_tensor
+
+# More than the twenty after which nobody counts on being looked at.
+_CALLS = 32
+# So that the first call of one shape is not the only one that the code has ever seen.
+_SEED = 101
+
+_AT_HAND, _EVERY_CALL = UNCOMPUTED = ("of the inputs at hand", "call after call")
+"""What fails where numbers tell nothing of a formula."""
+
+
+class _Call(NamedTuple):
+    """What a call gave, out and the gradients, and what it was about."""
+
+    given: tuple[Array, ...]
+    case: Case
+
+    @property
+    def right(self) -> list[bool]:
+        """Which of the arrays are right, beside rounding."""
+        truth, rounding = self.case.truth, self.case.truth.rounding
+        rights = (truth.results["out"], *truth.gradients)
+        fars = (rounding.results["out"], *rounding.gradients)
+        pairs = zip(self.given, rights, fars, strict=False)
+        return [a.shape == b.shape and self._agrees(beyond(a, b, far), b) for a, b, far in pairs]
+
+    def is_answer_to(self, earlier: "_Call") -> bool:
+        """Whether something in it is what was right before, and is not right now."""
+        pairs = zip(self.given, earlier.given, self.right, earlier.right, strict=False)
+        return any(
+            was_right and not right and a.shape == b.shape and self._agrees(a, b)
+            for a, b, right, was_right in pairs
+        )
+
+    def _agrees(self, a: Array, b: Array) -> bool:
+        return near(a, b, self.case.tolerance).agrees
+
+
+def repeated(target: Target, case: Case, names: Sequence[str], shapes: Shapes) -> Iterator[Finding]:
+    """Call a target again and again, and say what does not come from the inputs at hand.
+
+    Parameters
+    ----------
+    target : Target
+    case : Case
+        One that it takes; its shapes are those of every call.
+    names : sequence of str
+        Its inputs, as we call them.
+    shapes : mapping of str to tuple of int
+        The shapes of arrays for the constructor.
+    """
+    series = _Series(target, case, names, shapes)
+    try:
+        yield from series.findings()
+    except TargetError:
+        return  # reported already
+
+
+class _Series:
+    def __init__(self, target: Target, case: Case, names: Sequence[str], shapes: Shapes) -> None:
+        self.target, self.case, self.names, self.shapes = target, case, names, shapes
+        self.overwritten: set[tuple[str, str]] = set()
+        self.borrowed = False
+        self.were_right: list[bool] = []
+
+    def findings(self) -> Iterator[Finding]:
+        layer = self.target.start(self.case.sizes, self.shapes)
+        truth = self.case.truth
+        before = _Call((truth.results["out"], *truth.gradients), self.case)  # it may have seen it
+        fresh = [self._call(layer, self._drawn(seed)) for seed in range(_CALLS)]
+        kept = self._kept(layer, before, fresh)
+        yield self._finding(_AT_HAND, kept)
+        yield self._finding(_EVERY_CALL, "" if kept else self._until())
+        yield self._finding("results left alone", self._left())
+        with self.target.calls.under(watched=True):
+            self._call(layer, self._drawn(0))
+        if self.borrowed:
+            detail = "attncli is what computed it: it is compared with itself"
+            yield Finding("computed by itself", "contract", "note", detail)
+
+    def _finding(self, name: str, fault: str) -> Finding:
+        return Finding(name, "contract", "wrong" if fault else "ok", fault)
+
+    def _kept(self, layer: Layer, before: _Call, fresh: list[_Call]) -> str:
+        """Say by what results of earlier inputs are found again."""
+        earlier = "gives the result of earlier inputs"
+        if any(self._before([before, *fresh], number) for number in range(1, _CALLS + 1)):
+            return f"{earlier}, of other numbers in the same shapes"
+        for again, what in (("objects", "the same array objects"), ("memory", "the same memory")):
+            with self.target.calls.under(again=again):
+                calls = [self._call(layer, self._drawn(_SEED + seed)) for seed in range(3)]
+            if any(self._before(calls, number) for number in (1, 2)):
+                return f"{earlier}: {what} with other numbers in it"
+        base = self._drawn(2 * _SEED)
+        for change, what in ((_nudged, "of which a part is the same"), (_turned, "in other order")):
+            alike = [self._rounded(change(array)) for array in base]
+            calls = [self._call(layer, inputs) for inputs in (base, alike)]
+            if self._before(calls, 1):
+                return f"{earlier}: numbers {what}"
+        return ""
+
+    def _before(self, calls: list[_Call], number: int) -> bool:
+        return any(calls[number].is_answer_to(earlier) for earlier in calls[:number])
+
+    def _until(self) -> str:
+        """Say from which call on what was right is wrong."""
+        wrong = [number for number, right in enumerate(self.were_right, 1) if not right]
+        if not wrong or wrong[0] <= 2:  # what the first call leaves behind has a name of its own
+            return ""
+        return f"right for {wrong[0] - 1} calls, and not from call {wrong[0]} on"
+
+    def _left(self) -> str:
+        said = {
+            ("forward", "forward"): "forward writes into what an earlier forward returned",
+            ("backward", "forward"): "backward writes into what forward returned",
+            ("forward", "backward"): "forward writes into the gradients of the call before",
+            ("backward", "backward"): "backward writes into the gradients of the call before",
+        }
+        return "; ".join(text for pair, text in said.items() if pair in self.overwritten)
+
+    def _drawn(self, seed: int) -> list[Array]:
+        return [
+            self._rounded(random_tensor(name, array.shape, seed=_SEED + seed))
+            for name, array in zip(self.names, self.case.inputs, strict=True)
+        ]
+
+    def _rounded(self, array: Array) -> Array:
+        return rounded_to(array, self.case.precision).astype(self.case.inputs[0].dtype)
+
+    def _call(self, layer: Layer, inputs: list[Array]) -> _Call:
+        """Run forward and backward on other inputs."""
+        case = replace(self.case, inputs=inputs)
+        truth = case.truth
+        self.borrowed = False
+        found = [_copied(layer.forward(*inputs, **case.options), truth.results["out"])]
+        self._note("forward", layer)
+        if self.target.has_backward:
+            result = as_gradients(layer.backward(case.dout), len(self.names))
+            self._note("backward", layer)
+            found += [_copied(a, b) for a, b in zip(result, truth.gradients, strict=False)]
+        call = _Call(tuple(found), case)
+        self.were_right.append(all(call.right))
+        return call
+
+    def _note(self, what: str, layer: Layer) -> None:
+        facts = layer.facts
+        self.overwritten |= {(what, earlier) for earlier in facts.overwritten}
+        self.borrowed = self.borrowed or facts.borrowed
+
+
+def _copied(value: Any, right: Array) -> Array:
+    """A copy of what was given, if it is an array of the right shape."""
+    array = real_array(value)
+    return np.array(array if array is not None and array.shape == right.shape else np.nan)
+
+
+def _nudged(array: Array) -> Array:
+    """The same but for one number in the middle."""
+    changed = array.copy()
+    changed.reshape(-1)[changed.size // 2] += 1
+    return changed
+
+
+def _turned(array: Array) -> Array:
+    """The same numbers in other rows: their sum, mean and largest are the same."""
+    return array[..., ::-1].copy()

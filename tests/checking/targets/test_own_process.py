@@ -1,0 +1,179 @@
+"""Somebody's code in a process of its own: whatever it does, it is said, and the rest is judged."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import attncli
+
+RIGHT = """
+class WeightSum:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, hs, a):
+        {forward}
+        self.cache = hs, a
+        return (hs * a[:, :, None]).sum(axis=1)
+
+    def backward(self, dc):
+        {backward}
+        hs, a = self.cache
+        return dc[:, None, :] * a[:, :, None], (dc[:, None, :] * hs).sum(axis=2)
+"""
+OTHER = RIGHT.format(forward="pass", backward="pass").replace("WeightSum", "OtherWeightSum")
+
+# What code may do, and what is said of it.
+ENDS = {
+    "os._exit(0)": "ends its process (exit code 0)",
+    "sys.exit(0)": "it exits, and a layer must not",
+    "raise KeyboardInterrupt": "raises KeyboardInterrupt",
+    "raise SystemExit(143)": "raises SystemExit",
+    "while True: pass": "does not end within 1 s",
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)": "does not end within 1 s",
+    "os.kill(os.getpid(), signal.SIGSTOP)": "does not end within 1 s",
+    "os.abort()": "ends its process by SIGABRT",
+    "os.closerange(3, 100)": "closes the channel",
+    "f = lambda: f(); f()": "it calls itself without end",
+    "input('name: ')": "it asks for input",
+    "held = np.ones(20_000_000)": "--max-memory allows more",
+    "held = [bytearray(10**7) for i in range(15)]": "--max-memory allows more",
+    "raise ValueError('not yet')": "raises ValueError: not yet",
+}
+LIMITS = "--time-limit", 1, "--max-memory", "100MB"
+HEAD = "import os, signal, sys, threading, time\nimport numpy as np\n"
+
+
+@pytest.mark.parametrize("act", ENDS)
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_what_ends_a_call_is_said_and_other_layers_are_judged(attn, folder, act, where):
+    spoilt = RIGHT.format(**{"forward": "pass", "backward": "pass", where: act})
+    (folder / "mine.py").write_text(HEAD + spoilt + OTHER)
+    result = attn("check", "mine.py", "--as", "weight-sum", *LIMITS, "--json")
+    first, second = result.json["targets"]
+    assert (result.code, first["passed"], second["passed"]) == (1, False, True)
+    details = {f["detail"] for f in first["findings"] if f["status"] == "wrong"}
+    assert any(ENDS[act] in detail for detail in details), details
+    assert first["diagnoses"] == []
+
+
+@pytest.mark.parametrize("act", ENDS)
+def test_what_ends_loading_is_said(attn, folder, act):
+    (folder / "mine.py").write_text(f"{HEAD}{act}\n{OTHER}")
+    result = attn("check", "mine.py", *LIMITS)
+    said = ENDS[act] if "exits" not in ENDS[act] else "if __name__ == '__main__'"
+    assert result.code == 1
+    assert said in " ".join(result.out.split())
+    assert "nothing could be checked" in result.out
+
+
+@pytest.mark.parametrize("command", ["check", "gradcheck"])
+def test_gradcheck_says_no_as_well(attn, folder, command):
+    broken = RIGHT.format(forward="os._exit(0)", backward="pass")
+    (folder / "mine.py").write_text(HEAD + broken + OTHER)
+    result = attn(command, "mine.py")
+    assert result.code == 1
+    assert "forward ends its process (exit code 0)" in " ".join(result.out.split())
+    assert "mine.py:OtherWeightSum" in result.out
+
+
+LIES = """
+class Same:
+    def __eq__(self, other): return True
+    def __getattr__(self, name): return lambda *a, **k: True
+
+print("all tests passed")
+for name in ("allclose", "array_equal", "isclose", "array_equiv", "abs", "isfinite"):
+    setattr(np, name, lambda *a, **k: np.bool_(True))
+np.testing.assert_allclose = lambda *a, **k: None
+import attncli.checking.comparing.agreement as ours
+ours.near = ours.errors = Same()
+import attncli.checking.diagnosing.examination as also
+also.near = Same()
+sys.exit = os._exit
+"""
+
+
+def test_the_verdict_is_from_the_numbers_and_not_from_what_code_says_of_itself(attn, folder):
+    wrong = OTHER.replace("return (hs", "return 1.5 * (hs")
+    (folder / "mine.py").write_text(HEAD + LIES + wrong)
+    result = attn("check", "mine.py", "--json")
+    assert (result.code, result.json["passed"]) == (1, False)
+    assert "factor 1.5" in str(result.json)
+    assert result.err == "mine.py prints: all tests passed\n"
+
+
+CHANGES = """
+os.environ["HOME"] = "elsewhere"
+os.chdir("/")
+sys.path.clear()
+np.zeros = None
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.setrecursionlimit(50_000)
+sys.stdout = sys.stderr = None
+threading.Thread(target=time.sleep, args=(1000,)).start()
+if os.fork() == 0:
+    time.sleep(1000)
+"""
+
+
+def test_nothing_of_it_reaches_this_process_or_the_next_target(attn, folder):
+    before = os.getcwd(), dict(os.environ), sys.path[:], np.zeros, sys.getrecursionlimit()
+    interrupted = signal.getsignal(signal.SIGINT)
+    (folder / "mine.py").write_text(HEAD + OTHER + "def change():\n" + "\n".join(
+        f"    {line}" for line in CHANGES.strip().splitlines()
+    ) + "\n" + RIGHT.format(forward="change()", backward="pass"))  # fmt: skip
+    result = attn("check", "mine.py", "--json", "--as", "weight-sum")
+    assert [one["passed"] for one in result.json["targets"]] == [True, True]
+    after = os.getcwd(), dict(os.environ), sys.path[:], np.zeros, sys.getrecursionlimit()
+    assert after == before
+    assert signal.getsignal(signal.SIGINT) is interrupted
+    assert "mine" not in sys.modules
+
+
+def test_files_of_one_name_are_told_apart_in_one_process(folder):
+    for name, scale in (("a", 1), ("b", 2)):
+        (folder / name).mkdir()
+        (folder / name / "helper.py").write_text(f"scale = {scale}\n")
+        scaled = OTHER.replace("return (hs", "return scale * (hs")
+        (folder / name / "mine.py").write_text("from helper import scale\n" + scaled)
+    targets = [f"{name}/mine.py:OtherWeightSum" for name in "ab"]
+    assert [attncli.check(one).passed for one in targets] == [True, False]
+    assert [attncli.check(one).passed for one in targets[::-1]] == [False, True]
+
+
+def test_what_is_given_as_an_object_runs_here():
+    here = []
+
+    class WeightSum(attncli.layers.WeightSum):
+        def forward(self, hs, a):
+            here.append(os.getpid())
+            return super().forward(hs, a)
+
+    assert attncli.check(WeightSum).passed
+    assert set(here) == {os.getpid()}
+
+
+def test_more_memory_may_be_allowed(attn, folder):
+    source = RIGHT.format(forward="held = np.empty(50_000_000)", backward="pass")
+    (folder / "mine.py").write_text(HEAD + source)
+    assert attn("check", "mine.py", "--max-memory", "300MB").code == 1
+    assert attn("check", "mine.py").code == 0
+    twice = source.replace("50_000_000", "250_000_000")
+    (folder / "mine.py").write_text(HEAD + twice)
+    assert attn("check", "mine.py").code == 1
+
+
+SPEAKS = RIGHT.format(forward="print('\\x1b[2J' + 'x' * 200_000)", backward="pass")
+
+
+def test_what_it_prints_is_capped_and_harmless(attn, folder):
+    (folder / "mine.py").write_text(HEAD + SPEAKS)
+    result = attn("check", "mine.py", "--json")
+    assert (result.code, result.json["passed"]) == (0, True)
+    assert result.err.startswith("mine.py:WeightSum prints: \\x1b[2Jxxx")
+    assert "(more than 64 KB are not shown)" in result.err
+    assert len(result.err) < 70_000

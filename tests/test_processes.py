@@ -1,0 +1,149 @@
+"""Processes of their own."""
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits, serve_forks
+
+HERE = "tests_of_processes"
+
+
+def main(number):
+    serve_forks(number, work)
+
+
+def work(channel):
+    """Do what a message says, as somebody's code might."""
+    while True:
+        try:
+            message, parts = channel.receive()
+        except EOFError:
+            return
+        if message == "exit":
+            os._exit(3)
+        elif message == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif message == "sleep":
+            time.sleep(1000)
+        elif message == "hang up":
+            channel.close()
+            time.sleep(1000)
+        elif message == "babble":
+            os.write(channel._socket.fileno(), b"\xff" * 100)
+            time.sleep(1000)
+        elif message == "print":
+            os.write(1, b"x" * 100_000)
+        elif message == "leave a child" and os.fork() == 0:
+            time.sleep(1000)
+        channel.send({"said": message, "pid": os.getpid()}, parts)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("module")
+    (folder / f"{HERE}.py").write_text(
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('theirs', {__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "main = module.main\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with ForkServer(HERE) as server:
+            yield server
+
+
+@pytest.fixture
+def fork(server):
+    forks = []
+
+    def fork(seconds=20.0):
+        forks.append(Fork(server, Limits(seconds)))
+        return forks[-1]
+
+    yield fork
+    for one in forks:
+        one.close()
+
+
+def is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_messages_and_bytes_go_to_and_fro(fork):
+    one, other = fork(), fork()
+    large = bytes(range(256)) * 10_007
+    answer, parts = one.ask("hello", [b"", large])
+    assert (answer["said"], [bytes(part) for part in parts]) == ("hello", [b"", large])
+    assert other.ask("hello")[0]["pid"] != answer["pid"]
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ("exit", r"ends its process \(exit code 3\)"),
+        ("crash", "ends its process by SIGSEGV"),
+        ("hang up", "closes the channel"),
+        ("babble", "writes into the channel"),
+    ],
+)
+def test_why_no_answer_comes_is_said_now_and_ever_after(fork, message, why):
+    one = fork()
+    for request in (message, "hello"):
+        with pytest.raises(EndedError, match=why):
+            one.ask(request)
+
+
+def test_what_takes_too_long_is_ended(fork):
+    one = fork(seconds=0.2)
+    pid = one.ask("hello")[0]["pid"]
+    with pytest.raises(EndedError, match=r"does not end within 0.2 s"):
+        one.ask("sleep")
+    assert not is_alive(pid)
+
+
+def test_what_it_started_is_ended_with_it(fork):
+    one = fork()
+    pid = one.ask("leave a child")[0]["pid"]
+    assert is_alive(pid)
+    one.close()
+    until = time.monotonic() + 10  # the system takes its time to be rid of the child
+    while is_alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not is_alive(pid)
+
+
+def test_of_what_it_prints_the_first_64_kb_are_kept(fork):
+    one = fork()
+    one.ask("print")
+    printed = one.printed.take()
+    assert printed.startswith("x" * 64_000 + "\n(more than 64 KB")
+    assert one.printed.take() == ""
+
+
+def test_a_message_that_is_longer_than_allowed_is_refused():
+    here, there = map(Channel, socket.socketpair())
+    here.send("x", [b"12345"])
+    with pytest.raises(ValueError, match="too long"):
+        there.receive(most=4)
+    here.close()
+    there.close()
+
+
+def test_a_server_that_is_a_copy_of_this_process_works_alike(monkeypatch):
+    from attncli.checking.targets import serving
+
+    with ForkServer(serving.__name__, copied=True) as server:
+        fork = Fork(server, Limits())
+        answer, _ = fork.ask({"do": "nothing"})
+        assert "error" in answer
+        fork.close()
