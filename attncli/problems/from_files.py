@@ -148,6 +148,7 @@ def _assemble(
     with in_file(origin, hint=meant):
         inputs = layout.read(inputs)
         sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
+    _tell_of_positions(operation, held, sizes)
     # The results of a run are its own; those of anybody else are claims, to be held against ours.
     claims = {} if options else _CLAIMS
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
@@ -184,6 +185,22 @@ def _assemble(
     with in_file(origin, hint=meant):
         _ = problem.placed  # whether they fit
     return problem
+
+
+def _tell_of_positions(
+    operation: Operation, held: Mapping[str, tuple[TensorFile, str]], sizes: Mapping[str, int]
+) -> None:
+    """Say so where query and key are turned by their steps, and the file has other positions."""
+    for name in ("position_ids", "positions") if operation.rotation is not None else ():
+        if name in held:
+            source, theirs = held[name]
+            array = source.numbers(theirs, known_as=name)
+            steps = np.arange(sizes["T_enc"])
+            if array.shape[-1:] != steps.shape or not (array == steps).all():
+                message = (
+                    f"{source.label}: {name} not used: query and key are turned by their steps"
+                )
+                warnings.warn(message, AttnWarning, stacklevel=4)
 
 
 def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:

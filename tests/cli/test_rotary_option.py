@@ -291,3 +291,13 @@ def test_rotary_is_for_our_own_calculations(attn, tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones(3))
     result = attn("compare", tmp_path / "a.npz", tmp_path / "a.npz", "--rotary", "halves")
     assert (result.code, result.err) == (2, "error: --rotary: has a meaning with --budget only\n")
+
+
+def test_other_positions_than_the_steps_are_not_ignored_in_silence(attn, tmp_path):
+    arrays = drawn("three axes")
+    steps = np.arange(T_ENC)
+    for positions, told in ((steps, False), (np.tile(steps, (N, 1)), False), (steps + 1, True)):
+        np.savez(tmp_path / "in.npz", **arrays, position_ids=positions)
+        result = attn("forward", tmp_path / "in.npz", "--rotary", "halves", "-q")
+        assert (result.code, "position_ids not used: " in result.err) == (0, told)
+        assert attn("forward", tmp_path / "in.npz", "-q").err == ""  # nothing is turned
