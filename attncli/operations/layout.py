@@ -457,7 +457,12 @@ def readings(
     usual, *others = _READINGS.get(len(query), [()])
     if "total" in known and len(query) == 3:
         others.insert(0, ("total", "heads", "H"))
-    fitting = [words for words in others if _fit(words, query, key, value, known)]
+    fitting = [
+        words
+        for words in others
+        if _fit(words, query, key, value, known)
+        and not any(word == "T" and size == 1 for word, size in zip(words, key, strict=True))
+    ]  # of a single key all weights are 1: nobody has that
     return usual if usual and _fit(usual, query, key, value, known) else None, fitting
 
 
