@@ -47,4 +47,4 @@ def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) 
         screen.show_json(run_as_json(run, agreements))
     elif not output.is_stdout:
         screen.show(draw_run(run, agreements, screen.look))
-    leave(agreements, request, screen, said=not output.is_stdout)
+    leave(agreements, problem.operation, request, screen, said=not output.is_stdout)

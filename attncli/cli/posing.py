@@ -15,6 +15,7 @@ from attncli.problems.problem import Problem
 from attncli.problems.request import Request
 
 if TYPE_CHECKING:
+    from attncli.operations import Operation
     from attncli.reports import TensorComparison
 
 
@@ -46,7 +47,12 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
 
 
 def leave(
-    agreements: Sequence[TensorComparison], request: Request, screen: Screen, *, said: bool
+    agreements: Sequence[TensorComparison],
+    operation: Operation,
+    request: Request,
+    screen: Screen,
+    *,
+    said: bool,
 ) -> None:
     """Exit with 1 if a result in the file differs from ours, saying what to ask next."""
     from attncli.views.run_report import describe_agreement
@@ -56,7 +62,8 @@ def leave(
         return
     for one in differing if not said else ():
         screen.note(describe_agreement(one))
-    if request.file not in (None, "-") and not request.parts:
+    searched = operation.is_whole and not operation.one_step
+    if searched and request.file not in (None, "-") and not request.parts:
         screen.hint(shlex.join(["attn", "convention", request.file, *_renamed(request)]))
     click.get_current_context().exit(1)
 

@@ -460,7 +460,13 @@ class Run:
 
         Those of half precision are judged by what it can be expected to give.
         """
-        claims = [claim for claim in self.problem.claims if claim.result in self.results]
+        origin, claims = self.problem.origin, []
+        for claim in self.problem.claims:
+            if claim.result in self.results:
+                claims.append(claim)
+            else:
+                what = f"{origin}: {claim.name} not compared: this run has no {claim.result}"
+                warnings.warn(what, AttnWarning, stacklevel=2)
         if not claims:
             return ()
         from attncli.checking.comparing.comparison import compare_tensors

@@ -204,3 +204,22 @@ def test_backward_takes_equal_nan_too(attn, folder):
     assert "DIFFERS from output" in plain.out
     equal = attn("backward", "claiming.npz", "--allow-nonfinite", "--equal-nan")
     assert "agrees with output" in equal.out
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("weights", ["--no-weights"]), ("lse", ["--layer", "luong", "--engine", "reference"])],
+)
+def test_a_claim_that_cannot_be_judged_is_said_to_be(attn, folder, name, options):
+    inputs, exact = half_problem("f4")
+    states = {"hs_enc": np.ones((1, 3, 2)), "hs_dec": np.ones((1, 2, 2)), "W": np.eye(2)}
+    np.savez("x.npz", **(states if "luong" in options else inputs), **{name: exact[name]})
+    result = attn("forward", "x.npz", *options)
+    assert result.code == 0
+    assert f"warning: x.npz: {name} not compared: " in result.err
+
+
+def test_where_no_convention_is_searched_none_is_hinted_at(attn, folder):
+    np.savez("x.npz", hs=np.ones((1, 3, 2)), h=np.ones((1, 2)), out=np.zeros((1, 2)))
+    result = attn("forward", "x.npz")
+    assert (result.code, "DIFFERS from out" in result.out, result.err) == (1, True, "")

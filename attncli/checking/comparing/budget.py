@@ -52,7 +52,11 @@ DRAWS = 12
 """How often it is evaluated to know the deviation."""
 
 _ARRAYS = 8  # of the weights' size are held at once, forward and backward
-_NAMES = {"output": "out", "lse": "logsumexp"}
+_NAMES = {
+    "output": "out",
+    "lse": "logsumexp",
+    **{"dq": "dquery", "dk": "dkey", "dv": "dvalue"},
+}
 
 
 class Precision(NamedTuple):
