@@ -9,6 +9,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
+from attncli.checking.derivatives.along import prove_large
 from attncli.checking.derivatives.judging import (
     Judge,
     Moved,
@@ -129,7 +130,7 @@ def _start(
         if not heads or heads.keys() & given.keys():
             raise
         try:
-            proof = _Proof(target, sizes, {**given, **heads}, seed, dtype)
+            proof = _Proof(target, sizes, given, seed, dtype, shapes=_with_heads)
         except TargetError:
             if refused.hint is None:
                 refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
@@ -162,12 +163,15 @@ class _Proof:
     """The gradients of one target, and of what else computes the same, against one derivative."""
 
     def __init__(
-        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
-    ) -> None:
-        self.target = target
-        self.trial, *self.others = (
-            Trial(one, sizes, given, seed, dtype) for one in (target, *target.others)
-        )
+        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str,
+        shapes: Callable[[Target, Mapping[str, int]], Shapes] = lambda target, sizes: {},
+    ) -> None:  # fmt: skip
+        def make(sizes: Mapping[str, int], target: Target = target) -> Trial:
+            return Trial(target, sizes, {**given, **shapes(target, sizes)}, seed, dtype)
+
+        self.target, self.make = target, make
+        self.trial, *self.others = (make(sizes, one) for one in (target, *target.others))
+        self.fixed = bool(given.keys() & set(target.inputs))
 
     def report(
         self, method: str, tolerance: float | None, stepped: Callable[[], None]
@@ -187,6 +191,11 @@ class _Proof:
             trial.notes.append(f"tolerances are measured by the noise in {precision}: {found}")
         checks += self._check_parameters(precision, tolerance)
         self._compare_results(tolerance)
+        free = not (self.target.trusted or self.fixed or trial.problems)
+        if free and checks and all(check.passed for check in checks):
+            problems, notes = prove_large(self.make, precision, trial.sizes)
+            trial.problems += problems
+            trial.notes += notes
         return GradcheckReport(
             chosen,
             max([tolerance, *(check.tolerance for check in checks)]),

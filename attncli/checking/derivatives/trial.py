@@ -71,6 +71,11 @@ class Trial:
         self.parameter_gradients = [gradient.copy() for gradient in self.layer.gradients]
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of what there is to differentiate with respect to."""
+        return [array.shape for array in (*self.inputs, *self.parameters)]
+
+    @property
     def elements(self) -> int:
         """How many elements there are to differentiate with respect to."""
         return sum(array.size for array in (*self.inputs, *self.parameters))

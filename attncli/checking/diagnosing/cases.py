@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.comparing.budget import allowances
 from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
+from attncli.checking.derivatives.boundaries import LARGE, Sizes, work
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.checking.targets.wire import dtype_named
 from attncli.core.extras import Extras, Placed, standard_slopes
@@ -40,12 +40,12 @@ _TOLERANCES = {
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 _EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
 _HEADS = 3
-# Across the tiles that kernels work in: few cases, each cheap for code that loops over an axis.
-_LARGE_SIZES: tuple[dict[str, int], ...] = (
-    {"H": 136}, {"T_enc": 257}, {"T_dec": 257}, {"N": 1, "T_dec": 67, "T_enc": 131, "H": 71},
+# Across the tiles that kernels work in.
+_LARGE_SIZES: tuple[Sizes, ...] = (
+    *LARGE,
     {"N": 1, "heads": 13, "T_dec": 37, "T_enc": 67, "H": 41},
-)  # fmt: skip
-_THOROUGH_SIZES: tuple[dict[str, int], ...] = (
+)
+_THOROUGH_SIZES: tuple[Sizes, ...] = (
     {"H": 257}, {"T_enc": 1025}, {"T_dec": 1025}, {"N": 1, "T_dec": 259, "T_enc": 517, "H": 137},
     {"N": 1, "heads": 40, "T_dec": 67, "T_enc": 131, "H": 71},
 )  # fmt: skip
@@ -197,7 +197,7 @@ class Case:
     @property
     def work(self) -> int:
         """How many products there are to be added up."""
-        return prod(size for axis, size in self.sizes.items() if axis != "kv_heads")
+        return work(self.sizes)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near, outside
 from attncli.checking.comparing.places import count_along_axes, patterns, places
 from attncli.checking.comparing.rounding import UNITS, beyond
-from attncli.checking.diagnosing.boundaries import Boundary, boundary, within
+from attncli.checking.derivatives.boundaries import (
+    SECONDS,
+    Boundary,
+    Sizes,
+    boundary,
+    within,
+    work,
+)
 from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtypes_for
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
@@ -33,8 +40,6 @@ from attncli.tensors import axes_of
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
-# A case that would take longer is given smaller sizes.
-_SECONDS = 3.0
 # So many sizes that are right tell one mistake from another.
 _TELLING = 4
 # What there is a reference for.
@@ -329,15 +334,19 @@ class _Check:
         grouped = all(
             finding.status != "skipped" for finding in self.findings if "grouped" in finding.name
         )
-        pace = 0.0  # seconds for each product that there was to add up in the last case
+        pace = np.inf  # seconds for each product to add up, where there is least to do beside
         for asked in suite.large(thorough=self.thorough, grouped=grouped):
-            case = within(asked, _SECONDS / pace if pace else np.inf, suite.usual)
+            assert asked.resized is not None
+            sizes = within(
+                asked.sizes, SECONDS / pace if np.isfinite(pace) else np.inf, suite.usual
+            )
+            case = asked if sizes is asked.sizes else asked.resized(sizes)
             if case is not asked:
-                detail = f"{asked.name}: more than {_SECONDS:g} s, so it is {case.name}"
+                detail = f"{asked.name}: more than {SECONDS:g} s, so it is {case.name}"
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
             began = time.monotonic()
             seen = self._observe(case)
-            pace = (time.monotonic() - began) / case.work
+            pace = min(pace, (time.monotonic() - began) / case.work)
             here: dict[Part, Boundary] = {}
             for part, verdict in self._verdicts(seen).items():
                 if seen.not_taken or not verdict.fault:
@@ -345,7 +354,8 @@ class _Check:
                 found = since.get(part)
                 if found is None or case.sizes[found.axis] < found.wrong:
                     tried: list[Observation] = []
-                    found = boundary(partial(self._is_wrong, part, tried), case, suite.usual)
+                    wrong = partial(self._is_wrong, part, tried, case)
+                    found = boundary(wrong, case.sizes, suite.usual)
                     if found is not None:
                         telling += _telling(tried, found)
                 if found is not None:
@@ -353,8 +363,9 @@ class _Check:
             self._judge(seen, here)
         return telling
 
-    def _is_wrong(self, part: Part, tried: list[Observation], case: Case) -> bool:
-        tried.append(self._observe(replace(case, probe=True)))
+    def _is_wrong(self, part: Part, tried: list[Observation], case: Case, sizes: Sizes) -> bool:
+        assert case.resized is not None
+        tried.append(self._observe(replace(case.resized(sizes), probe=True)))
         verdict = self._verdicts(tried[-1]).get(part)
         return verdict is not None and bool(verdict.fault)
 
@@ -496,7 +507,7 @@ def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:
 
 def _telling(tried: list[Observation], found: Boundary) -> list[Observation]:
     """The smallest sizes that are wrong, and some of those up to which it is right."""
-    sizes = {one.case.sizes[found.axis]: one for one in tried if one.case.work <= found.case.work}
+    sizes = {one.case.sizes[found.axis]: one for one in tried if one.case.work <= work(found.sizes)}
     right = sorted(size for size in sizes if size <= found.right)[-_TELLING:]
     return [sizes[size] for size in (*right, found.wrong) if size in sizes]
 

@@ -552,3 +552,80 @@ def test_a_large_result_is_checked_without_its_jacobian():
     report = gradcheck(layers.Attention, sizes={"N": 17, "H": 11})
     assert report.passed
     assert report.checks[0].jacobian_error is None
+
+
+class Tiles:
+    """Attention whose backward goes over 16 queries at a time."""
+
+    def __init__(self):
+        self.params, self.grads = [np.ones(3)], [np.zeros(3)]
+
+    def summed(self, total, part):
+        return total + part
+
+    def forward(self, query, key, value):
+        s = query @ key.swapaxes(-1, -2) * self.params[0].mean()
+        e = np.exp(s - s.max(-1, keepdims=True) if s.dtype.kind == "f" else s)
+        self.cache = query, key, value, e / e.sum(-1, keepdims=True), s
+        return self.cache[3] @ value
+
+    def backward(self, dout):
+        query, key, value, p, s = self.cache
+        dp = dout @ value.swapaxes(-1, -2)
+        ds = p * (dp - (p * dp).sum(-1, keepdims=True))
+        scale, dkey, total = self.params[0].mean(), 0, 0
+        for start in range(0, query.shape[-2], 16):
+            rows = np.s_[..., start : start + 16, :]
+            dkey = dkey + scale * ds[rows].swapaxes(-1, -2) @ query[rows]
+            total = self.summed(total, (ds[rows] * s[rows]).sum() / scale)
+        self.grads[0][...] = total / 3
+        return scale * ds @ key, dkey, p.swapaxes(-1, -2) @ dout
+
+
+class LastTile(Tiles):
+    def summed(self, total, part):
+        return part
+
+
+def test_large_sizes_are_proved_along_random_directions():
+    shapes = set()
+
+    class Seen(Tiles):
+        def forward(self, query, key, value):
+            shapes.add((query.shape[-2], *key.shape[-2:]))
+            return super().forward(query, key, value)
+
+    report = gradcheck(Seen)
+    assert report.passed, report.problems
+    assert {(5, 7, 136), (5, 257, 4), (257, 7, 4), (67, 131, 70)} < shapes
+
+
+def test_what_is_wrong_in_large_sizes_alone_is_found_and_from_which_size_on():
+    report = gradcheck(LastTile)
+    assert all(check.passed for check in report.checks)
+    assert not report.passed
+    (problem,) = report.problems
+    assert problem.startswith("grads[0]: right up to T_dec = 16, wrong from 17 on; along a random")
+
+
+def test_large_sizes_are_proved_in_float32_too():
+    class Narrow(Tiles):
+        def __init__(self):
+            self.params, self.grads = [np.ones(3, "f4")], [np.zeros(3, "f4")]
+
+        def forward(self, query, key, value):
+            return super().forward(*(x.astype("f4") for x in (query, key, value)))
+
+    assert gradcheck(Narrow).problems == ()
+    assert gradcheck(type("Wrong", (Narrow, LastTile), {})).problems != ()
+
+
+def test_code_for_sizes_of_its_own_is_proved_at_these_alone():
+    class Fixed(Tiles):
+        def forward(self, query, key, value):
+            assert query.shape[-1] == 4, "made for H = 4"
+            return super().forward(query, key, value)
+
+    report = gradcheck(Fixed)
+    assert report.passed
+    assert sum("made for H = 4" in note for note in report.notes) == 2

@@ -1,0 +1,148 @@
+"""Gradients at sizes that cross tiles, along one random direction of each input and parameter.
+
+With D the derivative of Σ dout ⊙ forward(x + h d) by h at 0, backward's gradient g has to fulfil
+⟨g, d⟩ = D: two evaluations for each input, where element by element would take two for each number.
+Where d is standard normal ⟨g, d⟩ has the size ‖g‖, which is what an error is measured against.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.derivatives.boundaries import LARGE, SECONDS, Sizes, boundary, within, work
+from attncli.checking.derivatives.precision import EPSILON, coarser
+from attncli.checking.derivatives.trial import Trial
+from attncli.errors import TargetError
+
+_TOLERANCE = 1e-6
+_SMALLEST = 1e-3
+# So many times as much as one number is rounded by, sums over all of out may be off.
+_ROUNDINGS = 64.0
+# Below float64, so many times as much as the derivatives at two steps are apart may be wrong.
+_NOISE_FACTOR = 16.0
+
+
+class Slope(NamedTuple):
+    """A derivative along a direction: as backward gives it, and as it is.
+
+    Attributes
+    ----------
+    name : str
+        Of the gradient.
+    backward, derivative : float
+    passed : bool
+    """
+
+    name: str
+    backward: float
+    derivative: float
+    passed: bool
+
+
+def slopes_along(trial: Trial, precision: str) -> Iterator[Slope]:
+    """Hold every gradient of a trial against the derivative along a random direction."""
+    rng = np.random.RandomState(trial.seed % 2**32)
+    inputs, layer = trial.moving(precision), trial.fresh()
+    dout = trial.dout.astype(np.float64)
+    size_of_terms = float(np.linalg.norm(dout * trial.out))
+
+    def move_input(number: int, values: Array) -> None:
+        inputs[number][...] = values
+
+    names = [*trial.target.inputs, *(f"params[{i}]" for i in range(len(trial.parameters)))]
+    moves = [
+        partial(move, number)
+        for move, arrays in ((move_input, inputs), (layer.assign, trial.parameters))
+        for number in range(len(arrays))
+    ]
+    starts = [*(array.copy() for array in inputs), *trial.parameters]
+    gradients = [*trial.gradients, *trial.parameter_gradients]
+    held = [*inputs, *trial.layer.parameters]
+    every = zip(names, starts, gradients, moves, held, strict=False)
+    for name, start, gradient, move, array in every:
+        if gradient is None or gradient.shape != start.shape or start.dtype.name not in EPSILON:
+            continue
+        if not array.flags.writeable:
+            continue
+        direction = rng.standard_normal(start.shape)
+        epsilon = EPSILON[coarser(precision, start.dtype.name)]
+        step = epsilon ** (1 / 3)
+
+        def derivative(h: float, start: Any = start, d: Any = direction, move: Any = move) -> float:
+            totals = []
+            for sign in (1, -1):
+                move(start + sign * h * d)
+                out = np.asarray(trial.forward(layer, inputs), np.float64)
+                totals.append(float(np.vdot(dout, out)))
+            return (totals[0] - totals[1]) / (2 * h)
+
+        right = derivative(step)
+        size = max(float(np.linalg.norm(gradient)), abs(right), _SMALLEST)
+        allowed = max(_TOLERANCE * size, _ROUNDINGS * epsilon / step * size_of_terms)
+        if epsilon > EPSILON["float64"]:
+            allowed = max(allowed, _NOISE_FACTOR * abs(right - derivative(2 * step)))
+        move(start)
+        backward = float(np.vdot(gradient.astype(np.float64), direction))
+        shown = name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
+        yield Slope(shown, backward, right, abs(backward - right) <= allowed)
+
+
+def prove_large(
+    make: Callable[[Sizes], Trial], precision: str, usual: Sizes
+) -> tuple[list[str], list[str]]:
+    """Prove gradients at sizes that cross tiles; give what is wrong, and what should be known.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a trial of some sizes.
+    precision : str
+    usual : mapping of str to int
+        The sizes at which they are right.
+    """
+    problems, notes = dict[str, str](), list[str]()
+    pace = np.inf  # seconds of a call for each product to add up, where there is least beside
+    shapes = make(usual).shapes
+    for changed in LARGE:
+        asked = {**usual, **changed}
+        sizes = within(asked, SECONDS / pace if np.isfinite(pace) else np.inf, usual)
+        try:
+            began = time.monotonic()
+            trial = make(sizes)
+            if trial.shapes == shapes:  # nothing has another size for it
+                continue
+            slopes = list(slopes_along(trial, precision))
+        except TargetError as error:  # it may be made for sizes of its own
+            notes.append(f"not proved at {_said(sizes, usual)}: {error}")
+            continue
+        calls = 2 * (1 + len(slopes))
+        pace = min(pace, (time.monotonic() - began) / calls / work(sizes))
+        if sizes != asked:
+            notes.append(
+                f"{_said(asked, usual)} would take more than {SECONDS:g} s: proved at "
+                f"{_said(sizes, usual)} instead"
+            )
+        for wrong in slopes:
+            if not wrong.passed and wrong.name not in problems:
+                found = boundary(partial(_is_wrong, make, precision, wrong.name), sizes, usual)
+                where = f": {found}" if found else f" is wrong at {_said(sizes, usual)}"
+                problems[wrong.name] = (
+                    f"{wrong.name}{where}; along a random direction it is {wrong.backward:.6g}, "
+                    f"and the derivative {wrong.derivative:.6g}"
+                )
+    return list(problems.values()), notes
+
+
+def _is_wrong(make: Callable[[Sizes], Trial], precision: str, name: str, sizes: Sizes) -> bool:
+    try:
+        return any(s.name == name and not s.passed for s in slopes_along(make(sizes), precision))
+    except TargetError:  # a number of heads may have to divide it
+        return False
+
+
+def _said(sizes: Sizes, usual: Sizes) -> str:
+    return ", ".join(f"{axis} = {size}" for axis, size in sizes.items() if size > usual[axis])
