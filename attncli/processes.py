@@ -277,8 +277,10 @@ class Fork:
         self._channel = Channel(ours, aside=self.printed)
         self._ended: EndedError | None = None
         with theirs:
-            self._pid = server.command(b"f", files=[theirs.fileno(), writing])
-            os.close(writing)
+            try:
+                self._pid = server.command(b"f", files=[theirs.fileno(), writing])
+            finally:
+                os.close(writing)
 
     def ask(self, message: Any, parts: Parts = ()) -> tuple[Any, list[bytearray]]:
         """Send a message and wait for the answer.
@@ -307,8 +309,13 @@ class Fork:
         """End it and everything that it started."""
         if self._ended is not None:
             return
-        status = self._server.command(b"w" if not why else b"e", self._pid)
-        self._ended = EndedError(why or _how_it_ended(status))
+        try:
+            status = self._server.command(b"w" if not why else b"e", self._pid)
+            why = why or _how_it_ended(status)
+        except ChildProcessError:
+            why = "ends the process that started it"
+            _kill(self._pid, os.killpg)
+        self._ended = EndedError(why)
         self.printed.read()
         self._channel.close()
 
@@ -331,6 +338,7 @@ class ForkServer(Process):
     """
 
     _lock = threading.Lock()
+    gone = False
 
     def __init__(self, module: str, *, copied: bool = False) -> None:
         if not copied:
@@ -362,7 +370,8 @@ class ForkServer(Process):
             except OSError:
                 answer = b""
         if len(answer) < _ANSWER.size:
-            raise ChildProcessError("the process that runs your code was ended from outside")
+            self.gone = True
+            raise ChildProcessError
         return int(_ANSWER.unpack(answer)[0])
 
     @staticmethod
@@ -370,8 +379,13 @@ class ForkServer(Process):
         """The one that runs a module for this process, until this one ends."""
         key = module, os.getpid()
         if key not in _servers:
-            _servers[key] = ForkServer(module, copied=copied)
             atexit.register(_end_server, *key)
+        elif not _servers[key].gone:
+            return _servers[key]
+        else:
+            _servers.pop(key).__exit__()
+            copied = False  # by now this process may know what should not be known
+        _servers[key] = ForkServer(module, copied=copied)
         return _servers[key]
 
 
@@ -462,13 +476,17 @@ def _begin(files: list[int], work: Callable[[Channel], None]) -> NoReturn:
 def _end(pid: int, *, wait: bool) -> int:
     """End a fork and all that it started; give the status it ended with by itself, else -1."""
     done, status = _wait(pid, _LEAVING if wait else 0)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    _kill(pid, os.killpg)
     if not done:
-        os.kill(pid, signal.SIGKILL)  # should it have no group yet
+        _kill(pid, os.kill)  # should it have no group yet
         os.waitpid(pid, 0)
         return -1
     return status
+
+
+def _kill(pid: int, how: Callable[[int, int], None]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        how(pid, signal.SIGKILL)
 
 
 def _wait(pid: int, seconds: float) -> tuple[int, int]:

@@ -117,6 +117,11 @@ def _target(thing: Any) -> Target:
     target = target_of(thing)
     if target.fault is not None:
         raise target.fault
+    if not target.has_backward:
+        raise TargetError(
+            f"{target.where}: has no backward that could be proved",
+            hint=f"attn check {target.where} judges forward alone",
+        )
     return target
 
 

@@ -19,7 +19,7 @@ from attncli.checking.targets.target import (
     same,
 )
 from attncli.checking.targets.unfilled import describe_unfilled
-from attncli.errors import TargetError
+from attncli.errors import CodeError, TargetError
 from attncli.tensors import random_tensor
 
 # Of a larger result, backward is not run for each unit vector.
@@ -219,7 +219,7 @@ class Trial:
     def _output(self, result: Any) -> Array:
         out = real_array(result)
         if out is None:
-            raise TargetError(
+            raise CodeError(
                 f"{self.target.where}: forward returns {kind_of(result)}, expected one array",
                 hint="is there a return?" if result is None else None,
             )

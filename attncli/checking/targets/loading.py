@@ -54,6 +54,11 @@ def load_targets(
         If there is no such thing.
     """
     split(text)
+    if not hasattr(os, "fork"):
+        raise TargetError(
+            f"{text}: code of yours runs in a process of its own, which needs a system with fork",
+            hint="attncli.check(Name) in Python runs it in yours",
+        )
     ForkServer.running(_SERVING, copied=copied)
     first = _Remote(text, limits or Limits())
     described = first.load()
@@ -174,7 +179,11 @@ class _Remote:
 
     def load(self) -> Any:
         """Begin, and describe what there is."""
-        self._fork = fork = Fork(ForkServer.running(_SERVING), self.limits)
+        try:
+            fork = Fork(ForkServer.running(_SERVING), self.limits)
+        except ChildProcessError:  # another target has ended what starts them
+            fork = Fork(ForkServer.running(_SERVING), self.limits)
+        self._fork = fork
         weakref.finalize(self, fork.close)
         place = self.text.rpartition(":")[0] if ".py:" in self.text else self.text
         described, _, self.parts = self._ask(

@@ -35,6 +35,8 @@ ENDS = {
     "while True: pass": "does not end within 1 s",
     "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)": "does not end within 1 s",
     "os.kill(os.getpid(), signal.SIGSTOP)": "does not end within 1 s",
+    "os.kill(os.getppid(), signal.SIGKILL); time.sleep(100)": "ends the process that started it",
+    "os.kill(os.getppid(), signal.SIGKILL); os._exit(0)": "ends the process that started it",
     "os.abort()": "ends its process by SIGABRT",
     "os.closerange(3, 100)": "closes the channel",
     "f = lambda: f(); f()": "it calls itself without end",
@@ -68,6 +70,22 @@ def test_what_ends_loading_is_said(attn, folder, act):
     assert result.code == 1
     assert said in " ".join(result.out.split())
     assert "nothing could be checked" in result.out
+
+
+def test_what_has_a_gap_is_a_no_of_gradcheck_and_what_has_no_backward_is_nothing_to_prove(
+    attn, folder
+):
+    gap = RIGHT.format(forward="return ...", backward="pass")
+    (folder / "mine.py").write_text(HEAD + gap + OTHER)
+    result = attn("gradcheck", "mine.py")
+    assert result.code == 1
+    assert "WRONG: forward returns a gap (...)" in result.out
+    assert "mine.py:OtherWeightSum" in result.out
+    (folder / "alone.py").write_text("def attend(q, k, v):\n    return v\n")
+    result = attn("gradcheck", "alone.py")
+    assert (result.code, result.out) == (2, "")
+    assert "has no backward that could be proved" in result.err
+    assert "hint:  attn check alone.py:attend" in result.err
 
 
 @pytest.mark.parametrize("command", ["check", "gradcheck"])
