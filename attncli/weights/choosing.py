@@ -215,12 +215,12 @@ def load_weights(source: WeightSource, layer: int, item: int, head: int, cut: Cu
     names = [f"layer {layer}"] if source.numbered else []
     names += [f"item {item}"] if "N" in source.axes else []
     names += [f"head {head}"] if "heads" in source.axes else []
-    for problem in _oddities(weights, cut):
+    for problem in _oddities(weights, cut, source.has_sinks):
         warnings.warn(f"{' '.join((source.label, *names))}: {problem}", AttnWarning, stacklevel=1)
     return cut.of_region(weights)
 
 
-def _oddities(weights: Array, cut: Cut) -> Iterator[str]:
+def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[str]:
     if not weights.size:
         return
     least = float(weights.min())
@@ -231,7 +231,9 @@ def _oddities(weights: Array, cut: Cut) -> Iterator[str]:
     if cut.narrow:
         return
     sums = weights.sum(axis=1, dtype=np.float64)
-    off = np.where(sums == 0, 0.0, np.abs(sums - 1))  # a masked row is all zero
+    off = sums - 1
+    if not has_sinks:
+        off = np.where(sums == 0, 0.0, np.abs(off))  # a masked row is all zero
     off[np.isnan(off)] = np.inf
     worst = int(off.argmax())
     if off[worst] > _SUM_TOLERANCE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,8 @@ class WeightSource:
         The axes that the file really has.
     tokens : dict of str to ndarray of str
         The tokens of ``T_dec`` and ``T_enc``, (T,) or (N, T).
+    has_sinks : bool
+        Whether rows sum to less than 1, because a sink has the rest.
     """
 
     label: str
@@ -86,6 +88,7 @@ class WeightSource:
     numbered: bool
     axes: tuple[str, ...]
     tokens: dict[str, Tokens]
+    has_sinks: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -122,12 +125,18 @@ def find_weights(
         If the array has other axes.
     """
     file = open_tensors(name, reading)
+    asked = {name: given for name, given in (asked or {}).items() if given}
+    return replace(_found(file, axes, asked), has_sinks="sinks" in file)
+
+
+def _found(
+    file: TensorFile, axes: tuple[str, ...] | None, asked: Mapping[str, Any]
+) -> WeightSource:
     layers = sorted(
         (int(entry[5:]), entry)
         for entry in file
         if entry.startswith("layer") and entry[5:].isdecimal() and entry[5:].isascii()
     )
-    asked = {name: given for name, given in (asked or {}).items() if given}
     if asked and (layers or "" in file or "weights" in file):
         raise ParameterError(
             f"--{next(iter(asked))} has no meaning for {file.label}: it holds weights",

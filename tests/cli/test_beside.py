@@ -228,6 +228,18 @@ def test_one_decoder_step_takes_them_too(attn, folder):
     np.testing.assert_allclose(found["logsumexp"], cache.logsumexp[:, 0])
 
 
+def test_lengths_of_sequences_are_no_items(attn, folder):
+    """As many sequences as there are items: each item has all of their lengths."""
+    words = ["--N", 2, "--cu-seqlens", "0,3,7", "--kv-lengths", "1,4"]
+    attn("forward", *words, "-o", "run.npz", "-q")
+    run = dict(np.load("run.npz"))
+    np.savez("less.npz", **{x: run[x] for x in run if x not in ("weights", "out")})
+    for item in range(2):
+        shown = attn("show-weights", "less.npz", "--item", item, "--json").json
+        weights = shown["matrices"][0]["weights"]
+        np.testing.assert_allclose(weights, run["weights"][item], atol=1e-14)
+
+
 @pytest.mark.parametrize("layer", ["luong", "bahdanau", "multi-head"])
 @pytest.mark.parametrize(
     ("words", "seen"),
@@ -460,6 +472,18 @@ def test_packed_tensors_as_flash_attention_has_them(attn, folder):
         gradients = attncli.attention_backward(own[3], cache)
         for name, want in zip(("out", "dquery", "dkey", "dvalue"), (out, *gradients), strict=True):
             np.testing.assert_allclose(found[name][first:end], want[0].swapaxes(0, 1), atol=1e-13)
+
+
+def test_rows_that_leave_something_to_a_sink_are_no_oddity(attn, folder):
+    np.savez("in.npz", **drawn(), sinks=SINKS)
+    attn("forward", "in.npz", "-o", "run.npz", "-q")
+    for name in ("in.npz", "run.npz"):  # computed, and stored
+        assert attn("show-weights", name).err == ""
+    run = dict(np.load("run.npz"))
+    np.savez("run.npz", **run | {"weights": run["weights"] / run["weights"].sum(-1, keepdims=True)})
+    assert attn("show-weights", "run.npz").err == ""
+    np.savez("run.npz", **run | {"weights": run["weights"] * 3})
+    assert "not sum to 1" in attn("show-weights", "run.npz").err
 
 
 def test_minus_infinity_is_a_sink_that_is_not_there(attn, folder):
