@@ -506,6 +506,17 @@ def test_an_option_in_the_place_of_an_array_is_said(attn, folder):
     np.testing.assert_allclose(tensors(result)["out"], want, atol=1e-13)
 
 
+def test_sequences_asked_for_are_those_of_keys_too(attn, folder):
+    np.savez("in.npz", **drawn(T_dec=7), cu_seqlens=[0, 2, 7], cu_seqlens_k=[0, 1, 7])
+    result = attn("forward", "in.npz", "--cu-seqlens", "0,1,4,7", "--json")
+    assert result.err == (
+        "warning: in.npz: cu_seqlens not used: --cu-seqlens is in its place\n"
+        "warning: in.npz: cu_seqlens_k not used: --cu-seqlens is in its place\n"
+    )
+    want = expected(drawn(T_dec=7), cu_seqlens=[0, 1, 4, 7])["out"]
+    np.testing.assert_allclose(tensors(result)["out"], want, atol=1e-13)
+
+
 def test_an_array_that_an_operation_does_not_take_is_said(attn, folder):
     np.savez("in.npz", scores=np.ones((2, 3, 5)), kv_lengths=[2, 3])
     assert attn("forward", "in.npz", "-q").err == "warning: kv_lengths has no effect on softmax\n"
