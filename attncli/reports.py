@@ -223,8 +223,9 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return all(finding.status != "wrong" for finding in self.findings)
+        """Whether something was judged, and nothing is wrong."""
+        found = {finding.status for finding in self.findings}
+        return "ok" in found and "wrong" not in found
 
     @property
     def first_difference(self) -> str | None:

@@ -56,7 +56,7 @@ class _Serving:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        sys.path[:] = request["path"]
+        sys.path[:], sys.argv[:] = request["path"], [request["text"]]
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
         self.targets = tuple(replace(one, printed=printed) for one in discover(request["text"]))
@@ -122,11 +122,12 @@ def _told(error: BaseException) -> dict[str, Any]:
 
 
 def _limit_memory(memory: int) -> None:
-    """Let this process take so many bytes more than it has."""
+    """Let this process take so many bytes more than it has, and leave no core behind."""
     try:
         import resource
     except ImportError:
         return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Of the address space much is never used: what threads and libraries reserve is no memory.
     which = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     _, hard = resource.getrlimit(which)

@@ -16,6 +16,8 @@ from attncli.arrays import Array
 _KINDS = "biufc"
 # A result of more bytes is not carried: that its shape is wrong shows without it.
 _MOST = 1 << 28
+# Of so many numbers a list is carried as it is, of more as an array.
+_FEW = 16
 # Lists of more values are carried as one array, or not at all.
 _LONG = 4096
 _DEPTH = 3
@@ -94,11 +96,10 @@ def encode(value: Any, parts: list[Any], depth: int = _DEPTH) -> Any:
         return {"is": "gap"}
     kind = type(value).__name__
     if isinstance(value, (tuple, list)):
-        if len(value) <= _LONG and depth and not all(isinstance(x, (int, float)) for x in value):
+        numbers = len(value) > _FEW and all(isinstance(x, (int, float)) for x in value)
+        if len(value) <= _LONG and depth and not numbers:
             items = [encode(item, parts, depth - 1) for item in value]
             return {"is": "tuple" if isinstance(value, tuple) else "list", "items": items}
-        if not value:
-            return {"is": "tuple" if isinstance(value, tuple) else "list", "items": []}
     if isinstance(value, Mapping) and depth and len(value) <= _LONG:
         items = [[str(name), encode(item, parts, depth - 1)] for name, item in value.items()]
         return {"is": "dict", "items": items}

@@ -370,3 +370,11 @@ def test_weights_may_be_kept_as_one_array(axes):
             return out
 
     assert check(TimeAttention).passed
+
+
+def test_a_report_in_which_nothing_was_judged_is_no_pass():
+    from attncli.reports import CheckReport, Finding
+
+    noted = Finding("float32", "forward", "skipped"), Finding("backward", "contract", "note")
+    assert not CheckReport("mine", "softmax", "", noted).passed
+    assert CheckReport("mine", "softmax", "", (*noted, Finding("N = 1", "forward", "ok"))).passed
