@@ -174,7 +174,7 @@ def fitted(asked: Extras, sizes: Sizes) -> Extras:
 def _sinks(given: Sequence[float], sizes: Sizes, asked: Extras) -> Array:
     heads = sizes.get("heads", 1)
     if len(given) not in (1, heads):
-        expected = f"expected one number, or one a head: {heads}"
+        expected = f"expected one number, or one for each head: {heads}"
         raise _refused("sinks", _listed(given), expected, _listed(given[:1]))
     return np.broadcast_to(np.array(given, np.float64), heads).copy()
 
@@ -221,7 +221,7 @@ def _kv_lengths(given: Sequence[int], sizes: Sizes, asked: Extras) -> Array:
     lengths = list(given) * (len(most) if len(given) == 1 else 1)
     fitting = [min(pair) for pair in zip([*lengths, *most], most, strict=False)]
     if lengths != fitting:
-        expected = f"expected one number, or one a {of}: {_listed(most)} at most"
+        expected = f"expected one number, or one for each {of}: {_listed(most)} at most"
         raise _refused("kv_lengths", _listed(given), expected, _listed(fitting))
     return np.array(lengths)
 

@@ -375,13 +375,13 @@ def test_sinks_and_slopes_are_computed_in_the_dtype_asked_for(attn, folder, dtyp
     ("words", "message", "hint"),
     [
         (["--kv-lengths", "3,9", "--T", 4],
-         "--kv-lengths 3,9: expected one number, or one a item: 4,4 at most",
+         "--kv-lengths 3,9: expected one number, or one for each item: 4,4 at most",
          "--kv-lengths 3,4"),
         (["--kv-lengths", "3,4,2", "--N", 2],
-         "--kv-lengths 3,4,2: expected one number, or one a item: 5,5 at most",
+         "--kv-lengths 3,4,2: expected one number, or one for each item: 5,5 at most",
          "--kv-lengths 3,4"),
         (["--cu-seqlens", "0,2,5", "--kv-lengths", "1,4"],
-         "--kv-lengths 1,4: expected one number, or one a sequence: 2,3 at most",
+         "--kv-lengths 1,4: expected one number, or one for each sequence: 2,3 at most",
          "--kv-lengths 1,3"),
         (["--segments", "3,4", "--T", 5],
          "--segments 3,4: expected as many steps: T_dec = 5 and T_enc = 5", "--segments 3,2"),
@@ -394,7 +394,7 @@ def test_sinks_and_slopes_are_computed_in_the_dtype_asked_for(attn, folder, dtyp
         (["--cu-seqlens", "1,2", "--T", 4],
          "--cu-seqlens 1,2: expected numbers from 0 that never fall, to 4 (T_dec)",
          "--cu-seqlens 0,1,2,4"),
-        (["--sinks", "1,2"], "--sinks 1,2: expected one number, or one a head: 1", "--sinks 1"),
+        (["--sinks", "1,2"], "--sinks 1,2: expected one number, or one for each head: 1", "--sinks 1"),
     ],
 )  # fmt: skip
 def test_an_option_that_does_not_fit_is_said_with_one_that_does(attn, words, message, hint):
