@@ -394,7 +394,8 @@ def test_sinks_and_slopes_are_computed_in_the_dtype_asked_for(attn, folder, dtyp
         (["--cu-seqlens", "1,2", "--T", 4],
          "--cu-seqlens 1,2: expected numbers from 0 that never fall, to 4 (T_dec)",
          "--cu-seqlens 0,1,2,4"),
-        (["--sinks", "1,2"], "--sinks 1,2: expected one number, or one for each head: 1", "--sinks 1"),
+        (["--sinks", "1,2"], "--sinks 1,2: expected one number, or one for each head: 1",
+         "--sinks 1"),
     ],
 )  # fmt: skip
 def test_an_option_that_does_not_fit_is_said_with_one_that_does(attn, words, message, hint):
