@@ -423,6 +423,11 @@ class Noise:
     def __init__(self, precision: Precision) -> None:
         self.precision, self.random = precision, np.random.default_rng(0)
 
+    @property
+    def sums_are_exact(self) -> bool:
+        """Whether sums are so much more exact than what is stored that they do not count."""
+        return bool(self.precision.unit > np.finfo(self.precision.sums).epsneg)
+
     def __call__(self, x: Array) -> Array:
         """Move the numbers of an array."""
         most = np.maximum(np.abs(x) * x.dtype.type(self.precision.unit), self.precision.least / 2)
@@ -432,7 +437,7 @@ class Noise:
     def product(self, a: Array, b: Array) -> Array:
         """Multiply matrices; the sums are off where they are no more exact than what is stored."""
         product = np.asarray(a @ b)
-        if self.precision.unit > np.finfo(self.precision.sums).epsneg:
+        if self.sums_are_exact:
             return product
         most = self.precision.unit * a.shape[-1] ** 0.5 * (np.abs(a) @ np.abs(b))
         return product + self._of_size(most)
@@ -440,7 +445,7 @@ class Noise:
     def summed(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Sum over the axes on which an array of `shape` was broadcast, as `product` sums."""
         total = self(sum_to(x, shape))
-        if not total.size or self.precision.unit > np.finfo(self.precision.sums).epsneg:
+        if not total.size or self.sums_are_exact:
             return total
         most = self.precision.unit * (x.size / total.size) ** 0.5 * sum_to(np.abs(x), shape)
         return total + self._of_size(most)
@@ -454,20 +459,29 @@ class Noise:
     def steps(self) -> Steps:
         """Give the formula in the spelling that rounds most, by the steps that differ.
 
-        The query is scaled, weights come from a saved logsumexp and rowsums from out; it is known
-        what a row of dscores sums to, and what rounding leaves of it may go, as automatic
-        derivatives have it, where the largest score came from.
+        The query is scaled; in backward weights are computed again, as exact as sums, from a saved
+        logsumexp, and rowsums from out; it is known what a row of dscores sums to, and what
+        rounding leaves of it may go, as automatic derivatives have it, where the largest score
+        came from.
         """
         product = self.product
+        epsneg = float(np.finfo(self.precision.sums).epsneg)
+        off = 1 + 2 * epsneg * float(self.random.uniform(-1, 1))  # 1/√H comes in several roundings
 
         def weights(c: Calculation, scores: Array) -> Array:
             def note(name: str, x: Array) -> Array:  # the largest score is one of those stored
                 return c.noted.setdefault(name, x) if name == "largest" else c.note(name, x)
 
-            found = softmax(scores, note=note, sink=c("sink"))
-            saved = np.log(c.noted["total"]) + c.noted["largest"]
-            off = np.exp(self._of_size(np.abs(saved) * np.finfo(self.precision.sums).epsneg))
-            return np.where(found, found * off, found)
+            return softmax(scores, note=note, sink=c("sink"))
+
+        def cache(c: Calculation) -> None:
+            if self.sums_are_exact:
+                return
+            total = c.noted["total"]
+            saved = self(np.log(total) + c.noted["largest"])
+            scores = c("logits", c("query_key"))
+            c.weights = np.where(total == 0, 0, np.exp(scores - saved))
+            c.left = c("dropout", c.weights)
 
         def softmax_back(c: Calculation, dweights: Array) -> Array:
             rowsum = (c.noted["out"] * c.noted["dout"]).sum(axis=-1, keepdims=True)
@@ -485,9 +499,11 @@ class Noise:
             return c.note("dscores" if c.capped is None else "dcapped", dscores)
 
         return {
-            "query_key": lambda c: product(self(c.query * c.scale), c.key.swapaxes(-1, -2)),
+            "factor": lambda c: c.scale * off,
+            "query_key": lambda c: product(self(c.query * c("factor")), c.key.swapaxes(-1, -2)),
             "scaled": lambda c, scores: c.note("scores", scores),
             "softmax": weights,
+            "cache": cache,
             "weights_value": lambda c: product(c.left, c.value),
             "weights_value_back": lambda c, dout: (
                 c.note("dvalue", product(c.left.swapaxes(-1, -2), dout)),

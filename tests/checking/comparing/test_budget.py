@@ -325,6 +325,28 @@ def test_sums_may_be_added_up_one_after_the_other(dtype):
     assert not judge(inputs, dtype, {"out": out * (1 + 300 * np.finfo(dtype).eps)})["out"]
 
 
+@pytest.mark.parametrize("size", [1, 30], ids="scores of {}".format)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_backward_may_compute_weights_again_from_a_logsumexp(dtype, size):
+    inputs = drawn(T_dec=41, T_enc=43, H=31, kv_heads=4, dtype=dtype, size=size)
+    query, key, value, dout = (x.astype(dtype) for x in inputs.values())
+    root = np.asarray(31**-0.25, dtype)  # both are scaled by it, once they meet it is there twice
+    scores = (query * root) @ (key * root).swapaxes(-1, -2)
+    largest = scores.max(axis=-1, keepdims=True)
+    total = np.exp(scores - largest).sum(axis=-1, keepdims=True)
+    out = np.exp(scores - largest) @ value / total
+    scores = sum(query[..., :, None, h] * key[..., None, :, h] for h in range(31))
+    weights = np.exp(scores / np.asarray(np.sqrt(31), dtype) - (np.log(total) + largest))
+    change = dout @ value.swapaxes(-1, -2) - (dout * out).sum(axis=-1, keepdims=True)
+    dquery = weights * change @ key / np.asarray(np.sqrt(31), dtype)
+    dvalue = weights.swapaxes(-1, -2) @ dout
+    results = {"out": out, "dquery": dquery, "dvalue": dvalue}
+    assert judge(inputs, dtype, results) == dict.fromkeys(results, True)
+    far = 1 + 2000 * (1 + size) * np.finfo(dtype).eps
+    wrong = {name: x * far for name, x in results.items()}
+    assert judge(inputs, dtype, wrong) == dict.fromkeys(results, False)
+
+
 def test_numbers_saved_wider_are_taken_for_what_holds_them_all():
     from attncli.checking.comparing.comparison import compare_tensors
 
