@@ -19,7 +19,7 @@ from attncli.checking.targets.target import Layer, Shapes, Sizes, Target
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError, harmless
 from attncli.memory import readable
-from attncli.processes import EndedError, Fork, ForkServer, Limits
+from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
 
 # What takes longer to load is not loaded again to see its first calls.
 _SOON = 3.0  # seconds
@@ -63,7 +63,9 @@ def load_targets(
     first = _Remote(text, limits or Limits())
     described = first.load()
     return tuple(
-        _target(told, _Remote(text, first.limits, again=True) if number else first, number)
+        _target(
+            told, _Remote(text, first.limits, again=True) if number else first, number, first.parts
+        )
         for number, told in enumerate(described)
     )
 
@@ -89,7 +91,7 @@ def target_of(thing: Any) -> Target:
     return targets[0]
 
 
-def _target(told: Any, remote: _Remote, number: int) -> Target:
+def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
     name, where, file = told["name"], told["where"], told["file"]
     remote.where = where
     if told["fault"] is not None:
@@ -105,9 +107,9 @@ def _target(told: Any, remote: _Remote, number: int) -> Target:
     def renew() -> Target:
         if remote.seconds > _SOON:
             return target
-        return _target(told, _Remote(remote.text, remote.limits, silent=True), number)
+        return _target(told, _Remote(remote.text, remote.limits, silent=True), number, parts)
 
-    options = {name: decode(value, remote.parts) for name, value in told["options"].items()}
+    options = {name: decode(value, parts) for name, value in told["options"].items()}
     target = Target(
         name, where, file, tuple(told["inputs"]), options, start, told["has_backward"],
         renew=renew, end=remote.end,

@@ -195,3 +195,10 @@ def test_what_it_prints_is_capped_and_harmless(attn, folder):
     assert result.err.startswith("mine.py:WeightSum prints: \\x1b[2Jxxx")
     assert "(more than 64 KB are not shown)" in result.err
     assert len(result.err) < 70_000
+
+
+def test_a_pair_of_numbers_as_a_default_is_known_in_every_process(attn, folder):
+    source = RIGHT.format(forward="assert blocks == (64, 64)", backward="pass")
+    source = source.replace("hs, a):", "hs, a, blocks=(64, 64)):")
+    (folder / "mine.py").write_text(source + source.replace("WeightSum", "OtherWeightSum"))
+    assert attn("check", "mine.py", "--as", "weight-sum").code == 0
