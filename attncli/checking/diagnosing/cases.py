@@ -472,7 +472,7 @@ class Suite:
             if name is None or getattr(self.claims, claim) is not None:
                 continue
             # Of a window that is one number both sides are the same.
-            if not isinstance(value, tuple) or isinstance(self.parameters[name], tuple):
+            if not isinstance(value, tuple) or np.size(self.parameters[name]) == 2:
                 changed: dict[str, Any] = {claim: value}
                 yield label, replace(self.claims, **changed)
 
@@ -487,7 +487,7 @@ class Suite:
             if parameter is not None and value is not None:
                 flag = parameter == "is_causal" or isinstance(self.parameters[parameter], bool)
                 options[parameter] = True if claim == "causal" and flag else value
-                if claim == "window" and isinstance(self.parameters[parameter], tuple):
+                if claim == "window" and np.size(self.parameters[parameter]) == 2:
                     options[parameter] = value if isinstance(value, tuple) else (value, value)
         sizes = {"heads": _HEADS, **sizes} if self._has("heads") else dict(sizes)
         return Case(name, self.layer, inputs, claims, options=options, sizes=sizes, **more)

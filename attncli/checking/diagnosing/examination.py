@@ -40,6 +40,11 @@ from attncli.tensors import axes_of
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
+# How many axes, which are exchanged, and what that makes of what.
+_LAYOUTS = (
+    (3, (0, 1), "(N, T, H)", "(T, N, H), time first"),
+    (4, (1, 2), "(N, heads, T, H)", "(N, T, heads, H), time before the heads"),
+)
 # So many sizes that are right tell one mistake from another.
 _TELLING = 4
 # What there is a reference for.
@@ -176,6 +181,7 @@ class _Check:
 
     def report(self) -> CheckReport:
         suite = self._suite()
+        suite = self._laid_out(suite) or suite
         self._find_unfilled(suite.ordinary())
         fresh = self.target.anew()
         with fresh.calls.under(memory=self.memory, seed=0):
@@ -279,6 +285,27 @@ class _Check:
             if not raised:  # it is taken, and something else comes out
                 break
         return next(suite for suite in suites if suite.axes == 3)
+
+    def _laid_out(self, suite: Suite) -> Suite | None:
+        """Say of what is right in another layout that it is in that, and go on in it."""
+        if self._right(suite):
+            return None
+        given, findings = self.target, self.findings
+        for axes, swapped, meant, taken in _LAYOUTS:
+            if axes != 3 and self.layer != QKV:
+                continue
+            self.target, self.findings = given.laid_out(swapped, axes), []
+            found = self._suite()
+            if found.axes == axes and self._right(found):
+                detail = f"arrays are taken and given as {taken}, expected {meant}"
+                self.findings.append(Finding("layout", "contract", "wrong", detail))
+                return found
+        self.target, self.findings = given, findings
+        return None
+
+    def _right(self, suite: Suite) -> bool:
+        seen = self._observe(suite.ordinary())
+        return not any(verdict.fault for verdict in self._verdicts(seen).values())
 
     def _say_dtype(self, suite: Suite, refusal: str) -> None:
         taken = suite.dtype.name

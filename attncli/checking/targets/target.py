@@ -201,6 +201,14 @@ class Target:
             renew=lambda: self.anew().in_order(names),
         )
 
+    def laid_out(self, swapped: tuple[int, int], ndim: int) -> "Target":
+        """The target given arrays of so many axes or more with two of them exchanged."""
+
+        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+            return _LaidOut(self.start(sizes, shapes, seed), swapped, ndim)
+
+        return replace(self, start_with=start, renew=lambda: self.anew().laid_out(swapped, ndim))
+
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
 
@@ -351,28 +359,12 @@ def _required(method: Any) -> int:
     return sum(p.kind in _POSITIONAL and p.default is _REQUIRED for p in parameters)
 
 
-class _Reordered(Layer):
-    """A layer that takes its inputs, and gives their gradients, in another order."""
+class _Around(Layer):
+    """A layer that stands before another."""
 
-    def __init__(self, layer: Layer, order: tuple[int, ...]) -> None:
+    def __init__(self, layer: Layer) -> None:
         super().__init__(layer.target, layer.instance)
-        self._layer, self._order = layer, order
-
-    def forward(self, *arrays: Array, **options: Any) -> Any:
-        """Run forward."""
-        theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
-        result = self._layer.forward(*theirs, **options)
-        changed = tuple(sorted(self._order.index(i) for i in self._layer.facts.changed))
-        self.facts = self._layer.facts._replace(changed=changed)
-        return result
-
-    def backward(self, dout: Array) -> Any:
-        """Run backward."""
-        result = self._layer.backward(dout)
-        self.facts = self._layer.facts
-        if isinstance(result, (tuple, list)) and len(result) == len(self._order):
-            return tuple(result[i] for i in self._order)
-        return result
+        self._layer = layer
 
     def held(self, name: str) -> Any:
         """Give one of its attributes."""
@@ -389,6 +381,57 @@ class _Reordered(Layer):
     def identity(self, name: str) -> tuple[int, ...]:
         """Tell one list from another."""
         return self._layer.identity(name)
+
+
+class _LaidOut(_Around):
+    """A layer that takes and gives arrays of so many axes or more with two of them exchanged."""
+
+    def __init__(self, layer: Layer, swapped: tuple[int, int], ndim: int) -> None:
+        super().__init__(layer)
+        self._swapped, self._ndim = swapped, ndim
+
+    def _turned(self, value: Any) -> Any:
+        array = real_array(value)
+        if array is None or array.ndim < self._ndim:
+            return value
+        return np.ascontiguousarray(array.swapaxes(*self._swapped))
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward."""
+        result = self._layer.forward(*map(self._turned, arrays), **options)
+        self.facts = self._layer.facts
+        return self._turned(result)
+
+    def backward(self, dout: Array) -> Any:
+        """Run backward."""
+        result = self._layer.backward(self._turned(dout))
+        self.facts = self._layer.facts
+        several = isinstance(result, (tuple, list)) and len(self.target.inputs) > 1
+        return tuple(map(self._turned, result)) if several else self._turned(result)
+
+
+class _Reordered(_Around):
+    """A layer that takes its inputs, and gives their gradients, in another order."""
+
+    def __init__(self, layer: Layer, order: tuple[int, ...]) -> None:
+        super().__init__(layer)
+        self._order = order
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward."""
+        theirs = [arrays[self._order.index(i)] for i in range(len(arrays))]
+        result = self._layer.forward(*theirs, **options)
+        changed = tuple(sorted(self._order.index(i) for i in self._layer.facts.changed))
+        self.facts = self._layer.facts._replace(changed=changed)
+        return result
+
+    def backward(self, dout: Array) -> Any:
+        """Run backward."""
+        result = self._layer.backward(dout)
+        self.facts = self._layer.facts
+        if isinstance(result, (tuple, list)) and len(result) == len(self._order):
+            return tuple(result[i] for i in self._order)
+        return result
 
 
 class _Functions:

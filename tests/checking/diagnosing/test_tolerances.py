@@ -112,3 +112,94 @@ def test_the_model_is_above_what_rounding_does_and_not_far(layer, precision):
         error = np.abs(observed.astype(np.float64) - right)
         assert (error <= allowed).all(), name
         assert (allowed < 300 * max(error.max(), 2.0**-30)).any(), name
+
+
+# Half precision, and what takes one dtype alone.
+
+
+def noted(report, name):
+    return [finding.detail for finding in report.findings if finding.name == name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken", "said"),
+    [
+        ("float16", "float32", "every case is in float32 that holds numbers of float16"),
+        ("bfloat16", "float64", "every case is in float64 that holds numbers of bfloat16"),
+        ("float64", "float16", "every case is in float16, and so is the tolerance"),
+        ("float32", "bfloat16", "every case is in bfloat16, and so is the tolerance"),
+    ],
+)
+@pytest.mark.parametrize("scale", [1, 1.5])
+def test_what_refuses_a_dtype_is_given_what_it_takes_and_that_is_said(asked, taken, said, scale):
+    class Attention(make(*WAYS[0], lambda name, x: x * scale if name == "scale" else x)):
+        def forward(self, query, key, value):
+            assert query.dtype == taken, f"only {taken}"
+            return super().forward(query, key, value)
+
+    report = attncli.check(Attention, layer=QKV, dtype=asked)
+    assert report.passed == (scale == 1)
+    (detail,) = noted(report, f"{asked} inputs")
+    assert detail.endswith(said)
+    assert f"only {taken}" in detail
+    if scale != 1:
+        assert "scale" in report.diagnoses[0].mistakes[0].name
+
+
+def test_what_is_right_to_half_precision_is_wrong_where_more_is_meant():
+    class Attention(make(*WAYS[0])):
+        def forward(self, query, key, value):
+            return super().forward(*(x.astype("f2") for x in (query, key, value)))
+
+    assert attncli.check(Attention, layer=QKV, dtype="float16").passed
+    assert not attncli.check(Attention, layer=QKV, dtype="float32").passed
+
+
+def test_a_head_that_is_small_is_held_to_its_own_size():
+    class Attention(make(*WAYS[0])):
+        def forward(self, query, key, value):
+            out = super().forward(query, key, value)
+            out[..., 0, :] *= np.where(np.abs(value).max() > 20, 0, 1).astype(out.dtype)
+            return out
+
+    assert not attncli.check(Attention, layer=QKV, dtype="bfloat16").passed
+
+
+# Layouts.
+
+
+def time_first(layer, axes):
+    class Turned(layer):
+        def forward(self, *arrays):
+            return super().forward(*(x.swapaxes(*axes) for x in arrays)).swapaxes(*axes)
+
+        def backward(self, dout):
+            return [x.swapaxes(*axes) for x in super().backward(dout.swapaxes(*axes))]
+
+    return Turned
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"), [((0, 1), "(T, N, H), time first"), ((1, 2), "(N, T, heads, H)")]
+)
+def test_another_layout_is_named_and_nothing_else(axes, said):
+    class Attention(time_first(make(*WAYS[0]), axes)):
+        def forward(self, query, key, value):
+            assert query.ndim == (4 if axes == (1, 2) else 3)
+            return super().forward(query, key, value)
+
+    report = attncli.check(Attention, layer=QKV)
+    ((name, part, detail),) = wrong(report)
+    assert (name, part, report.diagnoses, report.chain) == ("layout", "contract", (), ())
+    assert said in detail
+
+
+def test_what_is_wrong_in_another_layout_does_not_pass():
+    doubled = make(*WAYS[0], lambda name, x: 2 * x if name == "scale" else x)
+
+    class Attention(time_first(doubled, (0, 1))):
+        def forward(self, query, key, value):
+            assert query.ndim == 3
+            return super().forward(query, key, value)
+
+    assert not attncli.check(Attention, layer=QKV).passed
