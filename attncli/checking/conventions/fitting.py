@@ -7,9 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from attncli.checking.conventions.rows import Knobs, Rows, softmax
 _SPREADS = np.geomspace(0.01, 60, 56)  # of the scaled products, that are tried
 _CAPS = (np.inf, 2.0, 0.7, 0.25)  # softcaps, in units of that spread
 _STEPS = 60
+_CHANNELS = 8
 _SURE = 5.0  # times its own error a softcap's bend has to be
 _LEAST = -60.0  # a sink below this has no effect
 
@@ -35,6 +34,8 @@ class Limits(NamedTuple):
         Those in the file.
     fits_sinks : bool
         Whether they are to be fitted, one for each head.
+    size : float
+        How large values are.
     goal : float
         A cost below this may be a reading; far above it, no effort is spent.
     unit : float
@@ -45,6 +46,7 @@ class Limits(NamedTuple):
     softcap: float | None = None
     sinks: Array | None = None
     fits_sinks: bool = False
+    size: float = 1.0
     goal: float = 0.0
     unit: float = 0.0
 
@@ -74,6 +76,8 @@ class Fit(NamedTuple):
         Which keys are seen, from a query's own.
     cost : float
         The root mean square of the residual over the better half of the rows.
+    bounded : float
+        That over all rows, none of which counts more than the goal: the fewer are off, the less.
     errors : tuple of float
         How far scale, bend and sinks may be off.
     """
@@ -82,6 +86,7 @@ class Fit(NamedTuple):
     low: int | None
     high: int | None
     cost: float
+    bounded: float
     errors: tuple[float, ...] = ()
 
 
@@ -143,15 +148,13 @@ def survey(rows: Rows, limits: Limits, band: Band) -> Survey:
         found = _starts(_thinned(rows.banded(band.low, band.high)), limits, sinks)
         starts = [(knobs, band) for _, knobs in found]
         return Survey(min(cost for cost, _ in found), starts, rows, limits, band)
-    edges = _Edges(rows, band.fixed)
-    ranked = []
-    for knobs in _grid(_thinned(rows), limits, sinks):
-        bound = edges.scan(knobs, band)
-        ranked.append((cost_of(rows.banded(bound.low, bound.high).residual(knobs)), knobs, bound))
-    ranked.sort(key=lambda one: one[0])
-    return Survey(
-        ranked[0][0], [(knobs, bound) for _, knobs, bound in ranked[:5]], rows, limits, band
-    )
+    some, edges = _thinned(rows), _Edges(rows, band.fixed)
+    trials = _grid(some, limits, sinks)
+    bounds = edges.scan(trials, band)
+    costs = _costs(some, trials, bounds)
+    best = np.argsort(costs)[:5].tolist()
+    starts = [(trials.at(i), bounds.at(i)) for i in best]
+    return Survey(float(costs[best[0]]), starts, rows, limits, band)
 
 
 def fit(look: Survey) -> Fit:
@@ -162,49 +165,114 @@ def fit(look: Survey) -> Fit:
         return _fit_numbers(rows.banded(band.low, band.high), starts, limits)._replace(
             low=band.low, high=band.high
         )
-    edges = _Edges(rows, band.fixed)
+    edges, some = _Edges(rows, band.fixed), _thinned(rows, 6, 8)
     fits = []
     for start, first in look.starts:
         knobs, bound = start, first
         for _ in range(4):
-            seen = rows.banded(bound.low, bound.high)
+            seen = some.banded(bound.low, bound.high)
             one = _refined(seen, knobs, limits, bend=start.bend > 0, steps=12)
             one = one._replace(low=bound.low, high=bound.high)
-            knobs, again = one.knobs, edges.scan(one.knobs, band)
+            knobs = one.knobs
+            again = edges.scan(_Trials.of(knobs), band).at(0)
             if (again.low, again.high) == (bound.low, bound.high):
                 break
             bound = again
         fits.append(one)
-        if one.cost <= limits.goal / 10:
+        if one.bounded <= limits.goal / 10:
             break
-    best = min(fits, key=_cost)
+    best = min(fits, key=_misfit)
     seen = rows.banded(best.low, best.high)
     starts = [best.knobs]
     if limits.softcap is None and best.knobs.bend > 0:
         starts.append(best.knobs._replace(bend=0.0))
     found = _fit_numbers(seen, starts, limits)
-    return min(best, found, key=_cost)._replace(low=best.low, high=best.high)
+    return min(best, found, key=_misfit)._replace(low=best.low, high=best.high)
 
 
 def _fit_numbers(rows: Rows, starts: list[Knobs], limits: Limits) -> Fit:
+    """Fit to all rows; if that does not succeed, to the better half of them."""
     fits = []
     for start in starts:
-        fits.append(_refined(rows, start, limits, bend=start.bend > 0))
-        if fits[-1].cost <= limits.goal / 10 and not start.bend:
+        for trims in (False, True):
+            fits.append(_refined(rows, start, limits, bend=start.bend > 0, trims=trims))
+            if fits[-1].bounded <= limits.goal / 10:
+                break
+        if fits[-1].bounded <= limits.goal / 10 and not start.bend:
             break
-    best = min(fits, key=_cost)
+    best = min(fits, key=_misfit)
     if limits.softcap is not None:
         return best
     # A softcap is one more assumption: it has to be worth it.
-    straight = min((one for one in fits if not one.knobs.bend), key=_cost, default=best)
-    if straight.cost <= 30 * limits.goal:
-        best = min(best, _refined(rows, straight.knobs, limits, bend=True), key=_cost)
-    worth = best.cost < 0.9 * straight.cost and best.knobs.bend > _SURE * best.errors[1]
-    return best if worth else straight
+    straight = min((one for one in fits if not one.knobs.bend), key=_misfit, default=best)
+    if straight.cost <= 0.1 * limits.size:
+        for trims in (False, True):
+            one = _refined(rows, straight.knobs, limits, bend=True, trims=trims)
+            best = min(best, one, key=_misfit)
+    knobs, sure = best.knobs, best.knobs.bend > _SURE * best.errors[1]
+    # What it changes of the largest score has to be more than rounding.
+    largest = float(np.abs(knobs.scale * rows.products[np.isfinite(rows.bias)]).max(initial=0))
+    sure &= knobs.bend * largest**2 > 100 * limits.unit
+    return best if sure and best.bounded < 0.9 * straight.bounded else straight
 
 
-def _cost(fit: Fit) -> float:
-    return fit.cost
+def _misfit(fit: Fit) -> tuple[float, float]:
+    return fit.bounded, fit.cost  # where all rows are off, how far counts
+
+
+def _bounded_cost(residual: Array, goal: float) -> float:
+    squares = np.mean(residual**2, axis=-1)
+    return float(np.sqrt(np.mean(np.minimum(squares, goal**2)))) if squares.size else np.inf
+
+
+class _Trials(NamedTuple):
+    """Several scales and bends at once: each (K,)."""
+
+    scales: Array
+    bends: Array
+    sinks: Array | None
+
+    @classmethod
+    def of(cls, knobs: Knobs) -> _Trials:
+        return cls(np.array([knobs.scale]), np.array([knobs.bend]), knobs.sinks)
+
+    def at(self, number: int) -> Knobs:
+        return Knobs(float(self.scales[number]), float(self.bends[number]), self.sinks)
+
+    def logits(self, rows: Rows) -> Array:
+        """The scores of each: (K, P, R, T_enc)."""
+        scores = self.scales[:, None, None, None] * rows.products
+        if self.bends.any():
+            root = np.sqrt(self.bends)[:, None, None, None]
+            bent = np.tanh(root * scores) / np.where(root > 0, root, 1)
+            scores = np.where(root > 0, bent, scores)
+        return np.asarray(scores + rows.bias)
+
+    def sink(self, rows: Rows) -> Array | None:
+        return None if self.sinks is None else self.sinks[rows.heads][:, None]
+
+
+class _Bounds(NamedTuple):
+    """Several bands at once: low and high of each, beyond all keys where there is no bound."""
+
+    low: Array
+    high: Array
+    T: int
+
+    @classmethod
+    def of(cls, band: Band, count: int, T: int) -> _Bounds:
+        low, high = (-T if band.low is None else band.low), (T if band.high is None else band.high)
+        return cls(np.full(count, low), np.full(count, high), T)
+
+    def at(self, number: int) -> Band:
+        low, high = int(self.low[number]), int(self.high[number])
+        return Band(None if low <= -self.T else low, None if high >= self.T else high)
+
+    def hide(self, rows: Rows, logits: Array) -> Array:
+        """Hide from the logits (K, P, R, T_enc) what is outside of each band."""
+        offsets = np.arange(logits.shape[-1]) - rows.own[..., None]
+        low, high = (x[:, None, None, None] for x in (self.low, self.high))
+        return np.where((offsets >= low) & (offsets <= high), logits, -np.inf)
 
 
 class _Edges:
@@ -216,69 +284,48 @@ class _Edges:
         self.first = _at(rows, np.abs(before) == np.abs(before).min(axis=1, keepdims=True))
         self.last = _at(rows, np.abs(after) == np.abs(after).min(axis=1, keepdims=True))
         self.first_is_exact = before.min() <= 0 <= before.max()
-        self.T = rows.bias.shape[-1]
+        self.T = rows.bias.shape[-1] + int(np.abs(rows.own).max(initial=0))  # beyond all keys
 
-    def scan(self, knobs: Knobs, band: Band) -> Band:
+    def scan(self, trials: _Trials, band: Band) -> _Bounds:
         """Find both bounds by turns."""
-        low, high = band.low, band.high
+        bounds = _Bounds.of(band, len(trials.scales), self.T)
         turns = ("high", "low") if self.first_is_exact else ("low", "high")
         for turn in turns:
             if turn == "high" and not self.fixed[1]:
-                high = self._high(self.first.banded(low, None), knobs)
+                free = bounds._replace(high=np.full_like(bounds.high, self.T))
+                bounds = bounds._replace(high=self._reach(self.first, trials, free, 1))
             if turn == "low" and not self.fixed[0]:
-                low = self._low(self.last.banded(None, high), knobs)
-        return Band(low, high)
+                free = bounds._replace(low=np.full_like(bounds.low, -self.T))
+                bounds = bounds._replace(low=-self._reach(self.last, trials, free, -1))
+        return bounds
 
-    def _high(self, rows: Rows, knobs: Knobs) -> int | None:
-        reaches = np.arange(max(0, int((rows.stop - rows.own).max())))
-        ends = np.clip(rows.own[..., None] + reaches, 0, self.T - 1)
-        costs = _running(rows, knobs, ends, backwards=False)
-        return _bound(costs, reaches)
-
-    def _low(self, rows: Rows, knobs: Knobs) -> int | None:
-        reaches = np.arange(max(0, int((rows.own - rows.start).max()) + 1))
-        ends = np.clip(rows.own[..., None] - reaches, 0, self.T - 1)
-        costs = _running(rows, knobs, ends, backwards=True)
-        bound = _bound(costs, reaches)
-        return None if bound is None else -bound
-
-
-def _bound(costs: Array, reaches: Array) -> int | None:
-    if not reaches.size:
-        return None
-    best = int(costs.argmin())
-    # The widest says no more than no bound at all.
-    unbounded = costs[-1] <= costs[best] * (1 + 1e-9) + 1e-300
-    return None if unbounded else int(reaches[best])
-
-
-def _running(rows: Rows, knobs: Knobs, ends: Array, *, backwards: bool) -> Array:
-    """The cost of seeing the keys up to each of `ends` (P, R, K), or from there on."""
-    logits = rows.logits(knobs)
-    sink = rows.sink(knobs)
-    largest = logits.max(axis=-1)
-    largest = np.where(np.isfinite(largest), largest, 0.0)
-    if sink is not None:
-        largest = np.maximum(largest, sink)
-    grown = np.exp(logits - largest[..., None])
-    turn = slice(None, None, -1 if backwards else 1)
-    totals = np.cumsum(grown[..., turn], axis=-1)[..., turn]
-    totals = np.take_along_axis(totals, ends, axis=-1)
-    spilt = np.zeros_like(largest) if sink is None else np.exp(sink - largest)
-    costs = []
-    for p in range(ends.shape[0]):
-        for r in range(ends.shape[1]):
-            sums = np.cumsum((grown[p, r, :, None] * rows.value[p])[turn], axis=0)[turn]
-            total = totals[p, r] + spilt[p, r]
-            if rows.lse is not None:
-                with np.errstate(divide="ignore"):
-                    predicted = (np.log(total) + largest[p, r])[:, None]
-            else:
-                predicted = sums[ends[p, r]] / np.where(total > 0, total, 1)[:, None]
-            off = np.mean((predicted - rows.target[p, r]) ** 2, axis=-1)
-            costs.append(np.nan_to_num(off, nan=1e30, posinf=1e30))
-    squares = np.sort(np.stack(costs), axis=0)
-    return np.asarray(squares[: (len(squares) + 1) // 2].mean(axis=0))
+    def _reach(self, rows: Rows, trials: _Trials, bounds: _Bounds, side: int) -> Array:
+        """How far it is seen to one side: for each trial the reach of the least cost."""
+        far = (rows.stop - 1 - rows.own) if side > 0 else (rows.own - rows.start)
+        reaches = np.arange(max(1, int(far.max()) + 1))
+        keys = rows.bias.shape[-1]
+        ends = np.clip(rows.own[..., None] + side * reaches, 0, keys - 1)
+        weights, spilt, lse = softmax(bounds.hide(rows, trials.logits(rows)), trials.sink(rows))
+        turn = slice(None, None, side)
+        totals = np.cumsum(weights[..., turn], axis=-1)[..., turn]
+        totals = np.take_along_axis(totals, ends[None], axis=-1) + spilt[..., None]
+        if rows.lse is not None:
+            off = (np.log(totals) + lse[..., None] - rows.lse[..., None])[..., None]
+        else:
+            # A few channels are enough to see where a window ends.
+            value, target = rows.value[:, None, :, :_CHANNELS], rows.output[..., None, :_CHANNELS]
+            sums = np.cumsum((weights[..., None] * value)[:, :, :, turn], axis=3)[:, :, :, turn]
+            sums = np.take_along_axis(sums, ends[None, ..., None], axis=3)
+            off = sums / np.where(totals > 0, totals, 1)[..., None] - target
+        squares = np.einsum("kprth,kprth->kprt", off, off) / off.shape[-1]
+        squares[~np.isfinite(squares)] = np.inf
+        squares = np.sort(squares.reshape(len(squares), -1, len(reaches)), axis=1)
+        costs = squares[:, : (squares.shape[1] + 1) // 2].mean(axis=1)
+        best = costs.argmin(axis=1)
+        # The widest says no more than no bound at all.
+        least = np.take_along_axis(costs, best[:, None], axis=1)[:, 0]
+        unbounded = costs[:, -1] <= least * (1 + 1e-9) + 1e-300
+        return np.asarray(np.where(unbounded, self.T, reaches[best]))
 
 
 def _at(rows: Rows, chosen: Array) -> Rows:
@@ -318,13 +365,13 @@ def _spread(rows: Rows) -> float:
     return float(found.std()) if found.size else 0.0
 
 
-def _grid(rows: Rows, limits: Limits, sinks: Array | None) -> Iterator[Knobs]:
+def _grid(rows: Rows, limits: Limits, sinks: Array | None) -> _Trials:
     unit = _spread(rows) or 1.0
     scales = _SPREADS[::2] / unit if limits.scale is None else np.array([limits.scale])
-    caps = _CAPS[::2] if limits.softcap is None else (limits.softcap,)
-    for scale, cap in product(scales, caps):
-        own = cap * scale * unit if limits.softcap is None else cap
-        yield Knobs(float(scale), float(own) ** -2, sinks)
+    caps = np.array(_CAPS[::2] if limits.softcap is None else (limits.softcap,))
+    every, cap = (x.ravel() for x in np.meshgrid(scales, caps, indexing="ij"))
+    own = cap * every * unit if limits.softcap is None else cap
+    return _Trials(every, own**-2.0, sinks)
 
 
 def _starts(rows: Rows, limits: Limits, sinks: Array | None) -> list[tuple[float, Knobs]]:
@@ -336,7 +383,7 @@ def _starts(rows: Rows, limits: Limits, sinks: Array | None) -> list[tuple[float
         bends = (cap * scales * unit) ** -2.0
         if limits.softcap is not None:
             bends = np.full(len(scales), cap**-2.0)
-        costs = _costs(rows, scales, bends, sinks)
+        costs = _costs(rows, _Trials(scales, bends, sinks))
         order = np.argsort(costs)
         places = [int(order[0])]
         apart = [int(i) for i in order if abs(int(i) - places[0]) > 2]
@@ -349,30 +396,45 @@ def _starts(rows: Rows, limits: Limits, sinks: Array | None) -> list[tuple[float
     return [*straight, *bent]
 
 
-def _costs(rows: Rows, scales: Array, bends: Array, sinks: Array | None) -> Array:
-    """The cost of several scales at once."""
-    scores = scales[:, None, None, None] * rows.products
-    if bends.any():
-        root = np.sqrt(bends)[:, None, None, None]
-        scores = np.tanh(root * scores) / root
-    sink = None if sinks is None else sinks[rows.heads][:, None]
-    weights, _, lse = softmax(scores + rows.bias, sink)
+def _costs(rows: Rows, trials: _Trials, bounds: _Bounds | None = None) -> Array:
+    """The cost of several trials at once."""
+    logits = trials.logits(rows)
+    telling = np.broadcast_to(rows.telling, logits.shape[:-1])
+    if bounds is not None:
+        logits = bounds.hide(rows, logits)
+        telling = telling & (np.isfinite(logits).sum(axis=-1) > 0)
+    weights, _, lse = softmax(logits, trials.sink(rows))
     predicted = lse[..., None] if rows.lse is not None else weights @ rows.value
-    off = (rows.target - predicted)[:, rows.telling]
-    if not off.size:
-        return np.full(len(scales), np.inf)
-    squares = np.mean(np.nan_to_num(off, nan=1e30, posinf=1e30, neginf=-1e30) ** 2, axis=-1)
-    squares = np.sort(squares.reshape(len(scales), -1), axis=1)
-    return np.asarray(squares[:, : (squares.shape[1] + 1) // 2].mean(axis=1))
+    off = rows.target - predicted
+    squares = np.einsum("kprh,kprh->kpr", off, off) / off.shape[-1]
+    squares[~np.isfinite(squares)] = 1e60
+    found = np.full(len(squares), np.inf)
+    for number, own in enumerate(telling):
+        some = np.sort(squares[number][own])
+        if some.size:
+            found[number] = some[: (some.size + 1) // 2].mean()
+    return np.asarray(np.sqrt(found))
 
 
-def _refined(rows: Rows, knobs: Knobs, limits: Limits, *, bend: bool, steps: int = _STEPS) -> Fit:
-    """Follow the derivatives to the nearest minimum (Levenberg and Marquardt)."""
+def _refined(
+    rows: Rows,
+    knobs: Knobs,
+    limits: Limits,
+    *,
+    bend: bool,
+    trims: bool = True,
+    steps: int = _STEPS,
+) -> Fit:
+    """Follow the derivatives to the nearest minimum (Levenberg and Marquardt).
+
+    With `trims`, that of the better half of the rows.
+    """
     free_scale, free_bend = limits.scale is None, bend and limits.softcap is None
     sinks = limits.fits_sinks
     heads = np.unique(rows.heads) if sinks else np.empty(0, int)
     if not (free_scale or free_bend or sinks) or not rows.telling.any():
-        return Fit(knobs, None, None, cost_of(rows.residual(knobs)))
+        off = rows.residual(knobs)
+        return Fit(knobs, None, None, cost_of(off), _bounded_cost(off, limits.goal), (0.0, 0.0))
 
     def moved(step: Array) -> Knobs:
         at = 0
@@ -396,17 +458,22 @@ def _refined(rows: Rows, knobs: Knobs, limits: Limits, *, bend: bool, steps: int
     damping, residual = 1e-3, rows.residual(knobs)
     # Each head's sink goes by its own rows.
     groups = (rows.heads[:, None] + 0 * rows.own)[rows.telling] if sinks else None
-    cost = cost_of(residual, groups)
+
+    def misfit(off: Array) -> float:
+        return cost_of(off, groups) if trims else float(np.sqrt(np.mean(off**2)))
+
+    cost = misfit(residual)
     size = float(np.abs(rows.target[np.isfinite(rows.target)]).max(initial=0)) or 1.0
     for _ in range(steps):
-        matrix, slope = normal(residual, better_half(residual, groups))
+        whole = np.ones(len(residual), bool)
+        matrix, slope = normal(residual, better_half(residual, groups) if trims else whole)
         diagonal = np.diag(matrix).copy()
         diagonal[diagonal == 0] = 1.0
         while damping < 1e9:
             step = np.linalg.lstsq(matrix + damping * np.diag(diagonal), slope, rcond=None)[0]
             tried = moved(step)
             off = rows.residual(tried)
-            new = cost_of(off, groups)
+            new = misfit(off)
             if new < cost:
                 break
             damping *= 8
@@ -419,14 +486,14 @@ def _refined(rows: Rows, knobs: Knobs, limits: Limits, *, bend: bool, steps: int
             break
     # All rows that agree narrow it down further, and say how far it may be off.
     squares = np.mean(residual**2, axis=-1)
-    kept = squares <= 36 * cost**2 + (1e-14 * size) ** 2
+    kept = squares <= 36 * cost_of(residual, groups) ** 2 + (1e-14 * size) ** 2
     for _ in range(2):
         matrix, slope = normal(residual, kept)
         tried = moved(np.linalg.lstsq(matrix, slope, rcond=None)[0])
         off = rows.residual(tried)
         if np.sum(off[kept] ** 2) >= np.sum(residual[kept] ** 2):
             break
-        knobs, residual, cost = tried, off, cost_of(off, groups)
+        knobs, residual = tried, off
     matrix, _ = normal(residual, kept)
     usual = float(np.sqrt(np.mean(rows.target[np.isfinite(rows.target)] ** 2)))
     noise = float(np.mean(residual[kept] ** 2)) + (limits.unit * usual) ** 2
@@ -437,4 +504,5 @@ def _refined(rows: Rows, knobs: Knobs, limits: Limits, *, bend: bool, steps: int
     named = iter(errors)
     scale_error = next(named) if free_scale else 0.0
     bend_error = next(named) if free_bend else 0.0
-    return Fit(knobs, None, None, cost, (scale_error, bend_error, *named))
+    cost, bounded = cost_of(residual, groups), _bounded_cost(residual, limits.goal)
+    return Fit(knobs, None, None, cost, bounded, (scale_error, bend_error, *named))

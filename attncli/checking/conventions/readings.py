@@ -242,6 +242,7 @@ class _Search:
                     self.claims.softcap,
                     setting.sinks,
                     sinks,
+                    size,
                     self.rough * size,
                     UNITS[self.dtype],
                 )

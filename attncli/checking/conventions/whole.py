@@ -15,6 +15,7 @@ from attncli.checking.conventions.settings import Setting
 EXACT = {"float32": 2.0**-24, "float64": 2.0**-53}
 UNITS = {**EXACT, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 _ROUNDINGS = 32  # of a row, in units of what each may be off by
+_MOST = 1e-2  # whatever scores are
 _STRAIGHT = 2.0  # times the straightforward formula's error, in half precision
 _AT_ONCE = 1 << 21  # scores
 
@@ -100,6 +101,7 @@ def judge(
         verdict.distance = np.inf
         return verdict
     turned = setting.rotated()
+    largest = _largest(setting, turned, knobs)
     empties = dict.fromkeys(EMPTY, True)
     bases = dict.fromkeys(("lse natural", "lse in base 2"), True)
     off_by_base = {base: np.zeros(shape, bool) for base in bases}
@@ -109,7 +111,7 @@ def judge(
         rows = setting.rows(pairs, steps, turned).banded(low, high)
         found, _, logsum = rows.weights(knobs)
         seen = np.asarray(np.isfinite(rows.bias).any(axis=-1))
-        error = _error(rows, knobs, turned, pairs, steps, results.dtype)
+        error = np.minimum(UNITS[results.dtype] * _ROUNDINGS * (1 + largest[at]), _MOST)
         if setting.arrangement.output is not None:
             predicted = found @ rows.value
             off = np.abs(rows.output - predicted).max(axis=-1)
@@ -174,17 +176,11 @@ def _parts(N: int, heads: int, T_dec: int, T_enc: int) -> Iterator[tuple[Array, 
             )
 
 
-def _error(
-    rows: Rows, knobs: Knobs, turned: tuple[Array, Array], pairs: Array, steps: Array, dtype: str
-) -> Array:
-    """How far scores may be off by rounding, for each row; in half precision it is measured."""
-    if dtype not in EXACT:
-        return np.zeros(rows.own.shape)
-    query, key = turned
-    size = np.linalg.norm(query[pairs[:, 0], pairs[:, 1]][:, steps], axis=-1)
-    longest = np.linalg.norm(key[pairs[:, 0]], axis=-1).max(axis=(1, 2))
-    reach = abs(knobs.scale) * size * longest[:, None]
-    return np.asarray(EXACT[dtype] * _ROUNDINGS * (1 + reach))
+def _largest(setting: Setting, turned: tuple[Array, Array], knobs: Knobs) -> Array:
+    """How large scores may be, for each row: (N, heads, T_dec)."""
+    query, key = (np.sqrt(np.einsum("nhtd,nhtd->nht", x, x)) for x in turned)
+    longest = key.max(axis=-1)[:, setting.group]
+    return np.asarray(abs(knobs.scale) * query * longest[..., None])
 
 
 def _allowed(
