@@ -93,7 +93,7 @@ def compare_files(
         budgets = problem.budgets()
         with in_file(held.label):
             compared = budgets.judge_all(compared, tensors, reading.as_dtype)
-        if not any(tensor.budget for tensor in compared):
+        if not any(tensor.budget or not tensor.elements for tensor in compared):
             raise DataError(
                 f"{inputs}: leads to none of the tensors compared ({', '.join(tensors)})"
             )

@@ -405,3 +405,20 @@ def test_comparing_nothing_is_no_agreement(attn, folder):
         assert result.err.startswith("error: ")
     result = attn("compare", "a.npz", "a.npz", "--ignore", "out")
     assert result.err == "error: nothing is left to compare: a.npz holds out\n"
+
+
+def test_where_no_query_sees_a_key_nothing_is_judged(attn, folder):
+    inputs = {**even([1, 3]), "mask": np.zeros((1, 2), bool)}
+    np.savez("in.npz", **inputs)
+    np.savez("a.npz", out=np.zeros((1, 1), "f4"))
+    result = attn("compare", "a.npz", "a.npz", "--budget", "in.npz")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: in.npz: no query sees any key: there is nothing to judge")
+
+
+def test_empty_tensors_need_no_budget(attn, folder):
+    shapes = {"query": (0, 3, 2), "key": (0, 5, 2), "value": (0, 5, 7)}
+    np.savez("in.npz", **{name: np.zeros(shape) for name, shape in shapes.items()})
+    np.savez("a.npz", out=np.zeros((0, 3, 7)))
+    result = attn("compare", "a.npz", "a.npz", "--budget", "in.npz")
+    assert (result.code, "both are empty" in result.out) == (0, True)

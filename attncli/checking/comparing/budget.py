@@ -349,6 +349,9 @@ class Budgets:
         for one in judged:
             own = one.dtypes[0] if one.dtypes[0] in PRECISIONS else "float64"
             dtype = own if own in HALVES else half or own
+            rows = self.allowance("logsumexp", dtype)
+            if rows is not None and rows.exact.size and np.isneginf(rows.exact).all():
+                raise DataError("no query sees any key: there is nothing to judge")
             found = self.judge(one.name, *tensors[one.name], dtype)
             if found is not None:
                 assumed = dtype != own and as_dtype is None
