@@ -16,6 +16,9 @@ from attncli.errors import AttnWarning
 
 Engine = Literal["direct", "tiled"]
 
+# Queries at a time whose keys are looked through.
+_ROWS = 256
+
 
 @dataclass(slots=True, repr=False)
 class Cache:
@@ -112,11 +115,29 @@ class Cache:
         rows = self.shift.shape[-1]
         return (self.shift + log(self.total)).reshape(*self.operands.public_lead, rows)
 
+    @property
+    def blind(self) -> Array:
+        """Which queries see no key at all, as booleans (…, T_dec)."""
+        blind: Array = self.total == 0
+        visibility, sinks = self.operands.visibility, self.operands.sinks
+        if visibility and sinks is not None:
+            # Their sum is their sink's alone, or nearly that of others whose sink is large.
+            with np.errstate(invalid="ignore"):
+                blind = self.total == np.exp(sinks - self.shift)
+            every = slice(0, visibility.T_enc)
+            for index in np.ndindex(blind.shape[:-1]):
+                for start in range(0, visibility.T_dec, _ROWS):
+                    rows = slice(start, min(start + _ROWS, visibility.T_dec))
+                    if (alone := blind[(*index, rows)]).any():
+                        seen = visibility.tile(rows, every, index)[1]
+                        alone &= False if seen is None else ~seen.any(axis=-1)
+        return blind.reshape(*self.operands.public_lead, blind.shape[-1])
+
     def warn_of_masked_rows(self, stacklevel: int) -> None:
         """Warn once, with their number, of queries that see no key at all."""
-        if not self.operands.visibility or self.operands.sinks is not None:
-            return  # or else each has its sink at least
-        count = self.total.size - np.count_nonzero(self.total)
+        if not self.operands.visibility:
+            return
+        count = np.count_nonzero(self.blind)
         if not count:
             return
         warnings.warn(

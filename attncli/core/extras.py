@@ -122,7 +122,7 @@ class Extras(NamedTuple):
         if given is None:
             return None
         array = np.asarray(given)
-        if array.dtype.kind in "iub":
+        if array.dtype.kind in "iu":
             array = array.astype(np.float64)
         # Complex ones are the loop's, which is differentiated by complex steps.
         if array.dtype.kind not in "fc" and array.dtype.name != "bfloat16":

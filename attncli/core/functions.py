@@ -97,9 +97,9 @@ def attention(
     alibi : array_like, shape (heads,), optional
         Slopes of linear biases: −slope · |own key − key| is added to the scores.
         `attncli.core.extras.standard_slopes` gives those of the paper.
-    segments : array_like or pair of array_like, shape (T,) or (N, T), optional
-        Ids of queries and keys, together or as a pair; only equal ids see each other.  Positions
-        go on counting over the whole row.
+    segments : array_like or tuple of two, shape (T,) or (N, T), optional
+        Ids of queries and keys, together or as a pair (a tuple); only equal ids see each other.
+        Positions go on counting over the whole row.
     cu_seqlens, cu_seqlens_k : array_like of int, shape (sequences + 1,), optional
         Query is packed, (…, total, H): where each sequence begins, and the last one's end; the
         same for key and value where theirs are others.  Sequences do not see each other, and
@@ -349,6 +349,12 @@ def attention_weights(
     scale: float | None = None,
     softcap: float | None = None,
     window: int | tuple[int, int] | None = None,
+    sinks: ArrayLike | None = None,
+    alibi: ArrayLike | None = None,
+    segments: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    cu_seqlens: ArrayLike | None = None,
+    cu_seqlens_k: ArrayLike | None = None,
+    kv_lengths: ArrayLike | None = None,
 ) -> Array:
     """Compute the weights of `attention` alone, to look at.
 
@@ -356,11 +362,13 @@ def attention_weights(
     ----------
     query, key, mask, causal, align, scale, softcap, window
         As in `attention`.
+    sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths
+        As in `attention`.
 
     Returns
     -------
     weights : ndarray, shape (…, T_dec, T_enc)
-        Every row sums to 1, or to 0 if the query sees no key.
+        Every row sums to 1, to less with a sink, or to 0 if the query sees no key.
 
     Raises
     ------
@@ -378,6 +386,7 @@ def attention_weights(
     nothing = np.empty((*np.shape(key)[:-1], 0), np.asarray(key).dtype)
     cache = compute(
         query, key, nothing, mask=mask,
+        extras=Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths),
         semantics=Semantics(scale, causal, align, window, softcap),
         weights=True, stacklevel=3,
     )[1]  # fmt: skip

@@ -57,7 +57,11 @@ class Semantics:
     def __post_init__(self) -> None:
         if self.scale is not None and not -LARGEST <= self.scale <= LARGEST:
             raise ParameterError(f"scale is {self.scale}, expected a finite number")
-        for name, side in (("causal", self.causal), ("align", self.align)):
+        for name in ("causal", "align"):
+            side = getattr(self, name)
+            if isinstance(side, str):  # both spellings, everywhere
+                side = side.replace("-", "_")
+                object.__setattr__(self, name, side)
             if side is not None and side not in SIDES:
                 raise ParameterError(f"{name} is {side}, expected {' or '.join(SIDES)}")
         if self.causal is not None and self.align not in (None, self.causal):

@@ -56,8 +56,7 @@ class OptionAttention(layers.TimeAttention):
         self.blind, both = None, None
         if seen is not None:
             seen = np.broadcast_to(seen, (*lead, T_dec, T_enc)).reshape(-1, T_dec, T_enc)
-            if self.placed.sinks is None:
-                self.blind = ~seen.any(axis=-1).reshape(*lead, T_dec)
+            self.blind = ~seen.any(axis=-1).reshape(*lead, T_dec)
             both = seen
         if bias is not None:
             bias = np.broadcast_to(bias, (*lead, T_dec, T_enc)).reshape(-1, T_dec, T_enc)

@@ -277,7 +277,9 @@ def _by_core(
         return operation.from_core(dquery, dkey, dvalue), beside
 
     logsumexp = cache.logsumexp[:, 0] if operation.one_step else cache.logsumexp
-    blind: Array | None = np.isneginf(logsumexp) if cache.operands.visibility else None
+    blind: Array | None = None
+    if cache.operands.visibility:
+        blind = cache.blind[:, 0] if operation.one_step else cache.blind
     return operation.results(out, cache.weights), logsumexp, back, cache.engine, blind
 
 

@@ -330,9 +330,10 @@ class StepTrace:
             )  # fmt: skip
             before = "masked"
         sink, too = self.sink, "" if self.sink is None else ", sink"
+        beside = () if sink is None else ("sinks",)
         largest = self._add(
             "largest", f"max({before}{too})", "taken off for numerical stability alone", (),
-            (before,),
+            (before, *beside),
         )  # fmt: skip
         base, final = (0.0 if largest == -np.inf else float(largest)), scores
         exps = self._add(
@@ -344,7 +345,7 @@ class StepTrace:
             "total", "Σ exps" if sink is None else "Σ exps + exp(sink − largest)",
             "what makes the weights sum to 1" if sink is None
             else "the sink takes part in the sum, and leads to no value",
-            (), ("exps",),
+            (), ("exps", *beside),
             lambda i, write: " + ".join([
                 *map(write, exps),
                 *([] if sink is None else [f"exp({write(sink)} − {write(base)})"]),
@@ -421,7 +422,7 @@ class StepTrace:
         outer = dscores = self._back(
             name, f"weights ⊙ (dweights − rowsum{more})",
             "back through the softmax: weights sum to 1, so only differences count",
-            ("T_enc",), ("weights", "dweights", "rowsum"),
+            ("T_enc",), ("weights", "dweights", "rowsum", *(["dlogsumexp"] if more else [])),
             lambda i, write: (
                 f"{write(weights[i])} · ({write(dweights[i])} − {write(float(rowsum))}"
                 + ("" if change is None else f" + {write(change)}") + ")"
@@ -462,7 +463,7 @@ class StepTrace:
         more = "" if change is None else "dlogsumexp "
         self._back(
             "dsinks", f"exp(sink − largest) / total · ({more}− rowsum)",
-            "this step's share of the sink's gradient", (), ("largest", "total", "rowsum"),
+            "this step's share of the sink's gradient", (), ("sinks", "largest", "total", "rowsum"),
             lambda i, write: (
                 f"exp({write(sink)} − {write(largest)}) / {write(total)} · {write(loss)}"
             ),

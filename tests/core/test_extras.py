@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attncli import attention, attention_backward
+from attncli import attention, attention_backward, attention_weights
 from attncli.core.extras import EXTRAS, standard_slopes
 from attncli.errors import AttnWarning, DtypeError, ParameterError, ShapeError
 
@@ -12,6 +12,7 @@ ARRAYS = [np.ones((N, HEADS, T_DEC, H)), np.ones((N, 2, T_ENC, H)), np.ones((N, 
 
 REFUSED = {
     "too few sinks": ({"sinks": np.zeros(5)}, ShapeError, "sinks is (5,), expected one number"),
+    "slopes that are asked for, not given": ({"alibi": True}, DtypeError, "alibi is bool"),
     "a sink of NaN": ({"sinks": np.full(6, np.nan)}, ParameterError, "sinks holds NaN"),
     "complex sinks": ({"sinks": np.zeros(6, complex)}, DtypeError, "sinks is complex128"),
     "infinite slopes": ({"alibi": np.full(6, -np.inf)}, ParameterError, "alibi holds"),
@@ -98,14 +99,49 @@ def test_without_a_heads_axis_there_is_one_sink_and_one_slope():
 def test_a_query_that_sees_nothing_but_its_sink_gives_0_and_its_logsumexp_is_the_sink(engine, kept):
     query = np.ones((1, 2, 3, 5))
     sinks = np.array([2.0, -300.0])
-    out, cache = attention(
-        query, query, query, sinks=sinks, kv_lengths=0, engine=engine, weights=kept
-    )
+    with pytest.warns(AttnWarning, match="6 of 6 queries see no key"):
+        out, cache = attention(
+            query, query, query, sinks=sinks, kv_lengths=0, engine=engine, weights=kept
+        )
     assert not out.any()
     np.testing.assert_allclose(cache.logsumexp, np.broadcast_to(sinks[:, None], (1, 2, 3)))
     dlogsumexp = np.full((1, 2, 3), 7.0)
     assert not any(x.any() for x in attention_backward(out, cache, dlogsumexp))
     np.testing.assert_allclose(cache.dsinks, [21.0, 21.0])  # the sink is all of logsumexp
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_queries_that_see_nothing_are_counted_beside_a_sink_however_large(engine):
+    query = np.random.default_rng(0).standard_normal((2, 3, 300, 7))
+    options = {"kv_lengths": [0, 5], "causal": "lower_right", "engine": engine}
+    for sink in (-1e9, 0.0, 1e9):  # the last swallows the sums of all the others
+        with pytest.warns(AttnWarning, match="1785 of 1800 queries see no key"):
+            _, cache = attention(query, query, query, sinks=np.full(3, sink), **options)
+        assert np.count_nonzero(~cache.blind) == 15
+
+
+@pytest.mark.filterwarnings("ignore:.*queries see no key")
+def test_weights_alone_take_the_same_arrays():
+    rng = np.random.default_rng(0)
+    query = rng.standard_normal((2, 3, 5, 7))
+    options = {
+        "sinks": np.ones(3), "alibi": standard_slopes(3), "kv_lengths": [3, 5],
+        "segments": np.arange(5) // 4,
+    }  # fmt: skip
+    _, cache = attention(query, query, query, **options, weights=True)
+    np.testing.assert_array_equal(attention_weights(query, query, **options), cache.weights)
+    packed = {"cu_seqlens": [0, 2, 5], "cu_seqlens_k": [0, 1, 5]}
+    _, cache = attention(query, query, query, **packed, weights=True)
+    np.testing.assert_array_equal(attention_weights(query, query, **packed), cache.weights)
+
+
+def test_sides_may_be_written_with_a_hyphen():
+    query = np.random.default_rng(0).standard_normal((5, 7))
+    one, other = (
+        attention(query[:3], query, query, causal=side)[0]
+        for side in ("lower-right", "lower_right")
+    )
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_sink_of_minus_infinity_is_none():
@@ -157,6 +193,7 @@ def test_the_papers_slopes_are_a_geometric_series_and_fill_up_between():
     assert standard_slopes(1) == [2.0**-8]
 
 
+@pytest.mark.filterwarnings("ignore:.*queries see no key")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_half_and_single_precision_take_every_extra(dtype):
     rng = np.random.default_rng(0)
