@@ -15,6 +15,20 @@ from attncli.views.records import Column, draw_records
 _METHODS = {"complex": "complex step", "central": "central differences, extrapolated"}
 
 
+EXPLAINED = {
+    "the residual": "the-residual-missing-in-backward",
+    "off by the factor": "gradients-off-by-a-factor",
+    "the sign is reversed": "sign-of-the-gradients-reversed",
+    "transposed": "gradient-of-a-parameter-transposed",
+    "(+=)": "gradients-of-parameters-added-to-over-calls",
+    "not deterministic": "dropout-left-on",
+    "dout is changed in place": "dout-modified-in-place",
+    "the input": "input-modified-in-place",
+    "of the same instance": "state-left-over-from-the-call-before",
+}
+"""What explains a pattern in a gradient, or a problem, by a part of how it is said."""
+
+
 def draw_gradients(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
     """Draw one line for each gradient, what is wrong with those that are, and the verdict."""
     parts = ("", _METHODS[report.method], sizes, report.dtype, f"seed {report.seed}")
@@ -27,6 +41,12 @@ def draw_gradients(report: GradcheckReport, sizes: str, look: Look) -> Renderabl
         if not check.passed:
             drawn += [*_details(check, _whose(check, report, look), look), ""]
     drawn += [Text(f"problem: {safe(problem, look)}", "bold red") for problem in report.problems]
+    said = [*report.problems, *(pattern for one in report.checks for pattern in one.patterns)]
+    drawn += [
+        Text(f"attn explain {name}", "dim")
+        for part, name in EXPLAINED.items()
+        if any(part in text for text in said)
+    ]
     drawn += [Text(f"note: {safe(note, look)}", "dim") for note in report.notes]
     return Group(*drawn, _verdict(report))
 

@@ -4,6 +4,7 @@ import pytest
 from running import run_attn
 
 from attncli.checking.diagnosing.mistakes import KINDS, MISTAKES
+from attncli.views.gradient_report import EXPLAINED
 
 WRONG = """
 import numpy as np
@@ -67,3 +68,13 @@ def test_a_diagnosis_ends_with_the_command_that_explains_it(tmp_path):
     out = run_attn("check", f"{tmp_path}/mine.py:attend", "--as", "scaled-dot-product").out
     (command,) = [line.strip() for line in out.splitlines() if "attn explain" in line]
     assert run_attn(*command.split()[1:]).out.startswith("scale missing")
+
+
+def test_what_a_gradient_check_names_is_in_the_catalogue():
+    assert set(EXPLAINED.values()) <= {mistake.slug for mistake in MISTAKES}
+
+
+def test_a_gradient_check_ends_with_the_command_that_explains(tmp_path):
+    (tmp_path / "mine.py").write_text(WRONG.replace("return ds @ key", "return -ds @ key"))
+    out = run_attn("gradcheck", f"{tmp_path}/mine.py:attend").out
+    assert "attn explain sign-of-the-gradients-reversed" in out

@@ -32,6 +32,7 @@ _OUR_TOLERANCES: Mapping[Method, float] = {"complex": 1e-12, "central": 1e-6}
 # Where what passes is measured, it is no less than what sums of float32 numbers lose in backward.
 _FLOAT32_LEAST = 1e-3
 _HEADS = 2
+_RESIDUAL = "dout is missing in it: the path of the residual"
 # A larger Jacobian is not kept.
 _JACOBIAN_ELEMENTS = 1 << 20
 # How far complex step and central differences may be apart to say the same.
@@ -283,6 +284,11 @@ class _Proof:
                     judge = Judge(self.target.name, one.target.engine, tolerance, self.measured)
                     known = self.target.known_as(name) or name
                     check, linear = judge.judge(name, known, gradient, derivative, rows[which])
+                    dout = trial.dout
+                    if not check.passed and gradient.shape == dout.shape:
+                        lacking = near(gradient + dout, derivative.gradient, _SAME_DERIVATIVE)
+                        if lacking.agrees:
+                            check = replace(check, patterns=(_RESIDUAL, *check.patterns))
                     checks[judge.engine].append(check)
                     if not linear:
                         trial.problems.append(

@@ -54,7 +54,8 @@ _ACROSS = ({"N": 1, "T_dec": 131, "T_enc": 257}, {"N": 1, "T_dec": 257, "T_enc":
 _THOROUGH_ACROSS = ({"N": 1, "T_dec": 513, "T_enc": 1025}, {"N": 1, "T_dec": 1025, "T_enc": 513})
 # So large that exp overflows unless the maximum is subtracted.
 _LARGE = 30.0
-_FAR_BELOW = 60_000.0
+# So far below 0 that exp gives 0, and further than a maximum that begins at −5e4.
+_BELOW, _FAR_BELOW = 3_000.0, 60_000.0
 
 MASK_NAMES = ("mask", "attn_mask", "attention_mask")
 """What a mask of (…, T_dec, T_enc) may be called."""
@@ -351,7 +352,8 @@ class Suite:
         large = "large values" if self.layer == "weight-sum" else "large scores"
         yield self._scaled(large, _LARGE * (_LARGE if self.layer == "softmax" else 1))
         if self.layer != "weight-sum":
-            yield self._far_below()
+            yield self._below("large negative scores", _FAR_BELOW)
+            yield self._below("negative scores", _BELOW)
         yield replace(self._scaled("tiny scores", 1e-8), probe=False)
         yield self._equal()
         yield from self._dtypes()
@@ -505,18 +507,18 @@ class Suite:
         inputs = [factor * array for array in case.inputs]
         return replace(case, name=name, inputs=inputs)
 
-    def _far_below(self) -> Case:
+    def _below(self, name: str, below: float) -> Case:
         """Scores that are all very negative and as far apart as ever: exp gives 0 for each."""
         case = self.ordinary()
         inputs = [array.copy() for array in case.inputs]
         if self.layer == "softmax":
-            inputs[0] -= _FAR_BELOW
+            inputs[0] -= below
         else:
             # One component of every query meets one of every key.
             scale = OPERATIONS[self.layer].scale(case.claims, inputs[0].shape[-1])
             for array, sign in zip(inputs, (1, -1), strict=False):
-                array[..., 0] = sign * (_FAR_BELOW / scale) ** 0.5
-        return replace(case, name="large negative scores", inputs=inputs)
+                array[..., 0] = sign * (below / scale) ** 0.5
+        return replace(case, name=name, inputs=inputs)
 
     def _equal(self) -> Case:
         """Queries (or scores) of zeros, so that every key gets the same weight."""

@@ -12,6 +12,7 @@ from attncli.checking.comparing.agreement import near
 from attncli.checking.comparing.places import count_along_axes, patterns, places
 from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
 from attncli.checking.diagnosing.mistakes import KINDS, MISTAKES, Mistake
+from attncli.checking.diagnosing.mistakes.in_parameters import PARAMETERS
 from attncli.checking.diagnosing.observing import predict
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError
@@ -81,7 +82,7 @@ def explain(name: str) -> Explanation:
         generally(mistake, mistake.computed),
         generally(mistake, mistake.why),
         mistake.remedy,
-        (f"attn check finds: {mistake.symptom}",) if mistake.symptom else tuple(_shows(mistake)),
+        (_symptom(mistake),) if mistake.symptom else tuple(_shows(mistake)),
         found,
     )
 
@@ -89,8 +90,10 @@ def explain(name: str) -> Explanation:
 def generally(mistake: Mistake, text: str) -> str:
     """Give one of its texts as it reads whatever the numbers are."""
     value = f"{mistake.choices[0]}" if mistake.choices else "x"
-    for number, words in (("value", value), ("scale", "scale"), ("cap · ln 2", "cap · ln 2")):
-        text = text.replace(f"{{{number}}}", words)
+    words = {"value": value, "scale": "scale", "cap · ln 2": "cap · ln 2"}
+    words |= {"which": "grads[0]", "other": "grads[1]"}
+    for place, said in words.items():
+        text = text.replace(f"{{{place}}}", said)
     return text
 
 
@@ -218,6 +221,12 @@ def _example(situation: _Situation, steps: Steps) -> MistakeExample | None:
         {name: meant[name] for name in differing},
         {name: np.asarray(computed[name].real) for name in differing},
     )
+
+
+def _symptom(mistake: Mistake) -> str:
+    if mistake in PARAMETERS:
+        return "attn check, or gradcheck, of a layer whose params are not empty"
+    return f"attn check: the line {mistake.symptom}"
 
 
 def _shows(mistake: Mistake) -> Iterator[str]:

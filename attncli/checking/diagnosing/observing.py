@@ -142,7 +142,10 @@ def predict(
         Not at all; by the chain's own steps; by the reference's steps where forward's are
         replaced; or as the exact derivative of its forward.
     """
-    inputs, steps = _wide(case.inputs), by_products(steps)
+    # In single precision what overflows does so earlier.
+    dtype = np.float32 if case.precision == "float32" else np.float64
+    inputs = [array.astype(dtype) for array in case.inputs]
+    steps = by_products(steps)
     gradients: list[Array] | None = None
     try:
         chain = Calculation(layer, inputs, case.claims, case.mask, steps, extras=case.placed)
@@ -197,10 +200,6 @@ def _derivatives(
     for point in moved:
         gradients.append(complex_columns(evaluate, point, reduce).reshape(point.shape))
     return gradients
-
-
-def _wide(arrays: list[Array]) -> list[Array]:
-    return [array.astype(np.float64) for array in arrays]
 
 
 def _fault(error: TargetError, target: Target) -> str:

@@ -12,6 +12,7 @@ from itertools import chain
 from attncli.checking.diagnosing.mistakes.in_backward import BACKWARD
 from attncli.checking.diagnosing.mistakes.in_contract import CONTRACT
 from attncli.checking.diagnosing.mistakes.in_masking import MASKING
+from attncli.checking.diagnosing.mistakes.in_parameters import PARAMETERS
 from attncli.checking.diagnosing.mistakes.in_scores import SCORES
 from attncli.checking.diagnosing.mistakes.in_summing import SUMMING
 from attncli.checking.diagnosing.mistakes.in_weights import WEIGHTS
@@ -23,6 +24,7 @@ KINDS: Mapping[str, tuple[Mistake, ...]] = {
     "Softmax and weights": WEIGHTS,
     "The weighted sum": SUMMING,
     "Backward": BACKWARD,
+    "Layers with weights of their own": PARAMETERS,
     "What numbers cannot tell": CONTRACT,
 }
 """The known mistakes, in the order of the calculation."""

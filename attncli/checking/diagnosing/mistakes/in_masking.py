@@ -103,7 +103,7 @@ def _wider(window: Any, by: int) -> Any:
 def _exchanged(value: float) -> Any:
     def mask(c: Calculation, scores: Array) -> Array:
         seen, biased = seen_and_biased(c, scores)
-        return np.where(seen, value, biased)
+        return biased if seen.all() else np.where(seen, value, biased)
 
     return {"mask": mask}
 

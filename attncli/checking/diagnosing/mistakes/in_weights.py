@@ -70,10 +70,13 @@ def _begun_at(start: Value) -> dict[str, Any]:
     return {"softmax": normalised}
 
 
-def _chunks(scores: Array, size: int) -> list[Array]:
-    """The keys in chunks of a size; in two where it is 0."""
+_HALF = "half the keys"
+
+
+def _chunks(scores: Array, size: int | str) -> list[Array]:
+    """The keys in chunks of a size, or in two."""
     T = scores.shape[-1]
-    size = size or (T + 1) // 2
+    size = (T + 1) // 2 if isinstance(size, str) else size
     return [scores[..., start : start + size] for start in range(0, T, size)]
 
 
@@ -115,7 +118,7 @@ def _along_keys(total: Array) -> Array:
     return total[..., 0].swapaxes(0, 1)[None]
 
 
-_TILES = (0, 2, 3, 4, 5, 8, 16, 32, 64, 128)
+_TILES = (_HALF, 2, 3, 4, 5, 8, 16, 32, 64, 128)
 
 
 WEIGHTS: tuple[Mistake, ...] = (
