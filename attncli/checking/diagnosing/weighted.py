@@ -423,7 +423,7 @@ def _of_one(
     if factor and _alike(given, factor * right):
         sizes = {x: trial.sizes[x] for x in ("T_enc", "T_dec", "N", "H") if x in trial.sizes}
         if (formula := _share(factor, sizes)) is not None:
-            return _diagnosis("gradient of a parameter averaged", which=name, value=formula)
+            return _diagnosis("gradient of a parameter averaged", which=name, share=formula)
     off = outside(given, right, beside_largest(1e-6))
     if int(off.sum()) == 1:
         (index,) = np.argwhere(off)

@@ -52,6 +52,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "Results are remembered by shape, by array object, by address or by a few numbers; other "
         "inputs may be alike in these. A key that takes in every number (x.tobytes()) is right.",
         symptom="of the inputs at hand",
+        remedy="key = (x.tobytes(), x.shape)  # or no cache at all",
     ),
     Mistake(
         "right for some calls only",
@@ -59,6 +60,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "after some calls it is something else",
         "A counter, a list that grows or a buffer that fills up outlives the calls.",
         symptom="call after call",
+        remedy="self.calls = []  # in __init__, not in the class or the module",
     ),
     Mistake(
         "an earlier result is overwritten",
@@ -67,6 +69,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "One buffer is used by all calls, or the cache is overwritten: what was returned is worked "
         "on in place. A copy, or a new array for every call, is safe.",
         symptom="results left alone",
+        remedy="return out.copy()",
     ),
     Mistake(
         "memory never written",
@@ -74,6 +77,7 @@ CONTRACT: tuple[Mistake, ...] = (
         "some are what happened to be in memory",
         "np.empty fills nothing: np.zeros, or an assignment to every element, does.",
         symptom="every element filled",
+        remedy="out = np.zeros(shape)  # or out[...] = ... for every element",
     ),
     Mistake(
         "weights not kept",

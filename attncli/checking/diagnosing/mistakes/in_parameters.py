@@ -82,7 +82,7 @@ PARAMETERS: tuple[Mistake, ...] = (
     Mistake(
         "gradient of a parameter averaged",
         "{which} = Σ over items and steps",
-        "{which} = {value} of the sum",
+        "{which} = {share} of the sum",
         "mean where sum is meant: every item and every step used the parameter.",
         remedy="self.grads[0][...] = x.T @ dy.sum(axis=1)",
         symptom="gradient averaged",
