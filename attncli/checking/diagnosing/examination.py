@@ -267,7 +267,7 @@ class _Check:
             failed.remove("every element filled")
         diagnoses = () if passed else diagnose(self.layer, observations, failed, self.claims)
         # Where the mistake is known, what follows from it along the chain is no news.
-        explained = any(d.explains == "everything" and not d.beside for d in diagnoses)
+        explained = any((silent or d.explains == "everything") and not d.beside for d in diagnoses)
         look_inside = self.differs and not passed and not explained
         return CheckReport(
             self.target.where,

@@ -131,7 +131,7 @@ def _put_in(value: Value) -> dict[str, Any]:
     return {"mask": mask}
 
 
-def _of_other_items(order: Callable[[int, int], Array]) -> Any:
+def _of_other_items(order: Callable[[int, int], Array], hidden: float = -np.inf) -> Any:
     """A mask of (N, 1, …) that meets batch and heads folded into one axis in another order."""
 
     def mask(c: Calculation, scores: Array) -> Any:
@@ -141,11 +141,19 @@ def _of_other_items(order: Callable[[int, int], Array]) -> Any:
         N, heads = scores.shape[:2]
         items = order(N, heads)
         c.mask = given[items, np.arange(heads) % given.shape[1]]
-        result = STEPS["mask"](c, scores)
+        seen, biased = seen_and_biased(c, scores)
         c.mask = given
-        return result
+        return np.where(seen, biased, hidden)
 
     return {"mask": mask}
+
+
+def _repeated(N: int, heads: int) -> Array:
+    return np.arange(N * heads).reshape(heads, N).T // heads
+
+
+def _tiled(N: int, heads: int) -> Array:
+    return np.arange(N * heads).reshape(N, heads) % N
 
 
 def _another_window(value: Value) -> dict[str, Any]:
@@ -425,9 +433,13 @@ MASKING: tuple[Mistake, ...] = (
         "batch and heads are folded in one order, the mask is repeated in the other",
         "np.repeat(mask, heads, axis=0) belongs to (N, heads) folded into one axis, np.tile to "
         "(heads, N): items meet each other's masks.",
-        _of_other_items(lambda N, heads: np.arange(N * heads).reshape(heads, N).T // heads),
+        _of_other_items(_repeated),
         remedy="s = np.where(mask[:, None], s, -np.inf)  # (N, heads, …), not folded",
-        variants=(_of_other_items(lambda N, heads: np.arange(N * heads).reshape(N, heads) % N),),
+        variants=(
+            _of_other_items(_tiled),
+            _of_other_items(_repeated, hidden=-1e9),
+            _of_other_items(_tiled, hidden=-1e9),
+        ),
     ),
     Mistake(
         "another window",
