@@ -152,14 +152,31 @@ def gradcheck(
             things = (_target_of(*which) if asked else None,)
         examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
+    beside = ", ".join(name.replace("_", " ") for name in extras.given())
+    described = ", ".join(filter(None, (described, semantics.described(), beside)))
     show_examined(
         "gradcheck",
         examined,
         lambda report: draw_gradients(report, described, screen.look),
         screen,
         sizes=full,
+        options={**semantics.given(), **heads, **rotary, **_plain(extras)},
     )
     ctx.exit(0 if examined.passed else 1)
+
+
+def _plain(extras: Extras) -> dict[str, Any]:
+    """Give the arrays that options asked for as JSON has them."""
+    import numpy as np
+
+    return {
+        name: [np.asarray(x).tolist() for x in given]
+        if isinstance(given, tuple) and name == "segments"
+        else given
+        if isinstance(given, str)
+        else np.asarray(given).tolist()
+        for name, given in extras.given().items()
+    }
 
 
 def _target_of(

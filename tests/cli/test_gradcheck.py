@@ -59,7 +59,7 @@ def test_our_layers_and_anybodys_have_the_same_json(attn):
     ours = attn("gradcheck", "--layer", "weight-sum", "--json").json
     theirs = attn("gradcheck", f"{file}:WeightSum", "--json").json
     assert keys(ours) == keys(theirs)
-    assert list(ours) == ["attn", "command", "passed", "sizes", "targets"]
+    assert list(ours) == ["attn", "command", "passed", "sizes", "options", "targets"]
     every = attn("gradcheck", "--json").json
     (report,) = every["targets"]
     assert keys(report["checks"][0]) == keys(ours["targets"][0]["checks"][0])
@@ -140,7 +140,11 @@ def test_sizes_beyond_memory_are_said(attn, size):
     ("--heads", "2", "--keep-prob", "0.7"),
 ])  # fmt: skip
 def test_options_are_proved_with_every_engine(attn, options):
-    (report,) = attn("gradcheck", *options, "--json").json["targets"]
+    given = attn("gradcheck", *options, "--json").json
+    for option, value in {"--window": [2, 0], "--kv-lengths": [3, 5], "--scale": 0.3}.items():
+        if option in options:
+            assert given["options"][option.strip("-").replace("-", "_")] == value
+    (report,) = given["targets"]
     assert report["passed"]
     assert {check["engine"] for check in report["checks"]} == {"reference", *ENGINES}
     beside = {f"d{name}" for name in ("sinks", "alibi") if f"--{name}" in options}
