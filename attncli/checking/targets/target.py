@@ -394,7 +394,7 @@ class _LaidOut(_Around):
         array = real_array(value)
         if array is None or array.ndim < self._ndim:
             return value
-        return np.ascontiguousarray(array.swapaxes(*self._swapped))
+        return array.swapaxes(*self._swapped)
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward."""

@@ -378,3 +378,17 @@ def test_a_report_in_which_nothing_was_judged_is_no_pass():
     noted = Finding("float32", "forward", "skipped"), Finding("backward", "contract", "note")
     assert not CheckReport("mine", "softmax", "", noted).passed
     assert CheckReport("mine", "softmax", "", (*noted, Finding("N = 1", "forward", "ok"))).passed
+
+
+def test_inputs_that_are_not_contiguous_are_given_as_they_are(folder):
+    (folder / "mine.py").write_text(
+        "from attncli import layers\n"
+        "class WeightSum(layers.WeightSum):\n"
+        "    def forward(self, hs, a):\n"
+        "        assert hs.flags.c_contiguous, f'steps of {hs.strides[-1]}'\n"
+        "        return super().forward(hs, a)\n"
+    )
+    report = check("mine.py:WeightSum")
+    wrong = [(f.name, f.detail) for f in report.findings if f.status == "wrong"]
+    assert [name for name, _ in wrong] == ["non-contiguous inputs"]
+    assert "steps of 16" in wrong[0][1]
