@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from attncli.arrays import Array
+from attncli.checking.comparing.budget import ALIASES
 from attncli.checking.comparing.comparison import compare_tensors
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, DataError, ParameterError
@@ -82,9 +83,10 @@ def compare_files(
     for ours, theirs in pairs:
         left, right = files[0].load(ours), files[1].load(theirs)
         dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
+        axes = None if problem is None else problem.layout.axes(ALIASES.get(ours, ours), left.ndim)
         compared.append(
             compare_tensors(
-                ours, left, right, dtypes=dtypes, statistics=True,
+                ours, left, right, dtypes=dtypes, axes=axes, statistics=True,
                 progress=_walking(left, right, advance), **tolerances,
             )
         )  # fmt: skip

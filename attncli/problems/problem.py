@@ -479,6 +479,7 @@ class Run:
                     claim.name,
                     *pairs[claim.name],
                     dtypes=(claim.dtype, self.results[claim.result].dtype.name),
+                    axes=self.problem.layout.axes(claim.result, claim.array.ndim),
                     equal_nan=equal_nan,
                 )
                 for claim in claims
@@ -493,7 +494,9 @@ class Run:
         }
         said = ("it agrees in base 2, where a natural logarithm is meant",)
         return tuple(
-            dataclasses.replace(one, places=said) if turned.passed and not one.passed else one
+            dataclasses.replace(one, places=said, budget=None)
+            if turned.passed and not one.passed
+            else one
             for one, turned in zip(found, compared(natural), strict=True)
         )
 

@@ -74,7 +74,7 @@ def describe_agreement(agreement: TensorComparison) -> str:
     within = "" if budget is None else f", {_held(budget)}"
     if agreement.passed:
         return f"agrees with {name} in the file to {error}{within}"
-    where = (() if budget is None else budget.places) + agreement.places
+    where = agreement.places if budget is None else budget.places
     said = "".join(f"; {place}" for place in where)
     return f"DIFFERS from {name} in the file by up to {error}{within}{said}"
 

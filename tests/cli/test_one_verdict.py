@@ -223,3 +223,21 @@ def test_where_no_convention_is_searched_none_is_hinted_at(attn, folder):
     np.savez("x.npz", hs=np.ones((1, 3, 2)), h=np.ones((1, 2)), out=np.zeros((1, 2)))
     result = attn("forward", "x.npz")
     assert (result.code, "DIFFERS from out" in result.out, result.err) == (1, True, "")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_where_a_claim_differs_is_said_in_the_words_of_its_layout(attn, folder, dtype):
+    inputs, exact = half_problem(dtype)
+    out = exact["output"].astype(dtype)
+    out[0, 1, 3] += 1
+    turned = {name: x.swapaxes(1, 2) for name, x in {**inputs, "out": out}.items()}
+    np.savez("x.npz", **turned)
+    said = attn("forward", "x.npz", "--layout", "N,T,heads,H").out.splitlines()[1]
+    assert said.startswith("DIFFERS from out in the file by up to 1.0e+00")
+    where = [part for part in said.split("; ") if part.startswith("only at ")]
+    assert where == ["only at decoder step 3 of 7", "only at head 1 of 2"]
+    np.savez("a.npz", output=turned["out"])
+    np.savez("b.npz", output=exact["output"].swapaxes(1, 2))
+    command = ("compare", "a.npz", "b.npz", "--budget", "x.npz", "--layout", "N,T,heads,H")
+    (tensor,) = attn(*command, "--json").json["tensors"]
+    assert tensor["places"] == tensor["budget"]["places"] == where

@@ -52,11 +52,14 @@ DRAWS = 12
 """How often it is evaluated to know the deviation."""
 
 _ARRAYS = 8  # of the weights' size are held at once, forward and backward
-_NAMES = {
+ALIASES: Mapping[str, str] = {
     "output": "out",
     "lse": "logsumexp",
-    **{"dq": "dquery", "dk": "dkey", "dv": "dvalue"},
+    "dq": "dquery",
+    "dk": "dkey",
+    "dv": "dvalue",
 }
+"""What results and gradients are called too."""
 
 
 class Precision(NamedTuple):
@@ -314,7 +317,7 @@ class Budgets:
         if dtype not in self.known:
             found = allowances(self.operation, self.inputs, dtype, *self.more, **self.how)
             self.known[dtype] = {name: self._as_given(name, one) for name, one in found.items()}
-        return self.known[dtype].get(_NAMES.get(name, name))
+        return self.known[dtype].get(ALIASES.get(name, name))
 
     def _as_given(self, name: str, found: Allowance) -> Allowance:
         parts = found.exact, found.straightforward, found.allowed
@@ -339,7 +342,7 @@ class Budgets:
             are taken for what holds them all.
         """
         operation = self.operation
-        known = {operation.result, operation.weights, "logsumexp", *_NAMES, *operation.gradients}
+        known = {operation.result, operation.weights, "logsumexp", *ALIASES, *operation.gradients}
         known |= {"dsinks", "dalibi"}
         judged = [one for one in compared if one.name in known and one.problem is None]
         half = as_dtype or widened(
@@ -386,7 +389,7 @@ class Budgets:
             excess = np.where(off == 0, 0, off / found.allowed)
         wrong = off > found.allowed
         place = np.unravel_index(excess.argmax(), excess.shape)
-        axes = self.layout.axes(_NAMES.get(name, name), a.ndim) or axes_of(name, a.ndim)
+        axes = self.layout.axes(ALIASES.get(name, name), a.ndim) or axes_of(name, a.ndim)
         return Budget(
             dtype=dtype,
             exact_dtype=found.exact.dtype.name.replace("float128", "longdouble"),

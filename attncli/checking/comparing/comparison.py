@@ -146,6 +146,7 @@ def compare_tensors(
     atol: float | None = None,
     equal_nan: bool = False,
     dtypes: tuple[str, str] | None = None,
+    axes: Sequence[str] | None = None,
     statistics: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TensorComparison:
@@ -160,6 +161,8 @@ def compare_tensors(
         As `compare`.
     dtypes : pair of str, optional
         What the numbers were before they were widened; default: the arrays' own dtypes.
+    axes : sequence of str, optional
+        The names of the axes, where they are not those that a tensor of this name has.
     statistics : bool, default False
         Whether to tell how the distances are distributed, which takes about as long again, and
         what else would agree at a tolerance that was given.
@@ -189,7 +192,6 @@ def compare_tensors(
             rtol=tolerance.relative,
             atol=tolerance.absolute,
         )
-    shape = a.shape
     # Walking along memory, whichever order it is in.
     turned = a.ndim > 1 and all(x.flags.f_contiguous and not x.flags.c_contiguous for x in (a, b))
     left, right = (a.T, b.T) if turned else (np.atleast_1d(a), np.atleast_1d(b))
@@ -203,11 +205,12 @@ def compare_tensors(
             tally.add(part_a, part_b, where)
         if progress is not None:
             progress(part_a.size)
-    report = _report(name, a, b, dtypes, tally, turned, shape)
+    axes = axes or axes_of(name, b.ndim)
+    report = _report(name, a, b, dtypes, tally, turned, axes)
     if not statistics or (rtol is None and atol is None):
         return report
     usual = Tolerance.of_dtypes(*dtypes, equal_nan=equal_nan)
-    return replace(report, blind=blind_to(b, tolerance, usual, axes_of(name, b.ndim)))
+    return replace(report, blind=blind_to(b, tolerance, usual, axes))
 
 
 def describe(tensor: TensorComparison) -> list[str]:
@@ -250,8 +253,10 @@ def _report(
     dtypes: tuple[str, str],
     tally: Tally,
     turned: bool,
-    shape: tuple[int, ...],
+    axes: Sequence[str] | None,
 ) -> TensorComparison:
+    shape = a.shape
+
     def as_given(element: Any) -> Any:
         if element is None or not (turned or shape == ()):
             return element
@@ -260,7 +265,7 @@ def _report(
     found: tuple[str, ...] = ()
     if tally.outside:
         counts = tally.wrong_along[::-1] if turned else tally.wrong_along
-        found = places(counts, axes_of(name, len(shape)))
+        found = places(counts, axes)
         if a.size <= _SMALL:
             found += patterns(np.asarray(a), np.asarray(b))
     count, tolerance = max(1, tally.finite), tally.tolerance
