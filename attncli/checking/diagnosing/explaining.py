@@ -14,6 +14,7 @@ from attncli.checking.diagnosing.cases import Case, Suite, beside_largest
 from attncli.checking.diagnosing.mistakes import KINDS, MISTAKES, Mistake
 from attncli.checking.diagnosing.mistakes.in_parameters import PARAMETERS
 from attncli.checking.diagnosing.observing import predict
+from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError
 from attncli.operations import OPERATIONS
@@ -119,10 +120,13 @@ class _Situation(NamedTuple):
     claims: Semantics
     inputs: dict[str, Array]
     mask: Array | None = None
+    extras: Extras = Extras()
 
     @property
     def case(self) -> Case:
-        return Case("", self.layer, list(self.inputs.values()), self.claims, self.mask)
+        """The same as a case of a check."""
+        inputs = list(self.inputs.values())
+        return Case("", self.layer, inputs, self.claims, self.mask, self.extras)
 
 
 def _situations(mistake: Mistake) -> Iterator[_Situation]:
@@ -152,6 +156,15 @@ def _situations(mistake: Mistake) -> Iterator[_Situation]:
             wide = _inputs(QKV, sizes)
             wide["value"] = np.concatenate([wide["value"], wide["value"][..., :1] - 1], axis=-1)
             yield _Situation(QKV, Semantics(), wide)
+    if QKV in layers:
+        inputs = _inputs(QKV, _SIZES[2], 2)
+        for extras in (
+            Extras(sinks=np.array([0.0, 1.0])),
+            Extras(alibi=np.array([0.5, 0.25])),
+            Extras(kv_lengths=np.array([1, 2])),
+            Extras(segments=np.array([0, 1])),
+        ):
+            yield _Situation(QKV, Semantics(), inputs, extras=extras)
     for layer in layers:
         large = {name: 60 * array for name, array in _inputs(layer, _SIZES[0]).items()}
         yield _Situation(layer, Semantics(), large)
@@ -212,6 +225,7 @@ def _example(situation: _Situation, steps: Steps) -> MistakeExample | None:
     inputs = dict(situation.inputs)
     if situation.mask is not None:
         inputs["mask"] = situation.mask
+    inputs |= situation.extras.given()
     if not forward:
         inputs["dout"] = dout
     return MistakeExample(
@@ -239,7 +253,8 @@ def _shows(mistake: Mistake) -> Iterator[str]:
     for layer, claims in stages:
         if not mistake.fits(layer):
             continue
-        suite = Suite(layer, claims, {"mask": None}, 4 if layer == QKV else 3)
+        options = dict.fromkeys(("mask", "sinks", "alibi", "kv_lengths", "segments"))
+        suite = Suite(layer, claims, options, 4 if layer == QKV else 3)
         wrong = {}
         for case in suite.cases():
             if looks := list(_look(case, steps)):

@@ -38,6 +38,8 @@ TWINS = [
     # Of bounded scores that nothing overflows, and in masked rows both are 0 / 0.
     {"maximum not subtracted", "a fully masked row gives NaN"},
     {"softmax missing", "logarithm of the softmax"},  # where a hidden key makes both NaN
+    # Of a boolean mask alone, and −∞ for what it shows.
+    {"what is hidden and what is shown exchanged", "mask polarity reversed"},
     {"another window", "window missing"},  # one as long as the row
     {"an axis missing beside h", "h tiled instead of repeated"},  # which fits where N and T are one
 ]
@@ -45,7 +47,8 @@ TWINS = [
 
 @cache
 def situations(layer, claims, axes):
-    return list(Suite(layer, claims, {"mask": None}, axes).cases())
+    options = dict.fromkeys(("mask", "sinks", "alibi", "kv_lengths", "segments"))
+    return list(Suite(layer, claims, options, axes).cases())
 
 
 def observed(stage, steps):

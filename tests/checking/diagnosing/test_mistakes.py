@@ -47,6 +47,7 @@ def test_the_catalogue_is_large_and_every_entry_is_tried():
     names = [mistake.name for mistake in MISTAKES]
     assert len(set(names)) == len(names)
     names = [name for name in names if name not in {m.name for m in PARAMETERS}]
+    names = [name for name in names if name not in BESIDE_THEM]
     made = BOOK_MISTAKES.keys() | TRANSFORMER_MISTAKES.keys() | UNCLAIMED.keys()
     # What is made in backward alone is the same mistake as in forward, under another name.
     assert (
@@ -162,6 +163,53 @@ BESIDE = {
         "        self.cache =",
     ),
 }
+
+
+EXTRAS = """
+import numpy as np
+
+
+def attend(query, key, value, sinks=None, alibi_slopes=None, kv_lengths=None, segments=None):
+    s = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    i, j = np.arange(s.shape[-2])[:, None], np.arange(s.shape[-1])
+    seen = np.ones(s.shape, bool)
+    if alibi_slopes is not None:
+        s = s - alibi_slopes[:, None, None] * abs(i - j)
+    if kv_lengths is not None:
+        seen &= j < kv_lengths[:, None, None, None]
+    if segments is not None:
+        seen &= segments[:, None] == segments
+    s = np.where(seen, s, -np.inf)
+    m = s.max(axis=-1, keepdims=True)
+    if sinks is not None:
+        m = np.maximum(m, sinks[:, None, None])
+    e = np.exp(s - m)
+    total = e.sum(axis=-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(sinks[:, None, None] - m)
+    return e / total @ value
+"""
+
+BESIDE_THEM = {
+    "slopes ignored": ("if alibi_slopes is not None:", "if False:"),
+    "sign of the linear bias reversed": ("s - alibi_slopes", "s + alibi_slopes"),
+    "sinks ignored": ("if sinks is not None:", "if False:"),
+    "lengths ignored": ("if kv_lengths is not None:", "if False:"),
+    "segments ignored": ("if segments is not None:", "if False:"),
+    "linear bias where none is meant": (
+        "    m = s.max",
+        "    s = s - 0.2 * abs(i - j)\n    m = s.max",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE_THEM)
+def test_a_mistake_with_the_arrays_beside_is_named(name, monkeypatch):
+    assert check(load(EXTRAS, "attend", monkeypatch), layer="scaled-dot-product").passed
+    source = changed(EXTRAS, *BESIDE_THEM[name])
+    report = check(load(source, "attend", monkeypatch), layer="scaled-dot-product")
+    assert not report.passed
+    assert diagnosed(report)[0] == (name,)
 
 
 @pytest.mark.parametrize("name", BESIDE)

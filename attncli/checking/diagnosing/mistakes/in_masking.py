@@ -11,7 +11,7 @@ from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.in_weights import softmax_over
 from attncli.checking.diagnosing.mistakes.mistake import SCORED, STEPPED, Mistake, Value
 from attncli.core.visibility import Band, Visibility, own_key
-from attncli.operations.steps import STEPS, Calculation, seen_and_biased
+from attncli.operations.steps import QKV, STEPS, Calculation, seen_and_biased
 
 
 def _hidden_get(value: float) -> dict[str, Any]:
@@ -208,6 +208,30 @@ def _counted_twice(value: Value) -> dict[str, Any]:
     return {"mask": mask}
 
 
+def _reversed_bias(c: Calculation) -> Any:
+    bias = STEPS["alibi"](c)
+    return None if bias is None else -bias
+
+
+def _without(*extras: str) -> Any:
+    """The band as it is without one of the arrays that hide keys."""
+
+    def band(c: Calculation) -> Array:
+        left = c.extras._replace(**dict.fromkeys(extras))
+        return Visibility.of(c.semantics, c.T_dec, c.T_enc, extras=left).pattern()
+
+    return band
+
+
+def _sloped(value: Value) -> dict[str, Any]:
+    def mask(c: Calculation, scores: Array) -> Any:
+        own = own_key(c.semantics, c.T_dec, c.T_enc)
+        distance = np.abs(np.arange(c.T_dec)[:, None] + own - np.arange(c.T_enc))
+        return STEPS["mask"](c, scores - value(c) * distance)
+
+    return {"mask": mask}
+
+
 _OTHER = {"upper_left": "lower_right", "lower_right": "upper_left"}
 
 
@@ -215,11 +239,67 @@ _MASKED = "scores = scores where the mask is True, else −∞"
 
 MASKING: tuple[Mistake, ...] = (
     Mistake(
+        "slopes ignored",
+        "scores = scores − slope · |own position − key position|",
+        "scores = scores",
+        "The linear bias of the slopes makes no difference.",
+        {"alibi": lambda c: None},
+        remedy="scores = scores - slopes[:, None, None] * abs(own - np.arange(T_enc))",
+        layers=(QKV,),
+    ),
+    Mistake(
+        "sign of the linear bias reversed",
+        "scores = scores − slope · |own position − key position|",
+        "scores = scores + slope · |own position − key position|",
+        "The bias grows with the distance: what is far away is looked at most.",
+        {"alibi": _reversed_bias},
+        remedy="scores = scores - slopes[:, None, None] * abs(own - np.arange(T_enc))",
+        layers=(QKV,),
+    ),
+    Mistake(
+        "sinks ignored",
+        "weights = exp(scores) / (exp(sink) + Σ over T_enc)",
+        "weights = exp(scores) / Σ over T_enc",
+        "The sink of each head takes no part in the sum.",
+        {"sink": lambda c: None},
+        remedy="total = e.sum(axis=-1, keepdims=True) + np.exp(sinks[:, None, None] - m)",
+        layers=(QKV,),
+    ),
+    Mistake(
+        "lengths ignored",
+        "keys from kv_lengths on are hidden",
+        "all keys are seen",
+        "What lies behind the end of a shorter item is looked at like anything else.",
+        {"band": _without("lengths")},
+        remedy="seen = seen & (np.arange(T_enc) < kv_lengths[:, None, None, None])",
+        layers=(QKV,),
+    ),
+    Mistake(
+        "segments ignored",
+        "only queries and keys of one segment see each other",
+        "all keys are seen",
+        "Packed sequences leak into each other.",
+        {"band": _without("ids_dec", "ids_enc")},
+        remedy="seen = seen & (segments[:, None, :, None] == segments[:, None, None, :])",
+        layers=(QKV,),
+    ),
+    Mistake(
+        "linear bias where none is meant",
+        "scores = scale · query · keyᵀ",
+        "scores = scale · query · keyᵀ − slope · |own position − key position|, slope {value}",
+        "A bias that falls with the distance (ALiBi) is added: slope {value}.",
+        remedy="scores = query @ key.swapaxes(-1, -2) * scale",
+        family=_sloped,
+        starts=(0.25, 0.03, 1.0, -0.25),
+        by_head=True,
+        layers=(QKV,),
+    ),
+    Mistake(
         "mask ignored",
         _MASKED,
         "scores = scores",
         "The mask makes no difference.",
-        {"mask": lambda c, scores: np.where(c("band"), scores, -np.inf)},
+        {"mask": _with_mask(lambda mask: None)},
         remedy="scores = np.where(mask, scores, -np.inf)",
     ),
     Mistake(
