@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from attncli.errors import AttnError
 from attncli.views.json_text import jsonable, jsonable_number
 
 
@@ -33,9 +34,10 @@ def report_as_json(value: Any) -> Any:
     return value
 
 
-def failed_as_json(where: str, error: Exception) -> dict[str, Any]:
+def failed_as_json(where: str, error: AttnError) -> dict[str, Any]:
     """What stands in place of the report on a target that could not be made or called."""
-    return {"passed": False, "target": where, "error": str(error)}
+    told = {"passed": False, "target": where, "error": str(error)}
+    return told if error.hint is None else {**told, "hint": error.hint}
 
 
 def headed(command: str, report: Any, **more: Any) -> dict[str, Any]:

@@ -70,6 +70,8 @@ def test_what_ends_loading_is_said(attn, folder, act):
     assert result.code == 1
     assert said in " ".join(result.out.split())
     assert "nothing could be checked" in result.out
+    (told,) = attn("check", "mine.py", *LIMITS, "--json").json["targets"]
+    assert said in f"{told['error']}: {told.get('hint')}"
 
 
 def test_what_has_a_gap_is_a_no_of_gradcheck_and_what_has_no_backward_is_nothing_to_prove(
