@@ -347,6 +347,9 @@ class Suite:
         yield self.square()
         yield self._case("one item: N = 1", {**_PRIMES, "N": 1}, probe=False)
         yield self._case("one step: T = 1", {**_PRIMES, "T_dec": 1, "T_enc": 1}, probe=False)
+        if self._has("T_dec"):
+            yield self._case("one query: T_dec = 1", {**_PRIMES, "T_dec": 1}, probe=False)
+            yield self._case("one key: T_enc = 1", {**_PRIMES, "T_enc": 1}, probe=False)
         if self._has("H"):
             yield self._case("one unit: H = 1", {**_PRIMES, "H": 1}, probe=False)
         large = "large values" if self.layer == "weight-sum" else "large scores"

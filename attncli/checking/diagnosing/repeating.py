@@ -5,8 +5,9 @@ What is remembered by all of its contents, or follows from sizes alone, is right
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,14 @@ _AT_HAND, _EVERY_CALL = UNCOMPUTED = ("of the inputs at hand", "call after call"
 """What fails where numbers tell nothing of a formula."""
 
 
-class _Call(NamedTuple):
+@dataclass(frozen=True)
+class _Call:
     """What a call gave, out and the gradients, and what it was about."""
 
     given: tuple[Array, ...]
     case: Case
 
-    @property
+    @cached_property
     def right(self) -> list[bool]:
         """Which of the arrays are right, beside rounding."""
         truth, rounding = self.case.truth, self.case.truth.rounding
@@ -119,7 +121,8 @@ class _Series:
         return ""
 
     def _before(self, calls: list[_Call], number: int) -> bool:
-        return any(calls[number].is_answer_to(earlier) for earlier in calls[:number])
+        call = calls[number]
+        return not all(call.right) and any(call.is_answer_to(earlier) for earlier in calls[:number])
 
     def _until(self) -> str:
         """Say from which call on what was right is wrong."""
