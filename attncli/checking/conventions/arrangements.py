@@ -109,11 +109,11 @@ def arrangements(tensors: Mapping[str, Array], *, by_head: bool) -> list[Arrange
 
 
 def _is_bare(one: Arrangement) -> bool:
-    """Whether each output is the value of the only key there is."""
-    if one.output is None:
+    """Whether each output is the value of the only key there is, and not of others as well."""
+    if one.output is None or np.ptp(one.value) == 0:
         return False
     value = np.repeat(one.value, one.query.shape[1] // one.value.shape[1], axis=1)
-    return bool(np.allclose(one.output, value, rtol=1e-2, atol=1e-30))
+    return bool(np.allclose(one.output, value, rtol=1e-6, atol=0.0))
 
 
 def _fitting(tensors: Mapping[str, Array]) -> Iterator[Arrangement]:
