@@ -736,7 +736,7 @@ BACKWARD: tuple[Mistake, ...] = (
     Mistake(
         "gradients off by a factor",
         "gradients",
-        "{value} · gradients",
+        "({value}) · gradients",
         "All of them are {value} times what they should be.",
         remedy="return dquery, dkey, dvalue",
         family=lambda value: {"dout": lambda c, dout: value(c) * dout},
@@ -746,7 +746,7 @@ BACKWARD: tuple[Mistake, ...] = (
         Mistake(
             f"{name} gradient off by a factor",
             f"the gradient of the {name} input",
-            f"{{value}} · the gradient of the {name} input",
+            f"({{value}}) · the gradient of the {name} input",
             "That one is {value} times what it should be; the others are right.",
             remedy="return dhs, dh  # each once",
             family=partial(_multiplied, name),

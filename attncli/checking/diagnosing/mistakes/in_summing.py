@@ -148,7 +148,7 @@ SUMMING: tuple[Mistake, ...] = (
     Mistake(
         "the output off by a factor",
         "out = weights · value",
-        "out = {value} · weights · value",
+        "out = ({value}) · weights · value",
         "Every number is {value} times what it should be.",
         remedy="out = a @ value",
         family=lambda value: {"result": lambda c, out: value(c) * out},
@@ -157,7 +157,7 @@ SUMMING: tuple[Mistake, ...] = (
     Mistake(
         "the weights off by a factor",
         "weights = softmax(scores)",
-        "weights = {value} · softmax(scores)",
+        "weights = ({value}) · softmax(scores)",
         "Every row sums to {value}, and not to 1.",
         remedy="a = e / e.sum(axis=-1, keepdims=True)",
         family=lambda value: {"after_softmax": lambda c, weights: value(c) * weights},
