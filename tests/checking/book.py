@@ -902,6 +902,17 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "s = np.matmul(query, k.swapaxes(-1, -2))",
         "s = np.matmul(query, k.reshape(*k.shape[:2], H, T_enc))",
     ),
+    "only the first units of the scores": (
+        "s = np.matmul(query, k.swapaxes(-1, -2))",
+        "s = np.matmul(query[..., :4], k[..., :4].swapaxes(-1, -2))",
+    ),
+    "only the last tile of queries in dkey and dvalue": (
+        "dv = np.matmul(a.swapaxes(-1, -2), dout)",
+        "last = slice((query.shape[2] - 1) // 2 * 2, None)\n"
+        "        dv = np.matmul(a[:, :, last].swapaxes(-1, -2), dout[:, :, last])",
+        "dk = np.matmul(ds.swapaxes(-1, -2), query)",
+        "dk = np.matmul(ds[:, :, last].swapaxes(-1, -2), query[:, :, last])",
+    ),
     "base-2 scores under the softcap": (
         "tanh = np.tanh(s / CAP)",
         "tanh = np.tanh(s * np.log2(np.e) / CAP)",

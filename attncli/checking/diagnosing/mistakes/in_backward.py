@@ -158,6 +158,24 @@ def _of_base_e(c: Calculation) -> Array:
     return np.asarray(np.exp(scores - _logsumexp(scores) / np.log(2.0)))
 
 
+def _last_tile(value: Value) -> Steps:
+    """The sums over queries assigned, tile by tile, where they should be added."""
+
+    def last(c: Calculation, x: Array) -> Array:
+        return x[..., (x.shape[-2] - 1) // value(c) * value(c) :, :]
+
+    return {
+        "weights_value_back": lambda c, dout: (
+            last(c, c.left).swapaxes(-1, -2) @ last(c, dout),
+            dout @ c.value.swapaxes(-1, -2),
+        ),
+        "query_key_back": lambda c, dscores: (
+            last(c, dscores).swapaxes(-1, -2) @ last(c, c.query),
+            dscores @ c.key,
+        ),
+    }
+
+
 def _without_steps_in_both(left_out: slice, kept: slice) -> dict[str, Any]:
     return {
         "over_steps": lambda c, steps: steps[..., kept, :, :].sum(axis=-3),
@@ -668,6 +686,17 @@ BACKWARD: tuple[Mistake, ...] = (
         _without_steps_in_both(slice(0, 1), slice(1, None)),
         remedy="for t in range(T):",
         layers=STEPPED,
+    ),
+    Mistake(
+        "only the last tile of queries in dkey and dvalue",
+        "dkey and dvalue = Σ over all queries",
+        "that over the last tile of {value} queries",
+        "Each tile of queries assigns where it should add: what the tiles before gave is gone. "
+        "Right as long as there is one tile.",
+        remedy="dkey += ds.swapaxes(-1, -2) @ query[start : start + tile]",
+        family=_last_tile,
+        choices=(2, 4, 8, 16, 32, 64, 128),
+        layers=(QKV,),
     ),
     Mistake(
         "dh written into dhs_enc",

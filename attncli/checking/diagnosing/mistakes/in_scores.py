@@ -301,6 +301,20 @@ SCORES: tuple[Mistake, ...] = (
         claim="softcap",
     ),
     Mistake(
+        "only the first units of the scores",
+        "scores = scale · Σ over the H units of query · key",
+        "scores = scale · Σ over the first {value}",
+        "The loop over the head size ends at {value}: right as long as H is no larger.",
+        remedy="scores = query @ key.swapaxes(-1, -2)  # over all of H",
+        family=lambda value: {
+            "query_key": lambda c: (
+                c.query[..., : value(c)] @ c.key[..., : value(c)].swapaxes(-1, -2)
+            )
+        },
+        choices=(1, 4, 16, 32, 64, 96, 128),
+        layers=(QKV,),
+    ),
+    Mistake(
         "the query of another item",
         "item n is asked by its own h[n]",
         "item n is asked by h[N − 1 − n]",
