@@ -311,6 +311,8 @@ class TensorComparison:
     shapes : pair of tuple of int
     dtypes : pair of str
     elements : int
+    axes : tuple of str or None
+        What the axes of A are called, where that is known.
     problem : str or None
         Why they could not be compared; then nothing below has a meaning.
     rtol, atol : float
@@ -353,6 +355,7 @@ class TensorComparison:
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     dtypes: tuple[str, str]
     elements: int = 0
+    axes: tuple[str, ...] | None = None
     problem: str | None = None
     rtol: float = 0.0
     atol: float = 0.0

@@ -233,9 +233,12 @@ class Logits(click.ParamType[tuple[float, ...]]):
     ) -> tuple[float, ...]:
         """Turn the text into numbers."""
         try:
-            return tuple(map(float, value.split(",")))
+            numbers = tuple(map(float, value.split(",")))
+            if not all(x < float("inf") for x in numbers):  # nor NaN; −inf is a sink not there
+                raise ValueError
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 0,1.5", param, ctx)
+            self.fail(f"{value!r} is not a list of finite numbers such as 0,1.5", param, ctx)
+        return numbers
 
 
 class Heads(Numbers):
@@ -451,7 +454,7 @@ _HIDING = (
         "--kv-lengths",
         type=Numbers(),
         metavar="LENGTHS",
-        help="Keys from there on are hidden; one number an item, as 5,8.",
+        help="Keys from there on are hidden; one number for each item, as 5,8.",
     ),
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from attncli.cli.screen import Screen
 from attncli.errors import AttnWarning
@@ -39,6 +40,10 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
             screen.detail(f"not used: {', '.join(problem.unused)}")
         if request.seed is not None and not (needs_dout and problem.dout is None):
             _warn(f"--seed has no effect: nothing is random in {problem.origin}")
+    alone = not problem.operation.is_whole or request.execution.engine == "reference"
+    source = click.get_current_context().get_parameter_source
+    if alone and source("threads") is ParameterSource.COMMANDLINE:
+        _warn(f"--threads has no effect: {problem.operation.name} is computed by one here")
     by_position = problem.semantics.orders or problem.extras.alibi is not None
     by_position |= problem.operation.rotation is not None
     if request.semantics.align is not None and not by_position:

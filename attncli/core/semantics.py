@@ -137,7 +137,7 @@ class Semantics:
         >>> Semantics(scale=0.5, causal="upper_left").described()
         'scale 0.5, causal upper_left'
         """
-        return ", ".join(f"{name} {_written(value)}" for name, value in self.given().items())
+        return ", ".join(f"{name} {written(value)}" for name, value in self.given().items())
 
     def of_order(self) -> Semantics:
         """Return the options that hide keys by their step, without those of the scores."""
@@ -148,8 +148,14 @@ class Semantics:
         return replace(self, causal=None, align=None, window=None)
 
 
-def _written(value: Any) -> str:
-    """Write a value as on the command line."""
+def written(value: Any) -> str:
+    """Write a value as on the command line.
+
+    Examples
+    --------
+    >>> written((-1, 2)), written(2.0)
+    ('-1,2', '2')
+    """
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -94,7 +94,7 @@ class TensorFile:
         )  # fmt: skip
         if not (allow_nonfinite or self.reading.allow_nonfinite):
             where = f"{name}[{', '.join(map(_written, index))}]" if index else name
-            require_finite(array, where, self.label, minus_inf=name in ("mask", "sinks"))
+            require_finite(array, where, self.label, minus_inf=name == "mask")
         return array
 
     def stored_dtype(self, name: str, loaded: Array) -> str:
@@ -192,11 +192,13 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
             held = ", ".join(entries) or "none"
             raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
     known: dict[str, Entry] = {}
+    taken: dict[str, str] = {}
     for theirs, entry in entries.items():
         for ours in names.get(theirs) or [_OTHER_NAMES.get(theirs, theirs)]:
             if ours in known:
-                raise FileError(f"{source.label}: {ours} is there twice, also under another name")
-            known[ours] = entry
+                other = next(x for x in (theirs, taken[ours]) if x != ours)
+                raise FileError(f"{source.label}: {ours} is there twice, also as {other}")
+            known[ours], taken[ours] = entry, theirs
     return TensorFile(source.label, known, reading)
 
 

@@ -104,7 +104,10 @@ class Operation:
         refused = [name.replace("_", "-") for name in given if name not in self.options]
         if refused and not self.is_whole:
             names = ", ".join(f"--{name}" for name in refused)
-            raise ParameterError(f"{self.name} takes no {names}: {self.not_whole}")
+            whole = "time-attention" if "hs_enc" in self.inputs else "scaled-dot-product"
+            raise ParameterError(
+                f"{self.name} takes no {names}: {self.not_whole}", hint=f"--layer {whole}"
+            )
 
     def of(self, held: Container[str]) -> Operation | None:
         """Return this operation on the inputs that there are; None if one is missing."""
@@ -191,9 +194,11 @@ class Operation:
         if self.layer is not None and self.heads is not None:
             D, name = owners["D"]
             if D % self.heads or D == 0:
+                fitting = (x for x in range(min(D, self.heads), 0, -1) if D % x == 0)
                 raise ShapeError(
                     f"{name} is {inputs[name].shape}: D = {D} cannot be split into {self.heads} "
-                    "heads"
+                    "heads",
+                    hint=f"--heads {next(fitting)}" if D else None,
                 )
             sizes["heads"] = self.heads
         self._require_width({name: array.shape for name, array in inputs.items()})

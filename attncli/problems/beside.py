@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,33 @@ from attncli.core.extras import EXTRAS, Extras, standard_slopes
 from attncli.errors import DataError, ParameterError
 
 _PAIR = ("segments_dec", "segments_enc")
+_MOST_SAID = 8
 
 BESIDE = (*EXTRAS, *_PAIR)
 """Their names in a file."""
+
+# What others write beside, and what computes with it here: an option, or a name of ours.
+_OPTIONS = {
+    **dict.fromkeys(("causal", "is_causal"), "causal"),
+    **dict.fromkeys(("scale", "softmax_scale", "sm_scale"), "scale"),
+    **dict.fromkeys(("window", "window_size"), "window"),
+    **dict.fromkeys(("softcap", "logit_cap", "logits_soft_cap"), "softcap"),
+    **dict.fromkeys(("cos", "sin", "positions", "position_ids"), "rotary"),
+    **dict.fromkeys(("dropout_p", "keep_prob"), "keep_prob"),
+}
+_NAMES = {
+    **dict.fromkeys(("bias", "attn_bias", "attn_mask"), "mask"),
+    **dict.fromkeys(("sink", "s_aux", "attention_sinks"), "sinks"),
+    **dict.fromkeys(("slopes",), "alibi"),
+    **dict.fromkeys(("segment_ids",), "segments"),
+    **dict.fromkeys(("q_segment_ids",), "segments_dec"),
+    **dict.fromkeys(("kv_segment_ids",), "segments_enc"),
+    **dict.fromkeys(("key_value_seq_lengths", "nonpad_kv_seqlen", "seqlens"), "kv_lengths"),
+    **dict.fromkeys(("dropout_mask",), "keep"),
+    **dict.fromkeys(("softmax_lse",), "lse"),
+}
+ELSEWHERE = (*_OPTIONS, *_NAMES, "query_seq_lengths", "block_table")
+"""Names under which others write what bears on the answer, and which are not read by themselves."""
 
 HIDING = tuple(name for name in BESIDE if name not in ("sinks", "alibi", "keep"))
 """Those that hide keys."""
@@ -41,6 +65,77 @@ def extras_of(arrays: Mapping[str, Array]) -> Extras:
     if pair:
         extras["segments"] = tuple(arrays[name] for name in _PAIR)
     return Extras(**extras)
+
+
+def computing_with(
+    name: str, array: Array, held: Container[str], takes: Container[str], given: Container[str]
+) -> str | None:
+    """Say by which option an array of `ELSEWHERE` would be computed with.
+
+    Parameters
+    ----------
+    name : str
+    array : ndarray
+    held : container of str
+        What the file holds.
+    takes : container of str
+        The options that the operation takes.
+    given : container of str
+        Those that were given, by the name of the option or of the array that they stand for.
+
+    Returns
+    -------
+    str or None
+        The option, finished; empty where there is none, None where nothing is left to be said.
+
+    Examples
+    --------
+    >>> computing_with("softmax_scale", np.array(0.3), (), ("scale",), ())
+    '--scale 0.3'
+    >>> computing_with("sink", np.zeros(3), ("sink",), ("sinks",), ())
+    '--rename sinks=sink'
+    """
+    ours = _NAMES.get(name) or _OPTIONS.get(name, "")
+    if ours in given:
+        return None
+    if name in _OPTIONS:
+        said = _OPTION_FOR[ours](name, array)
+        if said is None or ours not in takes:
+            return said and ""
+        if ours == "keep_prob" and "keep" not in held:
+            masks = [theirs for theirs in _NAMES if _NAMES[theirs] == "keep" and theirs in held]
+            return f"--rename keep={masks[0]} {said}" if masks else ""
+        return said
+    if ours not in takes and ours.removesuffix("_dec").removesuffix("_enc") not in takes:
+        return ""
+    pair = [theirs for theirs in _NAMES if _NAMES[theirs] in _PAIR and theirs in held]
+    renamed = pair if name in pair else [name]
+    taken = any(_NAMES[theirs] in held for theirs in renamed)
+    return "" if taken else " ".join(f"--rename {_NAMES[x]}={x}" for x in renamed)
+
+
+def _number_as(option: str, off: Callable[[Array], bool], most: int = 1) -> Callable[..., Any]:
+    """Return what writes so many numbers as an option: None where it is `off` anyway."""
+
+    def said(name: str, array: Array) -> str | None:
+        if array.dtype.kind not in "biuf" or not 1 <= array.size <= most:
+            return ""
+        if off(array):
+            return None
+        number = 1 - array if name == "dropout_p" else array
+        return f"{option} {','.join(str(x).removesuffix('.0') for x in number.flat)}"
+
+    return said
+
+
+_OPTION_FOR: Mapping[str, Callable[[str, Array], str | None]] = {
+    "causal": lambda name, x: ("--causal" if x.any() else None) if x.size == 1 else "",
+    "scale": _number_as("--scale", lambda x: False),
+    "window": _number_as("--window", lambda x: bool((x == -1).all()), most=2),
+    "softcap": _number_as("--softcap", lambda x: not x.any()),
+    "rotary": lambda name, x: "--rotary halves",
+    "keep_prob": _number_as("--keep-prob", lambda x: not x.any()),
+}
 
 
 def sizes_beside(arrays: Mapping[str, Array]) -> dict[str, int]:
@@ -73,6 +168,34 @@ def tensors_of(extras: Extras) -> dict[str, Array]:
     if isinstance(given.get("segments"), tuple):
         given |= zip(_PAIR, given.pop("segments"), strict=True)
     return {name: np.asarray(x) for name, x in given.items()}
+
+
+def described(extras: Extras) -> list[str]:
+    """Say in short what there is; of ids, how many follow each other.
+
+    Examples
+    --------
+    >>> ids = np.array([0, 0, 1])
+    >>> described(Extras(sinks=[0.0, 1.5], segments=(ids, ids), keep=np.ones((3, 3), bool)))
+    ['sinks 0,1.5', 'segments 2,1', 'keep']
+    """
+    return [f"{name} {_in_short(x)}".rstrip() for name, x in extras.given().items()]
+
+
+def _in_short(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, tuple) and np.ndim(given[0]):
+        if any(np.ndim(ids) != 1 for ids in given):
+            return ""
+        ends = (np.flatnonzero(np.diff(ids, prepend=-1, append=-1)) for ids in given)
+        dec, enc = (_in_short(np.diff(one)) for one in ends)
+        return dec if dec == enc else f"{dec}/{enc}"
+    numbers = np.asarray(given)
+    if numbers.ndim != 1:
+        return ""
+    shown = ",".join(f"{x:.4g}" for x in numbers[:_MOST_SAID].tolist())
+    return shown + ",…" * (len(numbers) > _MOST_SAID)
 
 
 def each(extras: Extras, change: Callable[[str, Array], Array]) -> Extras:
@@ -201,12 +324,45 @@ def _runs_of(T: int, runs: Sequence[int]) -> list[int]:
     return lengths
 
 
+def lengths_that_fit(extras: Extras, sizes: Sizes) -> str | None:
+    """Give the option that stands for the lengths of a file, as far as they fit; None if all do.
+
+    Examples
+    --------
+    >>> lengths_that_fit(Extras(kv_lengths=[3, 9]), {"N": 2, "T_enc": 7})
+    '--kv-lengths 3,7'
+    """
+    lengths = np.asarray(extras.kv_lengths)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not lengths.size:
+        return None
+    try:
+        _kv_lengths(lengths.tolist(), sizes, extras)
+    except ParameterError as error:
+        return error.hint
+    return None
+
+
 def _boundaries(name: str, axis: str) -> Callable[..., Array]:
+    option = name.replace("_", "-")
+
     def fit(given: Sequence[int], sizes: Sizes, asked: Extras) -> Array:
         T = sizes.get(axis, 1)
         if list(given) != sorted(given) or given[0] != 0 or given[-1] != T or len(given) < 2:
             inside = sorted(step for step in given if 0 < step < T)
             expected = f"expected numbers from 0 that never fall, to {T} ({axis})"
+            raise _refused(name, _listed(given), expected, _listed([0, *inside, T]))
+        T_enc, queries = sizes["T_enc"], list(given)
+        if asked.cu_seqlens is not None:
+            queries = np.asarray(asked.cu_seqlens).tolist()
+        if asked.cu_seqlens_k is None and T_enc != T:
+            keys = [0, *(min(step, T_enc) for step in given[1:-1]), T_enc]
+            raise ParameterError(
+                f"--{option} {_listed(given)}: holds for keys too, and T_enc is {T_enc}",
+                hint=f"--{option} {_listed(given)} --{option}-k {_listed(keys)}",
+            )
+        if len(queries) != len(given):
+            inside = [min(step, T) for step in queries[1:-1]]
+            expected = f"expected as many sequences as --cu-seqlens has: {len(queries) - 1}"
             raise _refused(name, _listed(given), expected, _listed([0, *inside, T]))
         return np.array(given)
 
@@ -219,7 +375,7 @@ def _kv_lengths(given: Sequence[int], sizes: Sizes, asked: Extras) -> Array:
     if ends is None:
         of, most = "item", [sizes["T_enc"]] * sizes.get("N", 1)
     lengths = list(given) * (len(most) if len(given) == 1 else 1)
-    fitting = [min(pair) for pair in zip([*lengths, *most], most, strict=False)]
+    fitting = [max(0, min(pair)) for pair in zip([*lengths, *most], most, strict=False)]
     if lengths != fitting:
         expected = f"expected one number, or one for each {of}: {_listed(most)} at most"
         raise _refused("kv_lengths", _listed(given), expected, _listed(fitting))

@@ -14,16 +14,20 @@ from attncli.arrays import Array, Tokens
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
-from attncli.errors import AttnWarning, DataError, DtypeError, ParameterError, ShapeError
+from attncli.errors import AttnError, AttnWarning, DataError, DtypeError, ParameterError, ShapeError
 from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
+from attncli.operations.layout import Layout
 from attncli.problems.beside import (
     BESIDE,
+    ELSEWHERE,
+    computing_with,
     extras_of,
     fitted,
     in_dtype,
+    lengths_that_fit,
     sizes_beside,
     tensors_of,
 )
@@ -80,7 +84,26 @@ def read_problem(request: Request) -> Problem:
             f"{', '.join(problem.operation.inputs)}"
         )
     refuse_contradictions(request.sizes, problem.sizes, origin)
+    if whole is not None:
+        given = {**problem.semantics.given(), **problem.rotary, **request.extras.given()}
+        _tell_of_the_ignored(whole, problem.unused, problem.operation, given)
     return problem
+
+
+def _tell_of_the_ignored(
+    file: TensorFile, unused: Container[str], operation: Operation, given: Container[str]
+) -> None:
+    """Name what bears on the answer and is not computed with, and the option that does."""
+    takes = {*operation.options, *(("mask", "lse") if operation.is_whole else ())}
+    for name in ELSEWHERE:
+        if name not in unused:
+            continue
+        array = file.numbers(name, allow_nonfinite=True)
+        option = computing_with(name, array, file, takes, given)
+        if option is not None:
+            why = f"; {option} computes with it" if option else ": nothing here computes with it"
+            message = f"{file.label}: {name} not used{why}"
+            warnings.warn(message, AttnWarning, stacklevel=3)
 
 
 def problem_in(file: TensorFile, **asked: Any) -> Problem:
@@ -130,7 +153,8 @@ def _assemble(
 
     def load(name: str) -> Array:
         source, theirs = held[name]
-        return source.numbers(theirs, known_as=name)
+        # What is beside is never computed with unless finite: it says so itself, when placed.
+        return source.numbers(theirs, known_as=name, allow_nonfinite=name in BESIDE)
 
     inputs = {name: packed[name] if name in packed else load(name) for name in operation.inputs}
     if request.dtype is not None:
@@ -145,7 +169,8 @@ def _assemble(
     meant = setting.tell_of_reading(operation, shapes, known)
     ndims = {name: len(shape) for name, shape in shapes.items()}
     operation, layout = setting.applied(operation, ndims)
-    with in_file(origin, hint=meant):
+    layers = [] if layer else layers_in(held)
+    with in_file(origin, hint=meant or next((f"--layer {name}" for name in layers), None)):
         inputs = layout.read(inputs)
         sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
     _tell_of_positions(operation, held, sizes)
@@ -154,6 +179,9 @@ def _assemble(
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
     used = {*operation.inputs, *MASKS, *BESIDE, *TOKEN_AXES, *claims, "tokens", "options"}
     used |= {"dout", "dlogsumexp", *(["qkv"] if packed else [])}
+    if "keep" in beside and "keep_prob" in held:
+        options = {**options, "keep_prob": _single_number("keep_prob", load("keep_prob"), origin)}
+        used.add("keep_prob")
     masks = {name: load(name) for name in _masks_for(operation, held, axes, sizes)}
     with in_file(origin):
         masks = {name: read_mask(name, mask) for name, mask in masks.items()}
@@ -182,7 +210,8 @@ def _assemble(
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
         layout=layout,
     )
-    with in_file(origin, hint=meant):
+    fitting = lengths_that_fit(extras, sizes) if "kv_lengths" in beside else None
+    with in_file(origin, hint=meant or fitting) if beside else contextlib.nullcontext():
         _ = problem.placed  # whether they fit
     return problem
 
@@ -201,6 +230,12 @@ def _tell_of_positions(
                     f"{source.label}: {name} not used: query and key are turned by their steps"
                 )
                 warnings.warn(message, AttnWarning, stacklevel=4)
+
+
+def _single_number(name: str, array: Array, origin: str) -> float:
+    if array.size != 1:
+        raise ShapeError(f"{origin}: {name} is {array.shape}, expected one number")
+    return float(array.reshape(()))
 
 
 def _claim(name: str, result: str, source: TensorFile, theirs: str) -> Claim:
@@ -232,7 +267,8 @@ def extras_in(file: TensorFile, operation: Operation) -> Extras:
     AttnError
         If of two that belong together one is missing, or they cannot be read.
     """
-    beside = {name: file.numbers(name) for name in _beside(operation, file, Extras(), file.label)}
+    names = _beside(operation, file, Extras(), file.label)
+    beside = {name: file.numbers(name, allow_nonfinite=True) for name in names}
     with in_file(file.label):
         return extras_of(beside)
 
@@ -286,6 +322,16 @@ def in_file(label: str, *, hint: str | None = None) -> Iterator[None]:
         yield
     except (ShapeError, DtypeError, DataError, ParameterError) as error:
         raise type(error)(f"{label}: {error}", hint=error.hint or hint) from None
+
+
+def layout_of(file: TensorFile) -> Layout | None:
+    """Return how the tensors of a run lie in its file; None where no run wrote it."""
+    with contextlib.suppress(AttnError):
+        operation = OPERATIONS.get(str(file.options.get("layer")))
+        if operation is not None and (there := operation.of(file)) is not None:
+            ndims = {name: len(file.shape(name)) for name in there.inputs}
+            return Setting.of(file.options, file.label).applied(there, ndims)[1]
+    return None
 
 
 def semantics_in(file: TensorFile) -> Semantics:
@@ -394,16 +440,20 @@ def _under_own_names(
     return {own.get(name, name): found for name, found in held.items()}
 
 
+def layers_in(held: Mapping[str, Any]) -> list[str]:
+    """Name the layers whose own weights are there, and all else that they compute with."""
+    return [x for x in WITH_WEIGHTS if OPERATIONS[x].of(_under_own_names(x, held)) is not None]
+
+
 def _tell_of_parameters(held: Mapping[str, Any], origin: str) -> None:
     """Say so where a file holds a layer's weights too, and nobody asked for that layer."""
-    for name in WITH_WEIGHTS:
-        if OPERATIONS[name].of(_under_own_names(name, held)) is not None:
-            parameters = ", ".join(OPERATIONS[name].parameters)
-            warnings.warn(
-                f"{origin}: {parameters} not used; --layer {name} computes with them",
-                AttnWarning,
-                stacklevel=2,
-            )
+    for name in layers_in(held):
+        parameters = ", ".join(OPERATIONS[name].parameters)
+        warnings.warn(
+            f"{origin}: {parameters} not used; --layer {name} computes with them",
+            AttnWarning,
+            stacklevel=2,
+        )
 
 
 def refuse_contradictions(sizes: Mapping[str, int], found: Mapping[str, int], origin: str) -> None:

@@ -15,7 +15,7 @@ from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
-from attncli.problems.from_files import in_file, problem_in
+from attncli.problems.from_files import in_file, layout_of, problem_in
 from attncli.reports import CompareReport
 
 # Pages that were read are given back every so many elements.
@@ -71,6 +71,7 @@ def compare_files(
         held = open_tensors(inputs, replace(reading, allow_nonfinite=False, rename={}))
         problem = problem_in(held, semantics=claims, **how)
 
+    layout = layout_of(files[0].file) if problem is None else problem.layout
     compared = []
     total = sum(min(_size(files[0], ours), _size(files[1], theirs)) for ours, theirs in pairs)
     done = 0
@@ -83,7 +84,7 @@ def compare_files(
     for ours, theirs in pairs:
         left, right = files[0].load(ours), files[1].load(theirs)
         dtypes = (files[0].dtype(ours, left), files[1].dtype(theirs, right))
-        axes = None if problem is None else problem.layout.axes(ALIASES.get(ours, ours), left.ndim)
+        axes = None if layout is None else layout.axes(ALIASES.get(ours, ours), left.ndim)
         compared.append(
             compare_tensors(
                 ours, left, right, dtypes=dtypes, axes=axes, statistics=True,

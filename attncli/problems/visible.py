@@ -18,9 +18,10 @@ from attncli.errors import AttnWarning, DataError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
 from attncli.files.reading import Reading
 from attncli.operations import OPERATIONS
-from attncli.problems.beside import HIDING, extras_of, fitted, implied_sizes
+from attncli.problems.beside import HIDING, described, extras_of, fitted, implied_sizes
 from attncli.problems.from_files import (
     in_file,
+    layers_in,
     problem_in,
     read_tokens,
     refuse_contradictions,
@@ -33,17 +34,6 @@ from attncli.tensors import describe_range
 
 _DEFAULT_STEPS = 5
 _AXES = ("N", "heads", "T_dec", "T_enc")
-_MOST_SAID = 8
-
-
-def _numbers(x: Any) -> str:
-    """Write what an extra holds; of ids, how many follow each other."""
-    if isinstance(x, tuple) and isinstance(x[0], np.ndarray):
-        ends = (np.flatnonzero(np.diff(ids, prepend=-1, append=-1)) for ids in x)
-        dec, enc = (_numbers(np.diff(one)) for one in ends)
-        return dec if dec == enc else f"{dec}/{enc}"
-    shown = ",".join(map(str, x[:_MOST_SAID]))
-    return shown + ",…" * (len(x) > _MOST_SAID)
 
 
 class Asked(NamedTuple):
@@ -98,8 +88,7 @@ class Sight:
 
     @property
     def _ours(self) -> str:
-        extras = (f"{name} {_numbers(x)}" for name, x in self.extras.given().items())
-        said = ", ".join(filter(None, (self.semantics.described(), *extras)))
+        said = ", ".join(filter(None, (self.semantics.described(), *described(self.extras))))
         return said or ("as the file has it" if self.arrays else "every key")
 
     @property
@@ -329,7 +318,10 @@ def _find(file: TensorFile, asked: Mapping[str, int], told: Mapping[str, Any]) -
     if not any(computes) and "qkv" not in file and "layer" not in file.options:
         _refuse(told)
         return _alone(file, arrays, asked)
-    problem = problem_in(file, **told)
+    # Heads are all that a layer's weights do not say; who sees whom is the same without them.
+    layers = [name for name in layers_in(file.entries) if OPERATIONS[name].heads is None]
+    layer = None if "layer" in file.options else next(iter(layers), None)
+    problem = problem_in(file, layer=layer, **told)
     operation, sizes = problem.operation, {"T_dec": 1, **problem.sizes}
     axes = operation.mask_axes(problem.inputs)
     if not axes:

@@ -69,7 +69,7 @@ def _details(
     ours, theirs = tensor.dtypes
     dtypes = ours if ours == theirs else f"{ours} beside {theirs}"
     heading = Text(name, "bold")
-    described = describe_shape(shape, axes_of(tensor.name, len(shape)))
+    described = describe_shape(shape, tensor.axes or axes_of(tensor.name, len(shape)))
     yield heading.append(f"  {described}  {dtypes}", "not bold dim")
     if tensor.problem is not None:
         yield _fact("problem", safe(tensor.problem, look), "bold red")

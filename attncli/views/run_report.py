@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from attncli.core.semantics import written
+from attncli.problems.beside import described
 from attncli.problems.problem import Problem, Run
 from attncli.views.json_text import jsonable_number, tensor_as_json
 from attncli.views.labels import safe
@@ -54,10 +56,8 @@ def headline(
     parts = [safe(problem.origin, look), where, "" if given else dout]
     parts.append(" ".join(f"{axis}={size}" for axis, size in problem.sizes.items()))
     options = {**problem.semantics.given(), **problem.rotary}
-    parts += [
-        f"{name.replace('_', ' ')} {str(value).removesuffix('.0')}"
-        for name, value in options.items()
-    ]
+    parts += [f"{name.replace('_', ' ')} {written(value)}" for name, value in options.items()]
+    parts += [said.replace("_", " ") for said in described(problem.extras)]
     text = Text(f"{problem.operation.name} {command}", "bold")
     return text.append("".join(look.dot + part for part in parts if part), "not bold")
 
@@ -74,6 +74,8 @@ def describe_agreement(agreement: TensorComparison) -> str:
     within = "" if budget is None else f", {_held(budget)}"
     if agreement.passed:
         return f"agrees with {name} in the file to {error}{within}"
+    if agreement.problem is not None:
+        return f"DIFFERS from {name} in the file: {agreement.problem}"
     where = agreement.places if budget is None else budget.places
     said = "".join(f"; {place}" for place in where)
     return f"DIFFERS from {name} in the file by up to {error}{within}{said}"

@@ -281,7 +281,7 @@ def _computed_from_queries(file: TensorFile, asked: Mapping[str, Any]) -> Weight
         for name in ("query", "key", "value")
     }
     setting, operation = Setting.of(file.options, file.label, **asked), OPERATIONS[QKV]
-    beside = {name: file.numbers(name) for name in BESIDE if name in file}
+    beside = {name: file.numbers(name, allow_nonfinite=True) for name in BESIDE if name in file}
     meant = setting.tell_of_reading(
         operation, {name: array.shape for name, array in unread.items()}, sizes_beside(beside)
     )

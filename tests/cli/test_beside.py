@@ -409,10 +409,10 @@ def test_an_option_that_does_not_fit_is_said_with_one_that_does(attn, words, mes
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--sinks", "nan"], "sinks holds NaN or infinity"),
-        (["--sinks", "x"], "'x' is not a list of numbers such as 0,1.5"),
-        (["--sinks", ","], "',' is not a list of numbers such as 0,1.5"),
-        (["--sinks", "1" * 999], "sinks holds NaN or infinity"),
+        (["--sinks", "nan"], "'nan' is not a list of finite numbers such as 0,1.5"),
+        (["--sinks", "x"], "'x' is not a list of finite numbers such as 0,1.5"),
+        (["--sinks", ","], "',' is not a list of finite numbers such as 0,1.5"),
+        (["--sinks", "1" * 999], "is not a list of finite numbers such as 0,1.5"),
         (["--segments", "0,0"], "'0,0' has no length above 0"),
         (["--kv-lengths", "1.5"], "'1.5' is not a list of whole numbers such as 3,4,5"),
         (["--kv-lengths", "-1"], "'-1' is not a list of whole numbers such as 3,4,5"),
@@ -435,7 +435,7 @@ def test_what_has_no_meaning_is_refused(attn, command, words, said):
     ("held", "said"),
     [
         ({"sinks": np.ones(5)}, "sinks is (5,), expected one number for each query head: (6,)"),
-        ({"sinks": np.full(6, np.nan)}, "sinks holds 6 non-finite values"),
+        ({"sinks": np.full(6, np.nan)}, "sinks holds NaN or infinity, expected finite numbers"),
         ({"alibi": ["a"] * 6}, "alibi is <U1"),
         ({"kv_lengths": [3.0, 4.0]}, "kv_lengths is float64, expected integers"),
         ({"cache_seqlens": [3, 9]}, "kv_lengths holds 9, expected 0 to the number of keys, 7"),
@@ -551,3 +551,146 @@ def test_options_that_no_run_writes_are_an_error(attn, folder, options):
         result = attn(command, "run.npz")
         assert result.code == 2
         assert "run.npz: its options" in result.err
+
+
+# What others call it, what it holds, and the option that is named in a note.
+ELSEWHERE = [
+    ("is_causal", True, "--causal"),
+    ("softmax_scale", 0.3, "--scale 0.3"),
+    ("window_size", [2, 1], "--window 2,1"),
+    ("logit_cap", 1.5, "--softcap 1.5"),
+    ("attn_bias", MASK, "--rename mask=attn_bias"),
+    ("s_aux", SINKS, "--rename sinks=s_aux"),
+    ("slopes", SLOPES, "--rename alibi=slopes"),
+    ("nonpad_kv_seqlen", [7, 3], "--rename kv_lengths=nonpad_kv_seqlen"),
+    ("cos", np.ones((T, H // 2)), "--rotary halves"),
+]
+
+
+@pytest.mark.parametrize(("name", "array", "option"), ELSEWHERE)
+def test_what_bears_on_the_answer_is_named_with_the_option_that_computes_with_it(
+    attn, folder, name, array, option
+):
+    np.savez("plain.npz", **drawn())
+    np.savez("x.npz", **drawn(), **{name: array})
+    result = attn("forward", "x.npz", "--json")
+    assert f"warning: x.npz: {name} not used; {option} computes with it" in result.err
+    followed = attn("forward", "x.npz", *option.split(), "--json")
+    assert name not in followed.err
+    plain = tensors(attn("forward", "plain.npz", "--json"))["out"]
+    np.testing.assert_array_equal(tensors(result)["out"], plain)
+    assert not np.allclose(tensors(followed)["out"], plain)
+
+
+def test_ids_and_dropout_under_other_names_are_read_by_the_options_of_the_note(attn, folder):
+    ids = {"q_segment_ids": IDS_DEC, "kv_segment_ids": IDS_ENC}
+    np.savez("x.npz", **drawn(), **ids, dropout_mask=KEEP, dropout_p=0.2)
+    pair = "--rename segments_dec=q_segment_ids --rename segments_enc=kv_segment_ids"
+    dropout = "--rename keep=dropout_mask --keep-prob 0.8"
+    said = attn("forward", "x.npz").err
+    assert said.count(f"not used; {pair} computes with it") == 2
+    assert f"dropout_p not used; {dropout} computes with it" in said
+    followed = attn("forward", "x.npz", *pair.split(), *dropout.split(), "--json")
+    assert followed.err == ""
+    beside = {"segments": (IDS_DEC, IDS_ENC), "keep": KEEP, "keep_prob": 0.8}
+    arrays = {name: x for name, x in drawn().items() if name != "dout"}
+    out, _ = attncli.attention(*arrays.values(), **beside)
+    np.testing.assert_allclose(tensors(followed)["out"], out, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [("is_causal", False), ("window_size", [-1, -1]), ("softcap", 0.0), ("dropout_p", 0.0)],
+)
+def test_nothing_is_said_of_what_is_off(attn, folder, name, array):
+    np.savez("x.npz", **drawn(), **{name: array})
+    assert attn("forward", "x.npz").err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [("block_table", [[0, 1]]), ("query_seq_lengths", [5, 4]), ("scale", np.ones(H))],
+)
+def test_what_nothing_computes_with_is_named_all_the_same(attn, folder, name, array):
+    np.savez("x.npz", **drawn(), **{name: array})
+    said = f"warning: x.npz: {name} not used: nothing here computes with it\n"
+    assert attn("forward", "x.npz").err == said
+
+
+def test_what_stays_in_dropout_is_scaled_by_the_file_unless_an_option_says_otherwise(attn, folder):
+    np.savez("x.npz", **drawn(), keep=KEEP, keep_prob=0.5)
+    inputs = [drawn()[name] for name in ("query", "key", "value")]
+    for words, keep_prob in ([], 0.5), (["--keep-prob", "0.8"], 0.8):
+        result = attn("forward", "x.npz", *words, "--json")
+        assert result.err == ""
+        out, _ = attncli.attention(*inputs, keep=KEEP, keep_prob=keep_prob)
+        np.testing.assert_allclose(tensors(result)["out"], out, atol=1e-13)
+    np.savez("x.npz", **drawn(), keep=KEEP, keep_prob=[0.5, 0.5])
+    assert "x.npz: keep_prob is (2,), expected one number" in attn("forward", "x.npz").err
+
+
+def test_sinks_that_are_no_numbers_are_refused_without_a_way_around(attn, folder):
+    np.savez("x.npz", **drawn(), sinks=[np.nan, *SINKS[1:]])
+    for words in [], ["--allow-nonfinite"]:
+        result = attn("forward", "x.npz", *words)
+        assert (result.code, "hint" in result.err) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--cu-seqlens", "0,3,5"], ["--cu-seqlens", "0,3,5", "--cu-seqlens-k", "0,3,7"]),
+        (
+            ["--cu-seqlens", "0,3,5", "--cu-seqlens-k", "0,7"],
+            ["--cu-seqlens", "0,3,5", "--cu-seqlens-k", "0,3,7"],
+        ),
+        (["--cu-seqlens-k", "0,3,7"], None),
+    ],
+)
+def test_an_option_is_not_blamed_on_the_file(attn, folder, words, hint):
+    np.savez("x.npz", **drawn())
+    result = attn("forward", "x.npz", *words)
+    assert result.code == 2
+    assert "x.npz" not in result.err
+    if hint is not None:
+        assert f"hint:  {' '.join(hint)}\n" in result.err or " ".join(hint[2:]) in result.err
+        assert attn("forward", "x.npz", *hint).code == 0
+
+
+def test_lengths_of_a_file_that_do_not_fit_are_hinted_at_as_far_as_they_do(attn, folder):
+    np.savez("x.npz", **drawn(), kv_lengths=[-3, 9])
+    assert attn("forward", "x.npz").err.endswith("hint:  --kv-lengths 0,7\n")
+    assert attn("forward", "x.npz", "--kv-lengths", "0,7").code == 0
+
+
+def test_an_array_that_is_there_twice_is_named_by_both_names(attn, folder):
+    np.savez("x.npz", **drawn(), kv_lengths=[7, 3], cache_seqlens=[7, 3])
+    assert "kv_lengths is there twice, also as cache_seqlens" in attn("forward", "x.npz").err
+
+
+def test_a_claim_of_another_shape_is_said_with_both(attn, folder):
+    np.savez("x.npz", **drawn(), lse=np.zeros((HEADS, T)))
+    result = attn("forward", "x.npz")
+    assert result.code == 1
+    assert "DIFFERS from lse in the file: shapes differ: (6, 5) and (2, 6, 5)\n" in result.out
+
+
+@pytest.mark.parametrize("command", ["forward", "backward", "trace"])
+def test_the_heading_names_what_is_beside_as_it_can_be_pasted(attn, folder, command):
+    np.savez("x.npz", **drawn())
+    words = ["--window=-1,2", "--sinks", "1.5", "--kv-lengths", "7,3", "--segments", "5/3,4"]
+    heading = attn(command, "x.npz", *words).out.splitlines()[0]
+    for said in ("window -1,2", "sinks 1.5,1.5", "kv lengths 7,3", "segments 5/3,4"):
+        assert f" · {said}" in heading
+
+
+def test_tensors_of_a_run_are_compared_by_the_axes_that_it_says_they_have(attn, folder):
+    packed = {name: np.ones((11, 2, 3)) for name in ("query", "key", "value")}
+    np.savez("x.npz", **packed)
+    assert attn("forward", "x.npz", "--layout", "total,heads,H", "-o", "run.npz").code == 0
+    held = dict(np.load("run.npz"))
+    held["query"][:, 1] = 2
+    np.savez("other.npz", **held)
+    result = attn("compare", "run.npz", "other.npz")
+    assert "query  (11, 2, 3) = (T_dec, heads, H)" in result.out
+    assert "only at head 1 of 2" in result.out

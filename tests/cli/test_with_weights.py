@@ -271,7 +271,7 @@ def test_heads_of_a_file_are_never_guessed(attn, folder):
         "error: in.npz: nothing says how many heads multi-head has\nhint:  --heads 2\n"
     )
     assert attn("forward", "in.npz", "--layer", "multi-head", "--heads", 3).err == (
-        "error: in.npz: Wq is (3, 22): D = 22 cannot be split into 3 heads\n"
+        "error: in.npz: Wq is (3, 22): D = 22 cannot be split into 3 heads\nhint:  --heads 2\n"
     )
 
 
@@ -318,3 +318,34 @@ def test_a_step_of_several_heads_is_shown_head_by_head(attn):
     result = attn("trace", "--layer", "multi-head", "--heads", 2, "--head", 2)
     assert result.code == 2
     assert "--head 2: random, seed 0 has no such head; there are 2, 0 to 1" in result.err
+
+
+def test_other_widths_than_without_its_weights_lead_to_the_layer(attn, folder):
+    rng = np.random.default_rng(3)
+    np.savez(
+        "x.npz",
+        hs_enc=rng.normal(size=(2, 7, 4)),
+        hs_dec=rng.normal(size=(2, 5, 3)),
+        W=rng.normal(size=(3, 4)),
+    )
+    assert attn("forward", "x.npz").err.endswith("hint:  --layer luong\n")
+    shown = attn("show-mask", "x.npz", "--causal")
+    assert (shown.code, shown.err) == (0, "")
+    assert "T_dec=5 T_enc=7" in shown.out
+    said = attn("forward", "x.npz", "--layer", "luong", "--threads", "2").err
+    assert said == "warning: --threads has no effect: luong is computed by one here\n"
+
+
+def test_options_that_a_layer_does_not_take_lead_to_one_that_does(attn):
+    result = attn("forward", "--layer", "luong", "--sinks", "0")
+    assert result.err.endswith("hint:  --layer time-attention\n")
+    assert attn("forward", "--layer", "time-attention", "--sinks", "0").code == 0
+
+
+def test_heads_that_do_not_fit_lead_to_as_many_as_do(attn, folder):
+    arrays = {name: np.ones((2, 5, 6)) for name in ("query", "key", "value")}
+    arrays |= {name: np.ones((6, 6)) for name in ("Wq", "Wk", "Wv", "Wo")}
+    np.savez("x.npz", **arrays)
+    result = attn("forward", "x.npz", "--layer", "multi-head", "--heads", "4")
+    assert result.err.endswith("hint:  --heads 3\n")
+    assert attn("forward", "x.npz", "--layer", "multi-head", "--heads", "3").code == 0

@@ -273,6 +273,7 @@ def _report(
         name=name,
         shapes=(a.shape, b.shape),
         dtypes=dtypes,
+        axes=None if axes is None else tuple(axes),
         elements=a.size,
         rtol=tolerance.relative,
         atol=tolerance.absolute,
