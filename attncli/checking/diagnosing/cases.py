@@ -43,8 +43,11 @@ _HEADS = 3
 # Across the tiles that kernels work in.
 _LARGE_SIZES: tuple[Sizes, ...] = (
     *LARGE,
+    # Whole tiles, and nothing behind them; many items and heads.
+    {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 64, "T_enc": 64, "H": 128},
+    {"N": 17, "heads": 8, "H": 32},
     {"N": 1, "heads": 13, "T_dec": 37, "T_enc": 67, "H": 41},
-)
+)  # fmt: skip
 _THOROUGH_SIZES: tuple[Sizes, ...] = (
     {"H": 257}, {"T_enc": 1025}, {"T_dec": 1025}, {"N": 1, "T_dec": 259, "T_enc": 517, "H": 137},
     {"N": 1, "heads": 40, "T_dec": 67, "T_enc": 131, "H": 71},

@@ -193,6 +193,7 @@ class _Check:
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
         self.repeated: list[Finding] = []
+        self.changed: dict[str, str] = {}  # an input that forward changes, and in which case first
 
     def report(self) -> CheckReport:
         suite = self._suite()
@@ -343,6 +344,9 @@ class _Check:
     def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
         """Say of forward and of backward whether they are as they should be, or since when not."""
         case = seen.case
+        for i in seen.changed:
+            if i < len(self.names):
+                self.changed.setdefault(self.names[i], case.name)
         if seen.error is not None and not case.optional:
             self.trace = self.trace or seen.error.trace
         if seen.not_taken:
@@ -461,16 +465,16 @@ class _Check:
 
     def _unchanged(self, case: Case) -> Iterator[Finding]:
         layer = self.target.start(case.sizes, self.shapes)
-        changed: list[str] = []
         dout_changed = False
         try:
             layer.forward(*case.inputs, **case.options)
-            changed = [self.names[i] for i in layer.facts.changed if i < len(self.names)]
             layer.backward(case.dout)
             dout_changed = bool(layer.facts.changed)
         except TargetError:
             pass  # reported already
-        yield self._finding("inputs unchanged", not changed, f"{', '.join(changed)} is changed")
+        where = "".join(f" ({name})" for name in {*self.changed.values()} - {case.name})
+        changed = f"{', '.join(self.changed)} is changed{where}"
+        yield self._finding("inputs unchanged", not self.changed, changed)
         yield self._finding("dout unchanged", not dout_changed, "backward changes it")
 
     def _twice(self, case: Case, first: Observation) -> bool:

@@ -44,6 +44,8 @@ class Observation:
         Why there is nothing, or not what there should be, in a sentence.
     error : TargetError or None
         What was raised.
+    changed : tuple of int
+        Which inputs are not as they were given.
     """
 
     case: Case
@@ -55,6 +57,7 @@ class Observation:
     forward_fault: str = ""
     backward_fault: str = ""
     error: TargetError | None = None
+    changed: tuple[int, ...] = ()
     layer: Layer | None = field(default=None, repr=False)
 
     @property
@@ -73,6 +76,7 @@ def observe(target: Target, case: Case, names: tuple[str, ...], shapes: Any = No
     except TargetError as error:
         seen.error, seen.forward_fault = error, _fault(error, target)
         return seen
+    seen.changed = seen.layer.facts.changed
     out = real_array(result)
     if out is None:
         asked = ": is there a return?" if result is None else ""

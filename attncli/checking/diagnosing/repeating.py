@@ -112,13 +112,37 @@ class _Series:
                 calls = [self._call(layer, self._drawn(_SEED + seed)) for seed in range(3)]
             if any(self._before(calls, number) for number in (1, 2)):
                 return f"{earlier}: {what} with other numbers in it"
-        base = self._drawn(2 * _SEED)
+        base, other = self._drawn(2 * _SEED), self._drawn(3 * _SEED)
         for change, what in ((_nudged, "of which a part is the same"), (_turned, "in other order")):
             alike = [self._rounded(change(array)) for array in base]
             calls = [self._call(layer, inputs) for inputs in (base, alike)]
             if self._before(calls, 1):
                 return f"{earlier}: numbers {what}"
+        for i, name in enumerate(self.names):
+            alone = [*base[:i], other[i], *base[i + 1 :]]
+            calls = [self._call(layer, inputs) for inputs in (base, alone)]
+            if self._before(calls, 1):
+                return f"{earlier}: {name} alone is another"
+        if self.target.has_backward and self._remembers_dout(layer, base):
+            return f"{earlier}: dout alone is another"
         return ""
+
+    def _remembers_dout(self, layer: Layer, inputs: list[Array]) -> bool:
+        """Tell whether what backward was given before is what it goes back from."""
+        case = replace(self.case, inputs=inputs)
+        layer.forward(*inputs, **case.options)
+        given = as_gradients(layer.backward(-2 * case.dout), len(self.names))
+        found = [_copied(a, b) for a, b in zip(given, case.truth.gradients, strict=False)]
+        doubled = [-0.5 * array for array in found]
+        rounding = case.truth.rounding.gradients
+        for array, half, right, far in zip(
+            found, doubled, case.truth.gradients, rounding, strict=False
+        ):
+            as_before, now = (beyond(x, right, far) for x in (array, half))
+            agrees = [near(x, right, case.tolerance).agrees for x in (as_before, now)]
+            if agrees == [True, False]:
+                return True
+        return False
 
     def _before(self, calls: list[_Call], number: int) -> bool:
         call = calls[number]
