@@ -300,4 +300,5 @@ def test_other_positions_than_the_steps_are_not_ignored_in_silence(attn, tmp_pat
         np.savez(tmp_path / "in.npz", **arrays, position_ids=positions)
         result = attn("forward", tmp_path / "in.npz", "--rotary", "halves", "-q")
         assert (result.code, "position_ids not used: " in result.err) == (0, told)
-        assert attn("forward", tmp_path / "in.npz", "-q").err == ""  # nothing is turned
+        unturned = attn("forward", tmp_path / "in.npz", "-q").err
+        assert "position_ids not used; --rotary halves computes with it" in unturned
