@@ -69,7 +69,7 @@ def _ordered(low: int | None, high: int | None) -> Any:
 
     def band(c: Calculation) -> Array:
         if c.semantics.causal is None:
-            return Visibility.of(c.semantics, c.T_dec, c.T_enc).pattern()
+            return np.asarray(STEPS["band"](c))
         own = own_key(c.semantics, c.T_dec, c.T_enc)
         order = Band(None if low is None else own + low, None if high is None else own + high)
         # The window alone, on both sides.
@@ -87,7 +87,8 @@ def _claimed(**changes: Callable[[Any], Any]) -> Any:
 
     def band(c: Calculation) -> Array:
         new = {name: change(getattr(c.semantics, name)) for name, change in changes.items()}
-        return Visibility.of(replace(c.semantics, **new), c.T_dec, c.T_enc).pattern()
+        claims = replace(c.semantics, **new)
+        return Visibility.of(claims, c.T_dec, c.T_enc, extras=c.extras).pattern()
 
     return band
 
@@ -159,7 +160,7 @@ def _tiled(N: int, heads: int) -> Array:
 def _another_window(value: Value) -> dict[str, Any]:
     def band(c: Calculation) -> Array:
         claims = replace(c.semantics, window=value(c))
-        return Visibility.of(claims, c.T_dec, c.T_enc).pattern()
+        return Visibility.of(claims, c.T_dec, c.T_enc, extras=c.extras).pattern()
 
     return {"band": band}
 
