@@ -107,3 +107,17 @@ def test_it_fits_a_terminal(attn, folder, columns):
     dump("x.npz", spoilt)
     lines = attn("convention", "x.npz", columns=columns).out.splitlines()
     assert max(map(len, lines)) <= columns
+
+
+def test_a_mean_of_all_values_is_no_reading_by_a_scale_of_0(attn, folder):
+    dump("x.npz", lambda out: np.full_like(out, 0.25))
+    with np.load("x.npz") as held:
+        given = dict(held)
+    mean = np.broadcast_to(given["v"].mean(axis=-2, keepdims=True), given["v"].shape)
+    np.savez("mean.npz", **{**given, "out": mean})
+    result = attn("convention", "mean.npz")
+    assert result.code == 1
+    assert "every key that is seen counts the same" in result.out
+    # Where the queries are zeros it has a reason.
+    np.savez("zeros.npz", **{**given, "q": np.zeros_like(given["q"]), "out": mean})
+    assert attn("convention", "zeros.npz").code == 0

@@ -38,6 +38,10 @@ _FITTED = 12
 _BY_HEAD = ("sinks", "alibi", "enc_mask", "kv_lengths", "cu_seqlens", "segments")
 
 
+# Scores that are no larger than this are none: that the mean comes out has no other reason.
+_FLAT = 1e-6
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A setting with what fits it best."""
@@ -172,13 +176,17 @@ class _Search:
             if any(one.verdict.holds for one in judged):
                 break
         holding = [one for one in judged if one.verdict.holds]
-        holding = _worth(holding)
+        flat = self.claims.scale is None and any(map(_is_flat, holding))
+        holding = _worth([one for one in holding if not flat or not _is_flat(one)])
         missed = [one for one in judged if not one.verdict.holds]
         if not holding and not missed and candidates:
             best = sorted(candidates, key=lambda one: one.cost)[:3]
-            missed = [self._judged(one) for one in best]
+            judged = [self._judged(one) for one in best]
+            missed = [one for one in judged if not one.verdict.holds]
         missed.sort(key=lambda one: (one.verdict.fails.mean(), _assumed(one), one.verdict.distance))
         notes = list(_apart(holding, missed))
+        if flat:
+            notes.append("every key that is seen counts the same: no scale leads to the results")
         if not holding:
             notes += left_on(self.first, self.held, self.dtype)
         return ConventionReport(
@@ -383,6 +391,16 @@ def _require(held: Mapping[str, Array]) -> None:
     for name in ("query", "key", "value", "out", "lse", "weights"):
         if name in held and not held[name].size:
             raise DataError(f"{name} is {held[name].shape}: empty, and nothing to judge")
+
+
+def _is_flat(one: Judged) -> bool:
+    """Whether its scale alone makes its scores 0, so that it says nothing of query and key."""
+    arrangement = one.candidate.setting.arrangement
+    query, key = (
+        float(np.linalg.norm(x, axis=-1).max(initial=0))
+        for x in (arrangement.query, arrangement.key)
+    )
+    return abs(one.knobs.scale) * query * key < _FLAT < query * key
 
 
 def _assumed(one: Judged) -> int:
