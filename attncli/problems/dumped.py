@@ -49,7 +49,12 @@ def read_convention(name: str, reading: Reading, claims: Semantics) -> Conventio
     file = open_tensors(name, reading)
     found = dict(_found(file))
     held = {
-        ours: file.numbers(theirs, known_as=theirs, allow_nonfinite=ours in (*_RESULTS, "value"))
+        # Of a mask −inf is a number, whatever it is called.
+        ours: file.numbers(
+            theirs,
+            known_as=ours if ours == "mask" else theirs,
+            allow_nonfinite=ours in (*_RESULTS, "value"),
+        )
         for ours, theirs in found.items()
     }
     stored = {ours: file.stored_dtype(theirs, held[ours]) for ours, theirs in found.items()}

@@ -121,3 +121,16 @@ def test_a_mean_of_all_values_is_no_reading_by_a_scale_of_0(attn, folder):
     # Where the queries are zeros it has a reason.
     np.savez("zeros.npz", **{**given, "q": np.zeros_like(given["q"]), "out": mean})
     assert attn("convention", "zeros.npz").code == 0
+
+
+@pytest.mark.parametrize("name", ["mask", "attn_mask", "attn_bias"])
+def test_a_mask_that_is_added_may_hide_by_minus_infinity_under_any_name(attn, folder, name):
+    rng = np.random.default_rng(3)
+    mask = np.where(rng.random((7, 7)) < 0.3, -np.inf, rng.normal(size=(7, 7)))
+    mask[:, 0] = 0.5
+    dump("x.npz", mask=mask)
+    with np.load("x.npz") as held:
+        np.savez("x.npz", **held, **{name: mask})
+    result = attn("convention", "x.npz")
+    assert result.code == 0
+    assert "mask added" in result.out
