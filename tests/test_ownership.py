@@ -21,12 +21,14 @@ OWNERS = {
     "open to write": {
         "files/atomic.py",  # the writer
         "cli/streams.py",  # a standard stream that the shell closed becomes the null device
+        "processes.py",  # standard output of a fork becomes what is read of it
         "benchmarks/worker.py",  # Linux's switch that forgets the peak of its memory
     },
     "open to read": {"memory.py"},  # what the system says of its memory, and of the process
     # Parts of the package: the frame of a page, and the pages of the guide.
     "read_text": {"views/page.py", "cli/guide.py"},
-    "os.open": {"files/source.py", "files/atomic.py", "cli/streams.py"},
+    # Of a fork: standard input and output become the null device.
+    "os.open": {"files/source.py", "files/atomic.py", "cli/streams.py", "processes.py"},
     "os.fdopen": {"files/source.py", "files/atomic.py"},
 }
 NOBODY = {

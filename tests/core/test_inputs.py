@@ -112,7 +112,7 @@ def test_a_mask_of_another_kind_is_refused(mask):
     "option",
     [
         {"causal": True},
-        {"causal": "upper-left"},
+        {"causal": "left"},
         {"scale": np.nan},
         {"scale": np.inf},
         {"softcap": 0},

@@ -43,8 +43,11 @@ class Slope(NamedTuple):
     passed: bool
 
 
-def slopes_along(trial: Trial, precision: str) -> Iterator[Slope]:
-    """Hold every gradient of a trial against the derivative along a random direction."""
+def slopes_along(trial: Trial, precision: str, tolerance: float = 0.0) -> Iterator[Slope]:
+    """Hold every gradient of a trial against the derivative along a random direction.
+
+    What they may be apart is the `tolerance`, or what differences of such numbers are off by.
+    """
     rng = np.random.RandomState(trial.seed % 2**32)
     inputs, layer = trial.moving(precision), trial.fresh()
     dout = trial.dout.astype(np.float64)
@@ -82,7 +85,9 @@ def slopes_along(trial: Trial, precision: str) -> Iterator[Slope]:
 
         right = derivative(step)
         size = max(float(np.linalg.norm(gradient)), abs(right), _SMALLEST)
-        allowed = max(_TOLERANCE * size, _ROUNDINGS * epsilon / step * size_of_terms)
+        allowed = max(
+            max(_TOLERANCE, tolerance) * size, _ROUNDINGS * epsilon / step * size_of_terms
+        )
         if epsilon > EPSILON["float64"]:
             allowed = max(allowed, _NOISE_FACTOR * abs(right - derivative(2 * step)))
         move(start)
@@ -92,7 +97,7 @@ def slopes_along(trial: Trial, precision: str) -> Iterator[Slope]:
 
 
 def prove_large(
-    make: Callable[[Sizes], Trial], precision: str, usual: Sizes
+    make: Callable[[Sizes], Trial], precision: str, usual: Sizes, tolerance: float
 ) -> tuple[list[str], list[str]]:
     """Prove gradients at sizes that cross tiles; give what is wrong, and what should be known.
 
@@ -103,6 +108,8 @@ def prove_large(
     precision : str
     usual : mapping of str to int
         The sizes at which they are right.
+    tolerance : float
+        How far off, relative to themselves, they may be.
     """
     problems, notes = dict[str, str](), list[str]()
     pace = np.inf  # seconds of a call for each product to add up, where there is least beside
@@ -115,7 +122,7 @@ def prove_large(
             trial = make(sizes)
             if trial.shapes == shapes:  # nothing has another size for it
                 continue
-            slopes = list(slopes_along(trial, precision))
+            slopes = list(slopes_along(trial, precision, tolerance))
         except TargetError as error:  # it may be made for sizes of its own
             notes.append(f"not proved at {_said(sizes, usual)}: {error}")
             continue
@@ -128,7 +135,9 @@ def prove_large(
             )
         for wrong in slopes:
             if not wrong.passed and wrong.name not in problems:
-                found = boundary(partial(_is_wrong, make, precision, wrong.name), sizes, usual)
+                found = boundary(
+                    partial(_is_wrong, make, precision, tolerance, wrong.name), sizes, usual
+                )
                 where = f": {found}" if found else f" is wrong at {_said(sizes, usual)}"
                 problems[wrong.name] = (
                     f"{wrong.name}{where}; along a random direction it is {wrong.backward:.6g}, "
@@ -137,9 +146,12 @@ def prove_large(
     return list(problems.values()), notes
 
 
-def _is_wrong(make: Callable[[Sizes], Trial], precision: str, name: str, sizes: Sizes) -> bool:
+def _is_wrong(
+    make: Callable[[Sizes], Trial], precision: str, tolerance: float, name: str, sizes: Sizes
+) -> bool:
     try:
-        return any(s.name == name and not s.passed for s in slopes_along(make(sizes), precision))
+        slopes = slopes_along(make(sizes), precision, tolerance)
+        return any(s.name == name and not s.passed for s in slopes)
     except TargetError:  # a number of heads may have to divide it
         return False
 

@@ -199,7 +199,7 @@ class _Proof:
         self._compare_results(tolerance)
         free = not (self.target.trusted or self.fixed or trial.problems)
         if free and checks and all(check.passed for check in checks):
-            problems, notes = prove_large(self.make, precision, trial.sizes)
+            problems, notes = prove_large(self.make, precision, trial.sizes, tolerance)
             trial.problems += problems
             trial.notes += notes
         return GradcheckReport(

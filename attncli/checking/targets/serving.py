@@ -17,6 +17,7 @@ from attncli.checking.targets.target import Layer, Target
 from attncli.checking.targets.their_code import Printed
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError
+from attncli.memory import read_system
 from attncli.processes import Channel, serve_forks
 
 
@@ -139,6 +140,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def _taken() -> int:
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmData")) * 1024
+    for line in read_system("/proc/self/status").splitlines():
+        if line.startswith("VmData"):
+            return int(line.split()[1]) * 1024
     return 1 << 30
