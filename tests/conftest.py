@@ -20,6 +20,20 @@ settings.register_profile("desk", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
+# What takes minutes, and is run by .ci/run alone.
+SLOW = {
+    "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_peer_combinations.py",
+    "test_conventions_of_others.py",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes minutes."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Divide the whole suite over all cores; a file or a test of one's choice runs right here."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS

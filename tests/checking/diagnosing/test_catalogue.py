@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attncli.checking.comparing.agreement import near
+from attncli.checking.comparing.rounding import beyond
 from attncli.checking.diagnosing.cases import Suite, beside_largest
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.mistakes import MISTAKES
@@ -35,6 +36,7 @@ TWINS = [
     {"scale 1/H", "scale applied twice"},
     # dscores sum to 0 over T, and so does what they make of an h that is the same for all.
     {"last gradient all zero", "dh multiplied by h instead of hs"},
+    {"first gradient all zero", "dh multiplied by h instead of hs"},
     # Of bounded scores that nothing overflows, and in masked rows both are 0 / 0.
     {"maximum not subtracted", "a fully masked row gives NaN"},
     {"softmax missing", "logarithm of the softmax"},  # where a hidden key makes both NaN
@@ -45,16 +47,20 @@ TWINS = [
 ]
 
 
+BESIDE = ("sinks", "alibi", "kv_lengths", "segments")
+CONCERNED = ("sink", "linear bias", "lengths", "segments", "slopes")
+
+
 @cache
-def situations(layer, claims, axes):
-    options = dict.fromkeys(("mask", "sinks", "alibi", "kv_lengths", "segments"))
+def situations(layer, claims, axes, beside=()):
+    options = dict.fromkeys(("mask", *beside))
     return list(Suite(layer, claims, options, axes).cases())
 
 
-def observed(stage, steps):
+def observed(stage, steps, beside=()):
     """What a target with these steps gives, and whether anything of it is wrong."""
     layer, seen, wrong = stage[0], [], False
-    for case in situations(*stage):
+    for case in situations(*stage, beside):
         truth = case.truth
         results, gradients, dout = truth.results, truth.gradients, truth.dout
         predicted = predict(layer, case, dout, steps, backward="formulas")
@@ -72,9 +78,16 @@ def observed(stage, steps):
         one.gradients, one.misshapen = (given, None) if shapes else (None, given)
         if layer != QKV:
             one.weights = predicted[1]
-        pairs = [(one.out, results["out"]), *zip(given, gradients, strict=True)]
+        far = truth.rounding
+        pairs = [(one.out, results["out"], far.results["out"])]
+        pairs += zip(given, gradients, far.gradients, strict=True) if shapes else []
         # By more than rounding, and by numbers.
-        right = all(near(a, b, BEYOND_ROUNDING).agrees for a, b in pairs if np.isfinite(a).any())
+        right = all(
+            near(beyond(a, b, by), b, BEYOND_ROUNDING).agrees
+            for a, b, by in pairs
+            if np.isfinite(a).any()
+        )
+        right = right and shapes
         wrong = wrong or (case.probe and not right)
     return seen, wrong
 
@@ -93,12 +106,14 @@ def made(mistake):
 def test_what_a_mistake_gives_is_explained_by_it_first(mistake):
     names = next((twins for twins in TWINS if mistake.name in twins), {mistake.name})
     seen_somewhere = False
+    # Only what concerns the arrays beside query, key and value is looked for with them.
+    beside = BESIDE if any(word in mistake.name for word in CONCERNED) else ()
     for stage in STAGES:
         if not mistake.fits(stage[0]):
             continue
         for reading in made(mistake):
             with np.errstate(all="ignore"), warnings.catch_warnings():
-                seen, wrong = observed(stage, reading.steps)
+                seen, wrong = observed(stage, reading.steps, beside)
                 if not wrong:
                     continue
                 seen_somewhere = True
