@@ -280,6 +280,9 @@ class Budget:
         Where the elements outside lie, in words.
     assumed : bool
         Whether A is held in a wider dtype, and taken for `dtype` because that holds its numbers.
+    factor : float or None
+        By what A is too large as a whole, where that is more than rounding can be, although each
+        element may be so far off.
     """
 
     dtype: str
@@ -292,6 +295,7 @@ class Budget:
     worst: Element
     places: tuple[str, ...] = ()
     assumed: bool = False
+    factor: float | None = None
 
     @property
     def passed(self) -> bool:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from conftest import SAMPLES
 
+from attncli.core import attention
+
 
 @pytest.fixture
 def runs(attn, folder):
@@ -422,3 +424,25 @@ def test_empty_tensors_need_no_budget(attn, folder):
     np.savez("a.npz", out=np.zeros((0, 3, 7)))
     result = attn("compare", "a.npz", "a.npz", "--budget", "in.npz")
     assert (result.code, "both are empty" in result.out) == (0, True)
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (1.02, True), (0.98, True)])
+def test_a_factor_of_the_whole_is_said_where_each_element_may_be_so_far_off(
+    attn, folder, factor, warned
+):
+    rng = np.random.default_rng(1)
+    # Numbers of bfloat16: the lower half of their 32 bits is 0.
+    query, key, value = (
+        (rng.standard_normal((2, 2, 61, 32)).astype(np.float32).view(np.uint32) & 0xFFFF0000)
+        .view(np.float32)
+        for _ in range(3)
+    )  # fmt: skip
+    right, _ = attention(*(x.astype(np.float64) for x in (query, key, value)))
+    bits = (factor * right).astype(np.float32).view(np.uint32)
+    out = ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+    np.savez("in.npz", query=query, key=key, value=value)
+    np.savez("a.npz", out=out)
+    np.savez("b.npz", out=right)
+    result = attn("compare", "a.npz", "b.npz", "--budget", "in.npz", "--as-dtype", "bfloat16")
+    assert result.code == 0
+    assert (f"the whole is {factor:g} times what it should be" in result.err) == warned

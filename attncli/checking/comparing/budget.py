@@ -400,7 +400,25 @@ class Budgets:
             outside=int(wrong.sum()),
             worst=Element(tuple(map(int, place)), float(a[place]), float(found.exact[place])),
             places=places(count_along_axes(wrong), axes) if wrong.any() else (),
+            factor=None if wrong.any() else _factor(a, found, 2.0 ** -PRECISIONS[dtype].digits),
         )
+
+
+def _factor(a: Array, found: Allowance, unit: float) -> float | None:
+    """Return by what A is too large as a whole, if roundings that differ would not add up to it.
+
+    The factor that fits best is off by about what each element is, by chance: that is a quarter of
+    what it may be, or less; six times the error that follows, and a unit, are left to rounding.
+    """
+    a, exact = a.astype(found.exact.dtype), found.exact
+    whole = np.isfinite(exact) & np.isfinite(a) & np.isfinite(found.allowed)
+    a, exact, allowed = (x[whole] for x in (a, exact, np.broadcast_to(found.allowed, whole.shape)))
+    size = float(np.vdot(exact, exact))
+    if not size:
+        return None
+    factor = float(np.vdot(a, exact)) / size
+    error = 6 * float(np.linalg.norm(exact * allowed)) / 4 / size + unit
+    return factor if abs(factor - 1) > error else None
 
 
 def widened(arrays: Sequence[Array]) -> str | None:
