@@ -139,6 +139,7 @@ def test_a_message_that_is_longer_than_allowed_is_refused():
     there.close()
 
 
+@pytest.mark.filterwarnings("ignore")  # JAX, where another test has loaded it, warns of forks
 def test_a_server_that_is_a_copy_of_this_process_works_alike(monkeypatch):
     from attncli.checking.targets import serving
 

@@ -136,7 +136,7 @@ FAULTS = [a_key_dropped, rows_exchanged, a_head_set_to_zero]
 @pytest.mark.parametrize(("half", "sizes", "scale", "causal"), GRID)
 def test_what_is_wrong_differs(half, sizes, scale, causal, fault):
     if fault is rows_exchanged and sizes == "one query":
-        pytest.skip("one row cannot be exchanged")
+        fault = a_head_set_to_zero  # one row cannot be exchanged
     inputs = drawn(half, sizes, scale)
     budgets = budgets_of(inputs, causal)
     for way in ("flash", "rounded weights"):
