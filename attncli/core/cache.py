@@ -118,9 +118,10 @@ class Cache:
     @property
     def blind(self) -> Array:
         """Which queries see no key at all, as booleans (…, T_dec)."""
-        blind: Array = self.total == 0
         visibility, sinks = self.operands.visibility, self.operands.sinks
-        if visibility and sinks is not None:
+        if not visibility or sinks is None:
+            blind: Array = self.total == 0
+        else:
             # Their sum is their sink's alone, or nearly that of others whose sink is large.
             with np.errstate(invalid="ignore"):
                 blind = self.total == np.exp(sinks - self.shift)
