@@ -15,6 +15,7 @@ from attncli.memory import require
 from attncli.processes import Limits
 
 if TYPE_CHECKING:
+    from attncli.checking.targets.given import Given
     from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
 
@@ -79,7 +80,9 @@ class Examined(NamedTuple):
         return len(self.reports) == len(self.outcomes) and all(one.passed for one in self.reports)
 
 
-def load(text: str, seconds: float, memory: int | None) -> tuple[Target, ...]:
+def load(
+    text: str, seconds: float, memory: int | None, given: Given | None = None
+) -> tuple[Target, ...]:
     """Find the targets that a text names; what fails when it is loaded is a broken one."""
     from attncli.checking.targets.loading import load_targets
     from attncli.checking.targets.target import Target
@@ -87,7 +90,7 @@ def load(text: str, seconds: float, memory: int | None) -> tuple[Target, ...]:
     limits = Limits(seconds, memory or Limits().memory)
     try:
         alone = streams.own_process and threading.active_count() == 1
-        return load_targets(text, limits, copied=alone)
+        return load_targets(text, limits, given=given, copied=alone)
     except CodeError as error:
         return (Target.broken(text, text, None, error),)
 

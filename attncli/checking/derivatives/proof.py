@@ -18,8 +18,9 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
+from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.operation_target import operation_target
-from attncli.checking.targets.target import Shapes, Target
+from attncli.checking.targets.target import Target
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS, Operation
 from attncli.reports import GradcheckReport, InputCheck, Method

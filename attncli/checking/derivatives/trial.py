@@ -8,9 +8,9 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.derivatives.judging import Moved
 from attncli.checking.derivatives.precision import coarser, precision_of
+from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.target import (
     Layer,
-    Shapes,
     Target,
     as_gradients,
     how_many,

@@ -27,8 +27,9 @@ from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated
 from attncli.checking.diagnosing.weighted import check_weighted
+from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.loading import target_of
-from attncli.checking.targets.target import Layer, Shapes, Target, layer_named, real_array, same
+from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, TargetError

@@ -15,7 +15,8 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near
 from attncli.checking.comparing.rounding import beyond, rounded_to
 from attncli.checking.diagnosing.cases import Case
-from attncli.checking.targets.target import Layer, Shapes, Target, as_gradients, real_array
+from attncli.checking.targets.given import Shapes
+from attncli.checking.targets.target import Layer, Target, as_gradients, real_array
 from attncli.errors import TargetError
 from attncli.reports import Finding
 from attncli.tensors import random_tensor

@@ -26,7 +26,8 @@ from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.derivatives.trial import Trial
 from attncli.checking.diagnosing.cases import beside_largest
 from attncli.checking.diagnosing.mistakes import MISTAKES
-from attncli.checking.targets.target import Shapes, Target
+from attncli.checking.targets.given import Shapes
+from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
 from attncli.reports import CheckReport, Diagnosis, Finding, NamedMistake, Status

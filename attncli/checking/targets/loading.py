@@ -15,7 +15,8 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.targets.calling import Facts
 from attncli.checking.targets.discovery import split, target_of_object
-from attncli.checking.targets.target import Layer, Shapes, Sizes, Target
+from attncli.checking.targets.given import Given, Shapes, Sizes
+from attncli.checking.targets.target import Layer, Target
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError, harmless
 from attncli.memory import readable
@@ -27,7 +28,7 @@ _SERVING = "attncli.checking.targets.serving"
 
 
 def load_targets(
-    text: str, limits: Limits | None = None, *, copied: bool = False
+    text: str, limits: Limits | None = None, *, given: Given | None = None, copied: bool = False
 ) -> tuple[Target, ...]:
     """Find the targets that a text names, each to be run in a process of its own.
 
@@ -38,6 +39,8 @@ def load_targets(
         ``file.py:Name`` or ``package.module:Name`` is that one.
     limits : Limits, optional
         How long loading it and every call may take, and how much memory.
+    given : Given, optional
+        What is said of every one of them.
     copied : bool
         Whether the processes may begin as copies of this one, as `ForkServer` says.
 
@@ -60,18 +63,23 @@ def load_targets(
             hint="attncli.check(Name) in Python runs it in yours",
         )
     ForkServer.running(_SERVING, copied=copied)
-    first = _Remote(text, limits or Limits())
+    first = _Remote(text, limits or Limits(), given or Given())
     described = first.load()
     return tuple(
         _target(
-            told, _Remote(text, first.limits, again=True) if number else first, number, first.parts
+            told,
+            _Remote(text, first.limits, first.given, again=True) if number else first,
+            number,
+            first.parts,
         )
         for number, told in enumerate(described)
     )
 
 
-def target_of(thing: Any) -> Target:
+def target_of(thing: Any, given: Given | None = None) -> Target:
     """Make a target of a class, an instance, a function or a pair of them, or a text as above.
+
+    Something may be said of it beside its name.
 
     What is given as an object runs in this process; what a text names in one of its own.
 
@@ -80,11 +88,10 @@ def target_of(thing: Any) -> Target:
     TargetError
         If it is none of these.
     """
-    if isinstance(thing, Target):
-        return thing
     if not isinstance(thing, str):
-        return target_of_object(thing)
-    targets = load_targets(thing)
+        target = thing if isinstance(thing, Target) else target_of_object(thing)
+        return target.having(given or Given())
+    targets = load_targets(thing, given=given)
     if len(targets) > 1:
         names = ", ".join(target.name for target in targets)
         raise TargetError(f"{thing} holds several layers: {names}", hint="name one: file.py:Name")
@@ -107,12 +114,14 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
     def renew() -> Target:
         if remote.seconds > _SOON:
             return target
-        return _target(told, _Remote(remote.text, remote.limits, silent=True), number, parts)
+        return _target(
+            told, _Remote(remote.text, remote.limits, remote.given, silent=True), number, parts
+        )
 
     options = {name: decode(value, parts) for name, value in told["options"].items()}
     target = Target(
         name, where, file, tuple(told["inputs"]), options, start, told["has_backward"],
-        renew=renew, end=remote.end,
+        given=remote.given, renew=renew, end=remote.end,
     )  # fmt: skip
     return target
 
@@ -170,9 +179,10 @@ class _Remote:
     """The process of a target, which begins when something is asked of it."""
 
     def __init__(
-        self, text: str, limits: Limits, *, again: bool = False, silent: bool = False
+        self, text: str, limits: Limits, given: Given, *, again: bool = False, silent: bool = False
     ) -> None:
-        self.text, self.limits, self.where = text, limits, text.rpartition(":")[0] or text
+        self.text, self.limits, self.given = text, limits, given
+        self.where = text.rpartition(":")[0] or text
         self.parts: list[bytearray] = []
         self.seconds = 0.0
         self._fork: Fork | None = None
@@ -188,12 +198,14 @@ class _Remote:
         self._fork = fork
         weakref.finalize(self, fork.close)
         place = self.text.rpartition(":")[0] if ".py:" in self.text else self.text
+        parts: list[Any] = []
         described, _, self.parts = self._ask(
             fork,
             "load",
             f"{place}: loading it",
-            [],
+            parts,
             {
+                "given": self.given.told(parts),
                 "text": self.text,
                 "folder": os.getcwd(),
                 "environment": dict(os.environ),

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.targets.target import Shapes, Sizes, Target
+from attncli.checking.targets.given import Shapes, Sizes
+from attncli.checking.targets.target import Target
 from attncli.core.engines import WAYS
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics

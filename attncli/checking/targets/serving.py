@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from attncli.checking.targets.discovery import discover
+from attncli.checking.targets.given import Given
 from attncli.checking.targets.target import Layer, Target
 from attncli.checking.targets.their_code import Printed
 from attncli.checking.targets.wire import decode, encode
@@ -60,7 +61,9 @@ class _Serving:
         sys.path[:], sys.argv[:] = request["path"], [request["text"]]
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
-        self.targets = tuple(replace(one, printed=printed) for one in discover(request["text"]))
+        given = Given.read(request["given"], parts)
+        found = discover(request["text"])
+        self.targets = tuple(replace(one.having(given), printed=printed) for one in found)
         described = [_described(target, carried) for target in self.targets]
         return {"seconds": time.monotonic() - began, "targets": described}
 

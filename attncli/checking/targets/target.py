@@ -11,6 +11,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import EXACT, near
 from attncli.checking.targets.calling import Calls, Facts
+from attncli.checking.targets.given import Given, Shapes, Sizes
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.wire import Foreign, as_array
 from attncli.errors import CodeError, TargetError
@@ -37,9 +38,6 @@ _OUT = ("out", "output", "outputs", "c", "context", "result")
 _REQUIRED = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
-Sizes = Mapping[str, int]
-Shapes = Mapping[str, tuple[int, ...]]
-
 
 @dataclass(frozen=True)
 class Target:
@@ -62,6 +60,8 @@ class Target:
     has_backward : bool
     fault : TargetError or None
         Why it cannot be started, where that is known already: it is incomplete.
+    given : Given
+        What is said of it beside its name.
     calls : Calls
         The circumstances of its calls.
     printed : Printed
@@ -86,6 +86,7 @@ class Target:
     start_with: Callable[[Sizes, Shapes, int], Any]
     has_backward: bool = True
     fault: TargetError | None = None
+    given: Given = field(default_factory=Given)
     calls: Calls = field(default_factory=Calls, compare=False, repr=False)
     printed: Printed = field(default_factory=Printed, compare=False, repr=False)
     engine: str = "own"
@@ -160,8 +161,12 @@ class Target:
         TargetError
             If its constructor takes what cannot be guessed, or raises.
         """
-        started = self.start_with(sizes, shapes or {}, seed)
+        started = self.start_with(sizes, {**self.given.shapes, **(shapes or {})}, seed)
         return started if isinstance(started, Layer) else Layer(self, started)
+
+    def having(self, given: Given) -> "Target":
+        """The target, of which this is said."""
+        return replace(self, given=given) if given else self
 
     def anew(self) -> "Target":
         """The same target before its first call, as far as that can be had."""
@@ -217,7 +222,8 @@ class Target:
         TargetError
             If there is an input whose shape neither its name nor `given` says.
         """
-        given = {**(self.shape_with(sizes) if self.shape_with else {}), **(given or {})}
+        said = self.shape_with(sizes) if self.shape_with else {}
+        given = {**said, **self.given.shapes, **(given or {})}
         shapes = {}
         for name in self.inputs:
             known = self.known_as(name)
