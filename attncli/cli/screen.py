@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,15 +12,14 @@ from functools import cached_property
 from typing import Any
 
 import click
-from rich.console import COLOR_SYSTEMS, Console, RenderableType
-from rich.segment import Segment
+from rich.console import Console, RenderableType
 
 from attncli.cli.streams import say, silence_stdout
 from attncli.errors import FileError
 from attncli.views.json_text import json_pieces
 from attncli.views.look import Look
+from attncli.views.rendering import lines, look_of
 
-_WIDEST = 2000  # columns; what claims to be wider is filled no further
 _PRINTED_AT_ONCE = 1 << 16  # characters
 
 
@@ -55,85 +52,20 @@ class Screen:
     @cached_property
     def look(self) -> Look:
         """What standard output can show."""
-        shown: dict[str, Any] = {
-            "encoding": getattr(sys.stdout, "encoding", None) or "utf-8",
-            "color": self._color_system is not None,
-            "few_colors": self._color_system == "standard",
-            "indexed": self._color_system == "256",
-            "precision": self.precision,
-            "full": self.full,
-        }
-        if not sys.stdout.isatty():
-            return Look.piped(**shown)
-        import shutil
-
-        size = shutil.get_terminal_size()
-        return Look.terminal(min(size.columns, _WIDEST), height=size.lines, **shown)
-
-    @cached_property
-    def _color_system(self) -> str | None:
-        dumb = os.environ.get("TERM") in ("dumb", "unknown")
-        if self.color == "never":
-            return None
-        if self.color == "auto" and (os.environ.get("NO_COLOR") or dumb or not sys.stdout.isatty()):
-            return None
-        found = Console(file=io.StringIO(), force_terminal=True, no_color=False).color_system
-        if self.color == "always" and found != "truecolor":
-            return "256"  # who asks for colour means one that shows shades
-        return found
+        return look_of(sys.stdout, color=self.color, precision=self.precision, full=self.full)
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""
         if not self.quiet:
-            _print(f"{line}\n" for line in self._lines(*renderables))
+            _print(f"{line}\n" for line in lines(self.look, *renderables))
 
     def show_at_most(self, height: int, *renderables: RenderableType, last: RenderableType) -> None:
         """Print what fits on so many lines, saying how many more there are, and a last line."""
-        lines, end = self.lines(*renderables), self.lines(last)
-        if (more := len(lines) + len(end) - height) > 0:
+        drawn, end = list(lines(self.look, *renderables)), list(lines(self.look, last))
+        if (more := len(drawn) + len(end) - height) > 0:
             cut = height - len(end) - 1
-            lines = [*lines[:cut], f"{more + 1} more lines: a taller window shows them"]
-        _print(f"{line}\n" for line in [*lines, *end])
-
-    def lines(self, *renderables: RenderableType) -> list[str]:
-        """Render to lines of text, with the codes of their colours."""
-        return list(self._lines(*renderables))
-
-    def _lines(self, *renderables: RenderableType) -> Iterator[str]:
-        """Render line by line: a large table is never there as a whole."""
-        colors: Any = self._color_system
-        console = Console(
-            file=io.StringIO(),
-            width=self.look.width,
-            force_terminal=colors is not None,
-            color_system=colors,
-            no_color=colors is None,
-            markup=False,
-            highlight=False,
-            emoji=False,
-            legacy_windows=False,
-            _environ={},
-        )
-        options = console.options
-        if self.look.plain:
-            options = options.update(no_wrap=True, overflow="ignore")
-        segments = (
-            segment for renderable in renderables for segment in console.render(renderable, options)
-        )
-        # Nothing piped is cut at any width.
-        split = (
-            Segment.split_lines(segments)
-            if self.look.plain
-            else Segment.split_and_crop_lines(
-                segments, self.look.width, pad=False, include_new_lines=False
-            )
-        )
-        for line in split:
-            texts = (
-                style.render(text, color_system=COLOR_SYSTEMS.get(colors)) if style else text
-                for text, style, _ in line
-            )
-            yield "".join(texts).rstrip(" ")
+            drawn = [*drawn[:cut], f"{more + 1} more lines: a taller window shows them"]
+        _print(f"{line}\n" for line in [*drawn, *end])
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; arrays in it become text piece by piece."""

@@ -84,6 +84,13 @@ class Look:
         return usual if self.precision is None and not self.plain else self.precision
 
     @property
+    def color_system(self) -> str | None:
+        """The colours as rich calls them; None where there are none."""
+        if not self.color:
+            return None
+        return "standard" if self.few_colors else "256" if self.indexed else "truecolor"
+
+    @property
     def arrow(self) -> str:
         """An arrow to the right."""
         return "→" if self.unicode else "->"

@@ -1,0 +1,81 @@
+"""Renderables as lines of text, for whatever place they are printed to."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from rich.console import COLOR_SYSTEMS, Console, RenderableType
+from rich.segment import Segment
+
+from attncli.views.look import Look
+
+_WIDEST = 2000  # columns; what claims to be wider is filled no further
+
+
+def look_of(stream: TextIO, *, color: str = "auto", **more: Any) -> Look:
+    """Find out what a stream can show; `color` is "auto", "always" or "never"."""
+    system = _color_system(stream, color)
+    shown: dict[str, Any] = {
+        "encoding": getattr(stream, "encoding", None) or "utf-8",
+        "color": system is not None,
+        "few_colors": system in ("standard", "windows"),
+        "indexed": system == "256",
+        **more,
+    }
+    if not stream.isatty():
+        return Look.piped(**shown)
+    size = shutil.get_terminal_size()
+    return Look.terminal(min(size.columns, _WIDEST), height=size.lines, **shown)
+
+
+def _color_system(stream: TextIO, color: str) -> str | None:
+    dumb = os.environ.get("TERM") in ("dumb", "unknown")
+    if color == "never":
+        return None
+    if color == "auto" and (os.environ.get("NO_COLOR") or dumb or not stream.isatty()):
+        return None
+    found = Console(file=io.StringIO(), force_terminal=True, no_color=False).color_system
+    if color == "always" and found != "truecolor":
+        return "256"  # who asks for colour means one that shows shades
+    return found
+
+
+def lines(look: Look, *renderables: RenderableType) -> Iterator[str]:
+    """Render line by line: a large table is never there as a whole.
+
+    Nothing that is piped is cut at any width; no line has spaces at its end.
+    """
+    colors: Any = look.color_system
+    console = Console(
+        file=io.StringIO(),
+        width=look.width,
+        force_terminal=colors is not None,
+        color_system=colors,
+        no_color=colors is None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    options = console.options
+    if look.plain:
+        options = options.update(no_wrap=True, overflow="ignore")
+    segments = (
+        segment for renderable in renderables for segment in console.render(renderable, options)
+    )
+    split = (
+        Segment.split_lines(segments)
+        if look.plain
+        else Segment.split_and_crop_lines(segments, look.width, pad=False, include_new_lines=False)
+    )
+    system = COLOR_SYSTEMS.get(colors)
+    for line in split:
+        texts = (
+            style.render(text, color_system=system) if style else text for text, style, _ in line
+        )
+        yield "".join(texts).rstrip(" ")
