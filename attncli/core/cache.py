@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import warnings
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from attncli.core.blocks import log
 from attncli.core.operands import Operands
 from attncli.core.visibility import Alibi, Entry, Mask
 from attncli.errors import AttnWarning
+from attncli.foreign import Library
 
 Engine = Literal["direct", "tiled"]
 
@@ -20,12 +22,20 @@ Engine = Literal["direct", "tiled"]
 _ROWS = 256
 
 
+class Beside(NamedTuple):
+    """The gradients of what is neither query, key nor value."""
+
+    biases: list[Array | None]  # as visibility.entries
+    sinks: Array | None
+
+
 @dataclass(slots=True, repr=False)
 class Cache:
     """One forward calculation: its operands, its options and what backward needs of it.
 
     The inputs are referred to, not copied, wherever their layout allows; changing them in place
-    between forward and backward changes the gradients.
+    between forward and backward changes the gradients.  Several threads may use a cache: they take
+    turns, and each finds the gradients of its own backward in it.
 
     Attributes
     ----------
@@ -39,9 +49,10 @@ class Cache:
         log Σ exp(score) per query, over the keys and the sink if there is one, in the compute
         dtype; −inf for a row that sees nothing.
     dmask : ndarray or None
-        After backward: the gradient of a float mask, in the mask's own shape and the compute
-        dtype.  It is the gradient of the scores summed over the axes on which the mask was
-        broadcast.  None before backward, without a mask and for a boolean one.
+        After backward, this thread's or else the last one: the gradient of a float mask, in the
+        mask's own shape and the compute dtype.  It is the gradient of the scores summed over the
+        axes on which the mask was broadcast.  None before backward, without a mask and for a
+        boolean one.
     dsinks, dalibi : ndarray or None
         After backward: the gradients of the sinks and of the slopes, in their own shapes and the
         compute dtype.  None before backward, and where there are none.
@@ -59,9 +70,18 @@ class Cache:
     out: Array | None = None
     tile: tuple[int, int] = (0, 0)  # of the tiled engine
     moderate: Array | None = None  # per row: whether no reference had to be subtracted
-    bias_gradients: list[Array | None] = field(default_factory=list)  # as visibility.entries
+    # For who changes what is below, or normalises the weights.
+    lock: Any = field(default_factory=_thread.allocate_lock)
+    bias_gradients: list[Array | None] = field(default_factory=list)  # while backward computes
     delta: Array | None = None  # per row, where sinks need it: rowsum(weights ⊙ dweights)
-    sink_gradient: Array | None = None
+    beside: dict[int, Beside] = field(default_factory=dict)  # by thread, the latest last
+    library: Library | None = None  # of which the results are, where it is not NumPy
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {x.name: getattr(self, x.name) for x in fields(self) if x.name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # with a lock that is free
 
     def __repr__(self) -> str:
         shape = (
@@ -79,41 +99,61 @@ class Cache:
         kept, total, tiled = self.kept, self.total[..., None], self.engine == "tiled"
         if kept is None:
             return None
-        if not self.normalised:  # when first asked for, and in place: they may be large
-            total = np.where(total == 0, 1, total)
-            kept /= total[..., None, :, :] if tiled else total
-            self.normalised = True
+        with self.lock:
+            if not self.normalised:  # when first asked for, and in place: they may be large
+                total = np.where(total == 0, 1, total)
+                kept /= total[..., None, :, :] if tiled else total
+                self.normalised = True
         if tiled:
             kept = np.moveaxis(kept, -3, -2)
             *rows, count, step = kept.shape
             kept = kept.reshape(*rows, count * step)[..., : self.operands.key.shape[-2]]
-        return kept.reshape(*self.operands.public_lead, *kept.shape[-2:])
+        return self._as_given(kept.reshape(*self.operands.public_lead, *kept.shape[-2:]))
 
     @property
     def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
-        return self._shaped("mask", self._bias_gradient(Mask))
+        return self._bias_gradient("mask", Mask)
 
     @property
     def dalibi(self) -> Array | None:  # noqa: D102 - documented with the class
-        return self._shaped("alibi", self._bias_gradient(Alibi))
+        return self._bias_gradient("alibi", Alibi)
 
     @property
     def dsinks(self) -> Array | None:  # noqa: D102 - documented with the class
-        return self._shaped("sinks", self.sink_gradient)
+        found = self._found()
+        return None if found is None else self._shaped("sinks", found.sinks)
 
-    def _bias_gradient(self, kind: type[Entry]) -> Array | None:
-        return self.operands.visibility.gradient_of(kind, self.bias_gradients)
+    def keep_gradients(self, sinks: Array | None) -> None:
+        """Keep what this thread's backward found beside the gradients that it returns."""
+        self.beside.pop(_thread.get_ident(), None)
+        self.beside[_thread.get_ident()] = Beside(self.bias_gradients, sinks)
+
+    def _found(self) -> Beside | None:
+        """The gradients of this thread's last backward, else of the last that there was."""
+        mine = self.beside.get(_thread.get_ident())
+        return mine if mine is not None else next(reversed(self.beside.copy().values()), None)
+
+    def _bias_gradient(self, name: str, kind: type[Entry]) -> Array | None:
+        found = self._found()
+        if found is None:
+            return None
+        return self._shaped(name, self.operands.visibility.gradient_of(kind, found.biases))
 
     def _shaped(self, name: str, gradient: Array | None) -> Array | None:
         """Give a gradient the shape in which its input came."""
         if gradient is None:
             return None
-        return gradient.reshape(self.operands.given_shapes[name])
+        return self._as_given(gradient.reshape(self.operands.given_shapes[name]))
+
+    def _as_given(self, array: Array) -> Array:
+        """Give an array to look at as those are that came in, in the dtype that is computed in."""
+        return array if self.library is None else self.library.back(array, rounded=False)
 
     @property
     def logsumexp(self) -> Array:  # noqa: D102 - documented with the class
         rows = self.shift.shape[-1]
-        return (self.shift + log(self.total)).reshape(*self.operands.public_lead, rows)
+        found = (self.shift + log(self.total)).reshape(*self.operands.public_lead, rows)
+        return self._as_given(found)
 
     @property
     def blind(self) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import DtypeError, ParameterError, ShapeError
+from attncli.foreign import to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -121,7 +122,7 @@ class Extras(NamedTuple):
         given = getattr(self, name)
         if given is None:
             return None
-        array = np.asarray(given)
+        array = to_numpy(given)
         if array.dtype.kind in "iu":
             array = array.astype(np.float64)
         # Complex ones are the loop's, which is differentiated by complex steps.
@@ -185,7 +186,7 @@ class Extras(NamedTuple):
             most = np.asarray(T_enc)
         else:  # the items are the sequences
             most = np.diff(sequences[1])
-            lengths = _integers("kv_lengths", np.asarray(self.kv_lengths), "iu")
+            lengths = _integers("kv_lengths", to_numpy(self.kv_lengths), "iu")
             if not _fits(lengths.shape, most.shape):
                 raise ShapeError(
                     f"kv_lengths is {lengths.shape}, expected one number for each of the "
@@ -202,7 +203,7 @@ class Extras(NamedTuple):
     def _keep(self, scores: Shape) -> Array | None:
         if self.keep is None:
             return None
-        keep = np.asarray(self.keep)
+        keep = to_numpy(self.keep)
         if keep.dtype != bool:
             if keep.dtype.kind not in "iuf" or not np.isin(keep, (0, 1)).all():
                 raise DtypeError(
@@ -264,7 +265,7 @@ def _by_item(
 
     It may be shared by all items, or have one entry for each: N is the first leading axis.
     """
-    array = _integers(name, np.asarray(given), kinds)
+    array = _integers(name, to_numpy(given), kinds)
     own = len(trailing)
     sizes = tuple(size for _, size in trailing)
     outer = array.shape[: array.ndim - own]
@@ -284,7 +285,7 @@ def _by_item(
 
 
 def _boundaries(name: str, given: ArrayLike, T: int, what: str) -> Array:
-    array = _integers(name, np.asarray(given), "iu")
+    array = _integers(name, to_numpy(given), "iu")
     if array.ndim != 1 or len(array) < 2:
         raise ShapeError(f"{name} is {array.shape}, expected (sequences + 1,)")
     if array[0] != 0 or (np.diff(array) < 0).any():

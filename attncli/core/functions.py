@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from attncli.arrays import Array
 from attncli.core import direct, engines
@@ -22,7 +24,8 @@ from attncli.core.operands import (
 )
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
-from attncli.errors import ParameterError
+from attncli.errors import DataError, ParameterError
+from attncli.foreign import library_of, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -128,7 +131,8 @@ def attention(
     Returns
     -------
     out : ndarray, shape (…, T_dec, H_v)
-        In the dtype that query, key and value promote to.
+        In the dtype that query, key and value promote to.  A tensor of torch or JAX where query is
+        one, on its device; torch's own ``backward()`` raises where it comes to it.
     cache : Cache
         What `attention_backward` needs; ``cache.weights`` (None where they were not kept),
         ``cache.logsumexp`` and ``cache.engine`` to look at.
@@ -177,12 +181,17 @@ def attention(
     >>> cache.weights[0]
     array([0.5, 0.5])
     """
-    return compute(
+    out, cache = compute(
         query, key, value, mask=mask,
         extras=Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep),
         semantics=Semantics(scale, causal, align, window, softcap, keep_prob),
         threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
+    if type(query) is ndarray:
+        return out, cache
+    operands = {"query": query, "key": key, "value": value}
+    cache.library = library_of(operands, mask=mask, sinks=sinks, alibi=alibi)
+    return (out if cache.library is None else cache.library.result(out)), cache
 
 
 def attention_backward(
@@ -207,7 +216,8 @@ def attention_backward(
     dout : array_like, shape (…, T_dec, H_v)
         The gradient of the loss with respect to ``out``.
     cache : Cache
-        What `attention` returned.  The inputs must not have been changed since.
+        What `attention` returned.  The inputs must not have been changed in place since, which is
+        noticed of torch's tensors alone.
     dlogsumexp : array_like, shape (…, T_dec), optional
         The gradient of the loss with respect to ``cache.logsumexp``, where it went into the loss.
 
@@ -215,8 +225,9 @@ def attention_backward(
     -------
     dquery, dkey, dvalue : ndarray
         In the shapes of query, key and value, summed over the axes on which they were broadcast
-        or shared; in the dtype of ``out``.  The gradients of a float mask, sinks and slopes are
-        then in ``cache.dmask``, ``cache.dsinks`` and ``cache.dalibi``, in the shapes of these.
+        or shared; in the dtype of ``out``, and tensors where that is one.  The gradients of a float
+        mask, sinks and slopes are then in ``cache.dmask``, ``cache.dsinks`` and ``cache.dalibi``,
+        in the shapes of these.
 
     Raises
     ------
@@ -238,7 +249,17 @@ def attention_backward(
     >>> dquery, dvalue.ravel()
     (array([[-0.5,  0.5]]), array([0.5, 0.5]))
     """
+    with cache.lock:
+        dquery, dkey, dvalue = _gradients(dout, cache, dlogsumexp)
+    if (library := cache.library) is not None:
+        return library.back(dquery), library.back(dkey), library.back(dvalue)
+    return dquery, dkey, dvalue
+
+
+def _gradients(dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None) -> Iterator[Array]:
     operands = cache.operands
+    if cache.library is not None and (name := cache.library.changed()):
+        raise DataError(f"{name} was changed in place since forward, and backward needs it as then")
     dout = prepare_dout(dout, operands)
     cache.bias_gradients = operands.visibility.new_gradients()
     rows = None if dlogsumexp is None else prepare_dlogsumexp(dlogsumexp, operands)
@@ -254,15 +275,17 @@ def attention_backward(
             gradients = engine.backward(dout, cache, rows)
     if operands.keep_prob != 1:
         gradients[2][...] /= operands.keep_prob  # value was divided by it
+    dsinks = None
     if operands.sinks is not None and cache.delta is not None:
         weight = np.exp(operands.sinks - cache.shift) / cache.total
         change = -cache.delta if rows is None else rows - cache.delta
-        cache.sink_gradient = sum_to(weight * change, operands.sinks.shape)
-    dquery, dkey, dvalue = (
+        dsinks = sum_to(weight * change, operands.sinks.shape)
+    if dsinks is not None or cache.bias_gradients:
+        cache.keep_gradients(dsinks)
+    return (
         gradient.reshape(shape).astype(operands.dtype, copy=False)
         for gradient, shape in zip(gradients, operands.shapes, strict=True)
     )
-    return dquery, dkey, dvalue
 
 
 def compute(
@@ -319,7 +342,7 @@ def compute(
     'tiled'
     """
     if mask is not None:
-        mask = read_mask("mask", np.asarray(mask), stacklevel + 1)
+        mask = read_mask("mask", to_numpy(mask), stacklevel + 1)
     operands = prepare(query, key, value, mask=mask, extras=extras, semantics=semantics)
     if threads < 1 or threads != int(threads):
         raise ParameterError(f"threads is {threads}, expected a whole number, 1 or above")
@@ -383,15 +406,18 @@ def attention_weights(
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    nothing = np.empty((*np.shape(key)[:-1], 0), np.asarray(key).dtype)
+    numbers = to_numpy(key)
+    nothing = np.empty((*numbers.shape[:-1], 0), numbers.dtype)
     cache = compute(
-        query, key, nothing, mask=mask,
+        query, numbers, nothing, mask=mask,
         extras=Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths),
         semantics=Semantics(scale, causal, align, window, softcap),
         weights=True, stacklevel=3,
     )[1]  # fmt: skip
     assert cache.weights is not None  # as was asked for
-    return cache.weights.astype(cache.operands.dtype, copy=False)
+    found = cache.weights.astype(cache.operands.dtype, copy=False)
+    library = library_of({"query": query, "key": key}, mask=mask, sinks=sinks, alibi=alibi)
+    return found if library is None else library.result(found)
 
 
 def _tiled() -> ModuleType:

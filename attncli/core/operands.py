@@ -18,12 +18,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from attncli.arrays import Array
 from attncli.core.extras import Extras, Placed
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DtypeError, ParameterError, ShapeError
+from attncli.foreign import to_numpy
 
 Shape = tuple[int, ...]
 
@@ -83,7 +85,8 @@ def prepare(
     ShapeError, DtypeError, ParameterError
         As `attncli.core.attention` says.
     """
-    query, key, value = np.asarray(query), np.asarray(key), np.asarray(value)
+    if not (type(query) is type(key) is type(value) is ndarray):
+        query, key, value = to_numpy(query), to_numpy(key), to_numpy(value)
     shapes = query.shape, key.shape, value.shape
     public_lead, groups = _fit(*shapes)
     compute, dtype = dtypes_of(query.dtype, key.dtype, value.dtype)
@@ -142,7 +145,7 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
     ShapeError, DtypeError
         If it does not have the shape of ``out``, or no real dtype.
     """
-    dout = np.asarray(dout)
+    dout = to_numpy(dout)
     T_dec, H_v = operands.query.shape[-2], operands.value.shape[-1]
     expected = (*operands.public_lead, T_dec, H_v)
     if dout.shape != expected:
@@ -159,7 +162,7 @@ def prepare_dlogsumexp(dlogsumexp: ArrayLike, operands: Operands) -> Array:
     ShapeError, DtypeError
         If it does not have the shape of ``logsumexp``, or no real dtype.
     """
-    array = np.asarray(dlogsumexp)
+    array = to_numpy(dlogsumexp)
     expected = (*operands.public_lead, operands.query.shape[-2])
     if array.shape != expected:
         raise ShapeError(

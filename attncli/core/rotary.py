@@ -11,6 +11,7 @@ from attncli.arrays import Array
 from attncli.core.operands import dtypes_of
 from attncli.core.semantics import LARGEST
 from attncli.errors import DtypeError, ParameterError, ShapeError
+from attncli.foreign import library_of, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -176,6 +177,7 @@ def rotary(
     True
     """
     rotation = Rotation(style, base, width)
+    library = library_of({"x": x})
     x = _real("x", x)
     if x.ndim < 2:
         raise ShapeError(f"x is {x.shape}, expected at least two axes: (…, T, H)")
@@ -199,7 +201,8 @@ def rotary(
                 tables.append(table.astype(compute, copy=False))
     tables = [_beside(table, x.ndim) for table in tables]
     turned = _turned(x.astype(compute, copy=False), tables[0], tables[1], own_width, style, inverse)
-    return turned.astype(dtype, copy=False)
+    turned = turned.astype(dtype, copy=False)
+    return turned if library is None else library.result(turned)
 
 
 def _turned(x: Array, cos: Array, sin: Array, width: int, style: str, inverse: bool) -> Array:
@@ -243,7 +246,7 @@ def _beside(table: Array, ndim: int) -> Array:
 
 
 def _real(name: str, x: ArrayLike) -> Array:
-    array = np.asarray(x)
+    array = to_numpy(x)
     if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
         raise DtypeError(f"{name} is {array.dtype.name}, expected real numbers")
     return array
