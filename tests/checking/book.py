@@ -597,6 +597,20 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "return dhs_enc, dhs_dec",
         "return self.dhs_enc, dhs_dec",
     ),
+    "sizes left over from the call before": (
+        "TimeAttention",
+        "        self.layers = None\n",
+        "        self.layers = None\n        self.steps = 0\n",
+        "        out = np.empty_like(hs_dec)\n",
+        "        out = np.empty_like(hs_dec)\n        T = self.steps = self.steps or T\n",
+    ),
+    "gradients of two backwards added up": (
+        "WeightSum",
+        "        self.cache = (hs, ar)\n",
+        "        self.cache = (hs, ar)\n        self.dhs = np.zeros_like(hs)\n",
+        "        return dhs, da\n",
+        "        self.dhs += dhs\n        return self.dhs, da\n",
+    ),
     "result of earlier inputs": (
         "WeightSum",
         "        c = np.sum(t, axis=1)\n",

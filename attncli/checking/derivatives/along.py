@@ -13,10 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.derivatives.boundaries import LARGE, SECONDS, Sizes, boundary, within, work
+from attncli.checking.derivatives.boundaries import (
+    HEADED,
+    LARGE,
+    SECONDS,
+    Sizes,
+    boundary,
+    within,
+    work,
+)
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
 from attncli.errors import TargetError
+
+HEADS = 2
+"""How many there are where there are any, so that mixing them up shows."""
 
 _TOLERANCE = 1e-6
 _SMALLEST = 1e-3
@@ -114,9 +125,12 @@ def prove_large(
     problems, notes = dict[str, str](), list[str]()
     pace = np.inf  # seconds of a call for each product to add up, where there is least beside
     shapes = make(usual).shapes
-    for changed in LARGE:
-        asked = {**usual, **changed}
-        sizes = within(asked, SECONDS / pace if np.isfinite(pace) else np.inf, usual)
+    tried = [({**usual, **changed}, usual) for changed in LARGE]
+    headed = {**usual, "heads": usual.get("heads", HEADS)}
+    if _takes_heads(make, headed):
+        tried += [({**headed, **changed}, headed) for changed in ({}, *HEADED)]
+    for asked, least in tried:
+        sizes = within(asked, SECONDS / pace if np.isfinite(pace) else np.inf, least)
         try:
             began = time.monotonic()
             trial = make(sizes)
@@ -124,7 +138,8 @@ def prove_large(
                 continue
             slopes = list(slopes_along(trial, precision, tolerance))
         except TargetError as error:  # it may be made for sizes of its own
-            notes.append(f"not proved at {_said(sizes, usual)}: {error}")
+            if "kv_heads" not in sizes:
+                notes.append(f"not proved at {_said(sizes, usual)}: {error}")
             continue
         calls = 2 * (1 + len(slopes))
         pace = min(pace, (time.monotonic() - began) / calls / work(sizes))
@@ -133,10 +148,12 @@ def prove_large(
                 f"{_said(asked, usual)} would take more than {SECONDS:g} s: proved at "
                 f"{_said(sizes, usual)} instead"
             )
+        for problem in trial.problems:
+            problems.setdefault(problem.split()[0], f"at {_said(sizes, usual)}: {problem}")
         for wrong in slopes:
             if not wrong.passed and wrong.name not in problems:
                 found = boundary(
-                    partial(_is_wrong, make, precision, tolerance, wrong.name), sizes, usual
+                    partial(_is_wrong, make, precision, tolerance, wrong.name), sizes, least
                 )
                 where = f": {found}" if found else f" is wrong at {_said(sizes, usual)}"
                 problems[wrong.name] = (
@@ -144,6 +161,16 @@ def prove_large(
                     f"and the derivative {wrong.derivative:.6g}"
                 )
     return list(problems.values()), notes
+
+
+def _takes_heads(make: Callable[[Sizes], Trial], sizes: Sizes) -> bool:
+    """Whether it takes query, key and value of several heads, and gives what has their shapes."""
+    try:
+        trial = make(sizes)
+    except TargetError:
+        return False
+    query = next(iter(trial.inputs))
+    return query.ndim == 4 and trial.out.ndim == 4 and not trial.problems
 
 
 def _is_wrong(
@@ -157,4 +184,5 @@ def _is_wrong(
 
 
 def _said(sizes: Sizes, usual: Sizes) -> str:
-    return ", ".join(f"{axis} = {size}" for axis, size in sizes.items() if size > usual[axis])
+    larger = [f"{axis} = {size}" for axis, size in sizes.items() if size > usual.get(axis, 0)]
+    return ", ".join(larger)

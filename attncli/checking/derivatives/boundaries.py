@@ -11,6 +11,13 @@ LARGE: tuple[Sizes, ...] = (
 )  # fmt: skip
 """The sizes that are not as usual: few, and each cheap for code that loops over an axis."""
 
+HEADED: tuple[Sizes, ...] = (
+    {"N": 17, "heads": 8, "H": 32},
+    {"N": 1, "heads": 13, "T_dec": 37, "T_enc": 67, "H": 41},
+    {"N": 1, "heads": 26, "kv_heads": 13, "T_enc": 67},
+)
+"""The same for what has heads: many items and heads, at last heads in groups."""
+
 SECONDS = 3.0
 """What would take longer is given smaller sizes."""
 

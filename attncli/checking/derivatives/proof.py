@@ -9,7 +9,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
-from attncli.checking.derivatives.along import prove_large
+from attncli.checking.derivatives.along import HEADS, prove_large
 from attncli.checking.derivatives.judging import (
     Judge,
     Moved,
@@ -32,7 +32,6 @@ _TOLERANCES: Mapping[Method, float] = {"complex": 1e-9, "central": 1e-6}
 _OUR_TOLERANCES: Mapping[Method, float] = {"complex": 1e-12, "central": 1e-6}
 # Where what passes is measured, it is no less than what sums of float32 numbers lose in backward.
 _FLOAT32_LEAST = 1e-3
-_HEADS = 2
 _RESIDUAL = "dout is missing in it: the path of the residual"
 # A larger Jacobian is not kept.
 _JACOBIAN_ELEMENTS = 1 << 20
@@ -137,12 +136,12 @@ def _start(
         if not heads or heads.keys() & given.keys():
             raise
         try:
-            proof = _Proof(target, sizes, given, seed, dtype, shapes=_with_heads)
+            proof = _Proof(target, {**sizes, "heads": HEADS}, given, seed, dtype)
         except TargetError:
             if refused.hint is None:
                 refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
             raise refused from None
-        proof.trial.notes.append(f"the code takes no arrays of three axes: {_HEADS} heads")
+        proof.trial.notes.append(f"the code takes no arrays of three axes: {HEADS} heads")
         return proof
 
 
@@ -151,8 +150,11 @@ def _with_heads(target: Target, sizes: Mapping[str, int]) -> dict[str, tuple[int
     known = [target.known_as(name) for name in target.inputs]
     if sorted(map(str, known)) != ["key", "query", "value"]:
         return {}
-    shapes = target.shapes(sizes)
-    return {name: (shape[0], _HEADS, *shape[1:]) for name, shape in shapes.items()}
+    heads = sizes.get("heads", HEADS)
+    return {
+        name: (shape[0], heads if ours == "query" else sizes.get("kv_heads", heads), *shape[1:])
+        for (name, shape), ours in zip(target.shapes(sizes).items(), known, strict=True)
+    }
 
 
 def _together(reports: Sequence[GradcheckReport]) -> GradcheckReport:
@@ -170,11 +172,11 @@ class _Proof:
     """The gradients of one target, and of what else computes the same, against one derivative."""
 
     def __init__(
-        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str,
-        shapes: Callable[[Target, Mapping[str, int]], Shapes] = lambda target, sizes: {},
-    ) -> None:  # fmt: skip
+        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
+    ) -> None:
         def make(sizes: Mapping[str, int], target: Target = target) -> Trial:
-            return Trial(target, sizes, {**given, **shapes(target, sizes)}, seed, dtype)
+            headed = _with_heads(target, sizes) if "heads" in sizes else {}
+            return Trial(target, sizes, {**given, **headed}, seed, dtype)
 
         self.target, self.make = target, make
         self.trial, *self.others = (make(sizes, one) for one in (target, *target.others))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.derivatives.judging import Moved
 from attncli.checking.derivatives.precision import coarser, precision_of
 from attncli.checking.targets.given import Shapes
@@ -22,6 +23,7 @@ from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.errors import CodeError, TargetError
 from attncli.tensors import random_tensor
 
+_DOUBLED = Tolerance.of_largest(1e-3, least=1e-12)
 # Of a larger result, backward is not run for each unit vector.
 _JACOBIAN_ROWS = 128
 
@@ -168,11 +170,14 @@ class Trial:
                 "(dropout left on?); gradients are checked with NumPy's random seed fixed"
             )
             return
-        fresh.backward(self.dout)
+        once = [real_array(x) for x in as_gradients(fresh.backward(self.dout), number)]
+        once = [None if array is None else array.copy() for array in once]
         for which in changed:
             self.problems.append(f"the input {self.target.inputs[which]} is changed in place")
         if fresh.facts.changed:
             self.problems.append("dout is changed in place")
+        elif adds_up(once, self._backward_again(fresh)):
+            self.problems.append("a second backward after one forward adds to the gradients")
         self.forward(self.layer, self.inputs)
         dagain = as_gradients(self.layer.backward(self.dout.copy()), number)
         pairs = zip(self.gradients, dagain, strict=False)
@@ -183,6 +188,13 @@ class Trial:
                 "grads are not the same after a second forward and backward: are they added to "
                 "(+=)? self.grads[0][...] = dW begins anew"
             )
+
+    def _backward_again(self, layer: Layer) -> list[Array | None]:
+        """What a second backward gives; nothing where what forward kept is used up."""
+        try:
+            return list(map(real_array, as_gradients(layer.backward(self.dout), len(self.inputs))))
+        except TargetError:
+            return []
 
     def fits(self, name: str, gradient: Array, shape: tuple[int, ...]) -> bool:
         """Whether a gradient has the shape of its input or parameter; else that is reported."""
@@ -243,3 +255,11 @@ class Trial:
             elif self.fits(f"d{name}", array, self.inputs[which].shape):
                 found[which] = np.array(array)
         return found
+
+
+def adds_up(once: Sequence[Array | None], again: Sequence[Array | None]) -> bool:
+    """Whether a gradient of a second backward, after the same forward, is that and the first's."""
+    return any(
+        a is not None and b is not None and a.any() and near(b, 2 * a, _DOUBLED).agrees
+        for a, b in zip(once, again, strict=False)
+    )

@@ -12,7 +12,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.comparing.budget import allowances
 from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
-from attncli.checking.derivatives.boundaries import LARGE, Sizes, work
+from attncli.checking.derivatives.boundaries import HEADED, LARGE, Sizes, work
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.checking.targets.wire import dtype_named
 from attncli.core.extras import Extras, Placed, standard_slopes
@@ -43,10 +43,9 @@ _HEADS = 3
 # Across the tiles that kernels work in.
 _LARGE_SIZES: tuple[Sizes, ...] = (
     *LARGE,
-    # Whole tiles, and nothing behind them; many items and heads.
+    # Whole tiles, and nothing behind them.
     {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 64, "T_enc": 64, "H": 128},
-    {"N": 17, "heads": 8, "H": 32},
-    {"N": 1, "heads": 13, "T_dec": 37, "T_enc": 67, "H": 41},
+    *HEADED[:-1],
 )  # fmt: skip
 _THOROUGH_SIZES: tuple[Sizes, ...] = (
     {"H": 257}, {"T_enc": 1025}, {"T_dec": 1025}, {"N": 1, "T_dec": 259, "T_enc": 517, "H": 137},
@@ -281,7 +280,7 @@ class Suite:
             if mask := next((name for name in MASK_NAMES if name in self.parameters), None):
                 cases.append(self._large(across[0], "boolean mask", masked=mask))
         if grouped and self._has("heads"):
-            cases.append(self._large({"N": 1, "heads": 26, "kv_heads": 13, "T_enc": 67}, "groups"))
+            cases.append(self._large(HEADED[-1], "groups"))
         return sorted(cases, key=lambda case: case.work)
 
     def _large(

@@ -25,7 +25,7 @@ from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtype
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe
-from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated
+from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.loading import target_of
@@ -206,6 +206,7 @@ class _Check:
         fresh = self.target.anew()
         with fresh.calls.under(memory=self.memory, seed=0):
             self.repeated = list(repeated(fresh, suite.ordinary(), self.names, self.shapes))
+            self.repeated += reused(fresh, suite, self.shapes)
         if fresh is not self.target:
             fresh.end()
         with self.target.calls.under(memory=self.memory):

@@ -7,16 +7,17 @@ What is remembered by all of its contents, or follows from sizes alone, is right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near
 from attncli.checking.comparing.rounding import beyond, rounded_to
-from attncli.checking.diagnosing.cases import Case
+from attncli.checking.derivatives.trial import adds_up
+from attncli.checking.diagnosing.cases import Case, Suite
 from attncli.checking.targets.given import Shapes
-from attncli.checking.targets.target import Layer, Target, as_gradients, real_array
+from attncli.checking.targets.target import Layer, Target, as_gradients, real_array, same
 from attncli.errors import TargetError
 from attncli.reports import Finding
 from attncli.tensors import random_tensor
@@ -78,6 +79,89 @@ def repeated(target: Target, case: Case, names: Sequence[str], shapes: Shapes) -
         return  # reported already
 
 
+def reused(target: Target, suite: Suite, shapes: Shapes) -> Iterator[Finding]:
+    """Use an instance for other sizes, and for two backwards after one forward.
+
+    What an instance that is new gives, one that was used before has to give.
+    """
+    usual = suite.ordinary()
+    try:
+        first, again = (_Run.of(target.start(usual.sizes, shapes), usual) for _ in range(2))
+        if first.raised or not same(first.given, again.given):
+            return  # reported already
+        yield _finding("other sizes between", _between(target, suite, shapes))
+        if target.has_backward:
+            yield _twice_backward(target.start(usual.sizes, shapes), usual, first)
+    except TargetError:
+        return  # reported already
+
+
+class _Run(NamedTuple):
+    """What forward and backward gave, or what was raised."""
+
+    given: list[Array]
+    raised: str = ""
+
+    @classmethod
+    def of(cls, layer: Layer, case: Case) -> "_Run":
+        """Run them; what they give is copied at once."""
+        try:
+            out = real_array(layer.forward(*case.inputs, **case.options))
+            if out is None:
+                return cls([], "no array")
+            out = np.array(out)
+            return cls([out, *_backward(layer, _dout(out))])
+        except TargetError as error:
+            return cls([], str(error))
+
+
+def _dout(out: Array) -> Array:
+    return random_tensor("dout", out.shape, dtype="float64").astype(out.dtype)
+
+
+def _backward(layer: Layer, dout: Array) -> list[Array]:
+    given = as_gradients(layer.backward(dout), 0)
+    return [np.array(array) for array in map(real_array, given) if array is not None]
+
+
+def _between(target: Target, suite: Suite, shapes: Shapes) -> str:
+    """Say which sizes an instance has wrong because it was called with others before."""
+    usual = suite.usual
+    used = target.start(usual, shapes)
+    _Run.of(used, suite.ordinary())
+    changes = [{axis: size + step} for axis, size in usual.items() for step in (1, -1)]
+    for changed in (*changes, {}):
+        case = suite.sized("", {**usual, **changed})
+        new, again = (_Run.of(x, case) for x in (target.start(usual, shapes), used))
+        if not new.raised and not same(new.given, again.given):
+            sizes = ", ".join(f"{axis} = {case.sizes[axis]}" for axis in changed or usual)
+            fault = again.raised or "others than one that is new"
+            return f"an instance that has seen other sizes gives, for {sizes}: {fault}"
+    return ""
+
+
+def _twice_backward(layer: Layer, case: Case, first: _Run) -> Finding:
+    """Go back twice: what adds up is wrong; what is used up can be had once, which is said."""
+    name = "backward twice"
+    layer.forward(*case.inputs, **case.options)
+    dout = _dout(first.given[0])
+    before = _backward(layer, dout)
+    try:
+        again = _backward(layer, dout)
+    except TargetError:
+        return Finding(name, "contract", "note", "a second one after the same forward is refused")
+    if adds_up(before, again):
+        return Finding(name, "contract", "wrong", "the second adds to the gradients of the first")
+    if same(before, again):
+        return Finding(name, "contract", "ok", "")
+    detail = "a second one after the same forward gives others: it uses up what forward kept"
+    return Finding(name, "contract", "note", detail)
+
+
+def _finding(name: str, fault: str) -> Finding:
+    return Finding(name, "contract", "wrong" if fault else "ok", fault)
+
+
 class _Series:
     def __init__(self, target: Target, case: Case, names: Sequence[str], shapes: Shapes) -> None:
         self.target, self.case, self.names, self.shapes = target, case, names, shapes
@@ -91,17 +175,14 @@ class _Series:
         before = _Call((truth.results["out"], *truth.gradients), self.case)  # it may have seen it
         fresh = [self._call(layer, self._drawn(seed)) for seed in range(_CALLS)]
         kept = self._kept(layer, before, fresh)
-        yield self._finding(_AT_HAND, kept)
-        yield self._finding(_EVERY_CALL, "" if kept else self._until())
-        yield self._finding("results left alone", self._left())
+        yield _finding(_AT_HAND, kept)
+        yield _finding(_EVERY_CALL, "" if kept else self._until())
+        yield _finding("results left alone", self._left())
         with self.target.calls.under(watched=True):
             self._call(layer, self._drawn(0))
         if self.borrowed:
             detail = "attncli is what computed it: it is compared with itself"
             yield Finding("computed by itself", "contract", "note", detail)
-
-    def _finding(self, name: str, fault: str) -> Finding:
-        return Finding(name, "contract", "wrong" if fault else "ok", fault)
 
     def _kept(self, layer: Layer, before: _Call, fresh: list[_Call]) -> str:
         """Say by what results of earlier inputs are found again."""

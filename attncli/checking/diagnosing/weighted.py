@@ -160,7 +160,8 @@ def _named(problem: str) -> str:
     """Name what a gradient check finds wrong beside numbers as a check does."""
     names = {"(+=)": "grads begun anew", "not deterministic": "deterministic",
              "dout is changed": "dout unchanged", "is changed in place": "inputs unchanged",
-             "of the same instance": "called twice"}  # fmt: skip
+             "of the same instance": "called twice",
+             "a second backward": "backward twice"}  # fmt: skip
     return next((name for part, name in names.items() if part in problem), problem)
 
 

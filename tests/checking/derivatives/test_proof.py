@@ -628,4 +628,64 @@ def test_code_for_sizes_of_its_own_is_proved_at_these_alone():
 
     report = gradcheck(Fixed)
     assert report.passed
-    assert sum("made for H = 4" in note for note in report.notes) == 2
+    # Long rows as well, if not by H.
+    assert sum("made for H = 4" in note for note in report.notes) == 4
+
+
+class Grouped(Tiles):
+    """Key heads that serve groups of query heads."""
+
+    def forward(self, query, key, value):
+        self.groups = query.shape[1] // key.shape[1] if query.ndim == 4 else 1
+        return super().forward(query, *(self.spread(x) for x in (key, value)))
+
+    def spread(self, x):
+        return x.repeat(self.groups, axis=1) if self.groups > 1 else x
+
+    def gathered(self, x):
+        heads = x.shape[1] // self.groups
+        return x.reshape(len(x), heads, self.groups, *x.shape[2:]).sum(axis=2)
+
+    def backward(self, dout):
+        dquery, *others = super().backward(dout)
+        return dquery, *(self.gathered(x) if self.groups > 1 else x for x in others)
+
+
+class OneHead(Grouped):
+    def backward(self, dout):
+        dquery, dkey, dvalue = super().backward(dout)
+        if dkey.ndim == 4:
+            dkey[:, 12:13] *= 2
+        return dquery, dkey, dvalue
+
+
+class FirstOfGroup(Grouped):
+    def gathered(self, x):
+        return x[:, :: self.groups]
+
+
+class Unsummed(Grouped):
+    def gathered(self, x):
+        return x
+
+
+class OneItem(Grouped):
+    def backward(self, dout):
+        dout = dout.copy()
+        dout[16:17] *= 2
+        return super().backward(dout)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (OneHead, "dkey: right up to heads = 12, wrong from 13 on"),
+        (FirstOfGroup, "dkey is wrong at T_enc = 67, heads = 26, kv_heads = 13"),
+        (Unsummed, "at T_enc = 67, heads = 26, kv_heads = 13: dkey is (1, 26, 67, 4)"),
+        (OneItem, "dkey: right up to N = 16, wrong from 17 on"),
+    ],
+)
+def test_heads_and_items_beyond_the_first_few_are_proved_too(layer, said):
+    assert gradcheck(Grouped).passed
+    problems = gradcheck(layer).problems
+    assert any(problem.startswith(said) for problem in problems), problems

@@ -354,3 +354,25 @@ def test_gradients_are_checked_in_whatever_order_the_arguments_come(order):
     report = attncli.gradcheck(attention_in_order(order))
     assert report.passed
     assert tuple(check.input for check in report.checks) == order
+
+
+@pytest.mark.parametrize("twice", ["added up", "used up", "refused"])
+def test_a_second_backward_after_one_forward_adds_nothing(twice):
+    class Twice(Base):
+        def forward(self, h):
+            self.total = 0
+            return super().forward(h)
+
+        def backward(self, dout):
+            if twice == "refused" and self.total is None:
+                raise RuntimeError("once only")
+            gradient = super().backward(dout)
+            if twice == "added up":
+                self.total = self.total + gradient
+                return self.total
+            self.h, self.total = 3 * self.h, None
+            return gradient
+
+    problems = attncli.gradcheck(Twice).problems
+    adds = "a second backward after one forward adds to the gradients"
+    assert problems == ((adds,) if twice == "added up" else ())

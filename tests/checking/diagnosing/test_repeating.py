@@ -210,3 +210,69 @@ def test_who_lets_attncli_compute_is_right_and_told_so(folder):
     assert (wrong, notes) == ({}, ["attncli is what computed it: it is compared with itself"])
     report, _ = judged(folder, "once = weigh\n" + LAYER)
     assert "computed by itself" not in {f.name for f in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "said"),
+    [
+        ("self.total = self.total + dhs; return self.total", "wrong", "adds to the gradients"),
+        ("self.total = dhs + self.total; dhs *= 0; return self.total", "wrong", "adds to the grad"),
+        ("self.calls += 1; return dhs if self.calls == 1 else dhs + 1", "note", "uses up what"),
+        ("self.calls += 1; return dhs if self.calls == 1 else None[0]", "note", "is refused"),
+        ("return dhs", "ok", ""),
+    ],
+)
+def test_a_second_backward_after_one_forward_adds_nothing(folder, source, status, said):
+    body = "; ".join(f"{line.strip()}" for line in source.split(";"))
+    text = LAYER.replace(
+        "        self.cache = hs, a\n",
+        "        self.cache = hs, a\n        self.total, self.calls = 0.0, 0\n",
+    )
+    text = text.replace(
+        "return spread(dc, *self.cache)",
+        "dhs, da = spread(dc, *self.cache)\n        return self.dhs(dhs), da",
+    )
+    text += f"\n    def dhs(self, dhs):\n        {body}\n"
+    report, _ = judged(folder, "def once(hs, a):\n    return weigh(hs, a)\n" + text)
+    (found,) = (f for f in report.findings if f.name == "backward twice")
+    assert (found.status, report.passed) == (status, status != "wrong")
+    assert said in found.detail
+
+
+SIZES = {
+    "a number of items": ("N", "self.N = self.N or len(hs)", "hs, a = hs[: self.N], a[: self.N]"),
+    "a buffer that grows": (
+        "N",
+        "self.N = max(self.N, len(hs))",
+        "hs = np.concatenate([hs, hs[: self.N - len(hs)]]); a = np.concatenate([a, a])[: len(hs)]",
+    ),
+    "a mask by T alone": (
+        "H",
+        "self.N = self.N or hs.shape[2]",
+        "hs = hs * (np.arange(hs.shape[2]) < self.N)",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SIZES)
+def test_sizes_that_an_instance_keeps_from_an_earlier_call_are_found(folder, how):
+    axis, keep, use = SIZES[how]
+    text = LAYER.replace(
+        "        return once", f"        {keep}\n        {use}\n        return once"
+    )
+    text = text.replace(
+        "self.params, self.grads = [], []", "self.params, self.grads = [], []; self.N = 0"
+    )
+    report, wrong = judged(folder, "def once(hs, a):\n    return weigh(hs, a)\n" + text)
+    assert not report.passed
+    assert f"for {axis} = " in wrong["other sizes between"]
+    assert report.diagnoses[0].mistakes[0].name == "sizes left over from the call before"
+
+
+def test_what_is_made_for_sizes_of_its_own_is_not_blamed_for_others(folder):
+    text = LAYER.replace("def __init__(self):", "def __init__(self, H):\n        self.H = H")
+    text = text.replace(
+        "        return once", "        assert hs.shape[2] == self.H\n        return once"
+    )
+    report, _ = judged(folder, "def once(hs, a):\n    return weigh(hs, a)\n" + text)
+    assert report.passed

@@ -46,6 +46,24 @@ CONTRACT: tuple[Mistake, ...] = (
         remedy="self.layers = []  # at the beginning of forward",
     ),
     Mistake(
+        "sizes left over from the call before",
+        "every call goes by the sizes of its own inputs",
+        "what was made for other sizes is kept and used",
+        "A mask, a scale or a buffer is made once and kept, or made again by one of the sizes "
+        "alone.",
+        symptom="other sizes between",
+        remedy="mask = np.tri(T_dec, T_enc, dtype=bool)  # in every forward, or kept by all sizes",
+    ),
+    Mistake(
+        "gradients of two backwards added up",
+        "backward gives the gradients for its own dout",
+        "it adds them to those of the backward before",
+        "+= into arrays that forward made: a second backward after one forward gives twice as "
+        "much.",
+        symptom="backward twice",
+        remedy="dhs = np.zeros_like(hs)  # at the beginning of backward",
+    ),
+    Mistake(
         "result of earlier inputs",
         "every result is computed from the inputs of its own call",
         "results are kept, and found again by less than all of the contents",
