@@ -170,19 +170,19 @@ class Trial:
                 "(dropout left on?); gradients are checked with NumPy's random seed fixed"
             )
             return
-        once = [real_array(x) for x in as_gradients(fresh.backward(self.dout), number)]
-        once = [None if array is None else array.copy() for array in once]
+        fresh.backward(self.dout)
+        dout_changed, again = bool(fresh.facts.changed), self._backward_again(fresh)
         for which in changed:
             self.problems.append(f"the input {self.target.inputs[which]} is changed in place")
-        if fresh.facts.changed:
+        if dout_changed:
             self.problems.append("dout is changed in place")
-        elif adds_up(once, self._backward_again(fresh)):
-            self.problems.append("a second backward after one forward adds to the gradients")
         self.forward(self.layer, self.inputs)
         dagain = as_gradients(self.layer.backward(self.dout.copy()), number)
         pairs = zip(self.gradients, dagain, strict=False)
         if any(before is not None and not same(before, after) for before, after in pairs):
             self.problems.append("a second forward and backward of the same instance gives others")
+        elif adds_up(self.gradients, again):
+            self.problems.append("a second backward after one forward adds to the gradients")
         elif not same(self.parameter_gradients, self.layer.gradients):
             self.problems.append(
                 "grads are not the same after a second forward and backward: are they added to "

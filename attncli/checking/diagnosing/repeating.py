@@ -86,12 +86,13 @@ def reused(target: Target, suite: Suite, shapes: Shapes) -> Iterator[Finding]:
     """
     usual = suite.ordinary()
     try:
-        first, again = (_Run.of(target.start(usual.sizes, shapes), usual) for _ in range(2))
-        if first.raised or not same(first.given, again.given):
+        layers = [target.start(usual.sizes, shapes) for _ in range(2)]
+        first, other, again = (_Run.of(layer, usual) for layer in (*layers, layers[0]))
+        if first.raised or not same(first.given, other.given):
             return  # reported already
         yield _finding("other sizes between", _between(target, suite, shapes))
-        if target.has_backward:
-            yield _twice_backward(target.start(usual.sizes, shapes), usual, first)
+        if target.has_backward and same(first.given, again.given):
+            yield _twice_backward(layers[0], usual, first)
     except TargetError:
         return  # reported already
 
