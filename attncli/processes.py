@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import json
 import os
 import selectors
@@ -21,6 +20,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, Self
 
 _HEAD = struct.Struct(">II")  # the bytes of the JSON text, and of what follows it
@@ -30,6 +31,7 @@ _CHUNK = 1 << 16
 _LONGEST_TEXT = 1 << 24
 _SHOWN = 64_000  # bytes of what is printed; the rest is dropped
 _HUNG_UP = 120  # the exit code of a fork that can hear or be heard no more
+_FILES = 1 << 16  # more than are open
 _LEAVING = 0.5  # seconds that a process which hung up is given to end by itself
 
 Parts = Sequence[bytes | bytearray | memoryview]
@@ -220,10 +222,11 @@ class Process:
 
 
 class Printed:
-    """What a process prints, read as it comes; beyond 64 KB it is dropped."""
+    """What a process prints, read as it comes; beyond 64 KB it is counted and dropped."""
 
     def __init__(self, number: int) -> None:
-        self._number, self._kept, self._dropped = number, bytearray(), False
+        self._number, self._kept = number, bytearray()
+        self._room, self._dropped = _SHOWN, 0
         os.set_blocking(number, False)
 
     def fileno(self) -> int:
@@ -234,9 +237,10 @@ class Printed:
         """Read what is there; say whether there can be more."""
         with contextlib.suppress(BlockingIOError):
             while some := os.read(self._number, _CHUNK):
-                room = _SHOWN - len(self._kept)
-                self._kept += some[:room]
-                self._dropped = self._dropped or len(some) > room
+                kept = some[: self._room]
+                self._kept += kept
+                self._room -= len(kept)
+                self._dropped += len(some) - len(kept)
             return False
         return True
 
@@ -244,8 +248,8 @@ class Printed:
         """What was printed since this was asked last."""
         self.read()
         text = self._kept.decode("utf-8", "backslashreplace")
-        text += f"\n(more than {_SHOWN // 1000} KB are not shown)\n" if self._dropped else ""
-        self._kept, self._dropped = bytearray(), False
+        text += f"\n({self._dropped:,} more bytes are not shown)\n" if self._dropped else ""
+        self._kept, self._dropped = bytearray(), 0
         return text
 
     def close(self) -> None:
@@ -330,8 +334,9 @@ class ForkServer(Process):
 
     Parameters
     ----------
-    module : str
-        As of `Process`.
+    work : str or callable
+        A module, as of `Process`; or what a copy of this process, made at once, does with the
+        channel of each of its forks.
     copied : bool
         Whether it is itself a copy of this process, which takes no time to begin: for one that has
         no other thread, and has computed nothing that should not be known there.
@@ -340,11 +345,11 @@ class ForkServer(Process):
     _lock = threading.Lock()
     gone = False
 
-    def __init__(self, module: str, *, copied: bool = False) -> None:
-        if not copied:
-            super().__init__(module)
+    def __init__(self, work: str | Callable[[Channel], None], *, copied: bool = False) -> None:
+        if isinstance(work, str) and not copied:
+            super().__init__(work)
             return
-        main = importlib.import_module(module).main
+        main = partial(serve_forks, work=work) if callable(work) else import_module(work).main
         self._socket, theirs = socket.socketpair()
         with theirs:
             pid = os.fork()
@@ -421,7 +426,11 @@ def _leave(main: Callable[[str], None], connection: socket.socket) -> NoReturn:
             os.dup2(nowhere, stream)
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-        main(str(connection.detach()))
+        # Nothing else that is open here is for what will run there: least of all who asks us.
+        number = connection.detach()
+        os.closerange(3, number)
+        os.closerange(number + 1, _FILES)
+        main(str(number))
     finally:
         os._exit(0)
 

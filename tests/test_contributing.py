@@ -12,6 +12,7 @@ from attncli.core.engines import ENGINES
 from attncli.core.semantics import Semantics
 from attncli.files.formats import FORMATS
 from attncli.views.exports import EXPORTS
+from attncli.views.report_files import REPORTS
 from attncli.views.ways import WAYS
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,7 @@ _FORMAT = _module(_last(FORMATS).module)
 _MISTAKE = _last(MISTAKES).name
 _VIEW = _module(_last(WAYS.values()).module)
 _EXPORT = _module(_last(EXPORTS.values()).module)
+_REPORT = _module(_last(REPORTS.values()))
 _ENGINE = _last(ENGINES)
 
 NEWEST = {
@@ -41,6 +43,7 @@ NEWEST = {
     "A mistake": ("", re.escape(_MISTAKE)),
     "A view of weights": (_VIEW, rf"\bviews\.{_VIEW}\b"),
     "An export of weights": (_EXPORT, rf"\bviews\.{_EXPORT}\b"),
+    "A report on targets": (_REPORT, rf"\bviews\.{_REPORT}\b"),
     "An engine": (_ENGINE, rf"[\"']{_ENGINE}[\"'-]|\bcore\.{_ENGINE}\b|import .*\b{_ENGINE}\b"),
 }
 """Of each kind the name of the newest, and what a file that knows of it holds."""

@@ -126,8 +126,10 @@ def test_of_what_it_prints_the_first_64_kb_are_kept(fork):
     one = fork()
     one.ask("print")
     printed = one.printed.take()
-    assert printed.startswith("x" * 64_000 + "\n(more than 64 KB")
+    assert printed == "x" * 64_000 + "\n(36,000 more bytes are not shown)\n"
     assert one.printed.take() == ""
+    one.ask("print")
+    assert one.printed.take() == "\n(100,000 more bytes are not shown)\n"
 
 
 def test_a_message_that_is_longer_than_allowed_is_refused():
@@ -148,3 +150,24 @@ def test_a_server_that_is_a_copy_of_this_process_works_alike(monkeypatch):
         answer, _ = fork.ask({"do": "nothing"})
         assert "error" in answer
         fork.close()
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+def test_a_copy_has_nothing_open_of_the_process_that_it_is_made_of():
+    reading, writing = os.pipe()
+
+    def look(channel):
+        message, _ = channel.receive()
+        try:
+            os.fstat(message)
+        except OSError:
+            channel.send("closed")
+        else:
+            channel.send("open")
+
+    with ForkServer(look) as server:
+        fork = Fork(server, Limits())
+        assert fork.ask(writing)[0] == "closed"
+        fork.close()
+    os.close(reading)
+    os.close(writing)

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import (
-    examine,
-    load,
-    require_memory,
-    show_examined,
-    show_trace,
-    target_limits,
-)
+from attncli.cli.targets import Examination, batch_options, load, require_memory, show_trace
 from attncli.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
     from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
+    from attncli.cli.targets import Batch
     from attncli.core.semantics import Semantics
 
 _computed = partial(options.option, group="What is computed")
@@ -29,9 +23,10 @@ _computed = partial(options.option, group="What is computed")
     example="""\
 attn check my_layer.py
 attn check my_layer.py:TimeAttention
-attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1""",
+attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
+attn check submissions/*.py --report grades.csv --report junit.xml""",
 )
-@click.argument("target", required=False)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @_computed(
     "--as",
     "layer",
@@ -59,12 +54,12 @@ attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1""",
     help="The former name of attn convention FILE.",
 )
 @options.rename_option
-@target_limits
+@batch_options
 @options.screen_options
 @click.pass_context
 def check(
     ctx: click.Context,
-    target: str | None,
+    targets: tuple[str, ...],
     layer: str | None,
     semantics: "Semantics",
     shapes: dict[str, tuple[int, ...]],
@@ -72,8 +67,7 @@ def check(
     thorough: bool,
     convention: str | None,
     rename: dict[str, str],
-    max_memory: int | None,
-    time_limit: float,
+    batch: "Batch",
     screen: "Screen",
 ) -> None:
     """Check a layer of your own against the reference, forward and backward.
@@ -81,47 +75,50 @@ def check(
     TARGET is file.py (every layer in it), file.py:Name or package.module:Name. It is run in
     situations meant to expose mistakes; where it differs, the numbers are held against a
     catalogue of known mistakes, and those that reproduce them are named. Exits with 1 if
-    anything is wrong.
+    anything is wrong, with 2 if a TARGET is not there; the others are judged all the same.
     """
-    if (target is None) == (convention is None):
+    if bool(targets) == (convention is not None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
-        for option, given in (("--thorough", thorough), ("--dtype", dtype != "float64")):
+        for option, given in (
+            ("--thorough", thorough),
+            ("--dtype", dtype != "float64"),
+            ("--report", batch.reports),
+        ):
             if given:
                 raise ParameterError(f"{option} has a meaning with TARGET only")
         from attncli.cli.convention import run
         from attncli.files.reading import Reading
 
-        found = run((convention,), semantics, Reading(max_memory, rename=rename), screen)
+        found = run((convention,), semantics, Reading(batch.max_memory, rename=rename), screen)
         ctx.exit(0 if found else 1)
-    assert target is not None
-    require_memory(shapes, max_memory)
+    require_memory(shapes, batch.max_memory)
 
     from attncli.checking.diagnosing.examination import check as against_reference
+    from attncli.cli.batch import go_through
     from attncli.views.check_report import draw_check
 
-    with screen.timed("checking"):
-        targets = load(target, time_limit, max_memory)
-        if layer is None and len(targets) > 1:
-            targets = _known(targets, target, screen)
-        examined = examine(
-            targets,
-            lambda one: against_reference(
-                one,
-                layer=layer,
-                shapes=shapes,
-                dtype=dtype,
-                thorough=thorough,
-                **semantics.given(),
-            ),
+    def find(text: str) -> "tuple[Target, ...]":
+        found = load(text, batch)
+        return _known(found, text, screen) if layer is None and len(found) > 1 else found
+
+    def judge(target: "Target") -> Any:
+        return against_reference(
+            target,
+            layer=layer,
+            shapes=shapes,
+            dtype=dtype,
+            thorough=thorough,
+            **semantics.given(),
         )
 
     def draw(report: Any) -> Any:
         show_trace(report.trace)
         return draw_check(report, screen.look)
 
-    show_examined("check", examined, draw, screen)
-    ctx.exit(0 if examined.passed else 1)
+    with screen.timed("checking"):
+        code = go_through(targets, Examination("check", find, judge, draw), batch, screen)
+    ctx.exit(code)
 
 
 def _known(targets: "tuple[Target, ...]", text: str, screen: "Screen") -> "tuple[Target, ...]":

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import examine, load, require_memory, show_examined, target_limits
+from attncli.cli.targets import Examination, batch_options, load, require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.cli.targets import Batch
     from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
     from attncli.problems.setting import Setting
@@ -33,7 +34,7 @@ attn gradcheck --method central --json
 attn gradcheck my_layer.py
 attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
-@click.argument("target", required=False)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @options.under_calculation(
     "--layer",
     type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
@@ -72,12 +73,12 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 )
 @options.size_options
 @options.seed_option
-@target_limits
+@batch_options
 @options.report_options
 @click.pass_context
 def gradcheck(
     ctx: click.Context,
-    target: str | None,
+    targets: tuple[str, ...],
     layer: str | None,
     method: Any,
     tol: float | None,
@@ -90,8 +91,7 @@ def gradcheck(
     shapes: dict[str, tuple[int, ...]],
     sizes: dict[str, int],
     seed: int | None,
-    max_memory: int | None,
-    time_limit: float,
+    batch: Batch,
     screen: Screen,
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
@@ -112,11 +112,12 @@ def gradcheck(
         **extras.given(),
         **rotary,
     }
-    if target is not None:
+    if targets:
         for name, given in ours.items():
             if given is not None:
                 option = f"--{name.replace('_', '-')}"
-                raise ParameterError(f"{option} is for the layers of attn, and {target} is yours")
+                whose = f"{targets[0]} is yours"
+                raise ParameterError(f"{option} is for the layers of attn, and {whose}")
     elif shapes or dtype != "float64":
         raise ParameterError("--input and --dtype have a meaning with TARGET only")
 
@@ -131,38 +132,40 @@ def gradcheck(
         " ".join(axes): tuple(full[axis] for axis in axes)
         for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H"))
     }
-    require_memory({**largest, **shapes}, max_memory)
+    require_memory({**largest, **shapes}, batch.max_memory)
 
     from attncli.checking.derivatives.proof import gradcheck as prove
+    from attncli.cli.batch import go_through
     from attncli.views.gradient_report import draw_gradients
 
     how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
 
-    def examination(thing: Any) -> Any:
+    def find(text: str) -> tuple[Any, ...]:
+        if targets:
+            return load(text, batch)
+        asked = any(given is not None for given in ours.values())
+        setting = Setting("gradcheck", layout, heads, rotary)
+        which = layer, setting, semantics, extras, full, seed or 0
+        return (_target_of(*which) if asked else None,)
+
+    def judge(thing: Any) -> Any:
         with screen.progress(f"checking {getattr(thing, 'name', 'attn')}") as progress:
             return prove(thing, sizes=full, shapes=shapes, progress=progress, **how)
 
-    with screen.timed("checking"):
-        if target is not None:
-            things: tuple[Any, ...] = load(target, time_limit, max_memory)
-        else:
-            asked = any(given is not None for given in ours.values())
-            setting = Setting("gradcheck", layout, heads, rotary)
-            which = layer, setting, semantics, extras, full, seed or 0
-            things = (_target_of(*which) if asked else None,)
-        examined = examine(things, examination)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     beside = ", ".join(name.replace("_", " ") for name in extras.given())
     described = ", ".join(filter(None, (described, semantics.described(), beside)))
-    show_examined(
+    options_given = {**semantics.given(), **heads, **rotary, **_plain(extras)}
+    examination = Examination(
         "gradcheck",
-        examined,
+        find,
+        judge,
         lambda report: draw_gradients(report, described, screen.look),
-        screen,
-        sizes=full,
-        options={**semantics.given(), **heads, **rotary, **_plain(extras)},
+        {"sizes": full, "options": options_given},
     )
-    ctx.exit(0 if examined.passed else 1)
+    with screen.timed("checking"):
+        code = go_through(targets or ("attn",), examination, batch, screen)
+    ctx.exit(code)
 
 
 def _plain(extras: Extras) -> dict[str, Any]:

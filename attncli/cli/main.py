@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from attncli.cli import streams
-from attncli.cli.streams import prepare_streams, say, silence_stdout
+from attncli.cli.streams import prepare_streams, say, say_bug, say_error, silence_stdout
 from attncli.errors import AttnError, AttnWarning
 from attncli.version import __version__
 
@@ -145,7 +145,7 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _report_usage(error)
     except AttnError as error:
-        _report(str(error), error.hint)
+        say_error(str(error), error.hint)
         return USAGE_OR_INPUT
     except (click.Abort, KeyboardInterrupt):
         say("interrupted")
@@ -160,13 +160,13 @@ def _run(arguments: list[str]) -> int:
         silence_stdout()
         return 0
     except MemoryError:
-        _report("not enough memory", "smaller sizes need less")
+        say_error("not enough memory", "smaller sizes need less")
         return USAGE_OR_INPUT
     except OSError as error:
         if sys.stdout.closed or error.filename is not None or error.errno is None:
             return _report_bug()
         silence_stdout()
-        _report(f"standard output: cannot be written: {os.strerror(error.errno).lower()}", None)
+        say_error(f"standard output: cannot be written: {os.strerror(error.errno).lower()}", None)
         return USAGE_OR_INPUT
     except Exception:
         return _report_bug()
@@ -198,19 +198,12 @@ def _report_usage(error: click.ClickException) -> int:
     message = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
     hint = f"{context.command_path} --help" if context is not None else None
-    _report(message[:1].lower() + message[1:], hint)
+    say_error(message[:1].lower() + message[1:], hint)
     return USAGE_OR_INPUT
-
-
-def _report(message: str, hint: str | None) -> None:
-    say(message, "error: ", "red")
-    for line in (hint or "").splitlines():
-        say(line, "hint:  ", "cyan")
 
 
 def _report_bug() -> int:
     import traceback
 
-    traceback.print_exc()
-    _report(f"this is a bug in attn {__version__}, not in what you did", None)
+    say_bug(traceback.format_exc())
     return BUG

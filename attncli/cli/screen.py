@@ -56,8 +56,12 @@ class Screen:
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""
+        self.show_lines(lines(self.look, *renderables))
+
+    def show_lines(self, rendered: Iterable[str]) -> None:
+        """Print results that are rendered already."""
         if not self.quiet:
-            _print(f"{line}\n" for line in lines(self.look, *renderables))
+            _print(f"{line}\n" for line in rendered)
 
     def show_at_most(self, height: int, *renderables: RenderableType, last: RenderableType) -> None:
         """Print what fits on so many lines, saying how many more there are, and a last line."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from attncli.errors import harmless
+from attncli.version import __version__
 
 _LONGEST = 800  # characters of a message
 
@@ -52,3 +53,16 @@ def say(text: str, label: str = "", color: str | None = None) -> None:
     line = (click.style(label, fg=color) if color else label) + harmless(text)
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
+
+
+def say_error(message: str, hint: str | None) -> None:
+    """Say what is wrong, and what to do about it."""
+    say(message, "error: ", "red")
+    for line in (hint or "").splitlines():
+        say(line, "hint:  ", "cyan")
+
+
+def say_bug(traceback: str) -> None:
+    """Show the traceback of what should not have happened."""
+    click.echo(traceback, nl=False, err=True)
+    say_error(f"this is a bug in attn {__version__}, not in what you did", None)

@@ -1,8 +1,11 @@
-"""What the commands on somebody's own code share."""
+"""What the commands on somebody's own code share: their options, and how one target is judged."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,33 +13,81 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from attncli.cli import options, streams
-from attncli.errors import CodeError, TargetError, harmless
+from attncli.errors import AttnError, CodeError, ParameterError, TargetError, harmless
 from attncli.memory import require
 from attncli.processes import Limits
+from attncli.views.report_files import REPORTS
 
 if TYPE_CHECKING:
     from attncli.checking.targets.given import Given
     from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
+    from attncli.views.verdicts import Submission
 
 
-def target_limits(function: Any) -> Any:
-    """Declare how much the process of a TARGET may take."""
-    memory = options.max_memory(
-        group="Limits",
-        help="Refuse what would need more, as 500MB or 2GiB; of TARGET, what its process may take. "
-        " [default: what is free; of TARGET 1 GB]",
-    )
-    seconds = options.option(
+class Batch(NamedTuple):
+    """How targets are gone through.
+
+    Attributes
+    ----------
+    time_limit : float
+        Seconds to be loaded in, and for each call.
+    max_memory : int or None
+        Bytes that the process of each may take.
+    jobs : int
+        How many are judged at the same time.
+    reports : tuple of str
+        The files that the verdicts are written to.
+    force : bool
+        Whether these may be there already.
+    """
+
+    time_limit: float
+    max_memory: int | None
+    jobs: int
+    reports: tuple[str, ...] = ()
+    force: bool = False
+
+
+def _batch(*, force: bool, reports: tuple[str, ...], jobs: int | None, **limits: Any) -> Batch:
+    if force and not reports:
+        raise ParameterError("--force has no meaning without --report")
+    return Batch(jobs=jobs or options.cores(), reports=reports, force=force, **limits)
+
+
+batch_options = options.Bundle(
+    "batch",
+    _batch,
+    options.option(
         "--time-limit",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
         default=Limits().seconds,
         show_default=True,
         group="Limits",
-        help="How long TARGET may take to be loaded, and for each call.",
-    )
-    return seconds(memory(function))
+        help="How long each TARGET may take to be loaded, and for each call.",
+    ),
+    options.max_memory(
+        group="Limits",
+        help="Refuse what would need more, as 500MB or 2GiB; of TARGET, what its process may take. "
+        " [default: what is free; of TARGET 1 GB]",
+    ),
+    options.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        group="Limits",
+        help="How many TARGETs are judged at the same time.  [default: the cores there are]",
+    ),
+    options.under_output(
+        "--report",
+        "reports",
+        metavar="FILE",
+        multiple=True,
+        help=f"Write the verdicts to FILE ({', '.join(REPORTS)}): JUnit, what --json prints, "
+        "grades, Markdown; repeatable.",
+    ),
+    options.under_output("--force", is_flag=True, help="Replace existing reports."),
+)
 
 
 def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
@@ -52,91 +103,119 @@ def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None
         require(100 * prod(shape), f"checking {name} {shape}", max_memory, hint=hint)
 
 
-class Examined(NamedTuple):
-    """What became of some targets, one after the other.
-
-    Attributes
-    ----------
-    outcomes : list of (CheckReport, GradcheckReport, or pair of str and TargetError)
-        A pair where one could not be made or called: how it was named, and why.
-    """
-
-    outcomes: list[Any]
-
-    @property
-    def reports(self) -> list[Any]:
-        """Those that there are."""
-        return [outcome for outcome in self.outcomes if not isinstance(outcome, tuple)]
-
-    @property
-    def refused(self) -> TargetError | None:
-        """Why one could not be examined at all, where that is no fault of its code."""
-        errors = [outcome[1] for outcome in self.outcomes if isinstance(outcome, tuple)]
-        return next((error for error in errors if not isinstance(error, CodeError)), None)
-
-    @property
-    def passed(self) -> bool:
-        """Whether every target could be called, and passed."""
-        return len(self.reports) == len(self.outcomes) and all(one.passed for one in self.reports)
-
-
-def load(
-    text: str, seconds: float, memory: int | None, given: Given | None = None
-) -> tuple[Target, ...]:
+def load(text: str, batch: Batch, given: Given | None = None) -> tuple[Target, ...]:
     """Find the targets that a text names; what fails when it is loaded is a broken one."""
     from attncli.checking.targets.loading import load_targets
     from attncli.checking.targets.target import Target
 
-    limits = Limits(seconds, memory or Limits().memory)
+    limits = Limits(batch.time_limit, batch.max_memory or Limits().memory)
     try:
-        alone = streams.own_process and threading.active_count() == 1
-        return load_targets(text, limits, given=given, copied=alone)
+        return load_targets(text, limits, given=given, copied=alone())
     except CodeError as error:
         return (Target.broken(text, text, None, error),)
 
 
-def examine(targets: Iterable[Any], examination: Callable[[Any], Any]) -> Examined:
-    """Examine each target, though another may have failed."""
-    outcomes = list[Any]()
-    for target in targets:
+def alone() -> bool:
+    """Tell whether this process may be copied: it was started for this command, has one thread."""
+    return streams.own_process and threading.active_count() == 1
+
+
+class Examination(NamedTuple):
+    """How a command judges.
+
+    Attributes
+    ----------
+    command : str
+    targets : callable
+        Finds what a text names.
+    judge : callable
+        Gives the report on one of these.
+    draw : callable
+        Makes a report something to show.
+    more : mapping of str to object
+        What the JSON object has beside.
+    """
+
+    command: str
+    targets: Callable[[str], Iterable[Any]]
+    judge: Callable[[Any], Any]
+    draw: Callable[[Any], Any]
+    more: Mapping[str, Any] = {}
+
+
+class Judged(NamedTuple):
+    """What became of one TARGET, and how that is shown.
+
+    Attributes
+    ----------
+    submission : Submission
+    lines : list of str
+        For standard output, in its colours.
+    refused : list of (str, str or None)
+        Why, with a hint, something could not be judged, though no code is at fault.
+    bug : str
+        The traceback, if we failed.
+    """
+
+    submission: Submission
+    lines: list[str]
+    refused: list[tuple[str, str | None]]
+    bug: str = ""
+
+
+def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -> Judged:
+    """Judge each target that a text names, though another may have failed.
+
+    Parameters
+    ----------
+    text : str
+    examination : Examination
+    screen : Screen
+        Nothing is shown on it: what would be is returned.
+    aside : bool
+        Whether what is said on standard error is kept too, to be shown later.
+    """
+    from attncli.views.check_report import draw_failed
+    from attncli.views.rendering import lines
+    from attncli.views.report_json import failed_as_json, report_as_json
+    from attncli.views.verdicts import NOT_JUDGED, Submission
+
+    began = time.monotonic()
+    told, shown, refused = list[dict[str, Any]](), list[str](), list[tuple[str, str | None]]()
+
+    def draw(drawn: Any) -> None:
+        if not screen.as_json:
+            shown.extend(lines(screen.look, *([""] if shown else []), drawn))
+
+    def fail(where: str, error: AttnError | MemoryError) -> None:
+        if isinstance(error, TargetError):
+            show_trace(error.trace)
+        hint = getattr(error, "hint", "smaller sizes need less")
+        says = str(error) or "not enough memory"
+        if isinstance(error, CodeError):
+            told.append(failed_as_json(where, says, hint))
+            draw(draw_failed(where, error, screen.look))
+        else:
+            told.append(failed_as_json(where, says, hint, NOT_JUDGED))
+            refused.append((says, hint))
+
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(contextlib.redirect_stderr(io.StringIO())) if aside else None
         try:
-            outcomes.append(examination(target))
-        except TargetError as error:
-            outcomes.append((target.where, error))
-        finally:
-            getattr(target, "end", lambda: None)()
-    return Examined(outcomes)
-
-
-def show_examined(
-    command: str, examined: Examined, draw: Callable[[Any], Any], screen: Screen, **more: Any
-) -> None:
-    """Show the reports, as JSON or one below the other; then fail if any target did."""
-    if screen.as_json and (examined.reports or examined.refused is None):
-        from attncli.version import __version__
-        from attncli.views.report_json import failed_as_json, report_as_json
-
-        head = {"attn": __version__, "command": command, "passed": examined.passed}
-        listed = [
-            failed_as_json(*outcome) if isinstance(outcome, tuple) else report_as_json(outcome)
-            for outcome in examined.outcomes
-        ]
-        screen.show_json({**head, **more, "targets": listed})
-    else:
-        from attncli.views.check_report import draw_failed
-
-        for number, outcome in enumerate(examined.outcomes):
-            if isinstance(outcome, tuple):
-                where, error = outcome
-                show_trace(error.trace)
-                if not isinstance(error, CodeError):
-                    continue
-                drawn = draw_failed(where, error, screen.look)
-            else:
-                drawn = draw(outcome)
-            screen.show(*([""] if number else []), drawn)
-    if examined.refused is not None:
-        raise examined.refused
+            for target in examination.targets(text):
+                try:
+                    report = examination.judge(target)
+                except (AttnError, MemoryError) as error:
+                    fail(target.where, error)
+                else:
+                    told.append(report_as_json(report))
+                    draw(examination.draw(report))
+                finally:
+                    getattr(target, "end", lambda: None)()
+        except (AttnError, MemoryError) as error:
+            fail(text, error)
+    heard = "" if said is None else said.getvalue()
+    return Judged(Submission(text, tuple(told), heard, time.monotonic() - began), shown, refused)
 
 
 def show_trace(trace: tuple[str, ...]) -> None:

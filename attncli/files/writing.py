@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import FileError
+from attncli.errors import FileError, ParameterError
 from attncli.files import npy
 from attncli.files.atomic import check_output, is_device, replacing
-from attncli.files.formats import FORMATS, format_of
+from attncli.files.formats import FORMATS, ending_of, format_of
 
 
 def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()) -> None:
@@ -24,6 +25,41 @@ def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()
     """
     format_of(path)
     check_output(path, force=force, inputs=inputs)
+
+
+def check_outputs(
+    option: str,
+    paths: Sequence[str],
+    endings: Collection[str],
+    *,
+    force: bool = False,
+    inputs: Iterable[str] = (),
+) -> None:
+    """Say before any work whether the files that an option names could be written.
+
+    Parameters
+    ----------
+    option : str
+        For the message.
+    paths : sequence of str
+    endings : collection of str
+        Those that are known.
+    force, inputs
+        As of `check_target`.
+
+    Raises
+    ------
+    FileError
+    ParameterError
+        If two are one file.
+    """
+    targets = [os.path.realpath(path) for path in paths]
+    inputs = tuple(inputs)
+    for path, target in zip(paths, targets, strict=True):
+        if targets.count(target) > 1:
+            raise ParameterError(f"{option} {path}: the same file is named twice")
+        ending_of(path, endings)
+        check_output(path, force=force, inputs=inputs)
 
 
 def save(

@@ -7,12 +7,10 @@ from the table too.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from attncli.errors import ParameterError
 from attncli.files.formats import ending_of
 
 if TYPE_CHECKING:
@@ -66,15 +64,10 @@ def check_exports(wanted: Wanted, file: str | None) -> None:
     ------
     FileError
     """
-    from attncli.files.atomic import check_output
+    from attncli.files.writing import check_outputs
 
     inputs = [name for name in (file, wanted.diff) if name is not None]
-    targets = [os.path.realpath(path) for path in wanted.export]
-    for path, target in zip(wanted.export, targets, strict=True):
-        if targets.count(target) > 1:
-            raise ParameterError(f"--export {path}: the same file is named twice")
-        ending_of(path, EXPORTS)
-        check_output(path, force=wanted.force, inputs=inputs)
+    check_outputs("--export", wanted.export, EXPORTS, force=wanted.force, inputs=inputs)
 
 
 def export(path: str, selection: Selection, precision: int | None) -> None:

@@ -1,12 +1,12 @@
 """Reports as JSON: every field of the frozen dataclasses under its own name."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from attncli.errors import AttnError
-from attncli.views.json_text import jsonable, jsonable_number
+from attncli.views.json_text import json_pieces, jsonable, jsonable_number
 
 
 def report_as_json(value: Any) -> Any:
@@ -34,10 +34,12 @@ def report_as_json(value: Any) -> Any:
     return value
 
 
-def failed_as_json(where: str, error: AttnError) -> dict[str, Any]:
+def failed_as_json(
+    where: str, error: str, hint: str | None = None, verdict: str = "wrong"
+) -> dict[str, Any]:
     """What stands in place of the report on a target that could not be made or called."""
-    told = {"passed": False, "target": where, "error": str(error)}
-    return told if error.hint is None else {**told, "hint": error.hint}
+    told = {"passed": False, "target": where, "verdict": verdict, "error": error}
+    return told if hint is None else {**told, "hint": hint}
 
 
 def headed(command: str, report: Any, **more: Any) -> dict[str, Any]:
@@ -45,3 +47,9 @@ def headed(command: str, report: Any, **more: Any) -> dict[str, Any]:
     from attncli.version import __version__
 
     return {"attn": __version__, "command": command, **report_as_json(report), **more}
+
+
+def write(report: dict[str, Any], submissions: Sequence[object]) -> Iterator[str]:
+    """Write a report on several targets to a file: the object itself."""
+    yield from json_pieces(report)
+    yield "\n"

@@ -23,11 +23,11 @@ def write(gallery: Gallery) -> Iterator[str]:
         if count == 0:
             sheet.writerow([*one.names, "dec", "dec_label", "enc", "enc_label", "weight"])
         columns = [
-            (picture.column_number(place), _no_formula(label))
+            (picture.column_number(place), no_formula(label))
             for place, label in enumerate(picture.columns)
         ]
         for row, label in enumerate(picture.rows):
-            first = [*one.names.values(), picture.row_number(row), _no_formula(label)]
+            first = [*one.names.values(), picture.row_number(row), no_formula(label)]
             numbers = format_array(picture.weights[row], gallery.look.precision)
             sheet.writerows(
                 [*first, *column, number] for column, number in zip(columns, numbers, strict=True)
@@ -38,7 +38,7 @@ def write(gallery: Gallery) -> Iterator[str]:
     yield text.getvalue()  # the headings, where there is no row
 
 
-def _no_formula(label: str) -> str:
+def no_formula(label: str) -> str:
     """Put an apostrophe before what spreadsheets would compute, as OWASP advises; they hide it.
 
     A token may be anything, `=HYPERLINK(…)` too; and `-ing` would be an error there.

@@ -1,0 +1,181 @@
+"""Many targets, one after the other or several at the same time: shown, counted, written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attncli.cli import streams
+from attncli.cli.targets import Batch, Examination, Judged, alone, judge
+from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
+from attncli.views.report_files import REPORTS, write_report
+from attncli.views.report_json import failed_as_json
+from attncli.views.verdicts import NOT_JUDGED, NOT_RUN, RIGHT, Submission, draw_summary
+
+if TYPE_CHECKING:
+    from attncli.cli.screen import Screen
+
+SAID_NO, REFUSED, BUG = 1, 2, 70
+# Of a judge, which is ours: what it runs has limits of its own.
+_UNLIMITED = Limits(seconds=1e6, memory=1 << 33)
+
+
+def go_through(texts: Sequence[str], examination: Examination, batch: Batch, screen: Screen) -> int:
+    """Judge what each text names, show it in their order, and write the reports.
+
+    Returns
+    -------
+    int
+        The exit code: 1 if something is wrong with a target, 2 if one could not be judged.
+
+    Raises
+    ------
+    FileError
+        If a report cannot be written; before any work, if that can be known.
+    """
+    from attncli.files.writing import check_outputs
+
+    check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
+    several = len(texts) > 1
+    found: list[Judged | None] = [None] * len(texts)
+    work = partial(
+        judge, examination=examination, screen=screen, aside=several or bool(batch.reports)
+    )
+    stopped: BaseException | None = None
+    shown = 0
+    progress: Any = screen.progress("checking") if several else contextlib.nullcontext()
+    with progress as step:
+        try:
+            for done, (number, judged) in enumerate(_judge_all(texts, work, batch.jobs, screen), 1):
+                found[number] = judged
+                while shown < len(texts) and (next_one := found[shown]) is not None:
+                    _show(next_one, screen, first=not shown)
+                    shown += 1
+                if several:
+                    step(done, len(texts))
+        except (KeyboardInterrupt, SystemExit) as stop:
+            stopped = stop
+    for judged in filter(None, found[shown:]):
+        _show(judged, screen, first=False)
+    submissions = [
+        judged.submission if judged is not None else _not_run(text)
+        for text, judged in zip(texts, found, strict=True)
+    ]
+    code = _exit_code(submissions, [judged for judged in found if judged is not None])
+    report = _report(submissions, examination, code)
+    if screen.as_json:
+        if several or any(
+            "error" not in told or told["verdict"] != NOT_JUDGED for told in report["targets"]
+        ):
+            screen.show_json(report)
+    elif several:
+        screen.show("", draw_summary(submissions, screen.look))
+    for path in batch.reports:
+        write_report(path, report, submissions, force=batch.force)
+        screen.note(f"wrote the report to {path}")
+    if stopped is not None:
+        raise stopped
+    return code
+
+
+def _report(
+    submissions: Sequence[Submission], examination: Examination, code: int
+) -> dict[str, Any]:
+    from attncli.version import __version__
+
+    head = {"attn": __version__, "command": examination.command, "passed": code == 0}
+    targets = [told for one in submissions for told in one.targets]
+    return {**head, **examination.more, "targets": targets}
+
+
+def _exit_code(submissions: Sequence[Submission], found: Sequence[Judged]) -> int:
+    if any(judged.bug for judged in found):
+        return BUG
+    if any(judged.refused for judged in found):
+        return REFUSED
+    return 0 if all(one.verdict == RIGHT for one in submissions) else SAID_NO
+
+
+def _show(judged: Judged, screen: Screen, *, first: bool) -> None:
+    sys.stderr.write(judged.submission.said)
+    screen.show_lines([*([] if first or not judged.lines else [""]), *judged.lines])
+    for says, hint in judged.refused:
+        streams.say_error(says, hint)
+    if judged.bug:
+        streams.say_bug(judged.bug)
+
+
+def _not_run(text: str) -> Submission:
+    return Submission(
+        text, (failed_as_json(text, f"{text}: not run: interrupted", verdict=NOT_RUN),)
+    )
+
+
+def _judge_all(
+    texts: Sequence[str], work: Callable[[str], Judged], jobs: int, screen: Screen
+) -> Iterator[tuple[int, Judged]]:
+    """Give what became of each, as it becomes known."""
+    if len(texts) == 1 or not alone():
+        yield from ((number, work(text)) for number, text in enumerate(texts))
+        return
+    assert screen.look is not None  # known before copies are made, whose output is nowhere
+    todo, answers = queue.SimpleQueue[int](), queue.SimpleQueue[tuple[int, Judged]]()
+    for number in range(len(texts)):
+        todo.put(number)
+
+    def serve(channel: Channel) -> None:
+        while True:
+            number, _ = channel.receive()
+            channel.send(None, [_packed(_careful(work, texts[number]))])
+
+    def keep_busy(server: ForkServer) -> None:
+        fork: Fork | None = None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                number = todo.get_nowait()
+                try:
+                    fork = fork or Fork(server, _UNLIMITED)
+                    _, (answer,) = fork.ask(number)
+                    answers.put((number, _unpacked(answer)))
+                except (EndedError, ChildProcessError) as ended:
+                    answers.put(
+                        (number, _lost(texts[number], f"the process that judges it {ended}"))
+                    )
+                    fork = None
+
+    with ForkServer(serve) as server:
+        for _ in range(min(jobs, len(texts))):
+            threading.Thread(target=keep_busy, args=(server,), daemon=True).start()
+        for _ in texts:
+            yield answers.get()
+
+
+def _careful(work: Callable[[str], Judged], text: str) -> Judged:
+    """Judge it; that we fail at one is no reason not to judge the others."""
+    try:
+        return work(text)
+    except Exception:
+        import traceback
+
+        return _lost(text, "a bug in attn: it could not be judged", traceback.format_exc())
+
+
+def _lost(text: str, why: str, bug: str = "") -> Judged:
+    told = failed_as_json(text, f"{text}: {why}", verdict=NOT_JUDGED)
+    return Judged(Submission(text, (told,)), [], [] if bug else [(told["error"], None)], bug)
+
+
+def _packed(judged: Judged) -> bytes:
+    return json.dumps([vars(judged.submission), *judged[1:]]).encode()
+
+
+def _unpacked(answer: bytearray) -> Judged:
+    submission, lines, refused, bug = json.loads(answer)
+    submission["targets"] = tuple(submission["targets"])
+    return Judged(Submission(**submission), lines, [tuple(one) for one in refused], bug)

@@ -1,0 +1,188 @@
+"""What became of the targets of a command: what every report on several says of one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from attncli.reports import slug
+from attncli.views.labels import safe, shorten
+from attncli.views.look import Look
+from attncli.views.records import Column, draw_records
+
+RIGHT, WRONG, NOT_JUDGED, NOT_RUN = "right", "wrong", "not judged", "not run"
+_STYLES = {RIGHT: "green", WRONG: "bold red", NOT_JUDGED: "bold yellow", NOT_RUN: "yellow"}
+# What is wrong is shown in so many columns at least, or below its target.
+_LEAST = 20
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of one TARGET.
+
+    Attributes
+    ----------
+    text : str
+        As it was named.
+    targets : tuple of dict
+        What it names, each as ``--json`` has it.
+    said : str
+        What was said on standard error meanwhile, what the code prints above all.
+    seconds : float
+    """
+
+    text: str
+    targets: tuple[dict[str, Any], ...]
+    said: str = ""
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """The worst that is said of one of its targets."""
+        found = {verdict(told) for told in self.targets}
+        return next(one for one in (NOT_RUN, NOT_JUDGED, WRONG, RIGHT) if one in found)
+
+    @property
+    def right(self) -> int:
+        """How many of its targets are right."""
+        return sum(verdict(told) == RIGHT for told in self.targets)
+
+
+class Part(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name, status, detail : str
+        As of `attncli.reports.Finding`.
+    """
+
+    name: str
+    status: str
+    detail: str
+
+
+def verdict(told: dict[str, Any]) -> str:
+    """Say what became of a target, in a word or two.
+
+    Examples
+    --------
+    >>> verdict({"passed": False}), verdict({"passed": False, "verdict": NOT_RUN})
+    ('wrong', 'not run')
+    """
+    return str(told.get("verdict", RIGHT if told["passed"] else WRONG))
+
+
+def parts(told: dict[str, Any]) -> list[Part]:
+    """List what was looked at in a target: cases and rules, or gradients.
+
+    Examples
+    --------
+    >>> parts({"passed": False, "error": "mine.py: raises"})
+    [Part(name='run', status='wrong', detail='mine.py: raises')]
+    """
+    found = [
+        Part(f"{one['part']}: {one['name']}", one["status"], one["detail"])
+        for one in told.get("findings", ())
+    ]
+    for one in told.get("checks", ()):
+        name = one["input"]
+        name = name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
+        error = f"relative error {one['relative_error']}, tolerance {one['tolerance']}"
+        detail = "" if one["passed"] else "; ".join([*one["patterns"], error])
+        whose = [one["layer"], one["engine"]] if one["engine"] != "own" else []
+        found.append(Part(" ".join([*whose, name]), "ok" if one["passed"] else "wrong", detail))
+    found += [Part("calls", "wrong", problem) for problem in told.get("problems", ())]
+    if "error" in told:
+        found.append(Part("run", verdict(told), told["error"]))
+    elif not told["passed"] and not any(part.status == "wrong" for part in found):
+        found.append(Part("judged", "wrong", "nothing could be judged"))
+    return found
+
+
+def faults(told: dict[str, Any]) -> list[Part]:
+    """Give those that do not hold."""
+    return [part for part in parts(told) if part.status not in ("ok", "note", "skipped")]
+
+
+def mistakes(told: dict[str, Any]) -> list[str]:
+    """Name the likely mistakes; those between which numbers cannot decide in one name."""
+    diagnoses = told.get("diagnoses", ())
+    names = [" + ".join(one["name"] for one in diagnosis["mistakes"]) for diagnosis in diagnoses]
+    rivals = _rivals(diagnoses)
+    alike = " or ".join(name for name, rival in zip(names, rivals, strict=True) if rival)
+    beside = [name for name, one in zip(names, diagnoses, strict=True) if one["beside"]]
+    patterns = [pattern for check in told.get("checks", ()) for pattern in check["patterns"]]
+    return list(dict.fromkeys([*filter(None, [alike]), *beside, *patterns]))
+
+
+def _rivals(diagnoses: Sequence[dict[str, Any]]) -> list[bool]:
+    """Which explain what was seen as well as the best does."""
+    best = [(one["explains"], len(one["mistakes"])) for one in diagnoses if not one["beside"]]
+    return [
+        not one["beside"] and (one["explains"], len(one["mistakes"])) == best[0]
+        for one in diagnoses
+    ]
+
+
+def explained(told: dict[str, Any]) -> Iterator[str]:
+    """Say of each likely mistake what is meant and what is computed, line by line."""
+    for diagnosis in told.get("diagnoses", ()):
+        for one in diagnosis["mistakes"]:
+            yield f"likely mistake: {one['name']}"
+            yield f"  meant     {one['meant']}"
+            yield f"  computed  {one['computed']}"
+            yield f"  {one['why']}"
+            yield f"  attn explain {slug(one['name'])}"
+        if diagnosis["backward"]:
+            yield f"  {diagnosis['backward']}"
+
+
+def fault_of(submission: Submission) -> str:
+    """Say what is wrong: the mistakes by name, else the first difference."""
+    wrong = [told for told in submission.targets if not told["passed"]]
+    found = [*_first(name for told in wrong for name in mistakes(told))]
+    found = found or [part.detail for told in wrong for part in faults(told)[:1]]
+    return "; ".join(dict.fromkeys(found))
+
+
+def _first(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def counted(submissions: Sequence[Submission]) -> str:
+    """Count the verdicts.
+
+    Examples
+    --------
+    >>> counted([Submission("a.py", ({"passed": True},)), Submission("b.py", ({"passed": False},))])
+    '1 right, 1 wrong'
+    """
+    count = Counter(one.verdict for one in submissions)
+    said = {NOT_JUDGED: "could not be judged"}
+    return ", ".join(f"{count[one]} {said.get(one, one)}" for one in _STYLES if count[one])
+
+
+def draw_summary(submissions: Sequence[Submission], look: Look) -> RenderableType:
+    """Draw a line for each TARGET, and how many are right."""
+    verdicts = [one.verdict for one in submissions]
+    right = [f"{one.right} of {len(one.targets)}" for one in submissions]
+    columns = [
+        Column("target", [safe(one.text, look) for one in submissions]),
+        Column("verdict", verdicts, styles=[_STYLES[one] for one in verdicts]),
+        Column("layers right", right, right=True),
+    ]
+    faults = [safe(found, look) if (found := fault_of(one)) else "" for one in submissions]
+    if any(faults):
+        room = look.width - sum(column.width + 2 for column in columns)
+        # Where there is no room beside the others, each stands on a line of its own.
+        room = room if room >= _LEAST else look.width - max(cell_len("layers right"), 12) - 4
+        columns.append(Column("wrong", [shorten(one, room, look) for one in faults]))
+    worst = next(one for one in reversed(_STYLES) if one in verdicts)
+    return Group(draw_records(columns, look), "", Text(counted(submissions), _STYLES[worst]))
