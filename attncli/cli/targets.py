@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -183,9 +184,9 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
     began = time.monotonic()
     told, shown, refused = list[dict[str, Any]](), list[str](), list[tuple[str, str | None]]()
 
-    def draw(drawn: Any) -> None:
+    def show(draw: Callable[[], Any]) -> None:
         if not screen.as_json:
-            shown.extend(lines(screen.look, *([""] if shown else []), drawn))
+            shown.extend(lines(screen.look, *([""] if shown else []), draw()))
 
     def fail(where: str, error: AttnError | MemoryError) -> None:
         if isinstance(error, TargetError):
@@ -194,7 +195,7 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
         says = str(error) or "not enough memory"
         if isinstance(error, CodeError):
             told.append(failed_as_json(where, says, hint))
-            draw(draw_failed(where, error, screen.look))
+            show(lambda: draw_failed(where, error, screen.look))
         else:
             told.append(failed_as_json(where, says, hint, NOT_JUDGED))
             refused.append((says, hint))
@@ -209,7 +210,7 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
                     fail(target.where, error)
                 else:
                     told.append(report_as_json(report))
-                    draw(examination.draw(report))
+                    show(partial(examination.draw, report))
                 finally:
                     getattr(target, "end", lambda: None)()
         except (AttnError, MemoryError) as error:
