@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,15 +25,16 @@ _WINDOWS_KEYS = {
     "H": "\x1b[A", "P": "\x1b[B", "M": "\x1b[C", "K": "\x1b[D", "I": "\x1b[5~", "Q": "\x1b[6~",
 }  # fmt: skip
 
-ReadKeys = Callable[[], list[str] | None]
+ReadKeys = Callable[..., list[str] | None]
 
 
 @contextlib.contextmanager
 def full_screen(console: Console) -> Iterator[ReadKeys]:
     """Take the whole screen, and give a function that waits for keys.
 
-    It returns the keys that were pressed; none where the picture is to be drawn anew, the window
-    having another size or the program having been stopped and continued; None at the end of input.
+    It waits, if seconds are given no longer than that, and returns the keys that were pressed: none
+    where there was no key, or the picture is to be drawn anew, the window having another size or
+    the program having been stopped and continued; None at the end of input.
     Keys are neither echoed nor is a line waited for. However this ends, and as long as it is
     stopped, the terminal is as it was before. On Windows a resized window is seen at the next key.
     """
@@ -96,8 +98,10 @@ class _Terminal:
             os.close(self.signals)
             os.close(written)
 
-    def read(self) -> list[str] | None:
-        ready, _, _ = select.select([self.descriptor, self.signals], [], [])
+    def read(self, seconds: float | None = None) -> list[str] | None:
+        ready, _, _ = select.select([self.descriptor, self.signals], [], [], seconds)
+        if not ready:
+            return []
         if self.signals in ready:
             numbers = os.read(self.signals, 4096)
             if signal.SIGTSTP in numbers:
@@ -134,8 +138,13 @@ def _noted(number: int, frame: Any) -> None:
     """Do nothing: that the signal came stands in the pipe."""
 
 
-def _windows_keys() -> list[str] | None:
+def _windows_keys(seconds: float | None = None) -> list[str] | None:
     msvcrt = importlib.import_module("msvcrt")
+    start = time.monotonic()
+    while seconds is not None and not msvcrt.kbhit():
+        if time.monotonic() - start > seconds:
+            return []
+        time.sleep(_REST_WITHIN / 2)
     key: str = msvcrt.getwch()
     if key in ("\x00", "\xe0"):
         key = _WINDOWS_KEYS.get(msvcrt.getwch(), "")

@@ -63,13 +63,19 @@ class Screen:
         if not self.quiet:
             _print(f"{line}\n" for line in rendered)
 
-    def show_at_most(self, height: int, *renderables: RenderableType, last: RenderableType) -> None:
-        """Print what fits on so many lines, saying how many more there are, and a last line."""
+    def show_at_most(
+        self, height: int, *renderables: RenderableType, last: RenderableType, over: bool = False
+    ) -> None:
+        """Print what fits on so many lines, saying how many more there are, and a last line.
+
+        With `over` it takes the place of what is on the screen, line by line: nothing flickers.
+        """
         drawn, end = list(lines(self.look, *renderables)), list(lines(self.look, last))
         if (more := len(drawn) + len(end) - height) > 0:
             cut = height - len(end) - 1
             drawn = [*drawn[:cut], f"{more + 1} more lines: a taller window shows them"]
-        _print(f"{line}\n" for line in [*drawn, *end])
+        home, erase, below = ("\x1b[H", "\x1b[K", "\x1b[J") if over else ("", "", "")
+        _print([home, *(f"{line}{erase}\n" for line in [*drawn, *end]), below])
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; arrays in it become text piece by piece."""

@@ -53,6 +53,7 @@ def show_weights(
     """
     import numpy as np
 
+    from attncli.files.contents import open_tensors
     from attncli.views.exports import check_exports, export
     from attncli.weights.choosing import select_weights
 
@@ -62,7 +63,7 @@ def show_weights(
     # What is not finite was asked for, and is shown as what it is.
     with np.errstate(invalid="ignore", over="ignore"):
         with screen.timed("reading"):
-            selection = select_weights(file, wanted, reading)
+            selection = select_weights(open_tensors(file, reading), wanted)
         for path in wanted.export:
             export(path, selection, screen.precision)
             screen.note(f"wrote {click.format_filename(path)}")
@@ -76,6 +77,11 @@ def show_weights(
             selection.load_all()
             screen.show_json(weights_as_json(selection))
         elif not screen.quiet:
+            if wanted.frames:
+                from attncli.cli.weight_film import can_play, play
+
+                if can_play(screen):
+                    play(selection, screen)
             from attncli.views.gallery import Gallery
             from attncli.views.weights_report import draw_selection
 

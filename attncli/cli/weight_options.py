@@ -8,30 +8,19 @@ from functools import partial
 import click
 
 from attncli.cli.options import Bundle, option, under_output
+from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
-from attncli.weights.wanted import Span, Wanted
-
-_AXES = {
-    "n": "N", "batch": "N", "item": "N", "items": "N",
-    "heads": "heads", "head": "heads",
-    "layers": "layers", "layer": "layers",
-    "dec": "T_dec", "t_dec": "T_dec", "query": "T_dec", "queries": "T_dec",
-    "enc": "T_enc", "t_enc": "T_enc", "key": "T_enc", "keys": "T_enc",
-}  # fmt: skip
+from attncli.weights.wanted import Span, Wanted, parse_axes
 
 
 def _parse_axes(
     ctx: click.Context, param: click.Parameter, text: str | None
 ) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    axes = tuple(_AXES.get(name.strip().lower(), "") for name in text.split(","))
-    if "" in axes or len(set(axes)) < len(axes) or "T_enc" not in axes:
-        raise click.BadParameter(
-            f"{text!r} is not a list such as N,heads,dec,enc or layers,heads,dec,enc", ctx, param
-        )
-    return axes
+    try:
+        return None if text is None else parse_axes(text)
+    except ParameterError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def _parse_span(ctx: click.Context, param: click.Parameter, text: str | None) -> Span | None:
@@ -75,6 +64,17 @@ weight_options = Bundle(
     under_choice("--head", type=int, help="Show this head alone."),
     under_choice("--layer", type=int, help="Show this layer alone."),
     under_choice(
+        "--frame",
+        type=int,
+        help="Of a training run that attncli.watch wrote: show this frame.  [default: the last]",
+    ),
+    under_choice(
+        "--frames",
+        is_flag=True,
+        help="Show how the weights changed from frame to frame: played on a terminal, where space "
+        "stops and arrows step; piped, a strip of some.",
+    ),
+    under_choice(
         "--mean", type=_OVER, multiple=True, help="One picture of all heads, or layers: their mean."
     ),
     under_choice(
@@ -96,7 +96,7 @@ weight_options = Bundle(
         "--axes",
         metavar="NAMES",
         callback=_parse_axes,
-        help="Read the array's axes so, as N,heads,dec,enc; also layers.",
+        help="Read the array's axes so, as N,heads,dec,enc; also layers and frames.",
     ),
     under_part(
         "--rows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -143,6 +143,13 @@ class TensorFile:
             raise DataError(f"{self.label}: options is not the JSON object that a run writes")
         return options
 
+    def at(self, name: str, axis: int, number: int) -> TensorFile:
+        """Give the file with only one position along an axis of one of its arrays."""
+        whole, index = self.entries[name], (slice(None),) * axis + (number,)
+        shape = whole.shape[:axis] + whole.shape[axis + 1 :]
+        part = replace(whole, shape=shape, load=lambda max_memory: self._load(name)[index])
+        return TensorFile(self.label, {**self.entries, name: part}, self.reading)
+
     def _load(self, name: str) -> Array:
         """Load an array; of those that cannot be mapped, the last one is remembered."""
         if name not in self._last:
@@ -184,22 +191,46 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         entries = list_entries(source)
     except OSError as error:
         raise refused(source.label, error) from None
+    return TensorFile(source.label, _by_our_names(entries, source.label, reading), reading)
+
+
+def hold_tensors(
+    arrays: Mapping[str, Array], label: str, reading: Reading | None = None
+) -> TensorFile:
+    """Treat arrays at hand as what a file holds.
+
+    Examples
+    --------
+    >>> held = hold_tensors({"q": np.ones((3, 2))}, "mine")
+    >>> held.shape("query"), held.numbers("query", (0,))
+    ((3, 2), array([1., 1.]))
+    """
+    entries = {name: _at_hand(array) for name, array in arrays.items()}
+    reading = reading or Reading()
+    return TensorFile(label, _by_our_names(entries, label, reading), reading)
+
+
+def _at_hand(array: Array) -> Entry:
+    return Entry(array.shape, array.dtype, lambda max_memory: array)
+
+
+def _by_our_names(entries: Mapping[str, Entry], label: str, reading: Reading) -> dict[str, Entry]:
     names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
     for ours, theirs in reading.rename.items():
         names.setdefault(theirs, []).append(_OTHER_NAMES.get(ours, ours))
     for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
-            raise FileError(f"{source.label}: no array named {theirs} to rename (it holds: {held})")
+            raise FileError(f"{label}: no array named {theirs} to rename (it holds: {held})")
     known: dict[str, Entry] = {}
     taken: dict[str, str] = {}
     for theirs, entry in entries.items():
         for ours in names.get(theirs) or [_OTHER_NAMES.get(theirs, theirs)]:
             if ours in known:
                 other = next(x for x in (theirs, taken[ours]) if x != ours)
-                raise FileError(f"{source.label}: {ours} is there twice, also as {other}")
+                raise FileError(f"{label}: {ours} is there twice, also as {other}")
             known[ours], taken[ours] = entry, theirs
-    return TensorFile(source.label, known, reading)
+    return known
 
 
 def _part(array: Array, index: tuple[Index, ...]) -> Array:

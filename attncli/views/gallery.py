@@ -51,8 +51,18 @@ class Gallery:
 
     @property
     def reading(self) -> str:
-        """How the weights were found."""
-        return self.selection.source.reading
+        """How the weights were found, and which of the frames are looked at."""
+        reading, frames = self.selection.source.reading, self.selection.frames
+        if frames is None:
+            return reading
+        number = self.selection.wanted.frame
+        if number is not None:
+            return f"{reading}, frame {number} of {len(frames)}: {frames.described(number)}"
+        if self.selection.wanted.frames:
+            ends = f"{frames.described(0)}, to {frames.described(len(frames) - 1)}"
+            return f"{reading}, {len(frames)} frames: {ends}"
+        last = frames.described(len(frames) - 1)
+        return f"{reading}, the last of {len(frames)} frames: {last}; --frames shows all"
 
     def __len__(self) -> int:
         """Return how many matrices there are."""

@@ -60,10 +60,18 @@ class Overview:
     look : Look
     how : {"max", "mean"}
         How weights become one.
+    top : float, optional
+        The number of the last shade of all; without it each has its own largest.
     """
 
-    def __init__(self, places: Sequence[tuple[str, str]], look: Look, how: Pool = "max") -> None:
-        self.look, self.how = look, how
+    def __init__(
+        self,
+        places: Sequence[tuple[str, str]],
+        look: Look,
+        how: Pool = "max",
+        top: float | None = None,
+    ) -> None:
+        self.look, self.how, self.top = look, how, top
         self.rows = list(dict.fromkeys(row for row, _ in places))
         self.columns = list(dict.fromkeys(column for _, column in places))
         self.at: dict[tuple[str, str], Thumbnail] = {}
@@ -120,16 +128,18 @@ class Overview:
                             yield Segment(" " * (self.cell + 1))
                     yield Segment.line()
                 numbers = [self.at.get((row, name)) for name in block]
-                texts = ("" if one is None else one.number[: self.cell] for one in numbers)
-                under = "".join(text.ljust(self.cell + 1) for text in texts)
-                yield Segment(indent + under.rstrip(), _DIM)
-                yield Segment.line()
+                texts = ["" if one is None else one.number[: self.cell] for one in numbers]
+                if any(texts):
+                    under = "".join(text.ljust(self.cell + 1) for text in texts)
+                    yield Segment(indent + under.rstrip(), _DIM)
+                    yield Segment.line()
 
     def _strips(self, row: str, column: str) -> Strips | None:
         one = self.at.get((row, column))
         if one is None:
             return None
-        return Strips(one.weights, self.look, Scale.of(one.weights), half=self.half)
+        scale = Scale.of(one.weights, top=self.top)
+        return Strips(one.weights, self.look, scale, half=self.half)
 
 
 def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
@@ -147,7 +157,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     sort = wanted.sort or "entropy"
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     heads: list[Head] = []
-    places = [_place(one, telling) for one in selection.matrices]
+    places = [place_in_grid(one, telling) for one in selection.matrices]
     overview = Overview(places, look, wanted.pool) if grid else None
     with progress("reading heads") as step:
         for number, one in enumerate(selection.matrices):
@@ -183,7 +193,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     yield from (draw_heads(ordered, look), "", Text(more, "dim italic"))
 
 
-def _place(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
+def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
     """Where in the grid a matrix stands: its last name across, all others down."""
     names = [f"{name} {one.names[name]}" for name in telling]
     return (" ".join(names[:-1]), names[-1]) if names else ("", "")

@@ -34,6 +34,8 @@ class WeightMatrix:
         What becomes of weights that share a cell.
     row_numbers, column_numbers : sequence of int
         The steps' positions in the sequence, where the picture is a part of it.
+    top : float or None
+        The number of the last shade, where it is not the largest one here.
     """
 
     heading: str
@@ -44,11 +46,12 @@ class WeightMatrix:
     pool: Pool = "max"
     row_numbers: Sequence[int] = field(default=())
     column_numbers: Sequence[int] = field(default=())
+    top: float | None = None
 
     @cached_property
     def scale(self) -> Scale:
         """From its numbers to shades."""
-        return Scale.of(self.weights, self.shade)
+        return Scale.of(self.weights, self.shade, self.top)
 
     def title(self) -> list[Text]:
         """Give the line above the picture, if there is one."""
@@ -59,7 +62,7 @@ class WeightMatrix:
         if down == across == 1:
             return self.weights, self.scale, ""
         weights = pool(self.weights, down, across, self.pool)
-        return weights, Scale.of(weights, self.shade), stated([(down, across)], self.pool)
+        return weights, Scale.of(weights, self.shade, self.top), stated([(down, across)], self.pool)
 
     def first_rows(self, count: int) -> WeightMatrix:
         """Return its first rows alone."""

@@ -46,10 +46,12 @@ class Scale:
     holes: bool = False
 
     @classmethod
-    def of(cls, values: Array, kind: Shade = "linear") -> Scale:
-        """Make the scale whose last shade is the largest number there is."""
+    def of(cls, values: Array, kind: Shade = "linear", top: float | None = None) -> Scale:
+        """Make the scale whose last shade is the largest number there is, or is given."""
         finite = np.isfinite(values).all()
-        return cls(kind, brightest(np.abs(values) if kind == "diverging" else values), not finite)
+        if top is None:
+            top = brightest(np.abs(values) if kind == "diverging" else values)
+        return cls(kind, top, not finite)
 
     @property
     def bottom(self) -> float:

@@ -23,7 +23,7 @@ def write(gallery: Gallery) -> Iterator[str]:
 
 def weights_as_json(selection: Selection) -> dict[str, Any]:
     """Give the object; no matrix is loaded before it is printed."""
-    result = {
+    result: dict[str, Any] = {
         "attn": __version__,
         "command": "show-weights",
         "source": selection.source.label,
@@ -31,6 +31,8 @@ def weights_as_json(selection: Selection) -> dict[str, Any]:
     }
     if selection.wanted.diff is not None:
         result["minus"] = selection.wanted.diff
+    if (frames := selection.frames) is not None:
+        result["frames"] = {"steps": np.array(frames.steps), "loss": np.array(frames.loss)}
     return {**result, "matrices": (_matrix(selection, one) for one in selection.matrices)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from attncli.views.film import draw_strip
 from attncli.views.gallery import Gallery, Watched
 from attncli.views.picture import WeightMatrix
 from attncli.views.ways import draw_overview, draw_weights
@@ -31,6 +32,9 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         yield heading
         return
     drawn = wanted.full or wanted.lists or wanted.view is not None
+    if wanted.frames and not drawn and wanted.sort is None:
+        yield Group(heading, *draw_strip(gallery))
+        return
     if wanted.sort is not None or (gallery.many and not drawn):
         yield Group(heading, *draw_overview(gallery, progress))
         return

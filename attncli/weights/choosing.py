@@ -12,11 +12,12 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, ParameterError, ShapeError
-from attncli.files.reading import Reading
+from attncli.files.contents import TensorFile, open_tensors
 from attncli.tensors import describe_range
 from attncli.weights.combining import max_of, mean_of, rollout
 from attncli.weights.cutting import Cut
 from attncli.weights.finding import WeightSource, find_weights
+from attncli.weights.frames import Frames, frames_in
 from attncli.weights.tokens import is_padding, is_special, readable
 from attncli.weights.wanted import Span, Wanted
 
@@ -36,7 +37,8 @@ class Chosen:
     Attributes
     ----------
     names : dict of str to int or str
-        Layer, item and head, as far as the file has those axes; or how they were combined.
+        Frame and step, layer, item and head, as far as the file has those axes; or how they were
+        combined.
     item : int
         Whose tokens label it.
     shape : tuple of int
@@ -51,12 +53,17 @@ class Chosen:
     load: Load
 
     @property
+    def place(self) -> dict[str, Any]:
+        """Its names but for the frame: where in the model it is."""
+        return {name: x for name, x in self.names.items() if name not in ("frame", "step")}
+
+    @property
     def heading(self) -> str:
         """Its names in one line."""
         return "  ".join(f"{name} {number}" for name, number in self.names.items())
 
 
-def select_weights(name: str, wanted: Wanted, reading: Reading) -> Selection:
+def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
     """Find the weights of a file, or those that it has more than another, and choose from them.
 
     Raises
@@ -64,19 +71,41 @@ def select_weights(name: str, wanted: Wanted, reading: Reading) -> Selection:
     AttnError
         If there are none, or not those that are wanted.
     """
-    how = {"layout": wanted.layout, "heads": wanted.heads}
-    source = find_weights(name, reading, wanted.axes, how)
-    chosen = choose_weights(source, wanted)
+    source, frames, chosen = _of_frames(file, wanted)
     if wanted.diff is not None:
-        other = find_weights(wanted.diff, reading, wanted.axes, how)
-        labels = (source.label, other.label)
-        chosen = difference(chosen, choose_weights(other, wanted), labels)
-    selection = Selection(source, wanted, chosen).with_rows()
+        other = open_tensors(wanted.diff, file.reading)
+        labels = (file.label, other.label)
+        chosen = difference(chosen, _of_frames(other, wanted)[2], labels)
+    selection = Selection(source, wanted, chosen, frames).with_rows()
     for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
         if size == 0:
             warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=2)
             break
     return selection
+
+
+def _of_frames(
+    file: TensorFile, wanted: Wanted
+) -> tuple[WeightSource, Frames | None, list[Chosen]]:
+    """Find and choose in the frames that are wanted, or in a file that has none."""
+    asked = {"layout": wanted.layout, "heads": wanted.heads}
+    frames = frames_in(file, wanted.axes)
+    if frames is None:
+        if wanted.frames or wanted.frame is not None:
+            option = "--frames" if wanted.frames else f"--frame {wanted.frame}"
+            raise ParameterError(
+                f"{option}: {file.label} holds the weights of one step alone",
+                hint="--axes frames,N,dec,enc says which axis of an array is that of frames",
+            )
+        source = find_weights(file, wanted.axes, asked)
+        return source, None, choose_weights(source, wanted)
+    chosen = []
+    for number in frames.chosen(wanted):
+        source = find_weights(frames[number], frames.axes, asked)
+        names = {"frame": number, "step": frames.steps[number]}
+        of_frame = choose_weights(source, wanted)
+        chosen += [replace(one, names={**names, **one.names}) for one in of_frame]
+    return source, frames, chosen
 
 
 def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
@@ -161,7 +190,7 @@ def difference(
         If the files do not hold the same matrices.
     """
     label, other_label = labels
-    if [one.names for one in ours] != [one.names for one in theirs]:
+    if [one.place for one in ours] != [one.place for one in theirs]:
         axes = ", ".join(_differing_names(ours, theirs))
         held = "1 matrix" if len(ours) == 1 else f"{len(ours)} matrices"
         raise ShapeError(
@@ -188,11 +217,14 @@ def difference(
 
 def _differing_names(ours: Sequence[Chosen], theirs: Sequence[Chosen]) -> Iterator[str]:
     """Say of which axis the matrices of one file are not those of the other."""
-    for name, axis in (("layer", "layers"), ("item", "N"), ("head", "heads")):
+    for name, axis in (
+        ("frame", "frames"), ("layer", "layers"), ("item", "N"), ("head", "heads")
+    ):  # fmt: skip
         numbers = [dict.fromkeys(one.names.get(name) for one in every) for every in (ours, theirs)]
-        if numbers[0] == numbers[1]:
+        differ = len(numbers[0]) != len(numbers[1])
+        if numbers[0] == numbers[1] or (name == "frame" and not differ):
             continue
-        if len(numbers[0]) != len(numbers[1]):
+        if differ:
             yield f"{axis} differs ({len(numbers[0])} and {len(numbers[1])})"
         else:
             said = (", ".join("none" if x is None else str(x) for x in every) for every in numbers)
@@ -273,11 +305,14 @@ class Selection:
     source : WeightSource
     wanted : Wanted
     matrices : list of Chosen
+    frames : Frames or None
+        All that the file has, where it was written in the course of a training.
     """
 
     source: WeightSource
     wanted: Wanted
     matrices: list[Chosen]
+    frames: Frames | None = None
 
     @property
     def telling(self) -> list[str]:

@@ -14,8 +14,7 @@ from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility, pick, positions, read_mask
 from attncli.errors import DataError, ParameterError, ShapeError
-from attncli.files.contents import TensorFile, open_tensors
-from attncli.files.reading import Reading
+from attncli.files.contents import TensorFile
 from attncli.memory import require
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.layout import Order
@@ -35,6 +34,7 @@ from attncli.problems.setting import Setting
 from attncli.tensors import axes_of, describe_shape
 
 _FOUR = ("N", "heads", "T_dec", "T_enc")
+_STACK = ("layers", *_FOUR)
 
 
 Region = tuple[slice | Array, slice]
@@ -97,20 +97,18 @@ class WeightSource:
 
 
 def find_weights(
-    name: str,
-    reading: Reading,
+    file: TensorFile,
     axes: tuple[str, ...] | None = None,
     asked: Mapping[str, Any] | None = None,
 ) -> WeightSource:
-    """Find the attention weights of a file.
+    """Find the attention weights of a file, or of arrays at hand.
 
     Taken from ``weights``, from ``layer0``, ``layer1`` …, from ``a``; else computed from
     ``hs_enc`` and ``hs_dec`` or from ``query`` and ``key``.
 
     Parameters
     ----------
-    name : str
-    reading : Reading
+    file : TensorFile
     axes : tuple of str, optional
         What the axes of the stored arrays are, of layers, N, heads, T_dec and T_enc; where that is
         not what their number implies.
@@ -124,7 +122,6 @@ def find_weights(
     ShapeError
         If the array has other axes.
     """
-    file = open_tensors(name, reading)
     asked = {name: given for name, given in (asked or {}).items() if given}
     return replace(_found(file, axes, asked), has_sinks="sinks" in file)
 
@@ -179,7 +176,7 @@ def _stored(
     axes: tuple[str, ...] = ()
     for number, name in names.items():
         shape = file.shape(name)
-        axes = _axes(file.label, name, shape, given)
+        axes = weight_axes(file.label, name, shape, given)
         sizes = dict(zip(axes, shape, strict=True))
         if sizes["T_enc"] == 0:
             raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: T_enc = 0, no keys")
@@ -191,8 +188,8 @@ def _stored(
         )
         if "layers" in sizes:
             if numbered:
-                raise ParameterError(
-                    f"--axes: {name} is one layer, and cannot have an axis of them"
+                raise ShapeError(
+                    f"{file.label}: {name} {shape} is one layer, and cannot have an axis of them"
                 )
             for layer in range(sizes["layers"]):
                 layers[layer] = Layer(name, four, _loader(file, name, axes, layer))
@@ -214,20 +211,29 @@ def _stored(
     return WeightSource(file.label, reading, layers, numbered, axes, _tokens(file, first.shape))
 
 
-def _axes(
-    label: str, name: str, shape: tuple[int, ...], given: tuple[str, ...] | None
+def weight_axes(
+    label: str, name: str, shape: tuple[int, ...], given: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
-    """Name the axes of stored weights: as they were given, else as their number implies."""
-    what = f"{label}: {name or 'the array'} is {shape}"
+    """Name the axes of stored weights: as they were given, else as their number implies.
+
+    Raises
+    ------
+    ShapeError
+        If there are others.
+    """
+    what = f"{label}: {name or 'the array'}"
     if given is not None:
         if len(given) != len(shape):
-            raise ShapeError(f"{what}: --axes names {len(given)}, {', '.join(given)}")
+            raise ShapeError(f"{what} is {shape}: --axes names {len(given)}, {', '.join(given)}")
         return given
+    if len(shape) == len(_STACK):
+        return _STACK
     found = axes_of("a" if name == "a" else "weights", len(shape))
     if found is None:
         raise ShapeError(
-            f"{what}, expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)",
-            hint="--axes layers,N,heads,dec,enc says what other axes are",
+            f"{what} is {shape}, expected (T_dec, T_enc), (N, T_dec, T_enc), "
+            "(N, heads, T_dec, T_enc) or (layers, N, heads, T_dec, T_enc)",
+            hint="--axes frames,layers,N,heads,dec,enc says what other axes are",
         )
     return found
 

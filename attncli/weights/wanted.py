@@ -17,6 +17,36 @@ Span = tuple[int | None, int | None]
 DEFAULT_TOP = 3
 """How many keys a row has in a list on a terminal, where nothing says how many."""
 
+_AXES = {
+    "n": "N", "batch": "N", "item": "N", "items": "N",
+    "heads": "heads", "head": "heads",
+    "layers": "layers", "layer": "layers",
+    "frames": "frames", "frame": "frames", "steps": "frames",
+    "dec": "T_dec", "t_dec": "T_dec", "query": "T_dec", "queries": "T_dec",
+    "enc": "T_enc", "t_enc": "T_enc", "key": "T_enc", "keys": "T_enc",
+}  # fmt: skip
+
+
+def parse_axes(text: str) -> tuple[str, ...]:
+    """Read a list of axes, in any of their names.
+
+    Raises
+    ------
+    ParameterError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_axes("layers, heads, dec, enc")
+    ('layers', 'heads', 'T_dec', 'T_enc')
+    """
+    axes = tuple(_AXES.get(name.strip().lower(), "") for name in text.split(","))
+    if "" in axes or len(set(axes)) < len(axes) or "T_enc" not in axes:
+        raise ParameterError(
+            f"{text!r} is not a list such as N,heads,dec,enc or layers,heads,dec,enc"
+        )
+    return axes
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -31,6 +61,8 @@ class Wanted:
     item: int | None = None
     head: int | None = None
     layer: int | None = None
+    frame: int | None = None
+    frames: bool = False
     axes: tuple[str, ...] | None = None
     layout: Mapping[str, Words] = field(default_factory=dict)
     heads: Mapping[str, int] = field(default_factory=dict)
@@ -78,6 +110,9 @@ class Wanted:
         if self.sort is not None and (self.view is not None or self.lists):
             other = "--view" if self.view else "--top" if self.top else "--threshold"
             raise ParameterError(f"--sort gives an overview of heads: not with {other}")
+        if self.frames and (self.frame is not None or self.browse):
+            other = "--browse" if self.browse else f"--frame {self.frame}"
+            raise ParameterError(f"--frames shows all of them: not with {other}")
         if self.row and self.rows:
             raise ParameterError("--row and --rows contradict each other")
 

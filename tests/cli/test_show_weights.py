@@ -192,7 +192,7 @@ def test_a_masked_row_is_not_odd(attn, folder):
         ([HEADS, "--layer", "9"], "--layer 9: {} has no such layer; there is 0, 1, 2, 3, 4, 5"),
         ([DATES, "--top", "0"], "'--top': 0 is not in the range x>=1"),
         (["nothing.npz"], "nothing.npz: no weights: expected weights, layer0 …"),
-        (["five.npz"], "expected (T_dec, T_enc), (N, T_dec, T_enc) or (N, heads, T_dec, T_enc)"),
+        (["six.npz"], "expected (T_dec, T_enc), (N, T_dec, T_enc), (N, heads, T_dec, T_enc) or"),
         (["tokens.npz"], "tokens.npz: tokens_enc is (5,), expected one token a step"),
         (["nan.npz"], "weights[0] holds 1 non-finite value, the first (nan) at [1, 1]"),
         (["text.npz"], "text.npz: weights is <U1 (text), expected real numbers"),
@@ -203,7 +203,7 @@ def test_bad_input(attn, folder, arguments, message):
     nan = np.eye(2)[None].copy()
     nan[0, 1, 1] = np.nan
     np.savez("nothing.npz", x=np.ones(3))
-    np.savez("five.npz", weights=np.ones((1, 1, 1, 2, 2)))
+    np.savez("six.npz", weights=np.ones((1, 1, 1, 1, 2, 2)))
     np.savez("tokens.npz", weights=np.full((3, 3), 1 / 3), tokens_enc=np.array(list("abcde")))
     np.savez("nan.npz", weights=nan)
     np.savez("text.npz", weights=np.array([["a"]]))

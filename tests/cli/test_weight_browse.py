@@ -13,14 +13,13 @@ import pytest
 from conftest import SAMPLES
 from rich.cells import cell_len
 from rich.console import Console
+from window import AS_BEFORE, IN_FULL, Window, on_posix, plain_lines, quiet_forks
 
 from attncli.cli.keyboard import full_screen
 from attncli.cli.weight_browse import Browser
 from attncli.weights.choosing import Chosen
 
-# JAX, once a test of the peers has loaded it here, warns of every fork; ours becomes another
-# program at once.
-pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+pytestmark = quiet_forks
 
 HEADS = SAMPLES / "minilm_heads.npz"
 RIGHT, LEFT, DOWN, UP, NEXT, BACK = (f"\x1b[{end}" for end in ("C", "D", "B", "A", "6~", "5~"))
@@ -68,53 +67,7 @@ def test_quitting():
     assert not any(browser().press(key) for key in ("q", "\x1b", "\x04"))
 
 
-class Window:
-    """A terminal window with a program in it."""
-
-    def __init__(self, *command, columns=80):
-        import pty
-        import termios
-
-        self.program, self.descriptor = pty.fork()
-        if self.program == 0:
-            sizes = ("COLUMNS", "LINES")  # would hide that of the window
-            kept = {name: text for name, text in os.environ.items() if name not in sizes}
-            os.execve(command[0], command, {**kept, "TERM": "xterm-256color"})
-        self.resize(columns)
-        self.before = termios.tcgetattr(self.descriptor)
-
-    def resize(self, columns):
-        import termios
-
-        termios.tcsetwinsize(self.descriptor, (24, columns))
-
-    def press(self, keys):
-        os.write(self.descriptor, keys.encode())
-
-    def until(self, text):
-        """Return what is written up to a text, and all that comes with it."""
-        import select
-
-        seen = b""
-        while text.encode() not in seen:
-            assert select.select([self.descriptor], [], [], 30)[0], seen.decode()
-            seen += os.read(self.descriptor, 65536)
-        return seen.decode()
-
-    def is_as_before(self):
-        import termios
-
-        return termios.tcgetattr(self.descriptor) == self.before
-
-    def ends(self):
-        code = os.waitstatus_to_exitcode(os.waitpid(self.program, 0)[1])
-        os.close(self.descriptor)
-        return code
-
-
 COMMAND = (sys.executable, "-m", "attncli", "show-weights", str(HEADS), "--browse")
-IN_FULL, AS_BEFORE = "\x1b[?1049h", "\x1b[?1049l"  # the screen of our own, and the one before
-on_posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 
 
 @on_posix
@@ -235,10 +188,6 @@ def test_a_bug_gives_the_terminal_back():
     assert AS_BEFORE in window.until("this is a bug")
     assert window.is_as_before()
     assert window.ends() == 70
-
-
-def plain_lines(text):
-    return re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", text).splitlines()
 
 
 def test_keys_on_windows(monkeypatch):

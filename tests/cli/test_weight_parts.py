@@ -288,7 +288,7 @@ def test_sorting_heads(attn, layers):
             ["odd.npz", "--diff", "even.npz"],
             "odd.npz has 2 matrices, even.npz 2: layers differs (1, 3 and 0, 2)",
         ),
-        (["deep.npy"], "(1, 2, 2, 5, 7), expected (T_dec, T_enc), (N, T_dec, T_enc) or"),
+        (["deep.npy"], "(3, 1, 2, 2, 5, 7), expected (T_dec, T_enc), (N, T_dec, T_enc), (N"),
         (["pads.npz", "--drop-pad"], "nothing is left of T_dec: 5 steps, all left out"),
         (["twos.npz", "--mean", "layers"], "layer 0 has (N, heads) = (1, 2), layer 1 (1, 3)"),
         (["sizes.npz", "--mean", "layers"], "have nothing in common"),
@@ -302,7 +302,7 @@ def test_bad_input(attn, folder, arguments, message):
     for name, first in (("odd", 1), ("even", 0)):
         layers = {f"layer{layer}": weights_of(1, 1, 3, 3) for layer in (first, first + 2)}
         np.savez(f"{name}.npz", **layers)
-    np.save("deep.npy", weights_of(1, 2, 2, 5, 7))
+    np.save("deep.npy", weights_of(3, 1, 2, 2, 5, 7))
     np.savez("pads.npz", weights=weights_of(5, 5), tokens=np.array(["[PAD]"] * 5))
     np.savez("twos.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 3, 5, 5))
     np.savez("sizes.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 2, 3, 3))
@@ -311,10 +311,19 @@ def test_bad_input(attn, folder, arguments, message):
     assert message.format(arguments[0]) in result.err.splitlines()[0]
 
 
+def test_five_axes_are_a_stack_of_layers(attn, folder):
+    stack = weights_of(2, 3, 5, 7, 11)
+    np.save("stack.npy", stack)
+    found = attn("show-weights", "stack.npy", "--layer", 1, "--item", 2, "--head", 3, "--json").json
+    assert found["reading"] == "weights (2, 3, 5, 7, 11) = (layers, N, heads, T_dec, T_enc)"
+    np.testing.assert_array_equal(found["matrices"][0]["weights"], stack[1, 2, 3])
+
+
 def test_hints_say_how_to_go_on(attn, folder):
-    np.save("deep.npy", weights_of(1, 2, 2, 5, 7))
-    assert "--axes layers,N,heads,dec,enc" in attn("show-weights", "deep.npy").err
-    done = attn("show-weights", "deep.npy", "--axes", "layers,N,heads,dec,enc", "--json")
+    np.save("deep.npy", weights_of(3, 1, 2, 2, 5, 7))
+    assert "--axes frames,layers,N,heads,dec,enc" in attn("show-weights", "deep.npy").err
+    axes = "frames,layers,N,heads,dec,enc"
+    done = attn("show-weights", "deep.npy", "--axes", axes, "--json")
     assert len(done.json["matrices"]) == 4
     assert "did you mean animal?" in attn("show-weights", HEADS, "--row", "animl").err
 
