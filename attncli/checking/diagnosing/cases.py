@@ -58,6 +58,8 @@ _THOROUGH_ACROSS = ({"N": 1, "T_dec": 513, "T_enc": 1025}, {"N": 1, "T_dec": 102
 _LARGE = 30.0
 # So far below 0 that exp gives 0, and further than a maximum that begins at −5e4.
 _BELOW, _FAR_BELOW = 3_000.0, 60_000.0
+# What float16 holds before it is scaled, and in base 2.
+_HELD = 30_000.0
 
 MASK_NAMES = ("mask", "attn_mask", "attention_mask")
 """What a mask of (…, T_dec, T_enc) may be called."""
@@ -134,6 +136,8 @@ class Case:
         Whether it is no fault if the target does not take it.
     lenient : bool
         Whether a difference is worth a note only.
+    alike : bool
+        Whether its scores are the same for every key, whatever rounding does.
     sizes : dict of str to int
         For the constructor.
     resized : callable or None
@@ -152,6 +156,7 @@ class Case:
     probe: bool = True
     optional: bool = False
     lenient: bool = False
+    alike: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     resized: "Callable[[Mapping[str, int]], Case] | None" = None
 
@@ -177,10 +182,18 @@ class Case:
         found = allowances(
             operation, given, self.precision, self.claims, mask=mask, extras=self.extras
         )
+        gradients = [found[name].allowed for name in operation.gradients]
+        if self.alike:  # how far below 0 they are bears on no weight
+            which = 0 if self.layer == QKV else 1
+            inputs = [x * (i != which) for i, x in enumerate(inputs)]
+            found = allowances(
+                operation, dict(zip(operation.inputs, inputs, strict=True)), self.precision,
+                self.claims, mask=mask, extras=self.extras,
+            )  # fmt: skip
         results = {"out": operation.result, "weights": operation.weights}
         return Rounding(
             {ours: found[name].allowed for ours, name in results.items() if name in found},
-            [found[name].allowed for name in operation.gradients],
+            gradients,
         )
 
     @property
@@ -240,7 +253,11 @@ class Suite:
         What is computed in.
     dtype : dtype, optional
         What arrays have that hold such numbers; default: the same.
+    throughout : bool
+        Whether scores are held in this precision too, which limits their size.
     """
+
+    throughout = False
 
     def __init__(
         self,
@@ -513,7 +530,10 @@ class Suite:
         return replace(case, name=name, inputs=inputs)
 
     def _below(self, name: str, below: float) -> Case:
-        """Scores that are all very negative and as far apart as ever: exp gives 0 for each."""
+        """Scores that are all very negative and as far apart as ever: exp gives 0 for each.
+
+        So far from 0 half precision tells no two of them apart: there they are the same.
+        """
         case = self.ordinary()
         inputs = [array.copy() for array in case.inputs]
         if self.layer == "softmax":
@@ -521,9 +541,13 @@ class Suite:
         else:
             # One component of every query meets one of every key.
             scale = OPERATIONS[self.layer].scale(case.claims, inputs[0].shape[-1])
+            if self.throughout and self.precision == "float16":
+                below = min(below, _HELD * min(1.0, abs(scale)))
             for array, sign in zip(inputs, (1, -1), strict=False):
+                array[..., 1:] *= self.precision not in HALF
                 array[..., 0] = sign * (below / scale) ** 0.5
-        return replace(case, name=name, inputs=inputs)
+        alike = self.precision in HALF and self.layer != "softmax"
+        return replace(case, name=name, inputs=inputs, alike=alike)
 
     def _equal(self) -> Case:
         """Queries (or scores) of zeros, so that every key gets the same weight."""

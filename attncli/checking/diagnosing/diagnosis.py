@@ -1,5 +1,6 @@
 """Naming the mistake: the catalogue's predictions held against the numbers observed."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -24,6 +25,7 @@ _BACKWARD = {
     "usual": "backward is the usual one, which does not fit this forward",
     "formulas": "backward follows forward's formula, and is not its derivative",
 }
+_EXTREME = re.compile("large|negative").match
 # Of the steps of half precision beside the largest element.
 _HALF = 16.0
 
@@ -84,6 +86,9 @@ def _explanations(layer: str, seen: list[Observation]) -> "list[_Found]":
     searches = [exact]
     if any(a.case is not b.case for a, b in zip(seen, rounded, strict=True)):
         searches.append(_Search(layer, rounded))
+    if any(one.case.precision in HALF for one in seen):
+        # Of scores of such sizes half precision leaves nothing to tell a mistake by.
+        searches.append(_Search(layer, [o for o in rounded if not _EXTREME(o.case.name)]))
     for together in (False, True):
         for search in searches:
             found = list(search.run(together=together))

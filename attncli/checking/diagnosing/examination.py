@@ -24,7 +24,7 @@ from attncli.checking.derivatives.boundaries import (
 from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtypes_for
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
-from attncli.checking.diagnosing.observing import Observation, observe
+from attncli.checking.diagnosing.observing import Observation, observe, rounded_at_the_end
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.given import Shapes
@@ -300,6 +300,7 @@ class _Check:
                     seen = self._observe(case)
                     if seen.out is not None and not seen.forward_fault:
                         self._say_dtype(suite, refusal)
+                        suite.throughout = not rounded_at_the_end(seen)
                         return suite
                     refusal = refusal or seen.forward_fault
                     raised = raised and seen.error is not None

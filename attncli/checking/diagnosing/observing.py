@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.rounding import rounded_to
 from attncli.checking.derivatives.jacobians import complex_columns
 from attncli.checking.diagnosing.cases import Case
 from attncli.checking.targets.target import (
@@ -21,6 +22,8 @@ from attncli.operations.steps import FORWARD, STEPS, Calculation, Steps, by_prod
 
 # A result with so many times as many elements as there should be is not looked into.
 _MANY = 1 << 10
+# Of numbers that are rounded once, so many are those nearest to what is right.
+_ROUNDED_ONCE = 0.95
 
 
 @dataclass
@@ -136,6 +139,12 @@ def _observe_backward(
             )
         return
     seen.gradients = [np.array(array) for array in arrays]
+
+
+def rounded_at_the_end(seen: Observation) -> bool:
+    """Whether what came out is what is right and then rounded, as of code that computes wider."""
+    right = rounded_to(seen.case.truth.results["out"], seen.case.precision)
+    return seen.out is not None and float(np.mean(seen.out == right)) > _ROUNDED_ONCE
 
 
 def predict(
