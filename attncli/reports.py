@@ -253,6 +253,41 @@ class Element:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """By what a result is off throughout, as roundings that differ do not come to.
+
+    Attributes
+    ----------
+    kind : {"factor", "scale"}
+        The result itself is too large, or it is as the scale of scores would have it.
+    value : float
+        How many times what it should be.
+    allowed : float
+        How far from 1 that may be there.
+    places : tuple of str
+        Where, in words; empty if everywhere.
+    """
+
+    kind: Literal["factor", "scale"]
+    value: float
+    allowed: float
+    places: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """In words, but for where.
+
+        Examples
+        --------
+        >>> Drift("factor", 1.02, 0.004).described
+        '2 % too large; roundings explain 0.4 %'
+        """
+        by = f"{100 * abs(self.value - 1):.2g} % too {'large' if self.value > 1 else 'small'}"
+        by = by if self.kind == "factor" else f"as by a scale {by}"
+        return f"{by}; roundings explain {100 * self.allowed:.2g} %"
+
+
+@dataclass(frozen=True)
 class Budget:
     """How far the candidate may be from the exact result, in every row of every head.
 
@@ -280,9 +315,8 @@ class Budget:
         Where the elements outside lie, in words.
     assumed : bool
         Whether A is held in a wider dtype, and taken for `dtype` because that holds its numbers.
-    factor : float or None
-        By what A is too large as a whole, where that is more than rounding can be, although each
-        element may be so far off.
+    drift : Drift or None
+        What is wrong throughout, although each element may be so far off.
     """
 
     dtype: str
@@ -295,12 +329,12 @@ class Budget:
     worst: Element
     places: tuple[str, ...] = ()
     assumed: bool = False
-    factor: float | None = None
+    drift: Drift | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate keeps within the budget everywhere."""
-        return not self.outside
+        """Whether the candidate keeps within the budget, everywhere and throughout."""
+        return not self.outside and self.drift is None
 
 
 @dataclass(frozen=True)

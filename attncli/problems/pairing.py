@@ -101,13 +101,6 @@ def compare_files(
                 f"{inputs}: leads to none of the tensors compared ({', '.join(tensors)})"
             )
     for one in compared:
-        if one.budget is not None and one.budget.factor is not None:
-            warnings.warn(
-                f"{one.name}: every element is within its budget, and yet the whole is "
-                f"{one.budget.factor:.4g} times what it should be, as no rounding makes it",
-                AttnWarning,
-                stacklevel=2,
-            )
         if one.blind and one.budget is None:
             warnings.warn(
                 f"{one.name}: at this tolerance {', '.join(one.blind)} would agree as well; "

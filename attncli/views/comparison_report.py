@@ -137,7 +137,9 @@ def _budget(budget: Budget, elements: int) -> Iterator[Text]:
         f"{format_error(budget.straightforward)} of the plain formula in {budget.dtype}, and one "
         f"unit in the last place (B: {format_error(budget.other)})",
     )
-    for place in budget.places:
+    if (drift := budget.drift) is not None:
+        yield _fact("throughout", drift.described, "bold red")
+    for place in (budget if drift is None else drift).places:
         yield _fact("where", place, "bold")
 
 

@@ -77,6 +77,8 @@ def describe_agreement(agreement: TensorComparison) -> str:
     if agreement.problem is not None:
         return f"DIFFERS from {name} in the file: {agreement.problem}"
     where = agreement.places if budget is None else budget.places
+    if budget is not None and budget.drift is not None:
+        where = (budget.drift.described, *budget.drift.places)
     said = "".join(f"; {place}" for place in where)
     return f"DIFFERS from {name} in the file by up to {error}{within}{said}"
 

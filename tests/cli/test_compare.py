@@ -426,9 +426,19 @@ def test_empty_tensors_need_no_budget(attn, folder):
     assert (result.code, "both are empty" in result.out) == (0, True)
 
 
-@pytest.mark.parametrize(("factor", "warned"), [(1.0, False), (1.02, True), (0.98, True)])
-def test_a_factor_of_the_whole_is_said_where_each_element_may_be_so_far_off(
-    attn, folder, factor, warned
+@pytest.mark.parametrize(
+    ("at", "factor", "said"),
+    [
+        (np.s_[:], 1.0, ()),
+        (np.s_[:], 1.02, ("2 % too large",)),
+        (np.s_[:], 0.985, ("1.5 % too small",)),
+        (np.s_[1:], 1.02, ("2 % too large", "only at item 1 of 2")),
+        (np.s_[:, 1], 1.02, ("2 % too large", "only at head 1 of 2")),
+        (np.s_[0, 1, 32:48], 1.02, ("item 0 of 2", "head 1 of 2", "decoder step 32 to 47 of 61")),
+    ],
+)
+def test_a_factor_throughout_differs_though_each_element_may_be_so_far_off(
+    attn, folder, at, factor, said
 ):
     rng = np.random.default_rng(1)
     # Numbers of bfloat16: the lower half of their 32 bits is 0.
@@ -438,11 +448,18 @@ def test_a_factor_of_the_whole_is_said_where_each_element_may_be_so_far_off(
         for _ in range(3)
     )  # fmt: skip
     right, _ = attention(*(x.astype(np.float64) for x in (query, key, value)))
-    bits = (factor * right).astype(np.float32).view(np.uint32)
-    out = ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+    wrong = right.copy()
+    wrong[at] *= factor
+    out = ((wrong.astype(np.float32).view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32)
     np.savez("in.npz", query=query, key=key, value=value)
     np.savez("a.npz", out=out)
     np.savez("b.npz", out=right)
     result = attn("compare", "a.npz", "b.npz", "--budget", "in.npz", "--as-dtype", "bfloat16")
-    assert result.code == 0
-    assert (f"the whole is {factor:g} times what it should be" in result.err) == warned
+    assert result.code == bool(said)
+    assert "0 of 7808 elements outside" in result.out
+    assert ("DIFFERS" in result.out) == ("throughout" in result.out) == bool(said)
+    assert all(words in result.out for words in said)
+    np.savez("run.npz", query=query, key=key, value=value, out=out)
+    result = attn("forward", "run.npz", "--as-dtype", "bfloat16")
+    assert result.code == bool(said)
+    assert all(words in result.out for words in said)

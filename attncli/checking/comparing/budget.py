@@ -20,8 +20,8 @@ to within a unit roundoff times √n times the sum of their sizes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import tiles
+from attncli.checking.comparing.drift import Throughout
 from attncli.checking.comparing.places import count_along_axes, places
 from attncli.core.blocks import sum_to
 from attncli.core.extras import Extras
@@ -39,7 +40,7 @@ from attncli.memory import require
 from attncli.operations import Operation
 from attncli.operations.layout import Layout
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps, softmax
-from attncli.reports import Budget, Element, TensorComparison
+from attncli.reports import Budget, Drift, Element, TensorComparison
 from attncli.tensors import axes_of
 
 TIMES = 2
@@ -51,7 +52,8 @@ DEVIATIONS = 3
 DRAWS = 12
 """How often it is evaluated to know the deviation."""
 
-_ARRAYS = 8  # of the weights' size are held at once, forward and backward
+_STEP = 1e-6  # of the scale, to see what changes with it
+_ARRAYS = 14  # of the weights' size are held at once, forward and backward
 ALIASES: Mapping[str, str] = {
     "output": "out",
     "lse": "logsumexp",
@@ -126,11 +128,14 @@ class Allowance:
     straightforward, allowed : ndarray
         The error of the plain formula, and what a result may be off by: in the shape of `exact`,
         one number for every row of every head.
+    throughout : Throughout or None
+        How far it may be off throughout, where that is less: in half precision.
     """
 
     exact: Array
     straightforward: Array
     allowed: Array
+    throughout: Throughout | None = field(kw_only=True, default=None)
 
 
 def allowances(
@@ -189,9 +194,12 @@ def allowances(
     require(nbytes, f"the exact result's weights {shape}", max_memory)
     placed = operation.core_extras(extras).placed(shape[:-2], *shape[-2:])
     mask = None if mask is None else operation.core_mask(mask)
-    core = dataclasses.replace(semantics, scale=operation.scale(semantics, query.shape[-1]))
+    scale = operation.scale(semantics, query.shape[-1])
+    core = dataclasses.replace(semantics, scale=scale)
 
-    def evaluate(given: Mapping[str, Array], noise: Noise | None = None) -> dict[str, Array]:
+    def evaluate(
+        given: Mapping[str, Array], noise: Noise | None = None, core: Semantics = core
+    ) -> dict[str, Array]:
         rounded, steps = (noise, noise.steps()) if noise else (np.asarray, PRODUCTS)
         query, key, value = operation.to_core(given)
         if operation.rotation is not None:
@@ -215,11 +223,21 @@ def allowances(
 
     names = [*operation.inputs, *(x for x in ("dout", "dlogsumexp") if x in inputs)]
     with np.errstate(all="ignore"):  # what is not finite is looked for
-        exact = evaluate({name: inputs[name].astype(precision.exact) for name in names})
+        wide = {name: inputs[name].astype(precision.exact) for name in names}
+        exact = evaluate(wide)
         known = {name: np.isfinite(result) for name, result in exact.items()}
         known["logsumexp"] |= np.isneginf(exact["logsumexp"])  # of a row that sees nothing
         _require("the exact result", known)
         squares = {name: np.zeros_like(result) for name, result in exact.items()}
+        throughout = {}
+        if dtype in HALVES:
+            own = _as_given(operation, extras, exact)
+            more = dataclasses.replace(core, scale=scale * (1 + _STEP))
+            moved = _as_given(operation, extras, evaluate(wide, core=more))
+            throughout = {
+                name: Throughout(x, (moved[name] - x) / _STEP, has_rows=name != "logsumexp")
+                for name, x in own.items()
+            }
         noise = Noise(precision)
         stored = {name: inputs[name].astype(precision.sums) for name in names}
         loose = {name for name in names if not precision.holds(inputs[name])}
@@ -228,17 +246,31 @@ def allowances(
             for name, total in squares.items():
                 off = drawn[name] - exact[name]
                 total += np.where(drawn[name] == exact[name], 0, off) ** 2
+            _each(throughout, Throughout.add, _as_given(operation, extras, drawn))
+        if throughout:
+            nearest = Nearest(precision)
+            plain = evaluate({x: nearest(a) for x, a in stored.items()}, nearest)
+            _each(throughout, Throughout.plain, _as_given(operation, extras, plain))
         finite = {name: np.isfinite(total) for name, total in squares.items()}
         _require(f"the formula in {precision.sums}", finite)
-    core_level = {
-        name: _allowance(name, exact[name], np.sqrt(squares[name] / DRAWS), precision)
-        for name in exact
+    parts = zip(
+        *(_allowance(x, exact[x], np.sqrt(squares[x] / DRAWS), precision) for x in exact),
+        strict=True,
+    )
+    sides = [_as_given(operation, extras, dict(zip(exact, part, strict=True))) for part in parts]
+    return {
+        name: Allowance(*(side[name] for side in sides), throughout=throughout.get(name))
+        for name in sides[0]
     }
-    parts = zip(*(dataclasses.astuple(one) for one in core_level.values()), strict=True)
-    sides = [
-        _as_given(operation, extras, dict(zip(core_level, part, strict=True))) for part in parts
-    ]
-    return {name: Allowance(*(side[name] for side in sides)) for name in sides[0]}
+
+
+def _each(
+    throughout: Mapping[str, Throughout],
+    note: Callable[[Throughout, Array], None],
+    results: Mapping[str, Array],
+) -> None:
+    for name, one in throughout.items():
+        note(one, results[name])
 
 
 def _terms(c: Calculation) -> dict[str, Array]:
@@ -265,7 +297,9 @@ def _require(what: str, finite: Mapping[str, Array]) -> None:
             )
 
 
-def _allowance(name: str, exact: Array, deviation: Array, precision: Precision) -> Allowance:
+def _allowance(
+    name: str, exact: Array, deviation: Array, precision: Precision
+) -> tuple[Array, Array, Array]:
     """Take the largest of a row for all of it."""
     size = np.where(np.isfinite(exact), np.abs(exact), 0)
     if name == "logsumexp":  # a sum near 1 has a logarithm near 0
@@ -274,8 +308,8 @@ def _allowance(name: str, exact: Array, deviation: Array, precision: Precision) 
         deviation, size = (x.max(axis=-1, keepdims=True, initial=0) for x in (deviation, size))
     error = DEVIATIONS * deviation
     ulp = np.where(size, np.maximum(2 * precision.unit * size, precision.least), 0)
-    both = (np.broadcast_to(x, exact.shape) for x in (error, TIMES * error + ulp))
-    return Allowance(exact, *both)
+    error, allowed = (np.broadcast_to(x, exact.shape) for x in (error, TIMES * error + ulp))
+    return exact, error, allowed
 
 
 def _as_given(operation: Operation, extras: Extras, core: Mapping[str, Array]) -> dict[str, Array]:
@@ -321,7 +355,8 @@ class Budgets:
 
     def _as_given(self, name: str, found: Allowance) -> Allowance:
         parts = found.exact, found.straightforward, found.allowed
-        return Allowance(*(self.layout.to_given(name, part) for part in parts))
+        given = (self.layout.to_given(name, part) for part in parts)
+        return Allowance(*given, throughout=found.throughout)
 
     def judge_all(
         self,
@@ -400,25 +435,15 @@ class Budgets:
             outside=int(wrong.sum()),
             worst=Element(tuple(map(int, place)), float(a[place]), float(found.exact[place])),
             places=places(count_along_axes(wrong), axes) if wrong.any() else (),
-            factor=None if wrong.any() else _factor(a, found, 2.0 ** -PRECISIONS[dtype].digits),
+            drift=None if wrong.any() else self._drift(name, a, found, dtype),
         )
 
-
-def _factor(a: Array, found: Allowance, unit: float) -> float | None:
-    """Return by what A is too large as a whole, if roundings that differ would not add up to it.
-
-    The factor that fits best is off by about what each element is, by chance: that is a quarter of
-    what it may be, or less; six times the error that follows, and a unit, are left to rounding.
-    """
-    a, exact = a.astype(found.exact.dtype), found.exact
-    whole = np.isfinite(exact) & np.isfinite(a) & np.isfinite(found.allowed)
-    a, exact, allowed = (x[whole] for x in (a, exact, np.broadcast_to(found.allowed, whole.shape)))
-    size = float(np.vdot(exact, exact))
-    if not size:
-        return None
-    factor = float(np.vdot(a, exact)) / size
-    error = 6 * float(np.linalg.norm(exact * allowed)) / 4 / size + unit
-    return factor if abs(factor - 1) > error else None
+    def _drift(self, name: str, a: Array, found: Allowance, dtype: str) -> Drift | None:
+        if found.throughout is None:
+            return None
+        name = ALIASES.get(name, name)
+        own, unit = self.layout.to_own(name, a), PRECISIONS[dtype].unit
+        return found.throughout.judge(own, unit, self.operation.axes(name, own.ndim))
 
 
 def widened(arrays: Sequence[Array]) -> str | None:
@@ -490,7 +515,7 @@ class Noise:
         """
         product = self.product
         epsneg = float(np.finfo(self.precision.sums).epsneg)
-        off = 1 + 2 * epsneg * float(self.random.uniform(-1, 1))  # 1/√H comes in several roundings
+        off = 1 + float(self._of_size(np.array(2 * epsneg)))  # 1/√H comes in several roundings
 
         def weights(c: Calculation, scores: Array) -> Array:
             def note(name: str, x: Array) -> Array:  # the largest score is one of those stored
@@ -539,3 +564,23 @@ class Noise:
                 c.note("dquery", product(dscores, c.key)),
             ),
         }
+
+
+class Nearest(Noise):
+    """Rounds every number to the nearest that a precision holds, of whatever size.
+
+    Examples
+    --------
+    >>> Nearest(PRECISIONS["bfloat16"])(np.array([1.001, 3e39, -np.inf])).tolist()
+    [1.0, 2.99873835849077e+39, -inf]
+    """
+
+    def __call__(self, x: Array) -> Array:
+        """Round the numbers of an array."""
+        one = x.dtype.type(1)
+        step = np.maximum(np.ldexp(one, np.frexp(x)[1] - self.precision.digits), 0 * one)
+        step = np.maximum(step, self.precision.least)
+        return np.where(np.isfinite(x), np.rint(x / step) * step, x)
+
+    def _of_size(self, most: Array) -> Array:
+        return np.zeros_like(most)

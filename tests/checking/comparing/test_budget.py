@@ -187,6 +187,28 @@ def test_whatever_is_stored_in_half_precision_on_the_way_is_within(dtype, way, s
     assert judge(inputs, dtype, results) == dict.fromkeys(NAMES, True)
 
 
+ALIKE = {
+    "keys": lambda x: {**x, "key": x["key"][:, :, :1] + 0 * x["key"]},
+    "keys, nearly": lambda x: {**x, "key": x["key"] / 1024},
+    "queries": lambda x: {**x, "query": x["query"][:, :, :1] + 0 * x["query"]},
+    "values": lambda x: {**x, "value": 1 + 0 * x["value"], "dout": 1 + 0 * x["dout"]},
+    "values, nearly": lambda x: {**x, "value": 32 + x["value"]},
+}
+
+
+@pytest.mark.parametrize("sizes", [(3, 1009, 16, 8), (37, 43, 32, 31)], ids=str)
+@pytest.mark.parametrize("alike", ALIKE)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_what_is_rounded_alike_throughout_is_within_too(dtype, alike, sizes):
+    inputs = ALIKE[alike](drawn(*sizes, heads=2, dtype=dtype))
+    inputs = {name: x.astype(HALVES[dtype]).astype("f8") for name, x in inputs.items()}
+    budgets = Budgets(QKV, inputs)
+    for way in WAYS:
+        for name, x in in_half(dtype, WAYS[way])(inputs).items():
+            found = budgets.judge(name, x, x, dtype)
+            assert found.passed, (way, name, found)
+
+
 @pytest.mark.parametrize("size", [0.1, 1, 3], ids="scores of {}".format)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", HALVES)

@@ -142,3 +142,49 @@ def test_what_is_wrong_differs(half, sizes, scale, causal, fault):
     for way in ("flash", "rounded weights"):
         wrong = fault(WAYS[way], inputs, causal).double().numpy()
         assert not budgets.judge("out", wrong, wrong, half).passed, way
+
+
+PARTS = {
+    "everything": (slice(None),),
+    "an item": (slice(1, None),),
+    "a head": (slice(None), slice(1, None)),
+    "a head of an item": (slice(1, None), slice(1, None)),
+    "a block of rows of a head of an item": (slice(1, None), slice(1, None), slice(16, 48)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("factor", [0.98, 1.02])
+@pytest.mark.parametrize("half", HALVES)
+def test_what_is_a_little_too_large_throughout_differs(half, factor, part):
+    generator = torch.Generator().manual_seed(3)
+    inputs = {
+        name: torch.randn(2, 2, T, 40, generator=generator).to(getattr(torch, half))
+        for name, T in {"query": 67, "key": 257, "value": 257, "dout": 67}.items()
+    }
+    budgets = budgets_of(inputs, causal=False)
+    out = WAYS["flash"](*(inputs[name] for name in ("query", "key", "value")), False)
+    assert budgets.judge("out", out.double().numpy(), out.double().numpy(), half).passed
+    out[PARTS[part]] = (out[PARTS[part]].float() * factor).to(out.dtype)
+    wrong = out.double().numpy()
+    found = budgets.judge("out", wrong, wrong, half)
+    assert not found.passed
+    if half == "bfloat16":  # no element tells
+        assert (found.outside, found.drift.kind) == (0, "factor")
+        assert found.drift.value == pytest.approx(factor, abs=0.006)
+        words = {"item": "item 1 of 2", "head": "head 1 of 2", "block": "decoder step"}
+        for word, place in words.items():
+            assert (place in str(found.drift.places)) == (word in part)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_and_so_does_a_scale_that_is(half):
+    inputs = drawn(half, "across tiles", 2.0)
+    budgets = budgets_of(inputs, causal=False)
+    query, key, value = (inputs[name] for name in ("query", "key", "value"))
+    out = scaled_dot_product_attention(query, key, value, scale=1.02 * 40**-0.5).double().numpy()
+    found = budgets.judge("out", out, out, half)
+    assert not found.passed
+    if half == "bfloat16":
+        assert (found.outside, found.drift.kind) == (0, "scale")
+        assert found.drift.value == pytest.approx(1.02, abs=0.005)
