@@ -7,8 +7,9 @@
 >>> attncli.gradcheck().passed
 True
 >>> from attncli.layers import TimeAttention
->>> attncli.gradcheck(TimeAttention).passed, attncli.check(TimeAttention).passed
-(True, True)
+>>> attncli.assert_gradients(TimeAttention)
+>>> attncli.check(TimeAttention)  # doctest: +ELLIPSIS
+<CheckReport ok: TimeAttention against time-attention, ... checks>
 >>> attncli.assert_close(out, out + 1e-12)
 """
 
@@ -17,9 +18,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attncli.shown import Shown
 from attncli.version import __version__
 
 if TYPE_CHECKING:
+    from attncli.checking.assertions import assert_correct, assert_gradients
     from attncli.checking.comparing.comparison import assert_close, compare
     from attncli.checking.derivatives.proof import gradcheck
     from attncli.checking.diagnosing.examination import check
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "assert_close",
+    "assert_correct",
+    "assert_gradients",
     "attention",
     "attention_backward",
     "attention_weights",
@@ -41,6 +46,8 @@ __all__ = [
 # Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
 _HOMES = {
     "assert_close": "attncli.checking.comparing.comparison",
+    "assert_correct": "attncli.checking.assertions",
+    "assert_gradients": "attncli.checking.assertions",
     "attention": "attncli.core",
     "attention_backward": "attncli.core",
     "attention_weights": "attncli.core",
@@ -49,6 +56,10 @@ _HOMES = {
     "gradcheck": "attncli.checking.derivatives.proof",
     "rotary": "attncli.core.rotary",
 }
+
+
+# What a report is drawn by: the ground knows of nothing above it.
+Shown.views = staticmethod(lambda: import_module("attncli.views.drawn_reports"))
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from attncli.arrays import Array
+from attncli.arrays import Array, as_array
 from attncli.errors import ParameterError
 
 
@@ -86,9 +86,7 @@ class Torch(Library):
 
     @staticmethod
     def numbers(tensor: Any) -> Array:  # noqa: D102 - as above
-        tensor = tensor.detach().cpu()
-        array: Array = (tensor.float() if Torch.dtype(tensor) == "bfloat16" else tensor).numpy()
-        return array
+        return as_array(tensor)
 
     def back(self, array: Array, *, rounded: bool = True) -> Any:  # noqa: D102 - as above
         torch, device = sys.modules["torch"], next(iter(self.tensors.values())).device
@@ -147,11 +145,12 @@ def library_of(operands: Mapping[str, Any], **beside: Any) -> Library | None:
     Library or None
         None of NumPy's arrays, and of what they can be made of.
     """
-    found = _holding(next(iter(operands.values())))
+    found = holding(next(iter(operands.values())))
     return None if found is None else found(operands, beside)
 
 
-def _holding(thing: Any) -> type[Library] | None:
+def holding(thing: Any) -> type[Library] | None:
+    """Give the library that a tensor is of; None of all else."""
     return next((one for one in _LIBRARIES if one.holds(thing)), None)
 
 
@@ -165,24 +164,12 @@ def to_numpy(thing: Any) -> Array:
     """
     if type(thing) is ndarray:  # nearly always, and no time is to be lost
         return thing
-    library = _holding(thing)
+    library = holding(thing)
     if library is not None:
         return library.numbers(thing)
     if hasattr(thing, "__dlpack__") and not hasattr(thing, "__array__"):
         return np.from_dlpack(thing)
     return np.asarray(thing)
-
-
-def dtype_name(thing: Any) -> str:
-    """Name the dtype of what `to_numpy` takes, before it is widened.
-
-    Examples
-    --------
-    >>> dtype_name([1.0])
-    'float64'
-    """
-    library = _holding(thing)
-    return to_numpy(thing).dtype.name if library is None else library.dtype(thing)
 
 
 @cache

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.errors import CodeError
+from attncli.shown import Several, Shown
 
 # What a check of somebody's layer against the reference found.
 
@@ -187,8 +189,8 @@ class Link:
     seen: str
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Shown):
     """What holds of somebody's layer and what does not.
 
     Attributes
@@ -231,6 +233,51 @@ class CheckReport:
     def first_difference(self) -> str | None:
         """The first quantity along the calculation that is wrong, as far as it is visible."""
         return next((link.name for link in self.chain if link.status == "wrong"), None)
+
+    @property
+    def line(self) -> str:
+        """What it was held against, how many checks fail, and the likely mistake."""
+        wrong = sum(finding.status == "wrong" for finding in self.findings)
+        judged = wrong + sum(finding.status == "ok" for finding in self.findings)
+        names = " + ".join(one.name for found in self.diagnoses[:1] for one in found.mistakes)
+        count = f"{wrong} of {judged} checks" if wrong else f"{judged} checks"
+        return f"{self.target} against {self.layer}, {count}{names and ', likely '}{names}"
+
+
+@dataclass(frozen=True, repr=False)
+class FailedReport(Shown):
+    """Why somebody's code could not be examined: it fails, or lacks something.
+
+    Attributes
+    ----------
+    target : str
+    error : CodeError
+    """
+
+    target: str
+    error: CodeError
+
+    @property
+    def passed(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def line(self) -> str:
+        """What failed."""
+        return str(self.error)
+
+
+@dataclass(frozen=True, repr=False)
+class CheckReports(Several, CheckReport):
+    """What holds of each layer in a file, in order; findings and diagnoses are those of all.
+
+    Attributes
+    ----------
+    reports : tuple of CheckReport or FailedReport
+    """
+
+    reports: tuple[CheckReport | FailedReport, ...] = ()
 
 
 # What a comparison of tensors found.
@@ -432,8 +479,8 @@ class TensorComparison:
         return float("inf") if self.problem is not None or self.nonfinite else self.max_absolute
 
 
-@dataclass(frozen=True)
-class CompareReport:
+@dataclass(frozen=True, repr=False)
+class CompareReport(Shown):
     """How far two sets of tensors are apart.
 
     Attributes
@@ -446,12 +493,24 @@ class CompareReport:
     tensors: tuple[TensorComparison, ...]
     only_a: tuple[str, ...] = ()
     only_b: tuple[str, ...] = ()
+    words = ("agrees", "DIFFERS")
 
     @property
     def passed(self) -> bool:
         """Whether all tensors agree, and none is missing on either side."""
         alone = self.only_a or self.only_b
         return not alone and all(tensor.passed for tensor in self.tensors)
+
+    @property
+    def line(self) -> str:
+        """How many tensors were compared, and those that differ."""
+        names = [tensor.name for tensor in self.tensors if not tensor.passed]
+        names += [f"{name} in {side} alone" for side, x in self._alone() for name in x]
+        count = "1 tensor" if len(self.tensors) == 1 else f"{len(self.tensors)} tensors"
+        return f"{count}{': ' if names else ''}{', '.join(names)}"
+
+    def _alone(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return ("A", self.only_a), ("B", self.only_b)
 
 
 # Under which convention somebody's output was computed.
@@ -492,8 +551,8 @@ class ConventionReading:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ConventionReport:
+@dataclass(frozen=True, repr=False)
+class ConventionReport(Shown):
     """Which semantics lead from the inputs in a file to its results.
 
     Attributes
@@ -515,11 +574,20 @@ class ConventionReport:
     readings: tuple[ConventionReading, ...]
     nearest: ConventionReading | None
     notes: tuple[str, ...] = ()
+    words = ("found", "NO READING")
 
     @property
     def passed(self) -> bool:
         """Whether a reading holds for the whole file."""
         return bool(self.readings)
+
+    @property
+    def line(self) -> str:
+        """The first reading, or the nearest."""
+        if self.readings:
+            return self.readings[0].described
+        near = "" if self.nearest is None else f"; the nearest: {self.nearest.described}"
+        return f"{self.tried} combinations{near}"
 
 
 # What a gradient check found.
@@ -598,8 +666,8 @@ class InputCheck:
     tolerance: float = 0.0
 
 
-@dataclass(frozen=True)
-class GradcheckReport:
+@dataclass(frozen=True, repr=False)
+class GradcheckReport(Shown):
     """What a gradient check found.
 
     Attributes
@@ -617,6 +685,8 @@ class GradcheckReport:
         What is wrong beside single gradients: calls that differ, inputs that are changed …
     notes : tuple of str
         What should be known of how it was checked.
+    sizes : dict of str to int
+        N, T_dec, T_enc and H, where the element by element check was.
     """
 
     method: Method
@@ -627,6 +697,7 @@ class GradcheckReport:
     dtype: str = "float64"
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -643,6 +714,28 @@ class GradcheckReport:
     def worst(self) -> InputCheck:
         """The check with the largest relative error."""
         return max(self.checks, key=lambda check: check.relative_error)
+
+    @property
+    def line(self) -> str:
+        """How many gradients were checked, those that are wrong, and what else is."""
+        wrong = [f"d{check.input}" for check in self.checks if not check.passed]
+        said = f"{self.target}, {len(self.checks)} gradients"
+        if self.checks and not wrong:
+            said += f", worst relative error {self.worst.relative_error:.1e}"
+        faults = [", ".join(dict.fromkeys(wrong)), *self.problems]
+        return "; ".join([said, *filter(None, faults)])
+
+
+@dataclass(frozen=True, repr=False)
+class GradcheckReports(Several, GradcheckReport):
+    """What gradient checks of each layer in a file found; its checks are those of all.
+
+    Attributes
+    ----------
+    reports : tuple of GradcheckReport or FailedReport
+    """
+
+    reports: tuple[GradcheckReport | FailedReport, ...] = ()
 
 
 # What measuring found.

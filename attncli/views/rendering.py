@@ -5,15 +5,27 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from html import escape
 from typing import Any, TextIO
 
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
 from rich.segment import Segment
+from rich.style import Style
+from rich.terminal_theme import TerminalTheme
 
 from attncli.views.look import Look
 
 _WIDEST = 2000  # columns; what claims to be wider is filled no further
+_PAGE = 100  # columns of a notebook's page
+# Black, red, green, yellow, blue, magenta, cyan, white: each as far from a white page as from a
+# black one, at 4.2 times their luminance or more, and dim is between the two.
+_GREY = (122, 122, 122)
+_TONES = [
+    _GREY, (222, 59, 53), (20, 138, 40), (159, 113, 4), (45, 120, 225), (198, 57, 198),
+    (12, 132, 151), _GREY,
+]  # fmt: skip
+_ON_ANY_PAGE = TerminalTheme(_GREY, _GREY, _TONES, _TONES)
 
 
 def look_of(stream: TextIO, *, color: str = "auto", **more: Any) -> Look:
@@ -49,6 +61,33 @@ def lines(look: Look, *renderables: RenderableType) -> Iterator[str]:
 
     Nothing that is piped is cut at any width; no line has spaces at its end.
     """
+    system = COLOR_SYSTEMS.get(look.color_system or "")
+    for line in _split(look, *renderables):
+        texts = (
+            style.render(text, color_system=system) if style else text for text, style, _ in line
+        )
+        yield "".join(texts).rstrip(" ")
+
+
+def html(draw: Callable[[Look], RenderableType]) -> str:
+    """Give what is drawn as HTML that can stand on a page of any colour: on light and on dark.
+
+    Text has the colour of the page, or one that is as far from white as from black.
+    """
+    look = Look(width=_PAGE, color=True)
+    text = "\n".join(
+        "".join(_span(text, style) for text, style, _ in line).rstrip(" ")
+        for line in _split(look, draw(look))
+    )
+    return f'<pre style="line-height: normal; overflow-x: auto">{text}</pre>'
+
+
+def _span(text: str, style: Style | None) -> str:
+    css = style.get_html_style(_ON_ANY_PAGE) if style else ""
+    return f'<span style="{css}">{escape(text)}</span>' if css else escape(text)
+
+
+def _split(look: Look, *renderables: RenderableType) -> Iterable[list[Segment]]:
     colors: Any = look.color_system
     console = Console(
         file=io.StringIO(),
@@ -68,14 +107,6 @@ def lines(look: Look, *renderables: RenderableType) -> Iterator[str]:
     segments = (
         segment for renderable in renderables for segment in console.render(renderable, options)
     )
-    split = (
-        Segment.split_lines(segments)
-        if look.plain
-        else Segment.split_and_crop_lines(segments, look.width, pad=False, include_new_lines=False)
-    )
-    system = COLOR_SYSTEMS.get(colors)
-    for line in split:
-        texts = (
-            style.render(text, color_system=system) if style else text for text, style, _ in line
-        )
-        yield "".join(texts).rstrip(" ")
+    if look.plain:
+        return Segment.split_lines(segments)
+    return Segment.split_and_crop_lines(segments, look.width, pad=False, include_new_lines=False)

@@ -1,7 +1,10 @@
 """Tensors of torch and JAX go in, and tensors of theirs come out."""
 
+import doctest
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from attncli.errors import DataError, ParameterError
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
+PAGE = Path(attncli.__file__).parent / "guide" / "python.md"
 
 SHAPES = {"query": (2, 4, 7, 5), "key": (2, 2, 11, 5), "value": (2, 2, 11, 3)}
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -187,3 +191,25 @@ def test_whatever_speaks_dlpack_is_taken():
     x = torch.randn(3, 5)
     out, _ = attncli.attention(Alone(x), Alone(x), x.numpy())
     assert np.array_equal(out, attncli.attention(*[x.numpy()] * 3)[0])
+
+
+@pytest.mark.parametrize("make", [torch.tensor, jnp.asarray])
+def test_tensors_are_compared_at_the_tolerance_of_their_own_dtype(make):
+    a, b = make([1.0, 2.0]), make([1.0, 2.015])
+    half = "bfloat16" if make is jnp.asarray else torch.bfloat16
+    near = attncli.compare(make([1.0, 2.0], dtype=half), make([1.0, 2.015], dtype=half))
+    assert near
+    assert near.tensors[0].dtypes == ("bfloat16", "bfloat16")
+    assert not attncli.compare(a, b)
+    attncli.assert_close((a, b), (a, b))
+    with pytest.raises(AssertionError, match=r"\[1\]: 1 of 2 elements"):
+        attncli.assert_close((a, a), (a, b))
+
+
+def test_what_the_guide_says_of_tensors_is_so():
+    blocks = re.findall(r"^```pycon\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    assert blocks
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)
+    said = list[str]()
+    doctest.DocTestRunner(verbose=False).run(test, out=said.append)
+    assert not said, "".join(said)

@@ -12,6 +12,7 @@ from attncli.checking.comparing.blindness import blind_to
 from attncli.checking.comparing.places import patterns, places
 from attncli.checking.comparing.tally import Tally, bin_values
 from attncli.errors import DtypeError, ParameterError, ShapeError
+from attncli.foreign import holding, to_numpy
 from attncli.reports import CompareReport, TensorComparison
 from attncli.tensors import axes_of
 
@@ -81,17 +82,13 @@ def _compared(a: Tensors, b: Tensors, *, statistics: bool, **tolerances: Any) ->
             f"no name in common: A holds {', '.join(ours) or 'nothing'}, "
             f"B holds {', '.join(theirs) or 'nothing'}"
         )
+    compared = []
+    for name in common:
+        (left, dtype), (right, other) = (_array(name, side[name]) for side in (ours, theirs))
+        how = {"dtypes": (dtype, other), "statistics": statistics, **tolerances}
+        compared.append(compare_tensors(name, left, right, **how))
     return CompareReport(
-        tuple(
-            compare_tensors(
-                name,
-                _array(name, ours[name]),
-                _array(name, theirs[name]),
-                statistics=statistics,
-                **tolerances,
-            )
-            for name in common
-        ),
+        tuple(compared),
         tuple(name for name in ours if name not in theirs),
         tuple(name for name in theirs if name not in ours),
     )
@@ -125,6 +122,7 @@ def assert_close(
       only at axis 0, index 1 of 2
       would pass at atol 0.5 or rtol 0.2
     """
+    __tracebackhide__ = True  # pytest shows the caller's line
     tolerances = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
     report = _compared(actual, expected, statistics=False, **tolerances)
     failed = [describe(tensor) for tensor in report.tensors if not tensor.passed]
@@ -348,7 +346,7 @@ def _by_name(a: Tensors, b: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
 def _holds_arrays(tensors: Any) -> bool:
     """Whether these are several arrays, and not the numbers of one."""
     return isinstance(tensors, (tuple, list)) and any(
-        isinstance(one, np.ndarray) and one.ndim for one in tensors
+        (isinstance(one, np.ndarray) or holding(one)) and one.ndim for one in tensors
     )
 
 
@@ -356,14 +354,16 @@ def _numbered(arrays: Any) -> dict[str, Any]:
     return {f"[{number}]": array for number, array in enumerate(arrays)}
 
 
-def _array(name: str, value: Any) -> Array:
+def _array(name: str, value: Any) -> tuple[Array, str]:
+    """Give a tensor as an array, and its dtype before it was widened for NumPy."""
     try:
-        return np.asarray(value)
+        array, library = to_numpy(value), holding(value)
     except ValueError:
         raise ShapeError(
             f"{name} is a sequence of unequal lengths, expected one tensor",
             hint="where both sides are sequences of arrays, or dicts, they are compared one by one",
         ) from None
+    return array, _name(array.dtype) if library is None else library.dtype(value)
 
 
 def _name(dtype: np.dtype[Any]) -> str:

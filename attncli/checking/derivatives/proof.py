@@ -214,6 +214,7 @@ class _Proof:
             dtype=precision,
             problems=tuple(trial.problems),
             notes=tuple(trial.notes),
+            sizes=dict(trial.sizes),
         )
 
     def _precision(self) -> str:
