@@ -99,7 +99,7 @@ def check(
     from attncli.views.check_report import draw_check
 
     def find(text: str) -> "tuple[Target, ...]":
-        found = load(text, batch)
+        found = load(text, batch, screen)
         return _known(found, text, screen) if layer is None and len(found) > 1 else found
 
     def judge(target: "Target") -> Any:

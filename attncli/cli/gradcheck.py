@@ -142,7 +142,7 @@ def gradcheck(
 
     def find(text: str) -> tuple[Any, ...]:
         if targets:
-            return load(text, batch)
+            return load(text, batch, screen)
         asked = any(given is not None for given in ours.values())
         setting = Setting("gradcheck", layout, heads, rotary)
         which = layer, setting, semantics, extras, full, seed or 0

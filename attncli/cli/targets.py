@@ -104,14 +104,20 @@ def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None
         require(100 * prod(shape), f"checking {name} {shape}", max_memory, hint=hint)
 
 
-def load(text: str, batch: Batch, given: Given | None = None) -> tuple[Target, ...]:
+def load(text: str, batch: Batch, screen: Screen, given: Given | None = None) -> tuple[Target, ...]:
     """Find the targets that a text names; what fails when it is loaded is a broken one."""
     from attncli.checking.targets.loading import load_targets
     from attncli.checking.targets.target import Target
 
     limits = Limits(batch.time_limit, batch.max_memory or Limits().memory)
     try:
-        return load_targets(text, limits, given=given, copied=alone())
+        return load_targets(
+            text,
+            limits,
+            given=given,
+            copied=alone(),
+            note=lambda said: screen.note(f"note: {said}"),
+        )
     except CodeError as error:
         return (Target.broken(text, text, None, error),)
 

@@ -1,61 +1,86 @@
 """Finding targets: classes and functions in somebody's file or module, and what they lack."""
 
 import ast
-import contextlib
 import difflib
-import importlib
-import importlib.util
+import functools
 import inspect
-import os
+import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+from attncli.checking.targets.importing import import_source
+from attncli.checking.targets.sources import Passed, said_of, source_of
 from attncli.checking.targets.target import Target, known_inputs, layer_named
-from attncli.checking.targets.their_code import running
 from attncli.errors import CodeError, TargetError
 
 _METHODS = ("forward", "backward")
+_EXPECTED = "expected a class with forward and backward, or a pair of functions"
 # How alike a name must be for the other one to be meant.
 _ALIKE = 0.75
-_FORMS = "expected file.py, file.py:Name or package.module:Name"
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+# The first or last word of a function's name, which says which one of a pair it is.
+_ROLES = {"forward": "forward", "fwd": "forward", "backward": "backward", "bwd": "backward"}
+_MISSPELT = "backward, misspelt"
+# What is in the names that people give to attention.
+_ATTENDS = ("attention", "attend", "attn", "sdpa")
 
 
-def discover(text: str) -> tuple[Target, ...]:
+class Found(NamedTuple):
+    """What a text names.
+
+    Attributes
+    ----------
+    targets : list of Target
+        What is incomplete has a fault.
+    notes : list of str
+        What should be said beside them, a line each.
+    """
+
+    targets: list[Target]
+    notes: list[str]
+
+
+def discover(text: str) -> Found:
     """Find the targets that a text names; their code is loaded into this process.
 
     Parameters
     ----------
     text : str
-        ``path/to/file.py`` is every class or pair of functions in it that looks like a layer,
-        ``file.py:Name`` or ``package.module:Name`` is that one.
-
-    Returns
-    -------
-    tuple of Target
-        At least one; what is incomplete has a fault.
+        A file, a notebook or a module, and the name of one thing in it; without a name it is every
+        class and pair of functions that looks like a layer.
 
     Raises
     ------
     CodeError
         If loading it fails.
     TargetError
-        If there is no such thing.
+        If there is no such thing, or no layer.
     """
-    place, name = split(text)
-    module = _from_file(place) if place.endswith(".py") else _from_name(place, text)
+    source = source_of(text)
+    place, (module, failed, passed) = source.place, import_source(source)
     file = getattr(module, "__file__", None)
-    if name:
-        return (_named(module, name, place, file),)
-    found = tuple(_layers_in(module, place, file))
-    if not found:
+    if source.name:
+        notes = [str(error) for _, error in failed]
+        try:
+            return Found([_named(module, source.name, place, file, notes)], notes)
+        except TargetError:
+            for _, error in failed:  # it may have been defined there
+                raise error from None
+            raise
+    targets, others = _layers_in(module, place, file)
+    targets += [Target.broken(cell, f"{place} {cell}", file, error) for cell, error in failed]
+    passed += others
+    said = said_of(place, passed) if passed else ""
+    if not targets:
         raise TargetError(
             f"{place}: no layer found: expected a class with forward and backward, or functions "
-            "NAME and NAME_backward"
+            "NAME and NAME_backward",
+            hint=said or None,
         )
-    return found
+    return Found(targets, [said] if said else [])
 
 
 def target_of_object(thing: Any) -> Target:
@@ -67,159 +92,153 @@ def target_of_object(thing: Any) -> Target:
         If it is none of these.
     """
     if isinstance(thing, tuple) and len(thing) == 2 and all(map(callable, thing)):
-        return Target.from_functions(*thing, where=thing[0].__name__, file=_file_of(thing[0]))
-    if inspect.isclass(thing) and _means_to_be_a_layer(thing):
-        return _of_class(thing, thing.__qualname__, _file_of(thing))
-    if not inspect.isclass(thing) and all(map(callable, _methods(thing))):
-        where = type(thing).__qualname__
-        return Target.from_instance(thing, where=where, file=_file_of(type(thing)))
-    module = sys.modules.get(getattr(thing, "__module__", ""))
-    if inspect.isroutine(thing) and module is not None:
-        return _of_function(thing, module, thing.__name__, _file_of(thing))
-    raise TargetError(
-        f"{thing!r} is no layer: expected a class with forward and backward, or a pair of functions"
-    )
+        where = _name_of(thing[0])
+        return Target.from_functions(*thing, name=where, where=where, file=_file_of(thing[0]))
+    if not _means_to_be_a_layer(thing) if inspect.isclass(thing) else not _can_run(thing):
+        raise TargetError(f"{thing!r} is no layer: {_EXPECTED}")
+    name, module = _name_of(thing), sys.modules.get(getattr(thing, "__module__", None) or "")
+    return _target(thing, name, name, _file_of(thing), vars(module) if module else {})
 
 
-def split(text: str) -> tuple[str, str]:
-    """Part the place from the name; a drive letter's colon is no separator.
-
-    Raises
-    ------
-    TargetError
-        If it names no place, or one where there is nothing.
-    """
-    place, colon, name = text.rpartition(":")
-    if not (colon and (place.endswith(".py") or (name.isidentifier() and len(place) > 1))):
-        place, name = (text, "") if text.endswith(".py") else ("", "")
-    if place.endswith(".py") and not os.path.isfile(place):
-        what = "is a folder" if os.path.isdir(place) else "no such file"
-        raise TargetError(f"{place}: {what}, {_FORMS}")
-    if place:
-        return place, name
-    if text.endswith(".ipynb"):
-        raise TargetError(
-            f"{text}: is a notebook, {_FORMS}",
-            hint=f"jupyter nbconvert --to script {text}",
-        )
-    raise TargetError(f"{text!r} names no target: {_FORMS}")
+def _name_of(thing: Any) -> str:
+    thing = getattr(thing, "func", thing)  # of a partial
+    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
 
 
-@contextlib.contextmanager
-def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
-    """Let folders be imported from first; afterwards last, for what is imported later."""
-    path = sys.path[:]
-    sys.path[:] = [*folders, *path, *([last] if last else [])]
-    try:
-        yield
-    finally:
-        sys.path[:] = [*path, *(folder for folder in sys.path if folder not in path)]
-
-
-def _from_file(path: str) -> ModuleType:
-    stem = os.path.splitext(os.path.basename(path))[0]
-    # The name of a module that is loaded already (numpy.py) must not be taken from it.
-    name = stem if stem not in sys.modules and stem.isidentifier() else f"_attn_target_{stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = os.path.dirname(os.path.abspath(path))
-    with running(path, path), _importing(folder, last=os.path.dirname(folder)):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _from_name(name: str, text: str) -> ModuleType:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise TargetError(f"{text!r} names no target: {_FORMS}")
-    with _importing(os.getcwd()):
+def _file_of(thing: Any) -> str | None:
+    thing = inspect.unwrap(getattr(thing, "func", thing))
+    for one in (thing, type(thing)):
         try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-        origin = spec.origin if spec is not None else None
-        with running(name, origin):
-            return importlib.import_module(name)
+            return inspect.getsourcefile(one)
+        except TypeError:
+            continue
+    return None
 
 
-def _named(module: ModuleType, name: str, place: str, file: str | None) -> Target:
-    thing = getattr(module, name, None)
-    where = f"{place}:{name}"
+def _named(module: ModuleType, name: str, place: str, file: str | None, notes: list[str]) -> Target:
+    """The target of a name in a module, or of two functions by what their names have in common."""
+    *outer, last = name.split(".")
+    holder: Any = module
+    for one in outer:
+        holder = getattr(holder, one, None)
+    thing, names = getattr(holder, last, None), {} if outer else vars(module)
+    forward, backward = _pair(last, names)
+    if forward and (thing is None or last == backward):
+        last, thing = forward, names[forward]
     if thing is None:
-        raise TargetError(f"{place}: holds nothing named {name}", hint=_held(module))
-    if inspect.isclass(thing):
-        return _of_class(thing, where, file)
-    if all(map(callable, _methods(thing))):
-        return Target.from_instance(thing, where=where, file=file)
-    if callable(thing):
-        return _of_function(thing, module, where, file)
-    raise TargetError(f"{where}: is {type(thing).__name__}, expected a class or a function")
+        raise TargetError(f"{place}: holds nothing named {name}", hint=_held(module, place, name))
+    if backward and (name != forward or _parted(name)[1]):
+        notes.append(f"{place}:{name}: {forward} goes with {backward}")
+    return _target(thing, last, f"{place}:{name}", file, names)
 
 
-def _layers_in(module: ModuleType, place: str, file: str | None) -> Iterator[Target]:
-    """The layers that the module defines itself, in the order in which they stand there."""
-    own = {
-        name: thing
-        for name, thing in vars(module).items()
-        if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
-    }
-    found: list[Target] = []
-    refused: list[Target] = []
-    for name, thing in own.items():
-        where = f"{place}:{name}"
-        if inspect.isclass(thing) and _means_to_be_a_layer(thing):
-            target = _of_class(thing, where, file)
-            # Where forward takes no array it is something else, if there is anything beside.
-            (refused if target.fault is not None and not target.inputs else found).append(target)
-        elif inspect.isfunction(thing) and _partner(name, vars(module)):
-            found.append(_of_function(thing, module, where, file))
-    incomplete = [target for target in refused if "forward takes" not in str(target.fault)]
-    found = sorted([*found, *incomplete], key=lambda target: list(own).index(target.name))
-    if not found:
-        # Functions without a partner are helpers, as long as there is anything else.
-        found = [
-            _of_function(thing, module, f"{place}:{name}", file)
-            for name, thing in own.items()
-            if inspect.isfunction(thing) and known_inputs(thing)
-        ]
-    yield from found or refused
+def _layers_in(module: ModuleType, place: str, file: str | None) -> tuple[list[Target], Passed]:
+    """The layers that a module defines itself, in its order, and what else it defines."""
+    names = vars(module)
+    found: dict[str, Target] = {}
+    helpers: dict[str, Target] = {}
+    passed: dict[str, str] = {}
+    for name, thing in names.items():
+        if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_"):
+            continue
+        forward, backward = _pair(name, names)
+        whole = backward != "" and name == forward
+        if inspect.isclass(thing):
+            if not _means_to_be_a_layer(thing):
+                passed[name] = "no forward"
+                continue
+        elif not _is_function(thing) or (forward and name == backward):
+            continue
+        elif not whole and not known_inputs(thing):
+            lacks = "backward, and no query, key and value" if forward else "forward of its name"
+            passed[name] = f"no {lacks}"
+            continue
+        target = _target(thing, name, f"{place}:{name}", file, names)
+        if "takes no array" in str(target.fault):
+            helpers[name], passed[name] = target, "forward takes no array"
+        elif whole or inspect.isclass(thing) or any(part in name.lower() for part in _ATTENDS):
+            found[name] = target
+        else:
+            helpers[name], passed[name] = target, "no backward"
+    if not found:  # as long as there is a layer, they help it
+        right = {name: target for name, target in helpers.items() if target.fault is None}
+        found = right or helpers
+    return list(found.values()), [(name, passed[name]) for name in passed if name not in found]
 
 
-def _of_class(layer: type[Any], where: str, file: str | None) -> Target:
-    """The target of a class; what it lacks is its fault."""
-    lacking = [name for name in _METHODS if not callable(_method(layer, name))]
+def _target(
+    thing: Any, name: str, where: str, file: str | None, names: Mapping[str, Any]
+) -> Target:
+    """The target of anything that can be one; `names` are those that it stands among.
+
+    What it lacks is its fault.
+    """
+    if not _can_run(thing):
+        raise TargetError(f"{where}: is {type(thing).__name__}, {_EXPECTED}")
     try:
-        if lacking and (lacking != ["backward"] or not known_inputs(_method(layer, "forward"))):
-            raise CodeError(f"{where}: {_what_is_there_instead(layer, lacking)}")
-        return Target.from_class(layer, where=where, file=file)
+        if inspect.isclass(thing):
+            _require_methods(thing, where)
+            return Target.from_class(thing, where=where, file=file)
+        if any(callable(getattr(thing, method, None)) for method in _METHODS):
+            return Target.from_instance(thing, where=where, file=file)
+        forward, partner = _pair(name, names)
+        partner = partner if name == forward else ""
+        if partner and _parted(partner)[1] == _MISSPELT:
+            meant = f"{name.removesuffix('_forward')}_backward"
+            raise CodeError(f"{where}: there is {partner}: is {meant} meant?")
+        backward = names.get(partner)
+        return Target.from_functions(thing, backward, name=name, where=where, file=file)
     except TargetError as error:
-        return Target.broken(layer.__name__, where, file, error)
-
-
-def _of_function(function: Any, module: ModuleType, where: str, file: str | None) -> Target:
-    """The target of a function and its partner; alone, its forward can be judged."""
-    name = function.__name__
-    partner = _partner(name, vars(module))
-    backward = getattr(module, partner, None)
-    if partner and not partner.endswith("_backward"):
-        meant = f"{name.removesuffix('_forward')}_backward"
-        error = CodeError(f"{where}: there is {partner}: is {meant} meant?")
         return Target.broken(name, where, file, error)
-    return Target.from_functions(function, backward, where=where, file=file)
 
 
-def _partner(name: str, names: Iterable[str]) -> str:
-    """The name of a function's backward, however it is spelt; empty where there is none."""
-    stem = name.removesuffix("_forward")
-    meant = f"{stem}_backward"
-    alike = [
-        other
-        for other in names
-        if other.startswith(f"{stem}_") and _alike(other.removeprefix(f"{stem}_"), "backward")
-    ]
-    return meant if meant in alike else next(iter(alike), "")
+def _can_run(thing: Any) -> bool:
+    return callable(thing) or callable(getattr(thing, "forward", None))
+
+
+def _require_methods(layer: type[Any], where: str) -> None:
+    lacking = [name for name in _METHODS if not callable(_method(layer, name))]
+    if lacking and (lacking != ["backward"] or not known_inputs(_method(layer, "forward"))):
+        raise CodeError(f"{where}: {_what_is_there_instead(layer, lacking)}")
+
+
+@functools.cache
+def _parted(name: str) -> tuple[str, str]:
+    """What a function's name is about, and its role in a pair.
+
+    Examples
+    --------
+    >>> _parted("my_attention_fwd"), _parted("softmaxBackward"), _parted("softmax")
+    (('my_attention', 'forward'), ('softmax', 'backward'), ('softmax', ''))
+    """
+    begin, words = name[: len(name) - len(name.lstrip("_"))], _WORD.findall(name)
+    for i in (-1, 0) if words else ():
+        word = words[i].lower()
+        role = _ROLES.get(word) or (_MISSPELT if _alike(word, "backward") else "")
+        if role:
+            del words[i]
+            return begin + "_".join(words), role
+    return name, ""
+
+
+def _pair(name: str, names: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of the forward and the backward that a function is one of; else empty."""
+    stem = _parted(name)[0]
+    roles: dict[str, str] = {}
+    for other, thing in names.items():
+        if stem in other and _is_function(thing) and _parted(other)[0] == stem:
+            roles.setdefault(_parted(other)[1], other)
+    forward = roles.get("forward", roles.get("", ""))
+    return forward, roles.get("backward", roles.get(_MISSPELT, ""))
+
+
+def _is_function(thing: Any) -> bool:
+    """Whether it is called by itself: a function, also one that is wrapped."""
+    return not inspect.isclass(thing) and (
+        inspect.isroutine(thing)
+        or isinstance(thing, functools.partial)
+        or callable(getattr(thing, "__wrapped__", None))
+    )
 
 
 def _method(thing: Any, name: str) -> Any:
@@ -290,13 +309,9 @@ def _what_is_there_instead(layer: type[Any], lacking: list[str]) -> str:
     return "; ".join(parts)
 
 
-def _held(module: ModuleType) -> str | None:
-    names = [target.name for target in _layers_in(module, "", None)]
+def _held(module: ModuleType, place: str, name: str) -> str | None:
+    """What a module holds: what may be meant by a name, or every layer."""
+    for near in difflib.get_close_matches(name, vars(module), 1):
+        return f"is {place}:{near} meant?"
+    names = [target.name for target in _layers_in(module, place, None)[0]]
     return f"it holds {', '.join(names)}" if names else None
-
-
-def _file_of(thing: Any) -> str | None:
-    try:
-        return inspect.getsourcefile(thing)
-    except TypeError:
-        return None

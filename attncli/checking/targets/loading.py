@@ -14,8 +14,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.targets.calling import Facts
-from attncli.checking.targets.discovery import split, target_of_object
+from attncli.checking.targets.discovery import target_of_object
 from attncli.checking.targets.given import Given, Shapes, Sizes
+from attncli.checking.targets.sources import Note, source_of
 from attncli.checking.targets.target import Layer, Target
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError, harmless
@@ -28,21 +29,28 @@ _SERVING = "attncli.checking.targets.serving"
 
 
 def load_targets(
-    text: str, limits: Limits | None = None, *, given: Given | None = None, copied: bool = False
+    text: str,
+    limits: Limits | None = None,
+    *,
+    given: Given | None = None,
+    copied: bool = False,
+    note: Note = lambda said: None,
 ) -> tuple[Target, ...]:
     """Find the targets that a text names, each to be run in a process of its own.
 
     Parameters
     ----------
     text : str
-        ``path/to/file.py`` is every class or pair of functions in it that looks like a layer,
-        ``file.py:Name`` or ``package.module:Name`` is that one.
+        ``path/to/file.py`` is every class or pair of functions in it that looks like a layer, so
+        is a notebook; ``file.py:Name`` or ``package.module:Name`` is that one.
     limits : Limits, optional
         How long loading it and every call may take, and how much memory.
     given : Given, optional
         What is said of every one of them.
     copied : bool
         Whether the processes may begin as copies of this one, as `ForkServer` says.
+    note : callable
+        Is told what should be said beside them, a line each.
 
     Returns
     -------
@@ -56,7 +64,7 @@ def load_targets(
     TargetError
         If there is no such thing.
     """
-    split(text)
+    source_of(text)
     if not hasattr(os, "fork"):
         raise TargetError(
             f"{text}: code of yours runs in a process of its own, which needs a system with fork",
@@ -65,6 +73,8 @@ def load_targets(
     ForkServer.running(_SERVING, copied=copied)
     first = _Remote(text, limits or Limits(), given or Given())
     described = first.load()
+    for said in first.notes:
+        note(said)
     return tuple(
         _target(
             told,
@@ -182,8 +192,9 @@ class _Remote:
         self, text: str, limits: Limits, given: Given, *, again: bool = False, silent: bool = False
     ) -> None:
         self.text, self.limits, self.given = text, limits, given
-        self.where = text.rpartition(":")[0] or text
+        self.where = source_of(text).place
         self.parts: list[bytearray] = []
+        self.notes: list[str] = []
         self.seconds = 0.0
         self._fork: Fork | None = None
         self._loaded, self._silent = again, silent
@@ -197,12 +208,11 @@ class _Remote:
             fork = Fork(ForkServer.running(_SERVING), self.limits)
         self._fork = fork
         weakref.finalize(self, fork.close)
-        place = self.text.rpartition(":")[0] if ".py:" in self.text else self.text
         parts: list[Any] = []
         described, _, self.parts = self._ask(
             fork,
             "load",
-            f"{place}: loading it",
+            f"{self.where}: loading it",
             parts,
             {
                 "given": self.given.told(parts),
@@ -213,7 +223,7 @@ class _Remote:
                 "memory": self.limits.memory,
             },
         )
-        self.seconds = float(described["seconds"])
+        self.seconds, self.notes = float(described["seconds"]), described["notes"]
         return described["targets"]
 
     def end(self) -> None:

@@ -7,6 +7,8 @@ import os
 from types import FrameType
 from typing import Any
 
+from attncli.checking.targets.notebooks import cell_of_file
+
 _KEEP = "does forward keep what backward needs (self.cache = …)?"
 
 
@@ -30,8 +32,10 @@ def place(error: BaseException, frame: FrameType | None) -> str:
         step = step.tb_next
     if frame is None or not number:
         return ""
-    source = linecache.getline(frame.f_code.co_filename, number).strip()
-    return f"line {number}: {source}" if source else f"line {number}"
+    file = frame.f_code.co_filename
+    line = ", ".join(filter(None, (cell_of_file(file), f"line {number}")))
+    source = linecache.getline(file, number).strip()
+    return f"{line}: {source}" if source else line
 
 
 def meaning(error: BaseException, text: str, what: str, frame: FrameType | None) -> str | None:

@@ -62,10 +62,10 @@ class _Serving:
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
         given = Given.read(request["given"], parts)
-        found = discover(request["text"])
+        found, notes = discover(request["text"])
         self.targets = tuple(replace(one.having(given), printed=printed) for one in found)
         described = [_described(target, carried) for target in self.targets]
-        return {"seconds": time.monotonic() - began, "targets": described}
+        return {"seconds": time.monotonic() - began, "targets": described, "notes": notes}
 
     def start(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Make an instance, and give its number."""

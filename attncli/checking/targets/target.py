@@ -117,13 +117,15 @@ class Target:
     @classmethod
     def from_instance(cls, layer: Any, *, where: str, file: str | None) -> "Target":
         """Make a target of an instance; every start is a deep copy of it."""
-        inputs, options = _arguments(layer.forward, where, bound=False)
+        called = getattr(layer, "forward", None) or layer.__call__
+        inputs, options = _arguments(called, where, bound=False)
 
         def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
             with running(f"{where}: copying it", file):
                 return copy.deepcopy(layer)
 
-        return cls(type(layer).__name__, where, file, inputs, options, start)
+        has_backward = callable(getattr(layer, "backward", None))
+        return cls(type(layer).__name__, where, file, inputs, options, start, has_backward)
 
     @classmethod
     def from_functions(
@@ -131,6 +133,7 @@ class Target:
         forward: Callable[..., Any],
         backward: Callable[..., Any] | None,
         *,
+        name: str,
         where: str,
         file: str | None,
     ) -> "Target":
@@ -140,7 +143,7 @@ class Target:
         """
         inputs, options = _arguments(forward, where, bound=False)
         return cls(
-            forward.__name__, where, file, inputs, options,
+            name, where, file, inputs, options,
             lambda sizes, shapes, seed: _Functions(forward, backward), backward is not None,
         )  # fmt: skip
 

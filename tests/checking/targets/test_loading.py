@@ -38,6 +38,11 @@ def names(text):
     return [target.name for target in load_targets(text)]
 
 
+def notes(text):
+    load_targets(text, note=(said := []).append)
+    return said
+
+
 def test_every_layer_in_a_file_in_its_order(write):
     more = LAYER.replace("Layer", "Other") + "def f(h): pass\ndef f_backward(dout, cache): pass\n"
     helpers = "import numpy as np\nfrom attncli.layers import Attention\nclass Helper: pass\n"
@@ -99,12 +104,14 @@ def test_what_it_prints_is_no_result(write, capsys):
 @pytest.mark.parametrize(
     ("text", "source", "message"),
     [
-        ("none.py", "", "none.py: no such file, expected file.py"),
+        ("none.py", "", "none.py: no such file, expected FILE.py"),
         ("mine", "", "'mine' names no target"),
-        ("mine.ipynb", "", "is a notebook"),
+        ("none.ipynb", "", "none.ipynb: no such file"),
+        ("mine.py:", "", "names no target"),
+        ("mine.py:1", "", "names no target"),
         ("mine.py", "x = 1", "no layer found: expected a class with forward and backward"),
         ("mine.py:Nothing", LAYER, "holds nothing named Nothing"),
-        ("mine.py:x", "x = 1", "is int, expected a class or a function"),
+        ("mine.py:x", "x = 1", "is int, expected a class with forward"),
         ("mine.py", "import nothing_of_this_name", "raises ModuleNotFoundError"),
         ("mine.py", "def f(:", "raises SyntaxError"),
         ("mine.py", "import sys; sys.exit(3)", "raises SystemExit"),
@@ -116,6 +123,25 @@ def test_what_cannot_be_found_is_said(write, text, source, message):
     write(source)
     with pytest.raises(TargetError, match=message.replace("(", r"\(")):
         load_targets(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("mien.py:Layer", "is mine.py:Layer meant?"),
+        ("ch08/mine", "is ch08/mine.py meant?"),
+        ("mine.py:Laier", "is mine.py:Layer meant?"),
+        ("mine.py:Other", "it holds Layer"),
+        ("mine:Laier", "is mine:Layer meant?"),
+    ],
+)
+def test_what_may_be_meant_instead_is_said(write, text, hint):
+    write(LAYER)
+    write(LAYER, "ch08/mine.py")
+    with pytest.raises(TargetError) as error:
+        load_targets(text)
+    assert not isinstance(error.value, CodeError)
+    assert error.value.hint == hint
 
 
 @pytest.mark.parametrize(
@@ -147,7 +173,9 @@ def test_functions_without_backward_are_targets_where_there_is_nothing_else(writ
     alone = "def attend(Q, K, V, mask=None): return V\ndef helper(x): return x\n"
     (target,) = load_targets(write(alone))
     assert (target.name, target.has_backward) == ("attend", False)
-    assert names(write(alone + LAYER)) == ["Layer"]
+    combine = alone.replace("attend", "combine")
+    assert names(write(combine)) == ["combine"]
+    assert names(write(combine + LAYER)) == ["Layer"]
 
 
 def test_the_traceback_is_of_their_file_alone(write):
@@ -206,3 +234,100 @@ def test_what_is_private_is_checked_by_its_name_alone(write):
     write(private + pair, "base.py")
     with pytest.raises(TargetError, match="no layer found"):
         load_targets("base.py")
+
+
+PAIR = "def {0}(h): return h, None\ndef {1}(dout, cache): return dout\n"
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        ("attend", "attend_backward"),
+        ("attend_forward", "attend_backward"),
+        ("attend_fwd", "attend_bwd"),
+        ("forward_attend", "backward_attend"),
+        ("attendForward", "attendBackward"),
+    ],
+)
+def test_two_functions_are_one_target_by_any_of_their_names(write, forward, backward):
+    write(PAIR.format(forward, backward) + "def attention_backward(dout, cache): return dout\n")
+    assert names("mine.py") == [forward]
+    for name in dict.fromkeys(("attend", forward, backward)):
+        (target,) = load_targets(f"mine.py:{name}", note=(said := []).append)
+        assert target.has_backward
+        assert target.where == f"mine.py:{name}"
+        if name != forward or name != "attend":
+            assert said == [f"mine.py:{name}: {forward} goes with {backward}"]
+        else:
+            assert said == []
+
+
+def test_forward_and_backward_may_be_all_that_they_are_called(write):
+    assert names(write(PAIR.format("forward", "backward"))) == ["forward"]
+
+
+def test_a_function_with_a_pair_of_its_name_beside_stands_alone(write):
+    write("def attend(query, key, value): return value\n" + PAIR.format("attend_fwd", "attend_bwd"))
+    assert names("mine.py") == ["attend", "attend_fwd"]
+    assert [one.has_backward for one in load_targets("mine.py")] == [False, True]
+
+
+def test_what_is_passed_over_is_said_with_why(write):
+    write(
+        LAYER
+        + "class Config: pass\nclass Timer:\n  def forward(self): pass\n"
+        + "  def backward(self): pass\ndef softmax(x): return x\ndef mix(q, k, v): return v\n"
+        + "def tick_backward(d, c): return d\n"
+    )
+    assert notes("mine.py") == [
+        "mine.py: passed over Config (no forward), Timer (forward takes no array), softmax "
+        "(no backward, and no query, key and value), mix (no backward), tick_backward (no "
+        "forward of its name)"
+    ]
+    assert notes("mine.py:Layer") == []
+
+
+def test_what_is_named_may_be_anything_that_can_be_called(write):
+    write(
+        "from functools import partial\n"
+        + LAYER
+        + "made = Layer()\nhalf = partial(lambda q, k, v, scale: v, scale=0.5)\n"
+        "class Outer:\n  Inner = Layer\n  @staticmethod\n  def attend(q, k, v): return v\n"
+        "class Called:\n  def __call__(self, q, k, v): return v\ncalled = Called()\n"
+        "class Learnt:\n  def forward(self, q, k, v): return v\nlearnt = Learnt()\n"
+    )
+    found = {
+        name: (target.inputs, target.has_backward)
+        for name in ("made", "half", "Outer.Inner", "Outer.attend", "called", "learnt")
+        for target in load_targets(f"mine.py::{name}")
+    }
+    attends = ("q", "k", "v"), False
+    assert found == {
+        "made": (("hs", "h"), True),
+        "half": attends,
+        "Outer.Inner": (("hs", "h"), True),
+        "Outer.attend": attends,
+        "called": attends,
+        "learnt": attends,
+    }
+
+
+def test_a_file_of_a_package_may_import_relatively(write):
+    write("", "mine/__init__.py")
+    write("from ..beside import VALUE\n", "mine/inner/other.py")
+    write("VALUE = 1\n", "mine/beside.py")
+    write(
+        "from .other import VALUE\nfrom mine.beside import VALUE as same\n" + LAYER,
+        "mine/inner/my.py",
+    )
+    assert names("mine/inner/my.py") == ["Layer"]
+
+
+def test_modules_of_one_name_in_two_folders_do_not_mix(write):
+    for number, folder in enumerate("ab"):
+        write(f"NAME = 'Layer{number}'\n", f"{folder}/beside.py")
+        write(
+            "from beside import NAME\n" + LAYER + "globals()[NAME] = Layer\n", f"{folder}/mine.py"
+        )
+    for folder, name in (("a", "Layer0"), ("b", "Layer1"), ("a", "Layer0")):
+        assert names(f"{folder}/mine.py:{name}") == ["Layer"]

@@ -170,7 +170,8 @@ def test_why_the_only_class_of_a_file_is_no_layer_is_said(signature, said, tmp_p
 
 
 def test_a_relative_import_is_told_how_it_works(tmp_path):
-    file = tmp_path / "mine.py"
+    file = tmp_path / "no-package" / "mine.py"
+    file.parent.mkdir()
     file.write_text("from . import helper\n")
     with pytest.raises(TargetError, match="relative import") as error:
         load_targets(str(file))

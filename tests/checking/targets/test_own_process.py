@@ -123,7 +123,9 @@ def test_the_verdict_is_from_the_numbers_and_not_from_what_code_says_of_itself(a
     result = attn("check", "mine.py", "--json")
     assert (result.code, result.json["passed"]) == (1, False)
     assert "factor 1.5" in str(result.json)
-    assert result.err == "mine.py prints: all tests passed\n"
+    assert result.err == (
+        "mine.py prints: all tests passed\nnote: mine.py: passed over Same (no forward)\n"
+    )
 
 
 CHANGES = """

@@ -1,0 +1,154 @@
+"""Importing somebody's code into this process, which is there for it alone."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import importlib.util
+import linecache
+import os
+import sys
+import tokenize
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from attncli.checking.targets.notebooks import cells_of, file_of_cell
+from attncli.checking.targets.sources import Passed, Source
+from attncli.checking.targets.their_code import running
+from attncli.errors import CodeError
+
+
+class Imported(NamedTuple):
+    """Somebody's module.
+
+    Attributes
+    ----------
+    module : module
+    failed : list of (str, CodeError)
+        The cells of a notebook that raise, and what; those after them ran all the same.
+    passed : list of (str, str)
+        Those that were passed over, and why.
+    """
+
+    module: ModuleType
+    failed: list[tuple[str, CodeError]]
+    passed: Passed
+
+
+def import_source(source: Source) -> Imported:
+    """Import what a source is.
+
+    Raises
+    ------
+    CodeError
+        If it raises, or is no Python.
+    """
+    if source.kind == "notebook":
+        return _notebook(source.place)
+    module = _file(source.place) if source.kind == "file" else _named(source.place)
+    return Imported(module, [], [])
+
+
+@contextlib.contextmanager
+def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
+    """Let folders be imported from first; afterwards last, for what is imported later."""
+    path = sys.path[:]
+    sys.path[:] = [*folders, *path, *([last] if last else [])]
+    try:
+        yield
+    finally:
+        sys.path[:] = [*path, *(folder for folder in sys.path if folder not in path)]
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[None]:
+    """Let what lies beside a file, and in the folder above, be imported."""
+    folder = os.path.dirname(os.path.abspath(path))
+    with _importing(folder, last=os.path.dirname(folder)):
+        yield
+
+
+def _module_name(path: str) -> str:
+    """The name of a file's module; numpy.py must not take the place of one that is loaded."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return stem if stem not in sys.modules and stem.isidentifier() else f"_attn_target_{stem}"
+
+
+def _file(path: str) -> ModuleType:
+    root, dotted = _in_package(path)
+    if dotted and dotted.partition(".")[0] not in sys.modules:
+        with running(path, path), _beside(path), _importing(root):
+            return importlib.import_module(dotted)
+    name = _module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with running(path, path), _beside(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _in_package(path: str) -> tuple[str, str]:
+    """The root folder and the dotted name of a file that imports relatively, else empty."""
+    try:
+        with tokenize.open(path) as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError, RecursionError):  # loading it says why
+        return "", ""
+    levels = max((x.level for x in ast.walk(tree) if isinstance(x, ast.ImportFrom)), default=0)
+    folder, stem = os.path.split(os.path.splitext(os.path.abspath(path))[0])
+    parts = [stem]
+    while levels >= len(parts) or (levels and os.path.isfile(os.path.join(folder, "__init__.py"))):
+        folder, name = os.path.split(folder)
+        parts.insert(0, name)
+    return folder, ".".join(parts) if levels and all(map(str.isidentifier, parts)) else ""
+
+
+def _notebook(path: str) -> Imported:
+    """Run its cells one after the other, as a notebook does."""
+    module = ModuleType(_module_name(path))
+    module.__file__ = path
+    sys.modules[module.__name__] = module
+    vars(module).update(display=print, get_ipython=_Shell)
+    imported = Imported(module, [], [])
+    cells = cells_of(path)
+    _remember(path, "\n".join(cell.source for cell in cells))
+    for cell in cells:
+        if cell.magic:
+            imported.passed.append((cell.name, f"%%{cell.magic}"))
+            continue
+        file = file_of_cell(path, cell)
+        _remember(file, cell.source)
+        try:
+            with running(path, path), _beside(path):
+                exec(compile(cell.source, file, "exec", dont_inherit=True), vars(module))
+        except CodeError as error:
+            imported.failed.append((cell.name, error))
+    return imported
+
+
+def _remember(file: str, source: str) -> None:
+    """Let tracebacks and inspect see the source of what is no file of Python."""
+    lines = source.splitlines(keepends=True)
+    linecache.cache[file] = len(source), None, lines, file
+
+
+class _Shell:
+    """What stands for the notebook's own shell: whatever it is asked does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **options: None
+
+
+def _named(name: str) -> ModuleType:
+    with _importing(os.getcwd()):
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        with running(name, spec.origin if spec is not None else None):
+            return importlib.import_module(name)

@@ -1,0 +1,129 @@
+"""Where somebody's code is: what a text names, and which files a folder holds."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from attncli.errors import TargetError
+
+Note = Callable[[str], None]
+Passed = list[tuple[str, str]]
+
+_FORMS = "expected FILE.py, FILE.ipynb, a folder, FILE:NAME or MODULE:NAME"
+_IN_FILE = re.compile(r"(.+?\.(?:py|ipynb))(?:::?(.*))?", re.DOTALL)
+_IN_MODULE = re.compile(r"([^:]+)::?([^:]+)")
+_TESTS = re.compile(r"tests?|test_.*\.py|.*_test\.py|conftest\.py")
+
+
+class Source(NamedTuple):
+    """Where somebody's code is.
+
+    Attributes
+    ----------
+    kind : {"file", "notebook", "module"}
+    place : str
+        Its path, or its dotted name.
+    name : str
+        The one thing in it that is meant, dotted if it is in a class; empty for all.
+    """
+
+    kind: Literal["file", "notebook", "module"]
+    place: str
+    name: str = ""
+
+
+def source_of(text: str) -> Source:
+    """Part the place from the name; a drive letter's colon is no separator.
+
+    Raises
+    ------
+    TargetError
+        If it names no place, or one where there is nothing.
+
+    Examples
+    --------
+    >>> source_of("package.module:Layer")
+    Source(kind='module', place='package.module', name='Layer')
+    """
+    if in_file := _IN_FILE.fullmatch(text):
+        place, name = in_file[1], in_file[2]
+        kind: Literal["file", "notebook"] = "file" if place.endswith(".py") else "notebook"
+        if not os.path.isfile(place):
+            what = "is a folder" if os.path.isdir(place) else "no such file"
+            behind = f":{name}" if name else ""
+            raise TargetError(f"{place}: {what}, {_FORMS}", hint=_near(place, behind))
+        if name is None or _is_dotted(name):
+            return Source(kind, place, name or "")
+    in_module = _IN_MODULE.fullmatch(text)
+    if in_module and all(map(_is_dotted, in_module.groups())):
+        return Source("module", *in_module.groups())
+    raise TargetError(f"{text!r} names no target: {_FORMS}", hint=_near(text))
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _near(path: str, behind: str = "") -> str | None:
+    """A file that may be meant, as a question."""
+    folder, file = os.path.split(path)
+    try:
+        there = [one for one in os.listdir(folder or ".") if one.endswith((".py", ".ipynb"))]
+    except OSError:
+        return None
+    for near in difflib.get_close_matches(file, there, 1):
+        return f"is {os.path.join(folder, near)}{behind} meant?"
+    return None
+
+
+def files_in(folder: str, passed: Passed) -> Iterator[str]:
+    """Give the Python files and notebooks below a folder, sorted.
+
+    Parameters
+    ----------
+    folder : str
+    passed : list of (str, str)
+        Gets what is passed over, and why.
+    """
+    for place, folders, files in os.walk(folder):
+        kept = []
+        for name in sorted(folders + [file for file in files if file.endswith((".py", ".ipynb"))]):
+            path = os.path.join(place, name)
+            if name == "__pycache__":
+                continue
+            if why := _why_passed(path, name):
+                passed.append((os.path.relpath(path, folder), why))
+            else:
+                kept.append(name)
+        folders[:] = [name for name in kept if name in folders]
+        yield from (os.path.join(place, name) for name in kept if name in files)
+
+
+def _why_passed(path: str, name: str) -> str:
+    if name.startswith("."):
+        return "hidden"
+    if _TESTS.fullmatch(name):
+        return "tests"
+    environment = os.path.exists(os.path.join(path, "pyvenv.cfg"))
+    if environment or name in ("site-packages", "node_modules"):
+        return "packages of others"
+    return ""
+
+
+def said_of(place: str, passed: Passed) -> str:
+    """Say in a line what was passed over in a place, what for one reason together.
+
+    Examples
+    --------
+    >>> said_of("mine.py", [("Config", "no forward"), ("f", "no arrays"), ("Timer", "no forward")])
+    'mine.py: passed over Config, Timer (no forward), f (no arrays)'
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, why in passed:
+        reasons.setdefault(why, []).append(name)
+    parts = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
+    return f"{place}: passed over {', '.join(parts)}"
