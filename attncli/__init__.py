@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attncli.checking.diagnosing.examination import check
     from attncli.core import attention, attention_backward, attention_weights
     from attncli.core.rotary import rotary
+    from attncli.views.showing import show
 
 __all__ = [
     "__version__",
@@ -41,6 +42,7 @@ __all__ = [
     "compare",
     "gradcheck",
     "rotary",
+    "show",
 ]
 
 # Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
@@ -55,6 +57,7 @@ _HOMES = {
     "compare": "attncli.checking.comparing.comparison",
     "gradcheck": "attncli.checking.derivatives.proof",
     "rotary": "attncli.core.rotary",
+    "show": "attncli.views.showing",
 }
 
 

@@ -12,7 +12,6 @@ from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.views.film import caption, draw_frame, shots
 from attncli.views.gallery import Gallery
-from attncli.views.scales import brightest
 from attncli.weights.choosing import Selection
 
 _SECONDS = 8.0  # the whole of it
@@ -57,15 +56,10 @@ def can_play(screen: Screen) -> bool:
 
 def play(selection: Selection, screen: Screen) -> None:
     """Show frame after frame to the last, or until told to stop; the screen is then as before."""
-    gallery = Gallery(selection, screen.look)
+    gallery = Gallery(selection, screen.look).alike(screen.progress)
     every, frames = shots(gallery), selection.frames
     assert frames is not None
-    with screen.progress("reading frames") as step:
-        tops = []
-        for number, shot in enumerate(every):
-            tops += [brightest(gallery.picture(one).weights) for one in shot]
-            step(number + 1, len(every))
-    player, top = Player(len(every)), max(tops)
+    player = Player(len(every))
     console = Console(force_terminal=True, legacy_windows=False)
     with full_screen(console) as read_keys:
         while not player.over:
@@ -73,11 +67,11 @@ def play(selection: Selection, screen: Screen) -> None:
             now = dataclasses.replace(screen, precision=None)
             height = now.look.height - 1
             look = dataclasses.replace(now.look, height=height - _LINES_AROUND)
-            gallery = Gallery(selection, look)
+            gallery = dataclasses.replace(gallery, look=look)
             name = Text(gallery.title, "bold", no_wrap=True, overflow="ellipsis")
             said = Text(f"frame {player.at} of {player.count}  ", no_wrap=True)
             said.append_text(caption(frames.steps[player.at], frames.loss[: player.at + 1], look))
-            picture = draw_frame(gallery, every[player.at], top)
+            picture = draw_frame(gallery, every[player.at])
             arrows = "←→" if look.unicode else "<>"
             does = "stop" if player.plays else "play"
             keys = Text(f"space {does}   {arrows} step   q quit", "dim", no_wrap=True)

@@ -82,7 +82,7 @@ def export(path: str, selection: Selection, precision: int | None) -> None:
 
     module = import_module(EXPORTS[ending_of(path)].module)
     gallery = Gallery(selection, Look.piped(precision=precision))  # labels in full
-    save(path, module.write(gallery), force=selection.wanted.force)
+    save(path, module.write(gallery.alike()), force=selection.wanted.force)
 
 
 def save(path: str, parts: Iterable[str | bytes], *, force: bool) -> None:

@@ -63,17 +63,14 @@ def draw_strip(gallery: Gallery) -> Iterator[RenderableType]:
     yield Group("", overview, explained, Text(more, "dim italic"))
 
 
-def draw_frame(gallery: Gallery, shot: Sequence[Chosen], top: float) -> RenderableType:
-    """Draw the matrices of one frame on one screen: one large, or several small.
-
-    The shades of all frames are alike where all have the same `top`.
-    """
+def draw_frame(gallery: Gallery, shot: Sequence[Chosen]) -> RenderableType:
+    """Draw the matrices of one frame on one screen: one large, or several small."""
     look, wanted = gallery.look, gallery.selection.wanted
     if len(shot) == 1:
-        picture = replace(gallery.picture(shot[0]), heading="", top=top)
+        picture = replace(gallery.picture(shot[0]), heading="")
         return draw_weights(picture, look, view=wanted.view, lines=look.height)
     places = [place_in_grid(one, _telling(gallery)) for one in shot]
-    overview = Overview(places, look, wanted.pool, top)
+    overview = Overview(places, look, wanted.pool, gallery.top)
     for place, one in zip(places, shot, strict=True):
         overview.add(place, gallery.picture(one).weights, "")
     return Group(overview, Text(look.fit(overview.note), "dim italic"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
+from attncli.views.scales import brightest
 from attncli.weights.choosing import Chosen, Selection
 from attncli.weights.tokens import readable
 
@@ -37,10 +38,24 @@ class Gallery:
     selection : Selection
     look : Look
         Of the place they are shown in; piped, labels are in full.
+    top : float or None
+        The number of the last shade in all of them; without it each has its own largest.
     """
 
     selection: Selection
     look: Look
+    top: float | None = None
+
+    def alike(self, progress: Watched | None = None) -> Gallery:
+        """Give one scale to the frames of a training: what is grey at first and what is sharp."""
+        if not self.selection.wanted.frames:
+            return self
+        top = 0.0
+        with progress("reading frames") if progress else nullcontext(lambda *_: None) as step:
+            for number, one in enumerate(self.selection.matrices):
+                top = max(top, brightest(self.picture(one).weights))
+                step(number + 1, len(self))
+        return replace(self, top=top)
 
     @property
     def title(self) -> str:
@@ -84,6 +99,8 @@ class Gallery:
         chosen = self.selection.matrices
         if not chosen or not chosen[0].names:
             return 1
+        if self.selection.telling[-1] == "step":  # one of each frame
+            return _MOST_LARGE
         *others, _ = chosen[0].names.items()
         return sum(all(one.names[name] == value for name, value in others) for one in chosen)
 
@@ -109,6 +126,7 @@ class Gallery:
             wanted.pool,
             cut.rows.tolist(),
             cut.columns.tolist(),
+            self.top,
         )
 
     def _labels(self, tokens: list[str] | None, positions: Array) -> list[str]:

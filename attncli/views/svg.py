@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import groupby
 
+import numpy as np
 from rich.cells import cell_len
 
 from attncli.arrays import Array
@@ -25,9 +29,14 @@ _MOST_LABELLED, _MOST_CELLS = 60, 240
 _LARGEST_CELL, _MAP = 22, 720
 _SMALL = 84
 _HOLE = f"#{HOLE:06x}"
+# In a page it is one of several things: what it says holds within it.
 _STYLE = (
-    "text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
-    "fill:#1b1b22}rect{shape-rendering:crispEdges}.s{fill:#6b6b76}.t{font-weight:bold}"
+    ".attn{max-width:100%;height:auto}"
+    ".attn text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
+    "fill:#1b1b22}.attn rect{shape-rendering:crispEdges}.attn image{image-rendering:pixelated}"
+    ".attn .s{fill:#6b6b76}.attn .t{font-weight:bold}.attn .g{fill:#fff}"
+    "@media (prefers-color-scheme:dark){"
+    ".attn text{fill:#e8e8ee}.attn .s{fill:#9a9aa6}.attn .g{fill:#15151a}}"
 )
 
 
@@ -74,10 +83,11 @@ def write(gallery: Gallery) -> list[str]:
         drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
     return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="attn" role="img" width="{width:.0f}" '
+        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">\n'
+        f"<title>{escape(title)}</title>\n"
         f"<style>{_STYLE}</style>\n"
-        f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>\n'
+        f'<rect width="100%" height="100%" rx="8" class="g"/>\n'
         + "\n".join(drawing.parts)
         + "\n</svg>\n"
     ]
@@ -143,26 +153,43 @@ def _cells(
     height: float,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Iterator[str]:
-    """Draw the cells over a ground of the first shade: one rectangle a run of equal ones."""
-    colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in gradient(LEVELS, diverging=_signed(scale))]
-    colors.append(_HOLE)
-    ground = LEVELS // 2 if _signed(scale) else 0
+    """Draw the cells: with labels one by one, each of which says its own; else as one image."""
+    colors = [
+        *gradient(LEVELS, diverging=_signed(scale)),
+        (HOLE >> 16, HOLE >> 8 & 255, HOLE & 255),
+    ]
+    shades = levels(scale.shares(weights), LEVELS)
     rows, columns = weights.shape
-    yield _rectangle(left, top, columns * width, rows * height, colors[ground])
-    for row, shades in enumerate(levels(scale.shares(weights), LEVELS).tolist()):
-        y = top + row * height
-        if names is not None:
-            for column, shade in enumerate(shades):
-                says = f"{names[0][row]} → {names[1][column]} {number(weights[row, column])}"
-                x = left + column * width
-                yield _rectangle(x, y, width, height, colors[shade], says)
-            continue
-        column = 0
-        for shade, run in groupby(shades):
-            length = len(list(run))
-            if shade != ground:
-                yield _rectangle(left + column * width, y, length * width, height, colors[shade])
-            column += length
+    if names is None:
+        data = base64.b64encode(_png(shades, colors)).decode()
+        size = f'width="{columns * width:g}" height="{rows * height:g}" preserveAspectRatio="none"'
+        yield f'<image x="{left:g}" y="{top:g}" {size} href="data:image/png;base64,{data}"/>'
+        return
+    for row, some in enumerate(shades.tolist()):
+        for column, shade in enumerate(some):
+            says = f"{names[0][row]} → {names[1][column]} {number(weights[row, column])}"
+            x, y = left + column * width, top + row * height
+            yield _rectangle(x, y, width, height, _hex(*colors[shade]), says)
+
+
+def _png(shades: Array, colors: Sequence[tuple[int, int, int]]) -> bytes:
+    """Write numbers of colours as a picture, a pixel each."""
+    height, width = shades.shape
+    lines = np.insert(shades.astype(np.uint8), 0, 0, axis=1)  # each begins with how it is filtered
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
+        b"PLTE": bytes(itertools.chain.from_iterable(colors)),
+        b"IDAT": zlib.compress(lines.tobytes(), 9),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    )
+
+
+def _hex(red: int, green: int, blue: int) -> str:
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _signed(scale: Scale) -> bool:
@@ -178,9 +205,8 @@ def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -
     low, top = ends(scale)
     drawing.text(left, y, low, "s")
     x = left + (len(low) + 1) * _LETTER
-    for place, (r, g, b) in enumerate(gradient(32, diverging=_signed(scale))):
-        color = f"#{r:02x}{g:02x}{b:02x}"
-        drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, color))
+    for place, rgb in enumerate(gradient(32, diverging=_signed(scale))):
+        drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, _hex(*rgb)))
     x += 32 * 4 + _LETTER
     text = f"{top}  {note}".rstrip()
     drawing.text(x, y, text, "s")
