@@ -60,10 +60,11 @@ def discover(text: str) -> Found:
         If there is no such thing, or no layer.
     """
     source = source_of(text)
-    place, (module, failed, passed) = source.place, import_source(source)
+    place, (module, failed, passed, stood_in) = source.place, import_source(source)
     file = getattr(module, "__file__", None)
+    notes = [f"{place}: {', '.join(stood_in)} not found: attn's own stand in"] * bool(stood_in)
     if source.name:
-        notes = [str(error) for _, error in failed]
+        notes += [str(error) for _, error in failed]
         try:
             return Found([_named(module, source.name, place, file, notes)], notes)
         except TargetError:
@@ -80,7 +81,7 @@ def discover(text: str) -> Found:
             "NAME and NAME_backward",
             hint=said or None,
         )
-    return Found(targets, [said] if said else [])
+    return Found(targets, [*notes, said] if said else notes)
 
 
 def target_of_object(thing: Any) -> Target:

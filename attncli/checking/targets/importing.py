@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from attncli.checking.targets.book_modules import StandIn
 from attncli.checking.targets.notebooks import cells_of, file_of_cell
 from attncli.checking.targets.sources import Passed, Source
 from attncli.checking.targets.their_code import running
@@ -30,11 +31,14 @@ class Imported(NamedTuple):
         The cells of a notebook that raise, and what; those after them ran all the same.
     passed : list of (str, str)
         Those that were passed over, and why.
+    stood_in : list of str
+        The modules of the book that are not there, which `book_modules` stands in for.
     """
 
     module: ModuleType
     failed: list[tuple[str, CodeError]]
     passed: Passed
+    stood_in: list[str]
 
 
 def import_source(source: Source) -> Imported:
@@ -45,10 +49,12 @@ def import_source(source: Source) -> Imported:
     CodeError
         If it raises, or is no Python.
     """
+    stand_in = StandIn(source.place)
+    sys.meta_path.append(stand_in)
     if source.kind == "notebook":
-        return _notebook(source.place)
+        return Imported(*_notebook(source.place), stand_in.used)
     module = _file(source.place) if source.kind == "file" else _named(source.place)
-    return Imported(module, [], [])
+    return Imported(module, [], [], stand_in.used)
 
 
 @contextlib.contextmanager
@@ -108,18 +114,18 @@ def _in_package(path: str) -> tuple[str, str]:
     return folder, ".".join(parts) if levels and all(map(str.isidentifier, parts)) else ""
 
 
-def _notebook(path: str) -> Imported:
+def _notebook(path: str) -> tuple[ModuleType, list[tuple[str, CodeError]], Passed]:
     """Run its cells one after the other, as a notebook does."""
     module = ModuleType(_module_name(path))
     module.__file__ = path
     sys.modules[module.__name__] = module
     vars(module).update(display=print, get_ipython=_Shell)
-    imported = Imported(module, [], [])
+    failed, passed = list[tuple[str, CodeError]](), Passed()
     cells = cells_of(path)
     _remember(path, "\n".join(cell.source for cell in cells))
     for cell in cells:
         if cell.magic:
-            imported.passed.append((cell.name, f"%%{cell.magic}"))
+            passed.append((cell.name, f"%%{cell.magic}"))
             continue
         file = file_of_cell(path, cell)
         _remember(file, cell.source)
@@ -127,8 +133,8 @@ def _notebook(path: str) -> Imported:
             with running(path, path), _beside(path):
                 exec(compile(cell.source, file, "exec", dont_inherit=True), vars(module))
         except CodeError as error:
-            imported.failed.append((cell.name, error))
-    return imported
+            failed.append((cell.name, error))
+    return module, failed, passed
 
 
 def _remember(file: str, source: str) -> None:
