@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import Examination, batch_options, load, require_memory, show_trace
+from attncli.cli.targets import (
+    Examination,
+    batch_options,
+    given_options,
+    load,
+    require_memory,
+    show_trace,
+)
 from attncli.errors import ParameterError, TargetError
 
 if TYPE_CHECKING:
+    from attncli.checking.targets.given import Given
     from attncli.checking.targets.target import Target
     from attncli.cli.screen import Screen
     from attncli.cli.targets import Batch
@@ -34,7 +42,7 @@ attn check submissions/*.py --report grades.csv --report junit.xml""",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
 @options.semantics_options
-@options.shapes_option(group="What is computed", help="Shape of an array for the constructor.")
+@given_options
 @_computed(
     "--dtype",
     type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
@@ -62,7 +70,7 @@ def check(
     targets: tuple[str, ...],
     layer: str | None,
     semantics: "Semantics",
-    shapes: dict[str, tuple[int, ...]],
+    given: "Given",
     dtype: str,
     thorough: bool,
     convention: str | None,
@@ -80,33 +88,30 @@ def check(
     if bool(targets) == (convention is not None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
-        for option, given in (
-            ("--thorough", thorough),
-            ("--dtype", dtype != "float64"),
-            ("--report", batch.reports),
-        ):
-            if given:
+        said = {"--thorough": thorough, "--dtype": dtype != "float64", "--report": batch.reports}
+        said |= {"--arg": given.arguments, "--input": given.shapes, "--layout": given.layout}
+        for option, value in said.items():
+            if value:
                 raise ParameterError(f"{option} has a meaning with TARGET only")
         from attncli.cli.convention import run
         from attncli.files.reading import Reading
 
         found = run((convention,), semantics, Reading(batch.max_memory, rename=rename), screen)
         ctx.exit(0 if found else 1)
-    require_memory(shapes, batch.max_memory)
+    require_memory(given.shapes, batch.max_memory)
 
     from attncli.checking.diagnosing.examination import check as against_reference
     from attncli.cli.batch import go_through
     from attncli.views.check_report import draw_check
 
     def find(text: str) -> "tuple[Target, ...]":
-        found = load(text, batch, screen)
+        found = load(text, batch, screen, given)
         return _known(found, text, screen) if layer is None and len(found) > 1 else found
 
     def judge(target: "Target") -> Any:
         return against_reference(
             target,
             layer=layer,
-            shapes=shapes,
             dtype=dtype,
             thorough=thorough,
             **semantics.given(),

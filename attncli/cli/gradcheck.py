@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import Examination, batch_options, load, require_memory
+from attncli.cli.targets import Examination, batch_options, given_options, load, require_memory
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
+    from attncli.checking.targets.given import Given
     from attncli.cli.screen import Screen
     from attncli.cli.targets import Batch
     from attncli.core.extras import Extras
@@ -63,14 +64,10 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
     help="Of TARGET's inputs.",
 )
 @options.heads_options
-@options.layout_option
 @options.dropout_semantics_options
 @options.extras_options
 @options.rotary_options
-@options.shapes_option(
-    group="Calculation",
-    help="Shape of an input, or of an array for the constructor, that its name does not say.",
-)
+@given_options
 @options.size_options
 @options.seed_option
 @batch_options
@@ -84,11 +81,10 @@ def gradcheck(
     tol: float | None,
     dtype: str,
     heads: dict[str, int],
-    layout: dict[str, Any],
     semantics: Semantics,
     extras: Extras,
     rotary: dict[str, Any],
-    shapes: dict[str, tuple[int, ...]],
+    given: Given,
     sizes: dict[str, int],
     seed: int | None,
     batch: Batch,
@@ -107,32 +103,33 @@ def gradcheck(
     ours = {
         "layer": layer,
         **heads,
-        "layout": layout or None,
         **semantics.given(),
         **extras.given(),
         **rotary,
     }
     if targets:
-        for name, given in ours.items():
-            if given is not None:
+        for name, value in ours.items():
+            if value is not None:
                 option = f"--{name.replace('_', '-')}"
                 whose = f"{targets[0]} is yours"
                 raise ParameterError(f"{option} is for the layers of attn, and {whose}")
-    elif shapes or dtype != "float64":
-        raise ParameterError("--input and --dtype have a meaning with TARGET only")
+    elif given.shapes or given.arguments or dtype != "float64":
+        raise ParameterError("--arg, --input and --dtype have a meaning with TARGET only")
 
+    from attncli.checking.targets.arguments import sizes_said
     from attncli.problems.beside import implied_sizes
     from attncli.problems.setting import Setting
 
     if "T" in sizes:
-        sizes = {"T_enc": sizes["T"], **sizes}
-    found = {**implied_sizes(extras, {"N": 3, "T": 5, "T_enc": 7, "H": 4}), **sizes}
-    full = {"T_dec" if axis == "T" else axis: found[axis] for axis in ("N", "T", "T_enc", "H")}
+        sizes = {"T_enc": sizes["T"], "T_dec": sizes["T"], **sizes}
+    found = implied_sizes(extras, {"N": 3, "T": 5, "T_enc": 7, "H": 4})
+    found = {"T_dec": found["T"], **found, **sizes_said(given.arguments), **sizes}
+    full = {axis: found[axis] for axis in ("N", "T_dec", "T_enc", "H")}
     largest = {
         " ".join(axes): tuple(full[axis] for axis in axes)
         for axes in (("N", "T_dec", "T_enc"), ("N", "T_enc", "H"), ("N", "T_dec", "H"))
     }
-    require_memory({**largest, **shapes}, batch.max_memory)
+    require_memory({**largest, **given.shapes}, batch.max_memory)
 
     from attncli.checking.derivatives.proof import gradcheck as prove
     from attncli.cli.batch import go_through
@@ -142,15 +139,15 @@ def gradcheck(
 
     def find(text: str) -> tuple[Any, ...]:
         if targets:
-            return load(text, batch, screen)
-        asked = any(given is not None for given in ours.values())
-        setting = Setting("gradcheck", layout, heads, rotary)
+            return load(text, batch, screen, given)
+        asked = bool(given.layout) or any(value is not None for value in ours.values())
+        setting = Setting("gradcheck", given.layout, heads, rotary)
         which = layer, setting, semantics, extras, full, seed or 0
         return (_target_of(*which) if asked else None,)
 
     def judge(thing: Any) -> Any:
         with screen.progress(f"checking {getattr(thing, 'name', 'attn')}") as progress:
-            return prove(thing, sizes=full, shapes=shapes, progress=progress, **how)
+            return prove(thing, sizes=full, progress=progress, **how)
 
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     beside = ", ".join(name.replace("_", " ") for name in extras.given())

@@ -575,11 +575,6 @@ def _reading(**values: Any) -> Reading:
     return Reading(**values)
 
 
-shapes_option = functools.partial(
-    option, "--input", "shapes", metavar="NAME=2,3,4", multiple=True, callback=parse_shapes
-)
-"""What says the shapes of somebody's arrays."""
-
 rename_option = under_reading(
     "--rename",
     metavar="OURS=THEIRS",

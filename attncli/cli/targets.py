@@ -91,6 +91,69 @@ batch_options = options.Bundle(
 )
 
 
+def _value(text: str) -> Any:
+    """Read a value as somebody would write it in Python, or as near to it as a shell comes."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    parts = text.split(",")
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            numbers = tuple(map(kind, parts))
+            return numbers if len(parts) > 1 else numbers[0]
+    return text
+
+
+def _arguments(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Read ``NAME=VALUE``, and apart from them the shapes of ``NAME=random:2,3``."""
+    pairs = options.parse_pairs(ctx, param, texts)
+    drawn = {name: text[len(_DRAWN) :] for name, text in pairs.items() if text.startswith(_DRAWN)}
+    shapes = options.parse_shapes(ctx, param, tuple("=".join(pair) for pair in drawn.items()))
+    return {x: _value(text) for x, text in pairs.items() if x not in drawn}, shapes
+
+
+_DRAWN = "random:"
+
+
+def _given(
+    arguments: tuple[dict[str, Any], dict[str, tuple[int, ...]]],
+    shapes: dict[str, tuple[int, ...]],
+    layout: dict[str, tuple[str, ...]],
+) -> Given:
+    from attncli.checking.targets.given import Given
+
+    values, drawn = arguments
+    return Given(values, {**shapes, **drawn}, layout=layout)
+
+
+given_options = options.Bundle(
+    "given",
+    _given,
+    options.option(
+        "--arg",
+        "arguments",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_arguments,
+        group="What it is given",
+        help="An argument of the constructor, or of forward: a number, true, false, none, a text, "
+        "or random:4,4 for an array of that shape. Known names need none.",
+    ),
+    options.option(
+        "--input",
+        "shapes",
+        metavar="NAME=2,3,4",
+        multiple=True,
+        callback=options.parse_shapes,
+        group="What it is given",
+        help="Shape of an input, or of an array for the constructor, that its name does not say.",
+    ),
+    options.layout_option,
+)
+
+
 def require_memory(shapes: Mapping[str, tuple[int, ...]], max_memory: int | None) -> None:
     """Raise if arrays of these shapes are too large to be checked.
 

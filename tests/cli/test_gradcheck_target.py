@@ -81,11 +81,12 @@ def test_their_traceback_is_shown_trimmed(attn, folder):
 
 
 def test_constructor_arguments_that_cannot_be_guessed(attn, folder):
-    (folder / "mine.py").write_text(RIGHT + RIGHT.replace("(self):", "(self, W):", 1))
+    (folder / "mine.py").write_text(RIGHT + RIGHT.replace("(self):", "(self, table):", 1))
     result = attn("gradcheck", "mine.py")
     assert result.code == 2
-    assert "Square(W) cannot be called: nothing says what W should be" in result.err
-    assert "--input W=4,4" in result.err
+    assert "Square(table) cannot be called: nothing says what table should be" in result.err
+    assert "--arg table=random:4,4" in result.err
+    assert attn("gradcheck", "mine.py", "--arg", "table=random:4,4").code == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
-from attncli.checking.targets.given import Shapes
+from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
 from attncli.errors import ParameterError, TargetError
@@ -43,7 +43,9 @@ def gradcheck(
     thing: Any = None,
     *,
     sizes: Mapping[str, int] | None = None,
-    shapes: Shapes | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    inputs: Shapes | None = None,
+    layout: str | Mapping[str, tuple[str, ...]] | None = None,
     method: Literal["auto", "complex", "central"] = "auto",
     tolerance: float | None = None,
     seed: int = 0,
@@ -62,8 +64,13 @@ def gradcheck(
         package that have no weights of their own, each with the engines of its core.
     sizes : mapping of str to int, optional
         N, T_dec, T_enc and H; default 3, 5, 7 and 4: all different, so that swapped axes show.
-    shapes : mapping of str to tuple of int, optional
-        The shapes of inputs, or of arrays for the constructor, whose names do not say them.
+    arguments : mapping of str to object, optional
+        What the constructor is given, or forward, where names do not say it.
+    inputs : mapping of str to tuple of int, optional
+        The shapes of inputs, or of random arrays for the constructor, whose names do not say them.
+    layout : str, optional
+        In which order the axes of its tensors come, as ``"N,T,heads,H"``; default: as in this
+        package.
     method : {"auto", "complex", "central"}
         Auto: complex step where the code survives it, else central differences.
     tolerance : float, optional
@@ -97,10 +104,13 @@ def gradcheck(
     if tolerance is not None and not tolerance > 0:
         raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
     ours = (one for one in OPERATIONS.values() if not one.parameters)
-    targets = [_target(one) for one in (ours if thing is None else (thing,))]
-    sizes = {**SIZES, **(sizes or {})}
+    given = Given.of(arguments, inputs, layout)
+    targets = [_target(one, given) for one in (ours if thing is None else (thing,))]
     with np.errstate(all="ignore"):  # their numbers may be anything
-        proofs = [_start(target, sizes, dict(shapes or {}), seed, dtype) for target in targets]
+        proofs = [
+            _start(target, {**SIZES, **target.sizes_said, **(sizes or {})}, seed, dtype)
+            for target in targets
+        ]
         done, total = count(1), sum(proof.trial.elements for proof in proofs)
 
         def stepped() -> None:
@@ -110,12 +120,12 @@ def gradcheck(
     return reports[0] if thing is not None else _together(reports)
 
 
-def _target(thing: Any) -> Target:
+def _target(thing: Any, given: Given) -> Target:
     if isinstance(thing, Operation):
-        return operation_target(thing)
+        return operation_target(thing).having(given)
     from attncli.checking.targets.loading import target_of  # ours need not be looked for
 
-    target = target_of(thing)
+    target = target_of(thing, given)
     if target.fault is not None:
         raise target.fault
     if not target.has_backward:
@@ -123,20 +133,20 @@ def _target(thing: Any) -> Target:
             f"{target.where}: has no backward that could be proved",
             hint=f"attn check {target.where} judges forward alone",
         )
-    return target
+    return target.laid_out(target.given.layout)
 
 
-def _start(
-    target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
-) -> "_Proof":
+def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "_Proof":
+    if any("heads" in words for words in target.given.layout.values()):
+        sizes = {**sizes, "heads": HEADS}
     try:
-        return _Proof(target, sizes, given, seed, dtype)
+        return _Proof(target, sizes, seed, dtype)
     except TargetError as refused:
         heads = _with_heads(target, sizes)
-        if not heads or heads.keys() & given.keys():
+        if not heads or heads.keys() & target.given.shapes.keys():
             raise
         try:
-            proof = _Proof(target, {**sizes, "heads": HEADS}, given, seed, dtype)
+            proof = _Proof(target, {**sizes, "heads": HEADS}, seed, dtype)
         except TargetError:
             if refused.hint is None:
                 refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
@@ -171,16 +181,14 @@ def _together(reports: Sequence[GradcheckReport]) -> GradcheckReport:
 class _Proof:
     """The gradients of one target, and of what else computes the same, against one derivative."""
 
-    def __init__(
-        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
-    ) -> None:
+    def __init__(self, target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> None:
         def make(sizes: Mapping[str, int], target: Target = target) -> Trial:
             headed = _with_heads(target, sizes) if "heads" in sizes else {}
-            return Trial(target, sizes, {**given, **headed}, seed, dtype)
+            return Trial(target, sizes, headed, seed, dtype)
 
         self.target, self.make = target, make
         self.trial, *self.others = (make(sizes, one) for one in (target, *target.others))
-        self.fixed = bool(given.keys() & set(target.inputs))
+        self.fixed = bool(target.given.shapes.keys() & set(target.inputs))
 
     def report(
         self, method: str, tolerance: float | None, stepped: Callable[[], None]

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.comparing.budget import allowances
 from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
 from attncli.checking.derivatives.boundaries import HEADED, LARGE, Sizes, work
+from attncli.checking.targets.arguments import as_options, beside, windows
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.checking.targets.wire import dtype_named
 from attncli.core.extras import Extras, Placed, standard_slopes
@@ -61,27 +63,8 @@ _BELOW, _FAR_BELOW = 3_000.0, 60_000.0
 # What float16 holds before it is scaled, and in base 2.
 _HELD = 30_000.0
 
-MASK_NAMES = ("mask", "attn_mask", "attention_mask")
-"""What a mask of (…, T_dec, T_enc) may be called."""
-PADDING_NAMES = ("enc_mask", "src_mask", "key_mask", "padding_mask", "key_padding_mask")
-"""What a mask of (N, T_enc) may be called."""
-_OPTION_NAMES = {
-    "scale": ("scale", "scaling"),
-    "causal": ("causal", "is_causal"),
-    "softcap": ("softcap", "logit_cap"),
-    "align": ("align",),
-    "window": ("window", "window_size"),
-}
-
-
-_EXTRA_NAMES = {
-    "sinks": ("sinks", "sink", "s_aux", "attention_sinks"),
-    "alibi": ("alibi", "alibi_slopes", "slopes"),
-    "kv_lengths": ("kv_lengths", "cache_seqlens", "key_value_seq_lengths", "seqused_k"),
-    "segments": ("segments", "segment_ids"),
-    "keep": ("keep", "dropout_mask"),
-}
-"""What the arrays beside query, key and value may be called; only query, key and value have any."""
+# The arrays beside query, key and value, which are the only layer's that have any.
+_EXTRAS = ("sinks", "alibi", "kv_lengths", "segments", "keep")
 
 
 _HOLDING = {
@@ -255,6 +238,8 @@ class Suite:
         What arrays have that hold such numbers; default: the same.
     throughout : bool
         Whether scores are held in this precision too, which limits their size.
+    said : mapping of str to int
+        Sizes that are the same in every case.
     """
 
     throughout = False
@@ -268,17 +253,21 @@ class Suite:
         *,
         precision: str = "float64",
         dtype: Any = None,
+        said: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.layer, self.claims, self.parameters, self.axes = layer, claims, parameters, axes
         self.precision, self.dtype = precision, np.dtype(dtype or precision)
+        self.said, self.primes, self.equal = said, {**_PRIMES, **said}, {**_EQUAL, **said}
+        # Where queries stand where nobody says it, and code has causal order or windows to choose.
+        self.align = "upper_left"
 
     def ordinary(self) -> Case:
         """The first case: different prime sizes."""
-        return self._taken(self._case("different prime sizes", _PRIMES))
+        return self._taken(self._case("different prime sizes", self.primes))
 
     def square(self) -> Case:
         """All sizes equal: some mistakes raise in every other case, and give numbers here."""
-        return self._taken(self._case("all sizes equal", _EQUAL))
+        return self._taken(self._case("all sizes equal", self.equal))
 
     def large(self, *, thorough: bool = False, grouped: bool = True) -> list[Case]:
         """Cases of sizes that cross tiles, those with the least to do first."""
@@ -294,20 +283,22 @@ class Suite:
             for label, claims in self._claimed():
                 if claims.causal != self.claims.causal or claims.window != self.claims.window:
                     cases += [self._large(sizes, label, claims) for sizes in across]
-            if mask := next((name for name in MASK_NAMES if name in self.parameters), None):
+            if mask := self._parameter("mask"):
                 cases.append(self._large(across[0], "boolean mask", masked=mask))
         if grouped and self._has("heads"):
             cases.append(self._large(HEADED[-1], "groups"))
-        return sorted(cases, key=lambda case: case.work)
+        return sorted(filter(self._is_said, cases), key=lambda case: case.work)
 
     def _large(
         self, changed: Mapping[str, int], label: str = "", claims: Semantics | None = None, *,
         masked: str = "",
     ) -> Case:  # fmt: skip
         """A case of some sizes that are not the usual ones, which it is named by."""
-        sizes = {**_PRIMES, **changed}
+        sizes = {**self.primes, **changed}
         named = [
-            f"{axis} = {size}" for axis, size in changed.items() if size > _PRIMES.get(axis, _HEADS)
+            f"{axis} = {size}"
+            for axis, size in changed.items()
+            if size > self.primes.get(axis, _HEADS)
         ]
         name = ", ".join([label, *named] if label else named)
         case = self._case(name, sizes, claims, probe=False)
@@ -340,8 +331,11 @@ class Suite:
 
     def cases(self) -> Iterator[Case]:
         """Every case, the most telling first."""
-        for case in self._cases():
+        for case in filter(self._is_said, self._cases()):
             yield self._taken(case)
+
+    def _is_said(self, case: Case) -> bool:
+        return all(case.sizes[axis] == size for axis, size in self.said.items())
 
     def _taken(self, case: Case) -> Case:
         """The case in the precision that is asked for, and in the dtype that the target takes."""
@@ -362,15 +356,15 @@ class Suite:
     def _cases(self) -> Iterator[Case]:
         yield self.ordinary()
         if self._has("T_dec"):
-            yield self._case("more decoder steps than encoder steps", {**_PRIMES, "T_dec": 11})
+            yield self._case("more decoder steps than encoder steps", {**self.primes, "T_dec": 11})
         yield self.square()
-        yield self._case("one item: N = 1", {**_PRIMES, "N": 1}, probe=False)
-        yield self._case("one step: T = 1", {**_PRIMES, "T_dec": 1, "T_enc": 1}, probe=False)
+        yield self._case("one item: N = 1", {**self.primes, "N": 1}, probe=False)
+        yield self._case("one step: T = 1", {**self.primes, "T_dec": 1, "T_enc": 1}, probe=False)
         if self._has("T_dec"):
-            yield self._case("one query: T_dec = 1", {**_PRIMES, "T_dec": 1}, probe=False)
-            yield self._case("one key: T_enc = 1", {**_PRIMES, "T_enc": 1}, probe=False)
+            yield self._case("one query: T_dec = 1", {**self.primes, "T_dec": 1}, probe=False)
+            yield self._case("one key: T_enc = 1", {**self.primes, "T_enc": 1}, probe=False)
         if self._has("H"):
-            yield self._case("one unit: H = 1", {**_PRIMES, "H": 1}, probe=False)
+            yield self._case("one unit: H = 1", {**self.primes, "H": 1}, probe=False)
         large = "large values" if self.layer == "weight-sum" else "large scores"
         yield self._scaled(large, _LARGE * (_LARGE if self.layer == "softmax" else 1))
         if self.layer != "weight-sum":
@@ -389,10 +383,8 @@ class Suite:
     def _general(self) -> Iterator[Case]:
         """What only query, key and value have."""
         if self.axes == 4:
-            grouped = self._case("grouped heads: 6 queries, 2 keys", _PRIMES)
-            query, key, value = grouped.inputs
-            query = random_tensor("query", (2, 6, *query.shape[-2:]), seed=1)
-            grouped = replace(grouped, inputs=[query, key[:, :2], value[:, :2]], optional=True)
+            sizes = {**self.primes, "heads": 6, "kv_heads": 2}
+            grouped = self._case("grouped heads: 6 queries, 2 keys", sizes, optional=True)
             yield grouped
         wider = self.ordinary()
         query, key, value = wider.inputs
@@ -405,7 +397,7 @@ class Suite:
         )
 
     def _dtypes(self) -> Iterator[Case]:
-        ordinary = self._case("different prime sizes", _PRIMES)
+        ordinary = self._case("different prime sizes", self.primes)
         if self.precision == "float64":
             narrow = [array.astype(np.float32) for array in ordinary.inputs]
             narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
@@ -418,54 +410,67 @@ class Suite:
 
     def _masks(self) -> Iterator[Case]:
         rng = np.random.RandomState(7)
-        for name in (*MASK_NAMES, *PADDING_NAMES):
-            if name not in self.parameters or not self._has("scores"):
+        for name in self.parameters if self._has("scores") else ():
+            if beside(name) == "bias":
+                yield self._biased(name, "bias")
+            if beside(name) not in ("mask", "padding"):
                 continue
             for label, sizes in (
-                ("boolean mask", _PRIMES),
-                ("boolean mask, equal sizes", _EQUAL),
+                ("boolean mask", self.primes),
+                ("boolean mask, equal sizes", self.equal),
             ):
                 base = self._case(label, sizes)
                 mask = rng.random_sample(self._mask_shape(name, sizes)) < 0.6
                 mask[..., 0] = True
                 mask[..., -1] = False
                 yield self._masked(base, name, mask)
-            base = self._case("row with every key masked", _PRIMES)
-            mask = np.ones(self._mask_shape(name, _PRIMES), bool)
+            base = self._case("row with every key masked", self.primes)
+            mask = np.ones(self._mask_shape(name, self.primes), bool)
             mask[0] = False
             yield self._masked(base, name, mask)
-            if name in MASK_NAMES:
-                base = self._case("floating mask", _PRIMES)
-                bias = rng.standard_normal(self._mask_shape(name, _PRIMES))
-                yield replace(self._masked(base, name, bias), optional=True)
+            if beside(name) == "mask":
+                yield replace(self._biased(name, "floating mask"), optional=True)
+
+    def _biased(self, name: str, label: str) -> Case:
+        bias = np.random.RandomState(11).standard_normal(self._mask_shape(name, self.primes))
+        return self._masked(self._case(label, self.primes), name, bias)
 
     def _masked(self, case: Case, name: str, mask: Array) -> Case:
         ours = mask
         if self.layer in ("attention", "attention-weight"):
             ours = mask[:, None, :]
-        elif name in PADDING_NAMES:
+        elif beside(name) == "padding":
             ours = mask[:, None, :] if self.axes < 4 else mask[:, None, None, :]
         return replace(case, mask=ours, options={**case.options, name: mask})
 
     def _mask_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         N, T_dec, T_enc = sizes["N"], sizes["T_dec"], sizes["T_enc"]
-        if name in PADDING_NAMES or self.layer in ("attention", "attention-weight"):
+        if beside(name) == "padding" or self.layer in ("attention", "attention-weight"):
             return (N, T_enc)
         return {2: (T_dec, T_enc), 3: (N, T_dec, T_enc), 4: (N, 1, T_dec, T_enc)}[self.axes]
 
     def _options(self) -> Iterator[Case]:
         """What forward can be asked for, whatever it claims to be by itself."""
         for label, claims in self._claimed():
-            for more, sizes in (("", _PRIMES), (", more queries", {**_PRIMES, "T_dec": 11})):
+            for more, sizes in (
+                ("", self.primes),
+                (", more queries", {**self.primes, "T_dec": 11}),
+            ):
                 yield self._case(label + more, sizes, claims)
         if self.layer == QKV and self.axes > 2:
-            for name, known in _EXTRA_NAMES.items():
-                if parameter := next((x for x in known if x in self.parameters), None):
+            for name in _EXTRAS:
+                if parameter := self._parameter(name):
                     yield self._with_extra(name, parameter)
+
+    def banded(self) -> list[Case]:
+        """The cases with causal order or a window that the code has to choose."""
+        band = self.claims.causal, self.claims.window
+        cases = (case for case in self._options() if not case.extras)
+        return [self._taken(x) for x in cases if (x.claims.causal, x.claims.window) != band]
 
     def _with_extra(self, name: str, parameter: str) -> Case:
         """A case in which one of the arrays beside query, key and value is given."""
-        case = self._case(name.replace("_", " "), {**_PRIMES, "T_dec": _PRIMES["T_enc"]})
+        case = self._case(name.replace("_", " "), {**self.primes, "T_dec": self.primes["T_enc"]})
         N, T_dec, T_enc = case.sizes["N"], case.sizes["T_dec"], case.sizes["T_enc"]
         heads = case.sizes.get("heads", 1)
         keep = np.random.RandomState(7).random_sample((*case.inputs[0].shape[:-1], T_enc)) < 0.7
@@ -487,7 +492,7 @@ class Suite:
             return
         for claim, value, label in (
             ("scale", 0.3, "scale 0.3"),
-            ("causal", "upper_left", "causal"),
+            ("causal", self.align, "causal"),
             ("softcap", 1.5, "softcap 1.5"),
             ("window", 1, "window 1"),
             ("window", (2, 1), "window 2,1"),
@@ -495,24 +500,25 @@ class Suite:
             name = self._parameter(claim)
             if name is None or getattr(self.claims, claim) is not None:
                 continue
-            # Of a window that is one number both sides are the same.
-            if not isinstance(value, tuple) or np.size(self.parameters[name]) == 2:
-                changed: dict[str, Any] = {claim: value}
-                yield label, replace(self.claims, **changed)
+            changed: dict[str, Any] = {claim: value}
+            if claim == "window":
+                means = windows(name, self.parameters[name])
+                if means != "each" and isinstance(value, tuple):
+                    continue  # of a window that is one number both sides are the same
+                causal = self.claims.causal or (self.align if means == "own" else None)
+                changed |= {"causal": causal, "align": causal or self.claims.align or self.align}
+            yield label, replace(self.claims, **changed)
 
     def _case(
         self, name: str, sizes: Mapping[str, int], claims: Semantics | None = None, **more: Any
     ) -> Case:
         claims = self.claims if claims is None else claims
         inputs = [random_tensor(x, self._shape(x, sizes)) for x in OPERATIONS[self.layer].inputs]
-        options = {}
-        for claim in _OPTION_NAMES:
-            parameter, value = self._parameter(claim), getattr(claims, claim)
-            if parameter is not None and value is not None:
-                flag = parameter == "is_causal" or isinstance(self.parameters[parameter], bool)
-                options[parameter] = True if claim == "causal" and flag else value
-                if claim == "window" and np.size(self.parameters[parameter]) == 2:
-                    options[parameter] = value if isinstance(value, tuple) else (value, value)
+        options = as_options(self.parameters, claims.given())
+        if (scale := self._parameter("scale")) and self.parameters[scale] is ...:
+            options.setdefault(scale, OPERATIONS[self.layer].scale(claims, sizes["H"]))
+        if "kv_heads" in sizes and (grouped := self._parameter("grouped")):
+            options[grouped] = True
         sizes = {"heads": _HEADS, **sizes} if self._has("heads") else dict(sizes)
         return Case(name, self.layer, inputs, claims, options=options, sizes=sizes, **more)
 
@@ -551,15 +557,15 @@ class Suite:
 
     def _equal(self) -> Case:
         """Queries (or scores) of zeros, so that every key gets the same weight."""
-        case = self._case("equal scores", _PRIMES, probe=False)
+        case = self._case("equal scores", self.primes, probe=False)
         which = 0 if self.layer in ("softmax", QKV) else 1
-        value = 1 / _PRIMES["T_enc"] if self.layer == "weight-sum" else 0.0
+        value = 1 / self.primes["T_enc"] if self.layer == "weight-sum" else 0.0
         inputs = case.inputs.copy()
         inputs[which] = np.full_like(inputs[which], value)
         return replace(case, inputs=inputs)
 
     def _parameter(self, claim: str) -> str | None:
-        return next((name for name in _OPTION_NAMES[claim] if name in self.parameters), None)
+        return next((name for name in self.parameters if beside(name) == claim), None)
 
     def _has(self, what: str) -> bool:
         if what == "scores":

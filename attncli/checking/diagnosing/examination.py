@@ -27,13 +27,15 @@ from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.observing import Observation, observe, rounded_at_the_end
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.weighted import check_weighted
-from attncli.checking.targets.given import Shapes
+from attncli.checking.targets.arguments import likeliest, neutral
+from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
-from attncli.errors import ParameterError, TargetError
+from attncli.errors import CodeError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
+from attncli.operations.layout import ALL
 from attncli.operations.steps import QKV
 from attncli.reports import CheckReport, Finding, Part, Status
 from attncli.tensors import axes_of
@@ -42,10 +44,11 @@ from attncli.tensors import axes_of
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
-# How many axes, which are exchanged, and what that makes of what.
+# Other layouts than ours, and what that makes of which.
 _LAYOUTS = (
-    (3, (0, 1), "(N, T, H)", "(T, N, H), time first"),
-    (4, (1, 2), "(N, heads, T, H)", "(N, T, heads, H), time before the heads"),
+    (("T", "N", "H"), "(T, N, H), time first", "(N, T, H)"),
+    (("N", "T", "heads", "H"), "(N, T, heads, H), time before the heads", "(N, heads, T, H)"),
+    (("T", "N", "heads", "H"), "(T, N, heads, H), time first", "(N, heads, T, H)"),
 )
 # So many sizes that are right tell one mistake from another.
 _TELLING = 4
@@ -63,7 +66,9 @@ def check(
     align: str | None = None,
     window: int | tuple[int, int] | None = None,
     softcap: float | None = None,
-    shapes: Shapes | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    inputs: Shapes | None = None,
+    layout: str | Mapping[str, tuple[str, ...]] | None = None,
     dtype: str = "float64",
     thorough: bool = False,
 ) -> CheckReport:
@@ -79,8 +84,13 @@ def check(
         ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
     scale, causal, align, window, softcap
         What it is meant to compute, as `attncli.operations.Semantics` has them.
-    shapes : mapping of str to tuple of int, optional
-        The shapes of arrays for the constructor.
+    arguments : mapping of str to object, optional
+        What the constructor is given, or forward, where names do not say it.
+    inputs : mapping of str to tuple of int, optional
+        The shapes of random arrays for the constructor.
+    layout : str, optional
+        In which order the axes of its tensors come, as ``"N,T,heads,H"``; default: as in this
+        package.
     dtype : {"float64", "float32", "float16", "bfloat16"}
         What it is meant to compute in: inputs are rounded to it first, and its results are held
         to what it can give.  A target that refuses it is given what it takes, which is said.
@@ -109,11 +119,12 @@ def check(
     >>> report.passed, report.diagnoses[0].mistakes[0].name
     (False, 'mean instead of sum over T')
     """
-    target = target_of(thing)
+    claims = Semantics(scale, causal, align, window, softcap)
+    target = target_of(thing, Given.of(arguments, inputs, layout)).claiming(claims.given())
     if target.fault is not None:
         raise target.fault
-    claims = Semantics(scale, causal, align, window, softcap)
-    if layer is None and (report := _with_weights(target, claims, shapes or {})) is not None:
+    weighted = _has_weights(target) and layer is None
+    if weighted and (report := _with_weights(target, claims)) is not None:
         return report
     chosen = layer or guess_layer(target)
     if dtype not in UNITS:
@@ -122,6 +133,7 @@ def check(
         raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
+        target = target.laid_out(target.given.layout, OPERATIONS[chosen].inputs)
     else:
         raise TargetError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
@@ -130,21 +142,31 @@ def check(
         )
     try:
         with np.errstate(all="ignore"):  # their numbers may be anything
-            return _Check(
-                target, chosen, claims, dict(shapes or {}), dtype=dtype, thorough=thorough
-            ).report()
+            return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
     finally:
         if isinstance(thing, str):
             target.end()
 
 
-def _with_weights(target: Target, claims: Semantics, shapes: Shapes) -> CheckReport | None:
-    """Check a layer with weights of its own, if it is one that can be started and run."""
+def _has_weights(target: Target) -> bool:
+    """Whether it has weights of its own.
+
+    Raises
+    ------
+    TargetError
+        If nothing says what its constructor is to be given.
+    """
     try:
-        if not target.start(_START_SIZES, shapes).parameters:
-            return None
+        return bool(target.start({**_START_SIZES, **target.sizes_said}).parameters)
+    except CodeError:  # what is wrong is said case by case
+        return False
+
+
+def _with_weights(target: Target, claims: Semantics) -> CheckReport | None:
+    """Check a layer with weights of its own, if it is one that can be run."""
+    try:
         with np.errstate(all="ignore"):
-            return check_weighted(target, claims, shapes)
+            return check_weighted(target, claims)
     except TargetError:  # what is wrong is said by the check of every other layer
         return None
 
@@ -160,11 +182,10 @@ def guess_layer(target: Target) -> str:
     named = layer_named(target.name)
     if named is not None and len(OPERATIONS[named].inputs) == len(target.inputs):
         return named
-    known = tuple(target.known_as(name) for name in target.inputs)
-    for layer, names in ((x, OPERATIONS[x].inputs) for x in _KNOWN):
-        if sorted(map(str, known)) == sorted(names):
-            # (hs, h) is also what AttentionWeight takes, but that has it in its name.
-            return "attention" if layer == "attention-weight" else layer
+    # (hs, h) is also what AttentionWeight takes, but that has it in its name.
+    among = {x: OPERATIONS[x].inputs for x in _KNOWN if x != "attention-weight"}
+    if (found := likeliest(target.inputs, among)) is not None:
+        return found
     if len(target.inputs) == 3 and named in (None, "attention"):
         return QKV
     raise TargetError(
@@ -182,10 +203,10 @@ class _Verdict(NamedTuple):
 
 class _Check:
     def __init__(
-        self, target: Target, layer: str, claims: Semantics, shapes: Shapes, *, dtype: str,
+        self, target: Target, layer: str, claims: Semantics, *, dtype: str,
         thorough: bool,
     ) -> None:  # fmt: skip
-        self.target, self.layer, self.claims, self.shapes = target, layer, claims, shapes
+        self.target, self.layer, self.claims = target, layer, claims
         self.dtype, self.thorough = dtype, thorough
         self.names = OPERATIONS[layer].inputs
         self.findings: list[Finding] = []
@@ -199,14 +220,16 @@ class _Check:
     def report(self) -> CheckReport:
         suite = self._suite()
         suite = self._laid_out(suite) or suite
+        self._align(suite)
+        self._say_given(suite)
         # Some code runs where sizes are equal alone.
         for case in (suite.ordinary(), suite.square()):
             if self.memory is None:
                 self._find_unfilled(case)
         fresh = self.target.anew()
         with fresh.calls.under(memory=self.memory, seed=0):
-            self.repeated = list(repeated(fresh, suite.ordinary(), self.names, self.shapes))
-            self.repeated += reused(fresh, suite, self.shapes)
+            self.repeated = list(repeated(fresh, suite.ordinary(), self.names))
+            self.repeated += reused(fresh, suite)
         if fresh is not self.target:
             fresh.end()
         with self.target.calls.under(memory=self.memory):
@@ -218,7 +241,7 @@ class _Check:
     def _refuse_weights(self, case: Case) -> None:
         """Say of a layer with weights that the reference, which has none, is no measure of it."""
         try:
-            count = len(self.target.start(case.sizes, self.shapes).parameters)
+            count = len(self.target.start(case.sizes).parameters)
         except TargetError:  # reported already
             return
         if count:
@@ -285,42 +308,45 @@ class _Check:
         )
 
     def _suite(self) -> Suite:
-        """The suite, with as many axes as the target takes, and in the dtype that it takes."""
+        """The suite in what the target takes: as many axes, the dtype, sizes that are said."""
         refusal = ""
         suites: list[Suite] = []
-        for precision, dtype in dtypes_for(self.dtype):
-            raised = True
-            for axes in (4, 3, 2) if self.layer == QKV else (3,):
-                suite = Suite(
-                    self.layer, self.claims, self.target.options, axes,
-                    precision=precision, dtype=dtype,
-                )  # fmt: skip
-                suites.append(suite)
-                for case in (suite.ordinary(), suite.square()):
-                    seen = self._observe(case)
-                    if seen.out is not None and not seen.forward_fault:
-                        self._say_dtype(suite, refusal)
-                        suite.throughout = not rounded_at_the_end(seen)
-                        return suite
-                    refusal = refusal or seen.forward_fault
-                    raised = raised and seen.error is not None
-            if not raised:  # it is taken, and something else comes out
-                break
+        all_axes = (4, 3, 2) if self.layer == QKV else (3,)
+        for said in ({}, *filter(None, [self.target.sizes_said])):
+            for precision, dtype in dtypes_for(self.dtype):
+                raised = True
+                for axes in all_axes:
+                    suite = Suite(
+                        self.layer, self.claims, self.target.options, axes,
+                        precision=precision, dtype=dtype, said=said,
+                    )  # fmt: skip
+                    suites.append(suite)
+                    for case in (suite.ordinary(), suite.square()):
+                        seen = self._observe(case)
+                        if seen.out is not None and not seen.forward_fault:
+                            self._say_taken(suite, refusal)
+                            suite.throughout = not rounded_at_the_end(seen)
+                            return suite
+                        refusal = refusal or seen.forward_fault
+                        raised = raised and seen.error is not None
+                if not raised:  # it is taken, and something else comes out
+                    break
         return next(suite for suite in suites if suite.axes == 3)
 
     def _laid_out(self, suite: Suite) -> Suite | None:
         """Say of what is right in another layout that it is in that, and go on in it."""
-        if self._right(suite):
+        if self.target.given.layout or self._right(suite):
             return None
         given, findings = self.target, self.findings
-        for axes, swapped, meant, taken in _LAYOUTS:
-            if axes != 3 and self.layer != QKV:
+        for words, taken, meant in _LAYOUTS:
+            if len(words) != 3 and self.layer != QKV:
                 continue
-            self.target, self.findings = given.laid_out(swapped, axes), []
+            self.target, self.findings = given.laid_out({ALL: words}, self.names), []
             found = self._suite()
-            if found.axes == axes and self._right(found):
+            if found.axes == len(words) and self._right(found):
                 detail = f"arrays are taken and given as {taken}, expected {meant}"
-                self.findings.append(Finding("layout", "contract", "wrong", detail))
+                option = f"--layout {','.join(words)} if they are meant so"
+                self.findings.append(Finding("layout", "contract", "wrong", f"{detail}: {option}"))
                 return found
         self.target, self.findings = given, findings
         return None
@@ -329,7 +355,36 @@ class _Check:
         seen = self._observe(suite.ordinary())
         return not any(verdict.fault for verdict in self._verdicts(seen).values())
 
-    def _say_dtype(self, suite: Suite, refusal: str) -> None:
+    def _align(self, suite: Suite) -> None:
+        """Let what nobody says the alignment of be aligned as the code does it."""
+        if self.claims.causal is not None or self.claims.align is not None:
+            return
+        right = {}
+        for align in ("lower_right", "upper_left"):
+            suite.align = align
+            seen = [self._observe(case) for case in suite.banded()]
+            right[align] = sum(not self._verdicts(one)["forward"].fault for one in seen)
+        if right["lower_right"] > right["upper_left"]:
+            suite.align = "lower_right"
+            detail = (
+                "causal order and windows are aligned at the end: the last query is at the last key"
+            )
+            self.findings.append(Finding("lower right", "contract", "note", detail))
+
+    def _say_given(self, suite: Suite) -> None:
+        """Say which options have a default that does something, and are turned off."""
+        options = self.target.options
+        for name, value in neutral(options, suite.usual).items():
+            if options[name] is not ...:
+                detail = f"{name}={value} is given: its default is {options[name]}"
+                self.findings.append(Finding(name, "contract", "note", detail))
+
+    def _say_taken(self, suite: Suite, refusal: str) -> None:
+        if suite.said:
+            sizes = ", ".join(f"{axis} = {size}" for axis, size in suite.said.items())
+            detail = f"{sizes} in every case, as its arguments say: others are refused"
+            self.findings.append(Finding("sizes", "contract", "note", detail))
+            return
         taken = suite.dtype.name
         if taken == self.dtype:
             return
@@ -342,7 +397,7 @@ class _Check:
 
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
-            return observe(self.target, case, self.names, self.shapes)
+            return observe(self.target, case, self.names)
 
     def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
         """Say of forward and of backward whether they are as they should be, or since when not."""
@@ -463,11 +518,11 @@ class _Check:
 
     def _observe_plainly(self, case: Case) -> tuple[Any, ...]:
         """What forward and backward give, without a seed."""
-        layer = self.target.start(case.sizes, self.shapes)
+        layer = self.target.start(case.sizes)
         return _results(layer, case, case.dout)
 
     def _unchanged(self, case: Case) -> Iterator[Finding]:
-        layer = self.target.start(case.sizes, self.shapes)
+        layer = self.target.start(case.sizes)
         dout_changed = False
         try:
             layer.forward(*case.inputs, **case.options)
@@ -481,17 +536,17 @@ class _Check:
         yield self._finding("dout unchanged", not dout_changed, "backward changes it")
 
     def _twice(self, case: Case, first: Observation) -> bool:
-        layer = self.target.start(case.sizes, self.shapes)
+        layer = self.target.start(case.sizes)
         other = replace(case, inputs=[array[::-1] + 1 for array in case.inputs])
         _results(layer, other, first.dout)
         return same(_results(layer, case, first.dout), self._observe_plainly(case))
 
     def _two_instances(self, case: Case, first: Observation) -> bool:
         """Run one forward, another one forward on other inputs, then the first one backward."""
-        one = self.target.start(case.sizes, self.shapes)
+        one = self.target.start(case.sizes)
         try:
             out = one.forward(*case.inputs, **case.options)
-            two = self.target.start(case.sizes, self.shapes)
+            two = self.target.start(case.sizes)
             two.forward(*(array[::-1] + 1 for array in case.inputs), **case.options)
             gradients = one.backward(first.dout)
         except TargetError:

@@ -1,7 +1,6 @@
 """What a target gives in a case, and what the chain predicts for it."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -69,12 +68,12 @@ class Observation:
         return bool(self.forward_fault) and self.case.optional and self.error is not None
 
 
-def observe(target: Target, case: Case, names: tuple[str, ...], shapes: Any = None) -> Observation:
+def observe(target: Target, case: Case, names: tuple[str, ...]) -> Observation:
     """Run a target forward and backward in a case."""
     expected, gradients = case.truth.results, case.truth.gradients
     seen = Observation(case, case.dout)
     try:
-        seen.layer = target.start(case.sizes, shapes or {})
+        seen.layer = target.start(case.sizes)
         result = seen.layer.forward(*case.inputs, **case.options)
     except TargetError as error:
         seen.error, seen.forward_fault = error, _fault(error, target)

@@ -16,7 +16,6 @@ from attncli.checking.comparing.agreement import near
 from attncli.checking.comparing.rounding import beyond, rounded_to
 from attncli.checking.derivatives.trial import adds_up
 from attncli.checking.diagnosing.cases import Case, Suite
-from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.target import Layer, Target, as_gradients, real_array, same
 from attncli.errors import TargetError
 from attncli.reports import Finding
@@ -59,7 +58,7 @@ class _Call:
         return near(a, b, self.case.tolerance).agrees
 
 
-def repeated(target: Target, case: Case, names: Sequence[str], shapes: Shapes) -> Iterator[Finding]:
+def repeated(target: Target, case: Case, names: Sequence[str]) -> Iterator[Finding]:
     """Call a target again and again, and say what does not come from the inputs at hand.
 
     Parameters
@@ -69,28 +68,26 @@ def repeated(target: Target, case: Case, names: Sequence[str], shapes: Shapes) -
         One that it takes; its shapes are those of every call.
     names : sequence of str
         Its inputs, as we call them.
-    shapes : mapping of str to tuple of int
-        The shapes of arrays for the constructor.
     """
-    series = _Series(target, case, names, shapes)
+    series = _Series(target, case, names)
     try:
         yield from series.findings()
     except TargetError:
         return  # reported already
 
 
-def reused(target: Target, suite: Suite, shapes: Shapes) -> Iterator[Finding]:
+def reused(target: Target, suite: Suite) -> Iterator[Finding]:
     """Use an instance for other sizes, and for two backwards after one forward.
 
     What an instance that is new gives, one that was used before has to give.
     """
     usual = suite.ordinary()
     try:
-        layers = [target.start(usual.sizes, shapes) for _ in range(2)]
+        layers = [target.start(usual.sizes) for _ in range(2)]
         first, other, again = (_Run.of(layer, usual) for layer in (*layers, layers[0]))
         if first.raised or not same(first.given, other.given):
             return  # reported already
-        yield _finding("other sizes between", _between(target, suite, shapes))
+        yield _finding("other sizes between", _between(target, suite))
         if target.has_backward and same(first.given, again.given):
             yield _twice_backward(layers[0], usual, first)
     except TargetError:
@@ -125,15 +122,15 @@ def _backward(layer: Layer, dout: Array) -> list[Array]:
     return [np.array(array) for array in map(real_array, given) if array is not None]
 
 
-def _between(target: Target, suite: Suite, shapes: Shapes) -> str:
+def _between(target: Target, suite: Suite) -> str:
     """Say which sizes an instance has wrong because it was called with others before."""
     usual = suite.usual
-    used = target.start(usual, shapes)
+    used = target.start(usual)
     _Run.of(used, suite.ordinary())
     changes = [{axis: size + step} for axis, size in usual.items() for step in (1, -1)]
     for changed in (*changes, {}):
         case = suite.sized("", {**usual, **changed})
-        new, again = (_Run.of(x, case) for x in (target.start(usual, shapes), used))
+        new, again = (_Run.of(x, case) for x in (target.start(usual), used))
         if not new.raised and not same(new.given, again.given):
             sizes = ", ".join(f"{axis} = {case.sizes[axis]}" for axis in changed or usual)
             fault = again.raised or "others than one that is new"
@@ -164,14 +161,14 @@ def _finding(name: str, fault: str) -> Finding:
 
 
 class _Series:
-    def __init__(self, target: Target, case: Case, names: Sequence[str], shapes: Shapes) -> None:
-        self.target, self.case, self.names, self.shapes = target, case, names, shapes
+    def __init__(self, target: Target, case: Case, names: Sequence[str]) -> None:
+        self.target, self.case, self.names = target, case, names
         self.overwritten: set[tuple[str, str]] = set()
         self.borrowed = False
         self.were_right: list[bool] = []
 
     def findings(self) -> Iterator[Finding]:
-        layer = self.target.start(self.case.sizes, self.shapes)
+        layer = self.target.start(self.case.sizes)
         truth = self.case.truth
         before = _Call((truth.results["out"], *truth.gradients), self.case)  # it may have seen it
         fresh = [self._call(layer, self._drawn(seed)) for seed in range(_CALLS)]

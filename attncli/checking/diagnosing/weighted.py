@@ -26,7 +26,6 @@ from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.derivatives.trial import Trial
 from attncli.checking.diagnosing.cases import beside_largest
 from attncli.checking.diagnosing.mistakes import MISTAKES
-from attncli.checking.targets.given import Shapes
 from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
@@ -107,19 +106,20 @@ def explain_weighted(
     return None, tuple(unique.values())[:3]
 
 
-def check_weighted(target: Target, claims: Semantics, shapes: Shapes) -> CheckReport | None:
+def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
     """Check a layer with weights of its own; None where it is none that there is a reading of."""
+    target = target.laid_out(target.given.layout)
     if "causal" in target.name.lower() and claims.causal is None:
         claims = replace(claims, causal="upper_left")
     trials = list[Trial]()
-    for sizes in _SIZES:
+    for sizes in ({**one, **target.sizes_said} for one in _SIZES):
         unknown = [name for name in target.inputs if target.known_as(name) is None]
         given = dict.fromkeys(unknown, (sizes["N"], sizes["T_enc"], sizes["H"]))
-        trials.append(Trial(target, sizes, {**given, **shapes}, 0, "float64"))
+        trials.append(Trial(target, sizes, {**given, **target.given.shapes}, 0, "float64"))
         if not trials[0].parameters or not any(_readings(trials[0], claims)):
             return None
     known = {name: array.shape for name, array in zip(target.inputs, trials[0].inputs, strict=True)}
-    proof = gradcheck(target, sizes=_SIZES[0], shapes={**known, **shapes})
+    proof = gradcheck(target, sizes=trials[0].sizes, inputs=known)
     right = all(check.passed for check in proof.checks)
     reading, diagnoses = explain_weighted(trials, claims, forward_alone=right)
     names = {f"params[{i}]": name for i, name in enumerate(_gradient_names(trials[0], claims))}

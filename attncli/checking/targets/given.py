@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attncli.checking.targets.wire import decode, encode
+from attncli.operations.layout import Words, parse_layout
 
 Sizes = Mapping[str, int]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -31,7 +32,24 @@ class Given:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     shapes: Shapes = field(default_factory=dict)
     device: str | None = None
-    layout: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    layout: Mapping[str, Words] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        arguments: Mapping[str, Any] | None,
+        inputs: Shapes | None,
+        layout: str | Mapping[str, Words] | None,
+    ) -> Given:
+        """Take what Python's functions are given by keyword.
+
+        Raises
+        ------
+        ParameterError
+            If the layout is none.
+        """
+        layout = parse_layout(layout) if isinstance(layout, str) else layout
+        return cls(arguments or {}, inputs or {}, None, layout or {})
 
     def __bool__(self) -> bool:
         """Whether anything is said."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.targets import arguments
 from attncli.checking.targets.calling import Facts
 from attncli.checking.targets.discovery import target_of_object
-from attncli.checking.targets.given import Given, Shapes, Sizes
+from attncli.checking.targets.given import Given, Sizes
 from attncli.checking.targets.sources import Note, source_of
-from attncli.checking.targets.target import Layer, Target
+from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError, harmless
 from attncli.memory import readable
@@ -100,7 +102,7 @@ def target_of(thing: Any, given: Given | None = None) -> Target:
     """
     if not isinstance(thing, str):
         target = thing if isinstance(thing, Target) else target_of_object(thing)
-        return target.having(given or Given())
+        return all_having([target], given or Given())[0]
     targets = load_targets(thing, given=given)
     if len(targets) > 1:
         names = ", ".join(target.name for target in targets)
@@ -114,10 +116,11 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
     if told["fault"] is not None:
         return Target.broken(name, where, file, _error(told["fault"], where))
 
-    def start(sizes: Sizes, shapes: Shapes, seed: int) -> Layer:
+    def start(sizes: Sizes, given: Given, seed: int) -> Layer:
+        parts: list[Any] = []
         handle = remote.ask(
-            "start", f"{where}: {name}()", target=number, sizes=dict(sizes), shapes=dict(shapes),
-            seed=seed, circumstances=target.calls.circumstances(),
+            "start", f"{where}: {name}()", parts, target=number, sizes=dict(sizes), seed=seed,
+            given=given.told(parts), circumstances=target.calls.circumstances(),
         )[0]  # fmt: skip
         return _RemoteLayer(target, remote, int(handle))
 
@@ -128,11 +131,9 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
             told, _Remote(remote.text, remote.limits, remote.given, silent=True), number, parts
         )
 
-    options = {name: decode(value, parts) for name, value in told["options"].items()}
-    target = Target(
-        name, where, file, tuple(told["inputs"]), options, start, told["has_backward"],
-        given=remote.given, renew=renew, end=remote.end,
-    )  # fmt: skip
+    takes, made_of = (arguments.read(told[name], parts) for name in ("takes", "made_of"))
+    target = Target.taking(name, where, file, takes, start, told["has_backward"], made_of)
+    target = replace(target.having(remote.given), renew=renew, end=remote.end)
     return target
 
 

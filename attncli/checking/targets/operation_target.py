@@ -86,7 +86,7 @@ def _target(
         None,
         (*operation.inputs, *beside),
         {},
-        lambda sizes, shapes, seed: _Run(
+        lambda sizes, given, seed: _Run(
             operation, execution, semantics, extras, layout, tuple(beside)
         ),
         engine=engine,

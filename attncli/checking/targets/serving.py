@@ -12,9 +12,10 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from attncli.checking.targets import arguments
 from attncli.checking.targets.discovery import discover
 from attncli.checking.targets.given import Given
-from attncli.checking.targets.target import Layer, Target
+from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.their_code import Printed
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError
@@ -61,18 +62,17 @@ class _Serving:
         sys.path[:], sys.argv[:] = request["path"], [request["text"]]
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
-        given = Given.read(request["given"], parts)
-        found, notes = discover(request["text"])
-        self.targets = tuple(replace(one.having(given), printed=printed) for one in found)
+        discovered, notes = discover(request["text"])
+        found = all_having(discovered, Given.read(request["given"], parts))
+        self.targets = tuple(replace(one, printed=printed) for one in found)
         described = [_described(target, carried) for target in self.targets]
         return {"seconds": time.monotonic() - began, "targets": described, "notes": notes}
 
     def start(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Make an instance, and give its number."""
-        shapes = {name: tuple(shape) for name, shape in request["shapes"].items()}
-        target = self.targets[request["target"]]
+        target = self.targets[request["target"]].having(Given.read(request["given"], parts))
         target.calls.set(request["circumstances"])
-        self.layers.append(target.start(request["sizes"], shapes, request["seed"]))
+        self.layers.append(target.start(request["sizes"], seed=request["seed"]))
         return len(self.layers) - 1
 
     def call(self, request: Any, parts: Any, carried: list[Any]) -> Any:
@@ -111,8 +111,8 @@ def _described(target: Target, carried: list[Any]) -> dict[str, Any]:
         "name": target.name,
         "where": target.where,
         "file": target.file,
-        "inputs": target.inputs,
-        "options": {name: encode(value, carried) for name, value in target.options.items()},
+        "takes": arguments.told(target.takes, carried),
+        "made_of": arguments.told(target.made_of, carried),
         "has_backward": target.has_backward,
         "fault": None if target.fault is None else _told(target.fault),
     }

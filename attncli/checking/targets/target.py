@@ -2,41 +2,43 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import EXACT, near
+from attncli.checking.targets.arguments import (
+    Parameters,
+    as_options,
+    beside,
+    constructed,
+    meanings,
+    neutral,
+    order_of,
+    parameters_of,
+    parted,
+    require_known,
+    sizes_said,
+    takes_any,
+)
 from attncli.checking.targets.calling import Calls, Facts
 from attncli.checking.targets.given import Given, Shapes, Sizes
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.wire import Foreign, as_array
-from attncli.errors import CodeError, TargetError
+from attncli.errors import CodeError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
-from attncli.tensors import default_axes, random_tensor
+from attncli.operations.layout import ALL, Words, written
+from attncli.tensors import axes_of, default_axes, random_tensor
 
-# What people call the tensors we know.
-_ALIASES = {
-    "q": "query", "k": "key", "v": "value", "Q": "query", "K": "key", "V": "value",
-    "queries": "query", "keys": "key", "values": "value",
-    "enc_hs": "hs_enc", "dec_hs": "hs_dec", "hs_encoder": "hs_enc", "hs_decoder": "hs_dec",
-}  # fmt: skip
-_KNOWN = ("hs_enc", "hs_dec", "hs", "h", "a", "scores", "query", "key", "value")
-# Constructor arguments that are sizes.
-_SIZE_ARGUMENTS = {
-    "N": "N", "batch_size": "N", "T_enc": "T_enc", "T_dec": "T_dec", "H": "H", "hidden": "H",
-    "hidden_size": "H", "hidden_dim": "H", "D": "H", "dim": "H", "d_model": "H", "embed_dim": "H",
-    "head_dim": "H",
-}  # fmt: skip
-# And those that say how many heads there are: more than one, so that mixing them up shows.
-_HEADS_ARGUMENTS, _HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead"), 2
 # What people call the result where they give others beside it.
 _OUT = ("out", "output", "outputs", "c", "context", "result")
-_REQUIRED = inspect.Parameter.empty
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Target:
     file : str or None
         The file it is from.
     inputs : tuple of str
-        The arrays that forward takes: its arguments without a default.
+        The arrays that forward takes.
     options : mapping of str to object
-        Its arguments with a default, and the default.
+        Its other arguments, and their defaults; ``...`` where it must be given one.
     start_with : callable
-        ``start_with(sizes, shapes, seed)`` gives an object with forward and backward, or a `Layer`.
+        ``start_with(sizes, given, seed)`` gives an object with forward and backward, or a `Layer`.
     has_backward : bool
     fault : TargetError or None
         Why it cannot be started, where that is known already: it is incomplete.
@@ -76,6 +78,8 @@ class Target:
         Ends the process that it runs in, if it has one.
     shape_with : callable or None
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
+    takes, made_of : tuple of Parameter
+        What forward and the constructor take; nothing of what is ours.
     """
 
     name: str
@@ -83,7 +87,7 @@ class Target:
     file: str | None
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
-    start_with: Callable[[Sizes, Shapes, int], Any]
+    start_with: Callable[[Sizes, Given, int], Any]
     has_backward: bool = True
     fault: TargetError | None = None
     given: Given = field(default_factory=Given)
@@ -94,6 +98,8 @@ class Target:
     renew: "Callable[[], Target] | None" = field(default=None, compare=False, repr=False)
     end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
+    takes: Parameters = field(default=(), compare=False, repr=False)
+    made_of: Parameters = field(default=(), compare=False, repr=False)
 
     @property
     def trusted(self) -> bool:
@@ -104,28 +110,35 @@ class Target:
     def from_class(cls, layer: type[Any], *, where: str, file: str | None) -> "Target":
         """Make a target of a class with forward (or ``__call__``), and mostly backward."""
         called = layer.forward if hasattr(layer, "forward") else layer.__call__
-        inputs, options = _arguments(called, where, bound=_is_plain(layer))
+        takes = _taken(called, where, bound=_is_plain(layer))
+        try:
+            made_of = parameters_of(layer)
+        except (TypeError, ValueError):
+            made_of = ()
 
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            arguments = _constructor_arguments(layer, where, sizes, shapes, seed)
+        elsewhere = {one.name for one in takes} - {one.name for one in made_of}
+
+        def start(sizes: Sizes, given: Given, seed: int) -> Any:
+            arguments = {x: y for x, y in given.arguments.items() if x not in elsewhere}
+            given = replace(given, arguments=arguments)
+            arguments = _for_constructor(layer, made_of, where, sizes, given, seed)
             with running(f"{where}: {layer.__name__}()", file):
                 return layer(**arguments)
 
         has_backward = callable(getattr(layer, "backward", None))
-        return cls(layer.__name__, where, file, inputs, options, start, has_backward)
+        return cls.taking(layer.__name__, where, file, takes, start, has_backward, made_of)
 
     @classmethod
     def from_instance(cls, layer: Any, *, where: str, file: str | None) -> "Target":
         """Make a target of an instance; every start is a deep copy of it."""
-        called = getattr(layer, "forward", None) or layer.__call__
-        inputs, options = _arguments(called, where, bound=False)
+        takes = _taken(getattr(layer, "forward", None) or layer.__call__, where)
 
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+        def start(sizes: Sizes, given: Given, seed: int) -> Any:
             with running(f"{where}: copying it", file):
                 return copy.deepcopy(layer)
 
         has_backward = callable(getattr(layer, "backward", None))
-        return cls(type(layer).__name__, where, file, inputs, options, start, has_backward)
+        return cls.taking(type(layer).__name__, where, file, takes, start, has_backward)
 
     @classmethod
     def from_functions(
@@ -141,17 +154,40 @@ class Target:
 
         Or of forward alone, which gives out and whatever it likes behind it.
         """
-        inputs, options = _arguments(forward, where, bound=False)
-        return cls(
-            name, where, file, inputs, options,
-            lambda sizes, shapes, seed: _Functions(forward, backward), backward is not None,
+        return cls.taking(
+            name, where, file, _taken(forward, where),
+            lambda sizes, given, seed: _Functions(forward, backward), backward is not None,
         )  # fmt: skip
+
+    @classmethod
+    def taking(
+        cls, name: str, where: str, file: str | None, takes: Parameters,
+        start: Callable[[Sizes, Given, int], Any], has_backward: bool = True,
+        made_of: Parameters = (),
+    ) -> "Target":  # fmt: skip
+        """Make a target of what it takes, and what starts it.
+
+        Raises
+        ------
+        CodeError
+            If it takes no array.
+        """
+        inputs, options = parted(takes, Given())
+        operation = layer_named(name)
+        if not inputs and operation and any(one.kind in _VARIABLE[:1] for one in takes):
+            inputs = OPERATIONS[operation].inputs  # forward(self, *args)
+        if not inputs:
+            expected = "expected forward(self, hs_enc, hs_dec)"
+            raise CodeError(f"{where}: forward takes no array: {expected}")
+        return cls(
+            name, where, file, inputs, options, start, has_backward, takes=takes, made_of=made_of
+        )
 
     @classmethod
     def broken(cls, name: str, where: str, file: str | None, fault: TargetError) -> "Target":
         """Make a target of what cannot be started, and why."""
 
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
+        def start(sizes: Sizes, given: Given, seed: int) -> Any:
             raise fault
 
         return cls(name, where, file, (), {}, start, fault=fault)
@@ -164,43 +200,61 @@ class Target:
         TargetError
             If its constructor takes what cannot be guessed, or raises.
         """
-        started = self.start_with(sizes, {**self.given.shapes, **(shapes or {})}, seed)
-        return started if isinstance(started, Layer) else Layer(self, started)
+        given = replace(self.given, shapes={**self.given.shapes, **(shapes or {})})
+        sizes = {**sizes, **self._sizes_in(given.shapes)}
+        started = self.start_with(sizes, given, seed)
+        return started if isinstance(started, Layer) else Layer(self, started, sizes)
 
     def having(self, given: Given) -> "Target":
         """The target, of which this is said."""
-        return replace(self, given=given) if given else self
+        if not given:
+            return self
+        if not self.takes:
+            return replace(self, given=given)
+        inputs, options = parted(self.takes, given)
+        return replace(self, given=given, inputs=inputs or self.inputs, options=options)
+
+    @property
+    def sizes_said(self) -> dict[str, int]:
+        """The sizes that its arguments say."""
+        return sizes_said(self.given.arguments)
+
+    def claiming(self, claims: Mapping[str, Any]) -> "Target":
+        """The target, whose constructor is given these options of ours where forward is not."""
+        known = {beside(name) for name in self.options}
+        defaults = {one.name: one.default for one in self.made_of if beside(one.name) not in known}
+        said = as_options(defaults, claims)
+        arguments = {**said, **self.given.arguments}
+        return self.having(replace(self.given, arguments=arguments))
 
     def anew(self) -> "Target":
         """The same target before its first call, as far as that can be had."""
         return self.renew() if self.renew is not None else self
 
     def known_as(self, name: str) -> str | None:
-        """Give our name of one of the inputs, by its own name or by the layer's."""
+        """Give our name of one of the inputs, by the layer's names, its own or its place."""
         if self.trusted:
             return name
-        for known in (name, _ALIASES.get(name, "")):
-            if known in _KNOWN:
-                return known
         operation = layer_named(self.name)
-        if operation is not None:
-            ours = OPERATIONS[operation].inputs
-            if len(ours) == len(self.inputs):
-                return ours[self.inputs.index(name)]
-        return None
+        ours = OPERATIONS[operation].inputs if operation is not None else ()
+        known = meanings(name)
+        if (order := order_of(self.inputs, ours)) is not None:
+            return ours[order.index(self.inputs.index(name))]
+        if known:
+            return known[0]
+        return ours[self.inputs.index(name)] if len(ours) == len(self.inputs) else None
 
     def in_order(self, names: tuple[str, ...]) -> "Target":
         """The target with its inputs, and their gradients, in the order of these known names.
 
         As it is where the names of its inputs do not say which is which.
         """
-        known = [name if name in _KNOWN else _ALIASES.get(name, "") for name in self.inputs]
-        if sorted(known) != sorted(names) or known == list(names):
+        order = order_of(self.inputs, names)
+        if order is None or order == tuple(range(len(names))):
             return self
-        order = tuple(known.index(name) for name in names)
 
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            return _Reordered(self.start(sizes, shapes, seed), order)
+        def start(sizes: Sizes, given: Given, seed: int) -> Any:
+            return _Reordered(self.having(given).start(sizes, seed=seed), order)
 
         return replace(
             self,
@@ -209,13 +263,52 @@ class Target:
             renew=lambda: self.anew().in_order(names),
         )
 
-    def laid_out(self, swapped: tuple[int, int], ndim: int) -> "Target":
-        """The target given arrays of so many axes or more with two of them exchanged."""
+    def laid_out(self, layout: Mapping[str, Words], names: Sequence[str] | None = None) -> "Target":
+        """The target given arrays whose axes come in another order, which are ours to the caller.
 
-        def start(sizes: Sizes, shapes: Shapes, seed: int) -> Any:
-            return _LaidOut(self.start(sizes, shapes, seed), swapped, ndim)
+        Parameters
+        ----------
+        layout : mapping of str to tuple of str
+            As `attncli.operations.layout.parse_layout` gives it; "" is for all tensors.
+        names : sequence of str, optional
+            The inputs, as we call them.
 
-        return replace(self, start_with=start, renew=lambda: self.anew().laid_out(swapped, ndim))
+        Raises
+        ------
+        ParameterError
+            If there are no such tensors or axes.
+        """
+        if not layout:
+            return self
+        names = names or [self.known_as(name) or name for name in self.inputs]
+        queries = next((x for x in names if "T_dec" in (axes_of(x, 3) or ())), names[0])
+        asked = {name: layout.get(name, layout.get(ALL)) for name in names}
+        asked["out"] = layout.get("out", asked[queries])
+        unknown = layout.keys() - {ALL, *asked}
+        unfit = {*chain(*layout.values())} - {*_OWN}
+        if unknown or unfit:
+            raise ParameterError(
+                f"--layout {written(layout)}: {self.where} takes {', '.join(names)} and gives out, "
+                "each of N, T, heads and H",
+                hint="--layout N,T,heads,H",
+            )
+        orders = {name: _order(words) for name, words in asked.items() if words is not None}
+
+        def start(sizes: Sizes, given: Given, seed: int) -> Any:
+            layer = self.having(given).start(sizes, seed=seed)
+            return _LaidOut(layer, [orders.get(name) for name in names], orders.get("out"))
+
+        shapes = {
+            theirs: tuple(self.given.shapes[theirs][i] for i in orders[ours])
+            for theirs, ours in zip(self.inputs, names, strict=True)
+            if theirs in self.given.shapes and ours in orders
+        }
+        return replace(
+            self,
+            given=replace(self.given, shapes={**self.given.shapes, **shapes}),
+            start_with=start,
+            renew=lambda: self.anew().laid_out(layout, names),
+        )
 
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
@@ -241,12 +334,41 @@ class Target:
                 shapes[name] = shape_in_the_book(known, sizes)
         return shapes
 
+    def _sizes_in(self, shapes: Shapes) -> dict[str, int]:
+        """The sizes that the given shapes of inputs have."""
+        found: dict[str, int] = {}
+        for name in () if self.trusted else shapes.keys() & {*self.inputs}:
+            axes = axes_of(self.known_as(name) or "", len(shapes[name]))
+            found.update(zip(axes or (), shapes[name], strict=False))
+        return found
+
     def draw(self, shapes: Shapes, seed: int, dtype: str = "float64") -> list[Array]:
         """Draw random inputs, each from the stream of its name."""
         return [
             random_tensor(self.known_as(name) or name, shapes[name], seed=seed, dtype=dtype)
             for name in self.inputs
         ]
+
+
+def all_having(targets: Sequence[Target], given: Given) -> tuple[Target, ...]:
+    """The targets, of which this is said.
+
+    Raises
+    ------
+    TargetError
+        If none of them has such an argument.
+    """
+    refused = None
+    for target in targets:
+        try:
+            require_known(target.made_of, target.takes, given)
+            break
+        except TargetError as error:
+            refused = TargetError(f"{target.where}: {error}", hint=error.hint)
+    else:
+        if refused is not None:
+            raise refused
+    return tuple(target.having(given) for target in targets)
 
 
 class Layer:
@@ -258,9 +380,10 @@ class Layer:
         What the last call did beside giving its result.
     """
 
-    def __init__(self, target: Target, instance: Any) -> None:
+    def __init__(self, target: Target, instance: Any, sizes: Sizes = MappingProxyType({})) -> None:
         self.target = target
         self.instance = instance
+        self.sizes = sizes
         self.facts = Facts()
         self._inputs: tuple[Array, ...] = ()
 
@@ -271,6 +394,28 @@ class Layer:
         method = getattr(self.instance, "forward", None) or self.instance.__call__
         self._inputs = arrays
         return _first(self._call("forward", method, arrays, options), _OUT)
+
+    def _placed(self, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[list[Any], Any]:
+        """What forward is given, by place as far as that goes and by name from there on."""
+        target = self.target
+        theirs = {one.name for one in (target.made_of if takes_any(target.takes) else target.takes)}
+        said = {
+            name: value
+            for name, value in target.given.arguments.items()
+            if (name in theirs) != takes_any(target.takes)
+        }
+        named = {
+            **neutral(target.options, self.sizes), **said,
+            **dict(zip(target.inputs, arrays, strict=False)), **options,
+        }  # fmt: skip
+        placed: list[Any] = []
+        for one in target.takes:
+            if one.kind is inspect.Parameter.VAR_POSITIONAL:
+                placed += [named.pop(name) for name in target.inputs if name in named]
+            if one.kind in (_KEYWORD, *_VARIABLE) or one.name not in named:
+                break
+            placed.append(named.pop(one.name))
+        return placed, named
 
     def backward(self, dout: Array) -> Any:
         """Run backward; what comes out may be anything."""
@@ -290,11 +435,12 @@ class Layer:
     ) -> Any:
         target, calls = self.target, self.target.calls
         given = calls.give(what, arrays)
+        placed, named = self._placed(given, options) if what == "forward" else (given, options)
         with (
             running(f"{target.where}: {what}", target.file, target.printed),
             calls.circumstanced() as borrowed,
         ):
-            result = _result(method(*given, **options))
+            result = _result(method(*placed, **named))
         self.facts = calls.facts(what, arrays, given, result, bool(borrowed))
         return result
 
@@ -365,7 +511,8 @@ def _required(method: Any) -> int:
         parameters = inspect.signature(method).parameters.values()
     except (TypeError, ValueError):
         return 1
-    return sum(p.kind in _POSITIONAL and p.default is _REQUIRED for p in parameters)
+    required = inspect.Parameter.empty
+    return sum(p.kind not in (_KEYWORD, *_VARIABLE) and p.default is required for p in parameters)
 
 
 class _Around(Layer):
@@ -392,31 +539,51 @@ class _Around(Layer):
         return self._layer.identity(name)
 
 
+_OWN = ("N", "heads", "T", "H")
+
+
+def _order(words: Words) -> tuple[int, ...]:
+    """Where our axes are among these."""
+    return tuple(words.index(axis) for axis in _OWN if axis in words)
+
+
 class _LaidOut(_Around):
-    """A layer that takes and gives arrays of so many axes or more with two of them exchanged."""
+    """A layer that takes and gives arrays whose axes come in another order."""
 
-    def __init__(self, layer: Layer, swapped: tuple[int, int], ndim: int) -> None:
+    def __init__(
+        self, layer: Layer, orders: Sequence[tuple[int, ...] | None], out: tuple[int, ...] | None
+    ) -> None:
         super().__init__(layer)
-        self._swapped, self._ndim = swapped, ndim
-
-    def _turned(self, value: Any) -> Any:
-        array = real_array(value)
-        if array is None or array.ndim < self._ndim:
-            return value
-        return array.swapaxes(*self._swapped)
+        self._orders, self._out = orders, out
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward."""
-        result = self._layer.forward(*map(self._turned, arrays), **options)
+        theirs = map(_theirs, arrays, self._orders)
+        result = self._layer.forward(*theirs, **options)
         self.facts = self._layer.facts
-        return self._turned(result)
+        return _ours(result, self._out)
 
     def backward(self, dout: Array) -> Any:
         """Run backward."""
-        result = self._layer.backward(self._turned(dout))
+        result = self._layer.backward(_theirs(dout, self._out))
         self.facts = self._layer.facts
-        several = isinstance(result, (tuple, list)) and len(self.target.inputs) > 1
-        return tuple(map(self._turned, result)) if several else self._turned(result)
+        if isinstance(result, (tuple, list)) and len(self._orders) > 1:
+            return tuple(map(_ours, result, self._orders))
+        return _ours(result, self._orders[0])
+
+
+def _theirs(array: Array, order: tuple[int, ...] | None) -> Array:
+    if order is None or array.ndim != len(order):
+        return array
+    turned = array.transpose(np.argsort(order))
+    return np.ascontiguousarray(turned) if array.flags.c_contiguous else turned
+
+
+def _ours(value: Any, order: tuple[int, ...] | None) -> Any:
+    array = real_array(value)
+    if array is None or order is None or array.ndim != len(order):
+        return value
+    return array.transpose(order)
 
 
 class _Reordered(_Around):
@@ -493,11 +660,11 @@ def layer_named(name: str) -> str | None:
 def known_inputs(forward: Any) -> bool:
     """Whether a function takes query, key and value, by whatever names people give them."""
     try:
-        names = inspect.signature(forward).parameters
+        inputs, _ = parted(parameters_of(forward), Given())
     except (TypeError, ValueError):
         return False
-    known = {_ALIASES.get(name, name) for name in names}
-    return {"query", "key", "value"} <= known
+    known = [meanings(name)[:1] for name in inputs]
+    return all((ours,) in known for ours in OPERATIONS["scaled-dot-product"].inputs)
 
 
 def real_array(value: Any) -> Array | None:
@@ -557,54 +724,37 @@ def _is_plain(layer: type[Any]) -> bool:
     return hasattr(forward, "__get__") and not isinstance(forward, (staticmethod, classmethod))
 
 
-def _arguments(
-    function: Callable[..., Any], where: str, *, bound: bool
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _taken(function: Callable[..., Any], where: str, *, bound: bool = False) -> Parameters:
+    """What forward takes.
+
+    Raises
+    ------
+    CodeError
+        If nothing says it.
+    """
     try:
-        parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+        return parameters_of(function, bound=bound)
     except (TypeError, ValueError):
         raise CodeError(f"{where}: forward's arguments cannot be read") from None
-    inputs = tuple(p.name for p in parameters if p.kind in _POSITIONAL and p.default is _REQUIRED)
-    options = {p.name: p.default for p in parameters if p.default is not _REQUIRED}
-    if not inputs:
-        raise CodeError(f"{where}: forward takes no array: expected forward(self, hs_enc, hs_dec)")
-    return inputs, options
 
 
-def _constructor_arguments(
-    layer: type[Any], where: str, sizes: Sizes, shapes: Shapes, seed: int
+def _for_constructor(
+    layer: type[Any], made_of: Parameters, where: str, sizes: Sizes, given: Given, seed: int
 ) -> dict[str, Any]:
-    """Guess sizes by their names, and draw arrays of the shapes that were given.
+    """Give the arguments of a constructor.
 
     Raises
     ------
     TargetError
-        Naming every argument that is neither.
+        Naming every argument that nothing says.
     """
-    try:
-        parameters = list(inspect.signature(layer).parameters.values())
-    except (TypeError, ValueError):
-        return {}
-    arguments: dict[str, Any] = {}
-    missing = []
-    for parameter in parameters:
-        name = parameter.name
-        if name in shapes:
-            arguments[name] = random_tensor(name, shapes[name], seed=seed)
-        elif parameter.default is not _REQUIRED or parameter.kind not in _POSITIONAL:
-            continue
-        elif name in _SIZE_ARGUMENTS:
-            arguments[name] = sizes[_SIZE_ARGUMENTS[name]]
-        elif name in _HEADS_ARGUMENTS:
-            arguments[name] = _HEADS
-        else:
-            missing.append(name)
+    arguments, missing = constructed(made_of, sizes, given, seed)
     if missing:
         raise TargetError(
-            f"{where}: {layer.__name__}({', '.join(p.name for p in parameters)}) cannot be called: "
+            f"{where}: {layer.__name__}({', '.join(p.name for p in made_of)}) cannot be called: "
             f"nothing says what {' and '.join(missing)} should be",
-            hint=f"{' '.join(f'--input {name}=4,4' for name in missing)} gives random arrays of "
-            "these shapes",
+            hint=f"{' '.join(f'--arg {name}=4' for name in missing)} gives numbers, "
+            f"--arg {missing[0]}=random:4,4 an array",
         )
     return arguments
 

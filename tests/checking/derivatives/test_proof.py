@@ -456,7 +456,7 @@ class Bahdanau:
     ],
 )
 def test_layers_with_weights_are_checked_to_their_parameters(layer, shapes, names):
-    report = gradcheck(layer, shapes=shapes)
+    report = gradcheck(layer, inputs=shapes)
     assert report.passed
     assert [check.input for check in report.checks] == names
 
@@ -468,7 +468,7 @@ def test_a_wrong_gradient_of_a_parameter_is_found():
             self.grads[0][...] = self.grads[0].T.copy()
             return result
 
-    report = gradcheck(Wrong, shapes={"W": (4, 4)})
+    report = gradcheck(Wrong, inputs={"W": (4, 4)})
     assert [check.passed for check in report.checks] == [True, True, False]
     assert report.checks[2].patterns == ("transposed",)
 
@@ -481,7 +481,7 @@ def test_gradients_of_parameters_that_add_up_are_reported():
             self.grads[0] += before
             return result
 
-    (problem,) = gradcheck(Adding, shapes={"W": (4, 4)}).problems
+    (problem,) = gradcheck(Adding, inputs={"W": (4, 4)}).problems
     assert problem.startswith("grads are not the same after a second forward and backward")
 
 

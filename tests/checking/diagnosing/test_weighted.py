@@ -251,13 +251,13 @@ def test_a_gradient_that_is_wrong_in_no_known_way_is_said_with_its_parameter(mon
 
 def test_a_residual_that_backward_forgets_is_named(monkeypatch):
     source = changed(SOURCE, "return a @ v\n", "return a @ v + x\n")
-    wrong = gradcheck(load(source, "CausalSelf", monkeypatch), shapes={"x": (2, 5, 4)})
+    wrong = gradcheck(load(source, "CausalSelf", monkeypatch), inputs={"x": (2, 5, 4)})
     (check,) = [check for check in wrong.checks if not check.passed]
     assert check.patterns[0] == "dout is missing in it: the path of the residual"
     source = changed(
         source, "for d, P in zip(back, self.params))", "for d, P in zip(back, self.params)) + dout"
     )
-    assert gradcheck(load(source, "CausalSelf", monkeypatch), shapes={"x": (2, 5, 4)}).passed
+    assert gradcheck(load(source, "CausalSelf", monkeypatch), inputs={"x": (2, 5, 4)}).passed
 
 
 def test_every_mistake_of_such_layers_is_made_here():

@@ -189,21 +189,21 @@ def test_the_traceback_is_of_their_file_alone(write):
 
 
 def test_constructor_arguments_are_guessed_where_their_names_say_them(write):
-    source = LAYER.replace("__init__(self)", "__init__(self, hidden_size, W, depth=2)")
-    source = source.replace("[], []", "[W, hidden_size], []")
+    source = LAYER.replace("__init__(self)", "__init__(self, hidden_size, table, depth=2)")
+    source = source.replace("[], []", "[table, hidden_size], []")
     (target,) = load_targets(write(source))
-    with pytest.raises(TargetError, match="cannot be called: nothing says what W should be"):
+    with pytest.raises(TargetError, match="cannot be called: nothing says what table should be"):
         target.start(SIZES)
-    params = target.start(SIZES, {"W": (4, 2)}).held("params")
+    params = target.start(SIZES, {"table": (4, 2)}).held("params")
     assert params[0].shape == (4, 2)
     assert params[1] == 4
 
 
 def test_unknown_inputs_need_a_shape(write):
-    (target,) = load_targets(write(LAYER.replace("hs, h", "x, h")))
-    with pytest.raises(TargetError, match="forward takes x, whose shape is not known"):
+    (target,) = load_targets(write(LAYER.replace("hs, h", "grid, h")))
+    with pytest.raises(TargetError, match="forward takes grid, whose shape is not known"):
         target.shapes(SIZES)
-    assert target.shapes(SIZES, {"x": (2, 2)})["x"] == (2, 2)
+    assert target.shapes(SIZES, {"grid": (2, 2)})["grid"] == (2, 2)
 
 
 def test_a_known_layer_knows_its_inputs_by_their_place(write):

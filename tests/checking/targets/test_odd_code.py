@@ -156,7 +156,7 @@ def test_forward_may_be_any_callable():
     [
         ("def forward(self): return 1", "forward takes no array"),
         ("def forward(self, *args): return 1", "forward takes no array"),
-        ("def forward(self, *, hs, a): return 1", "forward takes no array"),
+        ("def forward(self, *, depth=1): return 1", "forward takes no array"),
         ("def forward(self, **arrays): return 1", "forward takes no array"),
         ("forward = max", "forward's arguments cannot be read"),
     ],
