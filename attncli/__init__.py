@@ -23,11 +23,13 @@ from attncli.version import __version__
 
 if TYPE_CHECKING:
     from attncli.checking.assertions import assert_correct, assert_gradients
-    from attncli.checking.comparing.comparison import assert_close, compare
+    from attncli.checking.comparing.comparison import assert_close
     from attncli.checking.derivatives.proof import gradcheck
     from attncli.checking.diagnosing.examination import check
     from attncli.core import attention, attention_backward, attention_weights
     from attncli.core.rotary import rotary
+    from attncli.problems.dumped import convention
+    from attncli.problems.pairing import compare
     from attncli.views.showing import show
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "attention_weights",
     "check",
     "compare",
+    "convention",
     "gradcheck",
     "rotary",
     "show",
@@ -54,7 +57,8 @@ _HOMES = {
     "attention_backward": "attncli.core",
     "attention_weights": "attncli.core",
     "check": "attncli.checking.diagnosing.examination",
-    "compare": "attncli.checking.comparing.comparison",
+    "compare": "attncli.problems.pairing",
+    "convention": "attncli.problems.dumped",
     "gradcheck": "attncli.checking.derivatives.proof",
     "rotary": "attncli.core.rotary",
     "show": "attncli.views.showing",

@@ -32,7 +32,7 @@ class Library(ABC):
     def __init__(self, operands: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
         given = {**operands, **beside}
         self.tensors = {name: x for name, x in given.items() if self.holds(x)}
-        dtypes = {self.dtype(x) for name, x in self.tensors.items() if name in operands}
+        dtypes = {dtype_name(x) for name, x in self.tensors.items() if name in operands}
         # NumPy has no such dtype: numbers are widened, and what has no other is narrowed again.
         self.is_bfloat16 = dtypes == {"bfloat16"}
 
@@ -40,11 +40,6 @@ class Library(ABC):
     @abstractmethod
     def holds(thing: Any) -> bool:
         """Whether something is a tensor of this library."""
-
-    @staticmethod
-    def dtype(tensor: Any) -> str:
-        """Name the dtype of a tensor."""
-        return str(tensor.dtype)
 
     @staticmethod
     @abstractmethod
@@ -72,17 +67,13 @@ class Torch(Library):
         self._versions = {
             name: x._version
             for name, x in self.tensors.items()
-            if not x.is_inference() and x.device.type == "cpu" and self.dtype(x) != "bfloat16"
+            if not x.is_inference() and x.device.type == "cpu" and dtype_name(x) != "bfloat16"
         }  # of those that were not copied; in inference mode nobody counts
 
     @staticmethod
     def holds(thing: Any) -> bool:  # noqa: D102 - as above
         torch = sys.modules.get("torch")
         return torch is not None and isinstance(thing, getattr(torch, "Tensor", ()))
-
-    @staticmethod
-    def dtype(tensor: Any) -> str:  # noqa: D102 - as above
-        return str(tensor.dtype).removeprefix("torch.")
 
     @staticmethod
     def numbers(tensor: Any) -> Array:  # noqa: D102 - as above
@@ -152,6 +143,18 @@ def library_of(operands: Mapping[str, Any], **beside: Any) -> Library | None:
 def holding(thing: Any) -> type[Library] | None:
     """Give the library that a tensor is of; None of all else."""
     return next((one for one in _LIBRARIES if one.holds(thing)), None)
+
+
+def dtype_name(tensor: Any) -> str:
+    """Name the dtype of an array or a tensor.
+
+    Examples
+    --------
+    >>> dtype_name(np.zeros(2))
+    'float64'
+    """
+    dtype = tensor.dtype
+    return getattr(dtype, "name", None) or str(dtype).removeprefix("torch.")
 
 
 def to_numpy(thing: Any) -> Array:

@@ -567,6 +567,8 @@ class ConventionReport(Shown):
         What comes nearest of those that do not.
     notes : tuple of str
         What tells readings apart, and what else was noticed.
+    file : str or None
+        Which, if it was one.
     """
 
     tried: int
@@ -574,6 +576,7 @@ class ConventionReport(Shown):
     readings: tuple[ConventionReading, ...]
     nearest: ConventionReading | None
     notes: tuple[str, ...] = ()
+    file: str | None = None
     words = ("found", "NO READING")
 
     @property

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array, Tokens
+from attncli.arrays import Array, Tokens, as_array
 from attncli.errors import DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import ENDINGS, list_entries, listed
 from attncli.files.reading import Reading
 from attncli.files.source import open_source, refused
+from attncli.foreign import dtype_name
 from attncli.memory import require
 
 Index = int | slice | Array
@@ -195,9 +196,9 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
 
 
 def hold_tensors(
-    arrays: Mapping[str, Array], label: str, reading: Reading | None = None
+    tensors: Mapping[str, Any], label: str, reading: Reading | None = None
 ) -> TensorFile:
-    """Treat arrays at hand as what a file holds.
+    """Treat arrays at hand, of NumPy or of others, as what a file holds.
 
     Examples
     --------
@@ -205,13 +206,16 @@ def hold_tensors(
     >>> held.shape("query"), held.numbers("query", (0,))
     ((3, 2), array([1., 1.]))
     """
-    entries = {name: _at_hand(array) for name, array in arrays.items()}
+    entries = {name: _at_hand(tensor) for name, tensor in tensors.items()}
     reading = reading or Reading()
     return TensorFile(label, _by_our_names(entries, label, reading), reading)
 
 
-def _at_hand(array: Array) -> Entry:
-    return Entry(array.shape, array.dtype, lambda max_memory: array)
+def _at_hand(tensor: Any) -> Entry:
+    array = as_array(tensor)
+    half = hasattr(tensor, "dtype") and dtype_name(tensor) == "bfloat16"
+    stored_as = "bfloat16" if half else None
+    return Entry(array.shape, array.dtype, lambda max_memory: array, stored_as)
 
 
 def _by_our_names(entries: Mapping[str, Entry], label: str, reading: Reading) -> dict[str, Entry]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.conventions.readings import find_convention
 from attncli.core.semantics import Semantics
-from attncli.errors import DataError
-from attncli.files.contents import TensorFile, open_tensors
+from attncli.errors import DataError, ParameterError
+from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.reading import Reading
 from attncli.problems.from_files import in_file
 from attncli.reports import ConventionReport
@@ -38,6 +41,62 @@ _RESULTS = ("out", "lse", "weights")
 _SAMPLE = 64  # numbers that are no accident
 
 
+def convention(
+    dumped: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    /,
+    *,
+    scale: float | None = None,
+    causal: str | None = None,
+    align: str | None = None,
+    window: int | tuple[int, int] | None = None,
+    softcap: float | None = None,
+    rename: Mapping[str, str] | None = None,
+    **tensors: Any,
+) -> ConventionReport:
+    """Find by which semantics somebody's results follow from their inputs.
+
+    Parameters
+    ----------
+    dumped : str, path, or mapping of str to array_like, optional
+        A file, or tensors by name; what ``numpy.load`` gives is such a mapping.
+    scale, causal, align, window, softcap
+        What is known already, as `attncli.attention` has it: readings that differ are left out.
+    rename : mapping of str to str, optional
+        Our name of a tensor, and the one that it goes by.
+    **tensors
+        The tensors instead: ``q=…, k=…, v=…, out=…``, and whatever bears on the result, as
+        ``attn guide files`` names it.  Arrays of NumPy, torch or JAX.
+
+    Returns
+    -------
+    ConventionReport
+        True if a reading holds for the whole; ``report.readings`` lists them, the simplest first.
+
+    Raises
+    ------
+    AttnError
+        If there are not both inputs and a result, they do not fit, or a file cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attncli.core import attention
+    >>> q, k, v = np.random.default_rng(0).normal(size=(3, 2, 3, 7, 5))
+    >>> out, _ = attention(q, k, v, causal="upper_left", scale=0.3)
+    >>> report = convention(q=q, k=k, v=v, out=out)
+    >>> report.readings[0].options["causal"], round(report.readings[0].options["scale"], 6)
+    ('upper_left', 0.3)
+    """
+    reading = Reading(rename=rename or {})
+    claims = Semantics(scale, causal, align, window, softcap)
+    if isinstance(dumped, (str, os.PathLike)):
+        if tensors:
+            raise ParameterError(f"{', '.join(tensors)}: expected a file, or tensors, not both")
+        return read_convention(os.fspath(dumped), reading, claims)
+    held = hold_tensors({**(dumped or {}), **tensors}, "the tensors", reading)
+    return _convention_in(held, claims)
+
+
 def read_convention(name: str, reading: Reading, claims: Semantics) -> ConventionReport:
     """Find by which semantics the results in a file follow from its inputs.
 
@@ -46,7 +105,10 @@ def read_convention(name: str, reading: Reading, claims: Semantics) -> Conventio
     AttnError
         If it does not hold both, or they do not fit each other.
     """
-    file = open_tensors(name, reading)
+    return replace(_convention_in(open_tensors(name, reading), claims), file=name)
+
+
+def _convention_in(file: TensorFile, claims: Semantics) -> ConventionReport:
     found = dict(_found(file))
     held = {
         # Of a mask −inf is a number, whatever it is called.
@@ -69,9 +131,7 @@ def read_convention(name: str, reading: Reading, claims: Semantics) -> Conventio
         notes.append(f"not used: {', '.join(unused)}")
     with in_file(file.label):
         report = find_convention(held, dtype, claims)
-    return ConventionReport(
-        report.tried, report.dtype, report.readings, report.nearest, (*report.notes, *notes)
-    )
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def _found(file: TensorFile) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,8 @@
 """Comparing two files: which tensors go together, and walking through large ones."""
 
+from __future__ import annotations
+
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,10 +11,10 @@ from typing import Any
 
 from attncli.arrays import Array
 from attncli.checking.comparing.budget import ALIASES
-from attncli.checking.comparing.comparison import compare_tensors
+from attncli.checking.comparing.comparison import Tensors, compare_all, compare_tensors
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, DataError, ParameterError
-from attncli.files.contents import TensorFile, open_tensors
+from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.dtypes import to_numbers
 from attncli.files.mapped import release
 from attncli.files.reading import Reading
@@ -39,9 +42,73 @@ class Selected:
     names: dict[str, str]
 
 
+def compare(
+    a: Tensors | str | os.PathLike[str],
+    b: Tensors | str | os.PathLike[str],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = False,
+) -> CompareReport:
+    """Compare two tensors, two mappings of them name by name, two sequences of them, or two files.
+
+    Parameters
+    ----------
+    a, b : array_like, mapping of str to array_like, sequence of ndarray, str or path
+        The candidate and what is expected, of NumPy, torch or JAX: ``numpy.load("run.npz")`` is
+        such a mapping, and what backward returns such a sequence, compared one by one.  A tensor
+        that only one of them has is a difference.  A text is a file's name, and may stand beside
+        what is at hand.
+    rtol, atol : float, optional
+        An element passes if |a − b| ≤ atol + rtol · |b|.  Defaults: those of
+        ``torch.testing.assert_close`` for the dtypes, the larger where they differ.
+    equal_nan : bool, default False
+        Whether NaN equals NaN.
+
+    Returns
+    -------
+    CompareReport
+        ``report.passed`` is the verdict; ``report.tensors[0].worst_absolute`` where to look.
+
+    Raises
+    ------
+    AttnError
+        If a file cannot be read.
+    DtypeError
+        If a tensor does not hold real numbers.
+    ParameterError
+        If a tolerance is negative, or the two have no name in common.
+    ShapeError
+        If a sequence is no tensor, since its parts are of unequal lengths.
+
+    Examples
+    --------
+    >>> report = compare([1.0, 2.0, 3.0], [1.0, 2.0, 3.5])
+    >>> report.passed, report.tensors[0].worst_absolute
+    (False, Element(index=(2,), a=3.0, b=3.5))
+    >>> compare([1.0, 2.0], [1.0, 2.1], atol=0.2).passed
+    True
+    """
+    tolerances: dict[str, Any] = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
+    if not (isinstance(a, (str, os.PathLike)) or isinstance(b, (str, os.PathLike))):
+        return compare_all(a, b, **tolerances)
+    every, reading = Selected((), (), {}), Reading()
+    return compare_files(
+        _file(a, "A"), _file(b, "B"), every, None, Semantics(), {}, reading,
+        lambda done, total: None, **tolerances,
+    )  # fmt: skip
+
+
+def _file(side: Any, label: str) -> str | TensorFile:
+    """A file's name, or what is at hand as if it were in one."""
+    if isinstance(side, (str, os.PathLike)):
+        return os.fspath(side)
+    return hold_tensors(side if isinstance(side, Mapping) else {"": side}, label)
+
+
 def compare_files(
-    a: str,
-    b: str,
+    a: str | TensorFile,
+    b: str | TensorFile,
     selected: Selected,
     inputs: str | None,
     claims: Semantics,
@@ -114,9 +181,10 @@ def compare_files(
 class _Numbers:
     """The tensors of a file that hold numbers; one without a name is called after its file."""
 
-    def __init__(self, name: str, reading: Reading) -> None:
-        self.file: TensorFile = open_tensors(name, reading)
-        self.nameless = PurePath(name).stem if name != "-" else "array"
+    def __init__(self, file: str | TensorFile, reading: Reading) -> None:
+        self.file = open_tensors(file, reading) if isinstance(file, str) else file
+        named = isinstance(file, str) and file != "-"
+        self.nameless = PurePath(str(file)).stem if named else "array"
         self.names = {
             entry or self.nameless: entry
             for entry in self.file

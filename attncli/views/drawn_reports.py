@@ -33,7 +33,7 @@ def _gradients(report: GradcheckReport, look: Look) -> RenderableType:
 _DRAWN: Mapping[type[Shown], Callable[[Any, Look], RenderableType]] = {
     CheckReport: draw_check,
     CompareReport: draw_comparison,
-    ConventionReport: lambda report, look: draw_convention(report, "FILE", look),
+    ConventionReport: lambda report, look: draw_convention(report, report.file or "FILE", look),
     FailedReport: lambda report, look: draw_failed(report.target, report.error, look),
     GradcheckReport: _gradients,
 }

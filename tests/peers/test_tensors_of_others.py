@@ -213,3 +213,16 @@ def test_what_the_guide_says_of_tensors_is_so():
     said = list[str]()
     doctest.DocTestRunner(verbose=False).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("make", [torch.tensor, jnp.asarray])
+def test_a_convention_is_read_from_tensors_at_their_precision(make):
+    half = torch.bfloat16 if make is torch.tensor else "bfloat16"
+    tensors = {
+        name: make(x, dtype=half) for name, x in zip("qkv", as_wide(drawn("float32")), strict=True)
+    }
+    out, _ = attncli.attention(*tensors.values(), scale=0.25)
+    report = attncli.convention(**tensors, out=out)
+    assert report
+    assert report.dtype == "bfloat16"
+    assert not attncli.convention(**tensors, out=out * 1.05)

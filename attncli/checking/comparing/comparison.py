@@ -12,7 +12,7 @@ from attncli.checking.comparing.blindness import blind_to
 from attncli.checking.comparing.places import patterns, places
 from attncli.checking.comparing.tally import Tally, bin_values
 from attncli.errors import DtypeError, ParameterError, ShapeError
-from attncli.foreign import holding, to_numpy
+from attncli.foreign import dtype_name, holding, to_numpy
 from attncli.reports import CompareReport, TensorComparison
 from attncli.tensors import axes_of
 
@@ -27,54 +27,10 @@ _SMALL = 1 << 20
 _COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
-def compare(
-    a: Tensors,
-    b: Tensors,
-    *,
-    rtol: float | None = None,
-    atol: float | None = None,
-    equal_nan: bool = False,
+def compare_all(
+    a: Tensors, b: Tensors, *, statistics: bool = True, **tolerances: Any
 ) -> CompareReport:
-    """Compare two tensors, two mappings of tensors name by name, or two sequences of arrays.
-
-    Parameters
-    ----------
-    a, b : array_like, mapping of str to array_like, or sequence of ndarray
-        The candidate and what is expected: ``numpy.load("run.npz")`` is such a mapping, and what
-        backward returns such a sequence, compared one by one.  A tensor that only one of them has
-        is a difference.
-    rtol, atol : float, optional
-        An element passes if |a − b| ≤ atol + rtol · |b|.  Defaults: those of
-        ``torch.testing.assert_close`` for the dtypes, the larger where they differ.
-    equal_nan : bool, default False
-        Whether NaN equals NaN.
-
-    Returns
-    -------
-    CompareReport
-        ``report.passed`` is the verdict; ``report.tensors[0].worst_absolute`` where to look.
-
-    Raises
-    ------
-    DtypeError
-        If a tensor does not hold real numbers.
-    ParameterError
-        If a tolerance is negative, or the two have no name in common.
-    ShapeError
-        If a sequence is no tensor, since its parts are of unequal lengths.
-
-    Examples
-    --------
-    >>> report = compare([1.0, 2.0, 3.0], [1.0, 2.0, 3.5])
-    >>> report.passed, report.tensors[0].worst_absolute
-    (False, Element(index=(2,), a=3.0, b=3.5))
-    >>> compare([1.0, 2.0], [1.0, 2.1], atol=0.2).passed
-    True
-    """
-    return _compared(a, b, statistics=True, rtol=rtol, atol=atol, equal_nan=equal_nan)
-
-
-def _compared(a: Tensors, b: Tensors, *, statistics: bool, **tolerances: Any) -> CompareReport:
+    """Compare two tensors, two mappings name by name, or two sequences: as `attncli.compare`."""
     ours, theirs = _by_name(a, b)
     common = [name for name in ours if name in theirs]
     if not common:
@@ -107,7 +63,7 @@ def assert_close(
     Parameters
     ----------
     actual, expected, rtol, atol, equal_nan
-        As `compare`.
+        As `attncli.compare`.
 
     Examples
     --------
@@ -124,7 +80,7 @@ def assert_close(
     """
     __tracebackhide__ = True  # pytest shows the caller's line
     tolerances = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
-    report = _compared(actual, expected, statistics=False, **tolerances)
+    report = compare_all(actual, expected, statistics=False, **tolerances)
     failed = [describe(tensor) for tensor in report.tensors if not tensor.passed]
     failed += [
         [f"only in {side}: {', '.join(names)}"]
@@ -156,7 +112,7 @@ def compare_tensors(
         Known names have known axes, which the places of errors are described by.
     a, b : ndarray
     rtol, atol, equal_nan
-        As `compare`.
+        As `attncli.compare`.
     dtypes : pair of str, optional
         What the numbers were before they were widened; default: the arrays' own dtypes.
     axes : sequence of str, optional
@@ -363,7 +319,7 @@ def _array(name: str, value: Any) -> tuple[Array, str]:
             f"{name} is a sequence of unequal lengths, expected one tensor",
             hint="where both sides are sequences of arrays, or dicts, they are compared one by one",
         ) from None
-    return array, _name(array.dtype) if library is None else library.dtype(value)
+    return array, _name(array.dtype) if library is None else dtype_name(value)
 
 
 def _name(dtype: np.dtype[Any]) -> str:

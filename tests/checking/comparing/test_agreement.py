@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attncli.checking.comparing.agreement import EXACT, TILE, Tolerance, errors, near, outside
-from attncli.checking.comparing.comparison import compare
+from attncli.problems.pairing import compare
 
 NUMBERS = arrays(np.float64, (2, 3), elements=st.floats(width=16) | st.sampled_from([0.0, -0.0]))
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from attncli.checking.comparing.agreement import tiles
-from attncli.checking.comparing.comparison import assert_close, compare, compare_tensors
+from attncli.checking.comparing.comparison import assert_close, compare_tensors
 from attncli.checking.comparing.places import patterns
 from attncli.errors import AttnError, ShapeError
+from attncli.problems.pairing import compare
 from attncli.reports import Element
 
 
