@@ -17,7 +17,7 @@ from attncli.checking.derivatives.judging import (
     gradient_tolerance,
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
-from attncli.checking.derivatives.trial import Trial
+from attncli.checking.derivatives.trial import Trial, no_backward
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
@@ -129,10 +129,7 @@ def _target(thing: Any, given: Given) -> Target:
     if target.fault is not None:
         raise target.fault
     if not target.has_backward:
-        raise TargetError(
-            f"{target.where}: has no backward that could be proved",
-            hint=f"attn check {target.where} judges forward alone",
-        )
+        raise no_backward(target)
     return target.laid_out(target.given.layout)
 
 

@@ -28,6 +28,14 @@ _DOUBLED = Tolerance.of_largest(1e-3, least=1e-12)
 _JACOBIAN_ROWS = 128
 
 
+def no_backward(target: Target, why: str = "") -> TargetError:
+    """Say that there is none, and what can be had instead."""
+    return TargetError(
+        f"{target.where}: has no backward that could be proved{why and f': {why}'}",
+        hint=f"attn check {target.where} judges forward alone",
+    )
+
+
 class Trial:
     """One target on random inputs.
 
@@ -68,6 +76,8 @@ class Trial:
         self.layer = self._start()
         self.parameters = [parameter.copy() for parameter in self.layer.parameters]
         self.out = self._output(self._first_forward())
+        if alone := self.layer.facts.alone:
+            raise no_backward(target, alone)
         self.dout = random_tensor("dout", self.out.shape, seed=seed, dtype=self.out.dtype)
         self.gradients = self._gradients(self.layer.backward(self.dout.copy()))
         self.parameter_gradients = [gradient.copy() for gradient in self.layer.gradients]

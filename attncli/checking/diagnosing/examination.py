@@ -211,6 +211,7 @@ class _Check:
         self.names = OPERATIONS[layer].inputs
         self.findings: list[Finding] = []
         self.trace: tuple[str, ...] = ()
+        self.alone = ""  # why backward is not judged
         self.differs = False  # whether numbers are wrong, and not only calls
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
@@ -220,6 +221,7 @@ class _Check:
     def report(self) -> CheckReport:
         suite = self._suite()
         suite = self._laid_out(suite) or suite
+        self._judge_alone(self._observe(suite.ordinary()))
         self._align(suite)
         self._say_given(suite)
         # Some code runs where sizes are equal alone.
@@ -230,13 +232,19 @@ class _Check:
         with fresh.calls.under(memory=self.memory, seed=0):
             self.repeated = list(repeated(fresh, suite.ordinary(), self.names))
             self.repeated += reused(fresh, suite)
-        if fresh is not self.target:
+        if fresh.end != self.target.end:  # it is a process of its own
             fresh.end()
         with self.target.calls.under(memory=self.memory):
             report = self._report(suite)
         if not report.passed:
             self._refuse_weights(suite.ordinary())
         return report
+
+    def _judge_alone(self, seen: Observation) -> None:
+        """Leave backward out where a framework has none of what forward gives."""
+        self.alone = seen.layer.facts.alone if seen.layer is not None else ""
+        if self.alone:
+            self.target = replace(self.target, has_backward=False)
 
     def _refuse_weights(self, case: Case) -> None:
         """Say of a layer with weights that the reference, which has none, is no measure of it."""
@@ -278,7 +286,7 @@ class _Check:
             self.findings += self._contract(ordinary.case, ordinary)
         self.findings += self.repeated
         if not self.target.has_backward:
-            detail = "there is none: forward is judged alone"
+            detail = f"{self.alone or 'there is none'}: forward is judged alone"
             self.findings.append(Finding("backward", "contract", "note", detail))
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
@@ -451,6 +459,8 @@ class _Check:
             if case is not asked:
                 detail = f"{asked.name}: more than {SECONDS:g} s, so it is {case.name}"
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
+            if pace == np.inf:
+                self._observe(case)  # what is compiled at a first call says nothing of the pace
             began = time.monotonic()
             seen = self._observe(case)
             pace = min(pace, (time.monotonic() - began) / case.work)

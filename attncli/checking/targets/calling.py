@@ -14,7 +14,7 @@ import numpy as np
 
 from attncli import errors
 from attncli.arrays import Array
-from attncli.checking.targets.wire import twin
+from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter
 
 Again = Literal["", "objects", "memory"]
 
@@ -33,11 +33,14 @@ class Facts(NamedTuple):
         Of which earlier calls ("forward", "backward") the results hold other numbers now.
     borrowed : bool
         Whether it let attncli compute; only looked at where that is asked for.
+    alone : str
+        Why a framework has no gradients of it; empty where there are, or a backward of its own.
     """
 
     changed: tuple[int, ...] = ()
     overwritten: tuple[str, ...] = ()
     borrowed: bool = False
+    alone: str = ""
 
 
 @dataclass
@@ -55,13 +58,16 @@ class Calls:
         with other contents, or new objects over the same memory; else everything is new.
     watched : bool
         Whether it is looked at who computes.
+    adapter : Adapter or None
+        Of the framework whose arrays it takes; None until a call of it has shown that.
     """
 
     seed: int | None = None
     memory: float | None = None
     again: Again = ""
     watched: bool = False
-    _given: dict[str, list[Array]] = field(default_factory=dict, repr=False)
+    adapter: Adapter | None = None
+    _given: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     _results: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict, repr=False)
 
     def circumstances(self) -> dict[str, Any]:
@@ -83,14 +89,13 @@ class Calls:
         finally:
             self.set(before)
 
-    def give(self, what: str, arrays: Sequence[Array]) -> list[Array]:
-        """The arrays as the call gets them: its own, which nobody else needs."""
-        given = [twin(array) for array in arrays]
+    def give(self, what: str, arrays: Sequence[Any]) -> list[Any]:
+        """The arrays, made for this call, as it gets them: mostly as they are."""
+        given = list(arrays)
         for number, held in enumerate(self._given.get(what, ()) if self.again else ()):
-            array = given[number] if number < len(given) else held
-            if (held.shape, held.dtype, held.strides) == (array.shape, array.dtype, array.strides):
-                held[...] = array
-                given[number] = held if self.again == "objects" else held[...]
+            if number < len(given):
+                same = self.again == "objects"
+                given[number] = (self.adapter or NUMPY).refill(held, given[number], same=same)
         if self.again:
             self._results.clear()  # they may be what was given, and is written into here
         self._given[what] = given if self.again else []
@@ -108,7 +113,8 @@ class Calls:
             if file.startswith(_OURS) and not file.startswith(_CHECKING):
                 borrowed.append(True)
 
-        with fresh_memory(self.memory):
+        framework = (self.adapter or NUMPY).circumstances(self.seed, self.memory)
+        with fresh_memory(self.memory), framework:
             if self.watched:
                 sys.setprofile(look)
             try:
@@ -119,7 +125,7 @@ class Calls:
 
     def facts(
         self, what: str, arrays: Sequence[Array], given: Sequence[Array], result: Any,
-        borrowed: bool,
+        borrowed: bool, alone: str = "",
     ) -> Facts:  # fmt: skip
         """Say what a call did that was given copies of arrays; its results are looked at again."""
         changed = tuple(i for i, array in enumerate(arrays) if not _equal(array, given[i]))
@@ -135,7 +141,7 @@ class Calls:
         found = [value for value in values if isinstance(value, np.ndarray)]
         small = [array for array in found if array.nbytes <= 2 * sum(x.nbytes for x in arrays)]
         self._results[what] = [(array, array.copy()) for array in small]
-        return Facts(changed, overwritten, borrowed)
+        return Facts(changed, overwritten, borrowed, alone)
 
 
 def _equal(a: Array, b: Array) -> bool:

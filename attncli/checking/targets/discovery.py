@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from attncli.checking.targets.frameworks.loaded import differentiates, understood
 from attncli.checking.targets.importing import import_source
 from attncli.checking.targets.sources import Passed, said_of, source_of
 from attncli.checking.targets.target import Target, known_inputs, layer_named
@@ -92,6 +93,7 @@ def target_of_object(thing: Any) -> Target:
     TargetError
         If it is none of these.
     """
+    thing = understood(thing)
     if isinstance(thing, tuple) and len(thing) == 2 and all(map(callable, thing)):
         where = _name_of(thing[0])
         return Target.from_functions(*thing, name=where, where=where, file=_file_of(thing[0]))
@@ -122,7 +124,7 @@ def _named(module: ModuleType, name: str, place: str, file: str | None, notes: l
     holder: Any = module
     for one in outer:
         holder = getattr(holder, one, None)
-    thing, names = getattr(holder, last, None), {} if outer else vars(module)
+    thing, names = understood(getattr(holder, last, None)), {} if outer else vars(module)
     forward, backward = _pair(last, names)
     if forward and (thing is None or last == backward):
         last, thing = forward, names[forward]
@@ -139,7 +141,7 @@ def _layers_in(module: ModuleType, place: str, file: str | None) -> tuple[list[T
     found: dict[str, Target] = {}
     helpers: dict[str, Target] = {}
     passed: dict[str, str] = {}
-    for name, thing in names.items():
+    for name, thing in [(name, understood(thing)) for name, thing in names.items()]:
         if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_"):
             continue
         forward, backward = _pair(name, names)
@@ -199,7 +201,8 @@ def _can_run(thing: Any) -> bool:
 
 def _require_methods(layer: type[Any], where: str) -> None:
     lacking = [name for name in _METHODS if not callable(_method(layer, name))]
-    if lacking and (lacking != ["backward"] or not known_inputs(_method(layer, "forward"))):
+    alone = differentiates(layer) or known_inputs(_method(layer, "forward"))
+    if lacking and (lacking != ["backward"] or not alone):
         raise CodeError(f"{where}: {_what_is_there_instead(layer, lacking)}")
 
 
@@ -263,9 +266,10 @@ def _means_to_be_a_layer(thing: type[Any]) -> bool:
     has = [
         name for name in _METHODS if callable(getattr(thing, name, None)) or _hidden(thing, name)
     ]
-    return bool(has) and (
-        has != ["forward"] or known_inputs(_method(thing, "forward")) or _meant(thing) != {}
-    )
+    if has == ["forward"]:
+        alone = differentiates(thing) or known_inputs(_method(thing, "forward"))
+        return alone or _meant(thing) != {}
+    return bool(has)
 
 
 def _meant(thing: type[Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from attncli.checking.targets import arguments
 from attncli.checking.targets.discovery import discover
+from attncli.checking.targets.frameworks.loaded import loaded
 from attncli.checking.targets.given import Given
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.their_code import Printed
@@ -63,6 +64,8 @@ class _Serving:
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
         discovered, notes = discover(request["text"])
+        if loaded():  # a framework takes as much as all else by being loaded
+            _limit_memory(request["memory"])
         found = all_having(discovered, Given.read(request["given"], parts))
         self.targets = tuple(replace(one, printed=printed) for one in found)
         described = [_described(target, carried) for target in self.targets]
@@ -139,7 +142,7 @@ def _limit_memory(memory: int) -> None:
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     with contextlib.suppress(ValueError, OSError):  # macOS knows it and refuses it
-        resource.setrlimit(which, (limit, limit))
+        resource.setrlimit(which, (limit, hard))
 
 
 def _taken() -> int:

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,8 @@ from attncli.checking.targets.arguments import (
     takes_any,
 )
 from attncli.checking.targets.calling import Calls, Facts
+from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter, Pull
+from attncli.checking.targets.frameworks.loaded import candidates, loaded, owner, plain
 from attncli.checking.targets.given import Given, Shapes, Sizes
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.wire import Foreign, as_array
@@ -60,6 +62,7 @@ class Target:
     start_with : callable
         ``start_with(sizes, given, seed)`` gives an object with forward and backward, or a `Layer`.
     has_backward : bool
+        Of its own, or that of a framework whose arrays it may take: its first call shows that.
     fault : TargetError or None
         Why it cannot be started, where that is known already: it is incomplete.
     given : Given
@@ -125,7 +128,7 @@ class Target:
             with running(f"{where}: {layer.__name__}()", file):
                 return layer(**arguments)
 
-        has_backward = callable(getattr(layer, "backward", None))
+        has_backward = callable(getattr(layer, "backward", None)) or bool(loaded())
         return cls.taking(layer.__name__, where, file, takes, start, has_backward, made_of)
 
     @classmethod
@@ -137,7 +140,7 @@ class Target:
             with running(f"{where}: copying it", file):
                 return copy.deepcopy(layer)
 
-        has_backward = callable(getattr(layer, "backward", None))
+        has_backward = callable(getattr(layer, "backward", None)) or bool(loaded())
         return cls.taking(type(layer).__name__, where, file, takes, start, has_backward)
 
     @classmethod
@@ -156,7 +159,8 @@ class Target:
         """
         return cls.taking(
             name, where, file, _taken(forward, where),
-            lambda sizes, given, seed: _Functions(forward, backward), backward is not None,
+            lambda sizes, given, seed: _Functions(forward, backward),
+            backward is not None or bool(loaded()),
         )  # fmt: skip
 
     @classmethod
@@ -384,16 +388,63 @@ class Layer:
         self.target = target
         self.instance = instance
         self.sizes = sizes
+        for adapter in () if target.trusted else loaded():
+            self.instance = adapter.started(self.instance, target.given.device)
         self.facts = Facts()
         self._inputs: tuple[Array, ...] = ()
+        self._pull: Pull | None = None
+        self._gradients: list[Any] = []
+        self._alone = ""
+        self._gave: Adapter = NUMPY
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out first may be anything."""
         if self.target.trusted:
             return self.instance.forward(*arrays, **options)
         method = getattr(self.instance, "forward", None) or self.instance.__call__
-        self._inputs = arrays
-        return _first(self._call("forward", method, arrays, options), _OUT)
+        self._inputs, self._pull, self._alone = arrays, None, ""
+        calls, device = self.target.calls, self.target.given.device
+        if calls.adapter is not None:
+            return self._forward(calls.adapter, method, arrays, options)
+        refused: dict[Adapter, TargetError] = {}
+        found: list[Any] = []
+        for adapter in candidates(method, differentiable=not self._has_own, device=device):
+            calls.adapter = adapter
+            try:
+                found = [self._forward(adapter, method, arrays, options)]
+            except TargetError as error:
+                refused[adapter] = error
+                continue
+            if adapter is not NUMPY or self._gave is NUMPY:
+                return found[0]
+            # What takes NumPy's arrays and gives others is a framework's.
+        calls.adapter = NUMPY if found and self._gave not in refused else None
+        if calls.adapter is None:
+            raise refused.get(self._gave) or next(iter(refused.values()))
+        return found[0]
+
+    def _forward(
+        self, adapter: Adapter, method: Any, arrays: tuple[Array, ...], options: Mapping[str, Any]
+    ) -> Any:
+        def take(value: Any) -> Any:
+            numpys = isinstance(value, np.ndarray) and adapter is not NUMPY
+            return adapter.take(value, self.target.given.device) if numpys else value
+
+        def run(*given: Any) -> Any:
+            placed, named = self._placed(given, options)
+            return method(*map(take, placed), **{name: take(x) for name, x in named.items()})
+
+        if adapter is NUMPY or self._has_own:
+            self._alone = "" if self._has_own else "there is none"
+            return _first(self._call("forward", run, arrays, adapter), _OUT)
+
+        def derived(*given: Any) -> Any:
+            out, self._pull, self._alone = adapter.differentiate(
+                lambda *moved: _first(_result(run(*moved)), _OUT), given, self.weights()
+            )
+            return out
+
+        return self._call("forward", derived, arrays, adapter)
 
     def _placed(self, arrays: Sequence[Any], options: Mapping[str, Any]) -> tuple[list[Any], Any]:
         """What forward is given, by place as far as that goes and by name from there on."""
@@ -421,27 +472,37 @@ class Layer:
         """Run backward; what comes out may be anything."""
         if self.target.trusted:
             return self.instance.backward(dout)
-        method = getattr(self.instance, "backward", None)
-        if method is None or not self.target.has_backward:
-            self.facts = Facts()
+        if self._pull is not None:
+            number = len(self._inputs)
+            gradients = self._call("backward", self._pull, (dout,), NUMPY)
+            self._gradients = gradients[number:]
+            return tuple(gradients[:number])
+        if not self._has_own or not self.target.has_backward:
+            self.facts = Facts(alone=self._alone)
             return None
+        method = self.instance.backward
         # Code that keeps nothing is given the inputs again.
         stateless = _required(method) == 1 + len(self._inputs)
-        result = self._call("backward", method, (dout, *(self._inputs if stateless else ())), {})
+        arrays = (dout, *(self._inputs if stateless else ()))
+        result = self._call("backward", method, arrays, self.target.calls.adapter or NUMPY)
         return self._by_name(result) if isinstance(result, Mapping) and result else result
 
-    def _call(
-        self, what: str, method: Any, arrays: tuple[Array, ...], options: Mapping[str, Any]
-    ) -> Any:
+    @property
+    def _has_own(self) -> bool:
+        return callable(getattr(self.instance, "backward", None))
+
+    def _call(self, what: str, method: Any, arrays: tuple[Array, ...], adapter: Adapter) -> Any:
         target, calls = self.target, self.target.calls
-        given = calls.give(what, arrays)
-        placed, named = self._placed(given, options) if what == "forward" else (given, options)
-        with (
-            running(f"{target.where}: {what}", target.file, target.printed),
-            calls.circumstanced() as borrowed,
-        ):
-            result = _result(method(*placed, **named))
-        self.facts = calls.facts(what, arrays, given, result, bool(borrowed))
+        given = calls.give(what, [adapter.take(array, target.given.device) for array in arrays])
+        with running(f"{target.where}: {what}", target.file, target.printed):
+            with calls.circumstanced() as borrowed:
+                result = _result(method(*given))
+                self._gave = owner(_first(result, _OUT))
+            result = plain(result)
+        held = [adapter.numbers(one) for one in given]
+        if adapter is not NUMPY:  # it may have them in another dtype
+            arrays = tuple(a.astype(b.dtype) for a, b in zip(arrays, held, strict=True))
+        self.facts = calls.facts(what, arrays, held, result, bool(borrowed), self._alone)
         return result
 
     def _by_name(self, gradients: Mapping[Any, Any]) -> tuple[Any, ...]:
@@ -458,10 +519,17 @@ class Layer:
 
     def held(self, name: str) -> Any:
         """Give one of its attributes, None where it has none, or one that raises."""
+        if name == "grads" and self._pull is not None:
+            return plain(self._gradients)
         try:
-            return getattr(self.instance, name, None)
+            return plain(getattr(self.instance, name, None))
         except Exception:  # a property of theirs
             return None
+
+    def weights(self) -> list[Any]:
+        """The arrays in ``params`` as they are there, and may be a framework's."""
+        held = getattr(self.instance, "params", None)
+        return list(held) if isinstance(held, (list, tuple)) else []
 
     @property
     def parameters(self) -> list[Array]:
@@ -475,7 +543,8 @@ class Layer:
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters, in place."""
-        self.parameters[number][...] = values
+        weight = self.weights()[number]
+        owner(weight).write(weight, values)
 
     def identity(self, name: str) -> tuple[int, ...]:
         """Tell one list from another, and the arrays in it: their addresses, the list's first.
@@ -493,6 +562,8 @@ def _result(value: Any) -> Any:
         value.close()  # or Python complains that nobody awaits it
     if isinstance(value, (tuple, list)) and type(value) not in (tuple, list):
         return tuple(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -619,6 +690,7 @@ class _Functions:
         self.params: list[Array] = []
         self.grads: list[Array] = []
         self.weights: Any = None
+        self.backward = None if backward is None else self._back
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         result = self._forward(*arrays, **options)
@@ -632,8 +704,9 @@ class _Functions:
         self.weights = getattr(self._cache, "weights", None)
         return out
 
-    def backward(self, dout: Array) -> Any:
-        return None if self._backward is None else self._backward(dout, self._cache)
+    def _back(self, dout: Array) -> Any:
+        assert self._backward is not None
+        return self._backward(dout, self._cache)
 
 
 def shape_in_the_book(known: str, sizes: Sizes) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Whose arrays a target takes and gives: one adapter for each framework."""

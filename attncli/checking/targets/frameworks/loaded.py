@@ -1,0 +1,149 @@
+"""Which frameworks there are, and which of them somebody's code has loaded.
+
+The adapter of one is loaded only where its framework is.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter, as_function
+from attncli.errors import TargetError
+
+ADAPTERS = {
+    "torch": "attncli.checking.targets.frameworks.torch_adapter:TorchAdapter",
+    "jax": "attncli.checking.targets.frameworks.jax_adapter:JaxAdapter",
+}
+"""The adapter of each framework, by the package that somebody's code imports."""
+
+_made: dict[str, Adapter] = {}
+
+
+def loaded() -> tuple[Adapter, ...]:
+    """The adapters of the frameworks that are loaded in this process."""
+    for package, place in ADAPTERS.items():
+        if package in sys.modules and package not in _made:
+            module, _, name = place.partition(":")
+            _made[package] = getattr(importlib.import_module(module), name)(sys.modules[package])
+    return tuple(_made.values())
+
+
+def differentiates(layer: type[Any]) -> bool:
+    """Whether instances of a class have no backward because a framework sees to it."""
+    return any(adapter.differentiates(layer) for adapter in loaded())
+
+
+def understood(thing: Any) -> Any:
+    """What is given, or, of a kind that a framework has of its own, a class or function like it."""
+    for adapter in loaded():
+        thing = adapter.understood(thing)
+    if inspect.isbuiltin(thing) and (signature := documented_signature(thing)) is not None:
+        return as_function(thing, thing, signature)
+    return thing
+
+
+def owner(value: Any) -> Adapter:
+    """The adapter of the framework whose array a value is; NumPy's where it is nobody's."""
+    return next((adapter for adapter in loaded() if adapter.owns(value)), NUMPY)
+
+
+def plain(value: Any, depth: int = 3) -> Any:
+    """A value in which the arrays of frameworks are NumPy's."""
+    if depth and type(value) in (list, tuple):
+        return type(value)(plain(item, depth - 1) for item in value)
+    if depth and type(value) is dict:
+        return {name: plain(item, depth - 1) for name, item in value.items()}
+    adapter = owner(value)
+    if adapter is NUMPY and hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return value if adapter is NUMPY else adapter.numbers(value)
+
+
+def candidates(function: Any, *, differentiable: bool, device: str | None) -> Iterator[Adapter]:
+    """The adapters of whose arrays a function may take, the likeliest first.
+
+    Parameters
+    ----------
+    function : callable
+    differentiable : bool
+        Whether a framework's arrays are of use: it has no backward of its own.
+    device : str or None
+        Where it has to compute.
+
+    Raises
+    ------
+    TargetError
+        If no framework that is loaded knows the device.
+    """
+    function = inspect.unwrap(function)
+    found = loaded()
+    if device is not None:
+        _require_device(found, device)
+        found = tuple(one for one in found if _has(one, device))
+    names = getattr(getattr(function, "__func__", function), "__globals__", {})
+    roots = {_root(value) for value in [function, *names.values()]}
+    near = [one for one in found if one.name.lower() in roots]
+    far = [one for one in found if one not in near]
+    numpy = [] if device is not None or _root(function) in ADAPTERS else [NUMPY]
+    yield from (*near, *numpy, *far) if differentiable else (*numpy, *near, *far)
+
+
+def _root(value: Any) -> str:
+    """The package that a value is from."""
+    name = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+    return str(name).partition(".")[0]
+
+
+def _has(adapter: Adapter, device: str) -> bool:
+    return device in adapter.devices or f"{device}:0" in adapter.devices
+
+
+def _require_device(found: Sequence[Adapter], device: str) -> None:
+    if not found:
+        raise TargetError(
+            f"--device {device} is for code of {' or '.join(ADAPTERS)}, which is not loaded here"
+        )
+    if not any(_has(adapter, device) for adapter in found):
+        there = ", ".join(dict.fromkeys(name for one in found for name in one.devices))
+        raise TargetError(f"there is no device {device} here: there is {there}")
+
+
+def documented_signature(function: Any) -> inspect.Signature | None:
+    """The arguments of a function that has no Python code, as its documentation begins with them.
+
+    Examples
+    --------
+    >>> class Function:
+    ...     __name__, __doc__ = "add", "add(input, other, *, alpha=1) -> Tensor"
+    >>> documented_signature(Function())
+    <Signature (input, other, *, alpha=1)>
+    """
+    text = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+    found = re.match(rf"{re.escape(function.__name__)}\((?P<arguments>.*?)\)( ->.*)?$", text)
+    try:
+        (made,) = ast.parse(f"def _({found['arguments'] if found else '('}): ...").body
+        told = cast(ast.FunctionDef, made).args
+        plain, named = [*told.posonlyargs, *told.args], told.kwonlyargs
+        defaults = [_NONE] * (len(plain) - len(told.defaults)) + [*map(_value, told.defaults)]
+        defaults += [_NONE if one is None else _value(one) for one in told.kw_defaults]
+    except (SyntaxError, ValueError):
+        return None
+    kinds = [_Kind.POSITIONAL_OR_KEYWORD] * len(plain) + [_Kind.KEYWORD_ONLY] * len(named)
+    return inspect.Signature(
+        [
+            inspect.Parameter(argument.arg, kind, default=default)
+            for argument, kind, default in zip([*plain, *named], kinds, defaults, strict=True)
+        ]
+    )
+
+
+_NONE, _Kind = inspect.Parameter.empty, inspect._ParameterKind
+_value = ast.literal_eval
