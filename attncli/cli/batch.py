@@ -49,16 +49,16 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     )
     stopped: BaseException | None = None
     shown = 0
-    progress: Any = screen.progress("checking") if several else contextlib.nullcontext()
-    with progress as step:
+    with screen.progress(f"checking {len(texts)} targets") as progress:
         try:
             for done, (number, judged) in enumerate(_judge_all(texts, work, batch.jobs, screen), 1):
                 found[number] = judged
                 while shown < len(texts) and (next_one := found[shown]) is not None:
-                    _show(next_one, screen, first=not shown)
+                    with progress.aside():
+                        _show(next_one, screen, first=not shown)
                     shown += 1
                 if several:
-                    step(done, len(texts))
+                    progress(done, len(texts))
         except (KeyboardInterrupt, SystemExit) as stop:
             stopped = stop
     for judged in filter(None, found[shown:]):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -97,17 +98,15 @@ class Screen:
             say(message)
 
     @contextlib.contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def progress(self, what: str) -> Iterator[ProgressBar]:
         """Show how far a long step is, on a terminal: call it with what is done and what there is.
 
         Nothing appears before a second has passed.
         """
-        if self.quiet or not sys.stderr.isatty():
-            yield lambda done, total: None
-            return
-        bar = ProgressBar(what)
+        dumb = os.environ.get("TERM") in ("dumb", "unknown")  # nothing is taken away again there
+        bar = ProgressBar(what, shown=not self.quiet and sys.stderr.isatty() and not dumb)
         try:
-            yield bar.update
+            yield bar
         finally:
             bar.close()
 
@@ -132,17 +131,28 @@ class ProgressBar:
 
     _APPEARS_AFTER = 1.0  # seconds
 
-    def __init__(self, what: str) -> None:
-        self.what, self.start = what, time.perf_counter()
+    def __init__(self, what: str, *, shown: bool = True) -> None:
+        self.what, self.shown, self.start = what, shown, time.perf_counter()
         self.bar: Any = None
 
-    def update(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` parts are done."""
+        if not self.shown:
+            return
         if self.bar is None:
             if time.perf_counter() - self.start < self._APPEARS_AFTER:
                 return
             self._appear(total)
         self.bar.update(self.task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let something else be printed meanwhile."""
+        if self.bar is not None:
+            self.bar.stop()
+        yield
+        if self.bar is not None:
+            self.bar.start()
 
     def close(self) -> None:
         """Take the bar away."""

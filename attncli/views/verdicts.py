@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rich.cells import cell_len
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from attncli.reports import slug
@@ -19,7 +19,7 @@ from attncli.views.records import Column, draw_records
 RIGHT, WRONG, NOT_JUDGED, NOT_RUN = "right", "wrong", "not judged", "not run"
 _STYLES = {RIGHT: "green", WRONG: "bold red", NOT_JUDGED: "bold yellow", NOT_RUN: "yellow"}
 # What is wrong is shown in so many columns at least, or below its target.
-_LEAST = 20
+_LEAST = 32
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,12 @@ def explained(told: dict[str, Any]) -> Iterator[str]:
 def fault_of(submission: Submission) -> str:
     """Say what is wrong: the mistakes by name, else the first difference."""
     wrong = [told for told in submission.targets if not told["passed"]]
-    found = [*_first(name for told in wrong for name in mistakes(told))]
-    found = found or [part.detail for told in wrong for part in faults(told)[:1]]
+    found = [name for told in wrong for name in mistakes(told)] or [
+        part.detail.removeprefix(f"{submission.text}: ")
+        for told in wrong
+        for part in faults(told)[:1]
+    ]
     return "; ".join(dict.fromkeys(found))
-
-
-def _first(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
 
 
 def counted(submissions: Sequence[Submission]) -> str:
@@ -170,19 +169,24 @@ def counted(submissions: Sequence[Submission]) -> str:
 
 
 def draw_summary(submissions: Sequence[Submission], look: Look) -> RenderableType:
-    """Draw a line for each TARGET, and how many are right."""
+    """Draw a line for each TARGET, what is wrong with it beside or below, and the count."""
     verdicts = [one.verdict for one in submissions]
-    right = [f"{one.right} of {len(one.targets)}" for one in submissions]
-    columns = [
-        Column("target", [safe(one.text, look) for one in submissions]),
-        Column("verdict", verdicts, styles=[_STYLES[one] for one in verdicts]),
-        Column("layers right", right, right=True),
-    ]
+    styles = [_STYLES[one] for one in verdicts]
+    targets = [safe(one.text, look) for one in submissions]
     faults = [safe(found, look) if (found := fault_of(one)) else "" for one in submissions]
-    if any(faults):
-        room = look.width - sum(column.width + 2 for column in columns)
-        # Where there is no room beside the others, each stands on a line of its own.
-        room = room if room >= _LEAST else look.width - max(cell_len("layers right"), 12) - 4
+    columns = [
+        Column("target", targets),
+        Column("verdict", verdicts, styles=styles),
+        Column("layers", [f"{one.right} of {len(one.targets)}" for one in submissions]),
+    ]
+    drawn = list[RenderableType]()
+    room = look.width - sum(column.width + 2 for column in columns)
+    if room >= _LEAST or not any(faults):
         columns.append(Column("wrong", [shorten(one, room, look) for one in faults]))
+        drawn.append(draw_records(columns, look))
+    else:
+        for target, said, style, fault in zip(targets, verdicts, styles, faults, strict=True):
+            drawn.append(Text(f"{target}  ").append(said, style))
+            drawn += [Padding(Text(fault, "dim"), (0, 0, 0, 2))] if fault else []
     worst = next(one for one in reversed(_STYLES) if one in verdicts)
-    return Group(draw_records(columns, look), "", Text(counted(submissions), _STYLES[worst]))
+    return Group(*drawn, "", Text(counted(submissions), _STYLES[worst]))
