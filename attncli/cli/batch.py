@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from attncli.checking.targets.sources import Passed, files_in, said_of
 from attncli.cli import streams
 from attncli.cli.targets import Batch, Examination, Judged, alone, judge
 from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
@@ -41,6 +43,7 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     """
     from attncli.files.writing import check_outputs
 
+    texts = list(_files_of(texts, screen))
     check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
     several = len(texts) > 1
     found: list[Judged | None] = [None] * len(texts)
@@ -82,6 +85,16 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     if stopped is not None:
         raise stopped
     return code
+
+
+def _files_of(texts: Sequence[str], screen: Screen) -> Iterator[str]:
+    """Put what a folder holds in its place."""
+    for text in texts:
+        passed: Passed = []
+        files = list(files_in(text, passed)) if os.path.isdir(text) else []
+        if passed:
+            screen.note(f"note: {said_of(text, passed)}")
+        yield from files or [text]
 
 
 def _report(

@@ -113,8 +113,33 @@ def test_the_summary_fits(attn, class_, columns):
     lines = result.out.splitlines()
     assert max(map(len, lines)) <= columns
     summary = lines[max(number for number, line in enumerate(lines) if line[:6] == "ann.py") :]
-    assert any("wrong" in line and "last gradient" in line for line in summary)
+    fault = next(n for n, line in enumerate(summary) if "last gradient off by a factor" in line)
+    assert "bob.py" in summary[fault] + summary[fault - 1]
+    assert "wrong" in summary[fault] + summary[fault - 1]
     assert summary[-1] == "2 right, 5 wrong"
+
+
+def test_a_folder_is_all_that_it_holds(attn, class_):
+    (class_ / "empty").mkdir()
+    (class_ / "more" / "deep").mkdir(parents=True)
+    (class_ / "more" / "deep" / "gil.py").write_text(RIGHT)
+    (class_ / "more" / "test_gil.py").write_text("raise ValueError('this is not for us')")
+    result = attn("check", "bob.py", "more", "empty", "--json")
+    assert result.code == 2
+    assert [one["target"] for one in result.json["targets"]] == [
+        "bob.py:WeightSum", "more/deep/gil.py:WeightSum", "empty",
+    ]  # fmt: skip
+    assert "note: more: passed over test_gil.py (tests)\n" in result.err
+    assert "error: empty: no Python file and no notebook in this folder\n" in result.err
+    assert "not for us" not in result.err
+
+
+def test_how_far_it_is_stands_below_what_is_shown(attn, class_, monkeypatch):
+    monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", -1.0)
+    shown = attn("check", *FILES, columns=80, colors="truecolor")
+    assert "checking 6 targets" in shown.err
+    monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", float("inf"))
+    assert shown.out == attn("check", *FILES, columns=80, colors="truecolor").out
 
 
 def suites(text):
@@ -297,7 +322,7 @@ def test_interrupted_it_writes_what_there_is(class_, number):
     )
     texts = ("ann.py", "slow.py", "bob.py", "slow.py", "cem.py")
     process = alone("check", *texts, "--jobs", 2, "--time-limit", 60, "--report", "r.xml")
-    while len(pids := list(class_.glob("pid*"))) < 2:
+    while len(pids := list(class_.glob("pid*"))) < 2 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)

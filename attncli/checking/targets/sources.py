@@ -61,6 +61,8 @@ def source_of(text: str) -> Source:
     in_module = _IN_MODULE.fullmatch(text)
     if in_module and all(map(_is_dotted, in_module.groups())):
         return Source("module", *in_module.groups())
+    if os.path.isdir(text) and not any(files_in(text, [])):
+        raise TargetError(f"{text}: no Python file and no notebook in this folder")
     raise TargetError(f"{text!r} names no target: {_FORMS}", hint=_near(text))
 
 
