@@ -442,8 +442,12 @@ class Budgets:
         if found.throughout is None:
             return None
         name = ALIASES.get(name, name)
-        own, unit = self.layout.to_own(name, a), PRECISIONS[dtype].unit
-        return found.throughout.judge(own, unit, self.operation.axes(name, own.ndim))
+        own = self.layout.to_own(name, a)
+        wrong = found.throughout.judge(own, PRECISIONS[dtype].unit)
+        if wrong is None:
+            return None
+        where = places(count_along_axes(wrong.rows), self.operation.axes(name, own.ndim))
+        return Drift(wrong.kind, wrong.value, wrong.allowed, where)
 
 
 def widened(arrays: Sequence[Array]) -> str | None:

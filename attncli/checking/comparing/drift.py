@@ -22,9 +22,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.comparing.places import count_along_axes, places
-from attncli.reports import Drift
 
+_APART = 1.5  # times what each may be off, two may be apart
 _TOLD = 16.0  # times the roundings, what a scale changes has to be
 ROWS = 16
 """Rows of a block, at least; fewer have too little to go by beside their roundings."""
@@ -64,10 +63,36 @@ class _Fit(NamedTuple):
     excess: Array
     explained: float
 
+    def apart(self) -> _Fit:
+        """Hold each against the one in the middle too."""
+        middle = np.sort(self.value, axis=None)[(self.value.size - 1) // 2]
+        off = np.where(self.excess > 0, np.abs(self.value - middle) / (_APART * self.allowed), 0)
+        return self._replace(excess=np.maximum(self.excess, off))
+
     @property
     def most(self) -> float:
         """The largest excess."""
         return float(self.excess.max(initial=0))
+
+
+class Wrong(NamedTuple):
+    """What is too far off throughout.
+
+    Attributes
+    ----------
+    kind : {"factor", "scale"}
+    value : float
+        How many times what it should be.
+    allowed : float
+        How far from 1 that may be.
+    rows : ndarray (…, rows) of bool
+        Where.
+    """
+
+    kind: Kind
+    value: float
+    allowed: float
+    rows: Array
 
 
 class Throughout:
@@ -89,12 +114,12 @@ class Throughout:
     (None, None, None)
     >>> wrong = exact.copy()
     >>> wrong[:, 1] *= 1.02
-    >>> known.judge(exact * 1.003, 2**-8), known.judge(wrong, 2**-8).places
-    (None, ('only at axis 1, index 1 of 3',))
+    >>> known.judge(exact * 1.003, 2**-8), known.judge(wrong, 2**-8).rows.any(axis=(0, 2))
+    (None, array([False,  True, False]))
     """
 
     def __init__(self, exact: Array, by_scale: Array, *, has_rows: bool) -> None:
-        self.exact, self.has_rows, self.count = exact, has_rows, 0
+        self.exact, self.has_rows = exact, has_rows
         both: Mapping[Kind, Array] = {"factor": exact, "scale": by_scale}
         self.multiples: Mapping[Kind, _Multiple] = {
             kind: _Multiple(of, self._summed(of * of), [], np.zeros_like(self._summed(of)))
@@ -116,7 +141,7 @@ class Throughout:
         """Take account of the plain formula, rounded to nearest as it is."""
         self.of_plain = self._along(result)
 
-    def judge(self, a: Array, unit: float, axes: tuple[str, ...] | None = None) -> Drift | None:
+    def judge(self, a: Array, unit: float, *, fitted: bool = False) -> Wrong | None:
         """Say by what a result is too far off throughout, and where; None if by nothing.
 
         Parameters
@@ -125,10 +150,13 @@ class Throughout:
             In the shape of the exact result.
         unit : float
             The largest relative error of rounding: a number that all depends on may be rounded.
-        axes : tuple of str, optional
-            Their names.
+        fitted : bool, default False
+            Whether the exact result's own scale was fitted to `a`: then parts that differ from
+            each other are wrong too.
         """
         found = list(self._fits(a, unit))
+        if fitted:
+            found = [one.apart() for one in found]
         most = max((one.most for one in found), default=0.0)
         if most <= 1:
             return None
@@ -137,9 +165,8 @@ class Throughout:
         worst = min(far, key=lambda one: (len(one.level.kept), -one.explained))
         at = np.unravel_index(worst.excess.argmax(), worst.excess.shape)
         wrong = worst.excess > max(1, 0.5 * float(worst.excess[at]))
-        counts = count_along_axes(worst.level.spread(wrong, self.multiples[worst.kind].size))
-        value, allowed = float(1 + worst.value[at]), float(worst.allowed[at])
-        return Drift(worst.kind, value, allowed, places(counts, axes))
+        rows = worst.level.spread(wrong, self.counts)
+        return Wrong(worst.kind, float(1 + worst.value[at]), float(worst.allowed[at]), rows)
 
     def _fits(self, a: Array, unit: float) -> Iterator[_Fit]:
         along = self._along(a)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.budget import PRECISIONS
 from attncli.checking.conventions.arrangements import Arrangement, arrangements, of_rows, of_weights
 from attncli.checking.conventions.dropout import left_on
 from attncli.checking.conventions.fitting import Band, Fit, Limits, fit, survey
@@ -23,7 +24,7 @@ from attncli.checking.conventions.naming import (
 )
 from attncli.checking.conventions.rows import Knobs, Rows
 from attncli.checking.conventions.settings import BASES, Setting, settings
-from attncli.checking.conventions.whole import UNITS, Results, Verdict, judge
+from attncli.checking.conventions.whole import Results, Verdict, judge
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.reports import ConventionReading, ConventionReport
@@ -167,8 +168,8 @@ class _Search:
         candidates: list[Candidate] = []
         judged: list[Judged] = []
         for stage in self._stages():
-            if stage.is_far and any(one.verdict.fails.mean() < 0.5 for one in judged):
-                continue  # what holds for most rows cannot be wrong in what concerns them all
+            if stage.is_far and any(one.verdict.fails.mean() <= 0.5 for one in judged):
+                continue  # what holds for half the rows is not wrong in what concerns them all
             found = sorted(stage.candidates(), key=lambda one: one.cost)
             candidates += found
             near = [one for one in found if one.cost <= max(self.rough, 0)][:_JUDGED]
@@ -233,7 +234,7 @@ class _Search:
 
     def _fits(self, ways: Iterable[Setting], bands: list[Band], *, sinks: bool) -> list[Candidate]:
         found, looked = [], []
-        side = self.claims.causal or self.claims.align
+        side, unit = self.claims.causal or self.claims.align, PRECISIONS[self.dtype].unit
         for setting in ways:
             if setting.arrangement.key.shape[2] == 0 or setting.arrangement.query.size == 0:
                 raise DataError("there is nothing to judge: a tensor is empty")
@@ -251,8 +252,8 @@ class _Search:
                     setting.sinks,
                     sinks,
                     size,
-                    self.rough * size,
-                    UNITS[self.dtype],
+                    min(self.rough, max(2e-4, 6 * unit)) * size,
+                    unit,
                 )
                 for band in bands:
                     if not self._is_idle(setting, band):
@@ -320,20 +321,41 @@ class _Search:
             knobs = knobs._replace(
                 sinks=np.resize(knobs.sinks, heads) if len(knobs.sinks) < heads else knobs.sinks
             )
-        verdict = judge(candidate.setting, knobs, fit.low, fit.high, self.results)
-        if not verdict.holds and knobs.scale != fit.knobs.scale and self.claims.scale is None:
-            again = judge(candidate.setting, fit.knobs, fit.low, fit.high, self.results)
-            if again.fails.sum() < verdict.fails.sum():
-                knobs, formula, verdict = fit.knobs, "", again
-        return Judged(candidate, knobs, formula, verdict)
+        tried = [(knobs, formula)]
+        if self.claims.scale is None:
+            tried += self._beside(candidate, knobs)
+        found = []
+        for knobs, formula in tried:
+            verdict = judge(candidate.setting, knobs, fit.low, fit.high, self.results)
+            found.append(Judged(candidate, knobs, formula, verdict))
+            if verdict.holds:
+                break
+        holding = [one for one in found if one.verdict.holds]
+        usual = [one for one in found if one.formula and one.verdict.fails.mean() <= 0.5]
+        return min(holding or usual or found, key=lambda one: one.verdict.fails.sum())
+
+    def _beside(self, candidate: Candidate, knobs: Knobs) -> Iterator[tuple[Knobs, str]]:
+        """Give the scales that may be meant where the one that is named does not hold throughout.
+
+        Rows that were computed in another way draw the fit aside in half precision.
+        """
+        near = 10 * PRECISIONS[self.dtype].unit
+        for formula, scale in self._formulas(candidate).items():
+            if 0 < abs(scale - knobs.scale) < near * scale:
+                yield knobs._replace(scale=scale), formula
+                break
+        if knobs.scale != candidate.fit.knobs.scale:
+            yield candidate.fit.knobs, ""
+
+    def _formulas(self, candidate: Candidate) -> dict[str, float]:
+        """Give the scales in use, at these sizes."""
+        arrangement = candidate.setting.arrangement
+        _, heads, kv_heads, _, T_enc = arrangement.sizes
+        H, H_v = (x.shape[-1] for x in (arrangement.query, arrangement.value))
+        return scale_formulas(H, H_v, heads, kv_heads, T_enc)
 
     def _named(self, candidate: Candidate) -> tuple[Knobs, str]:
-        _, heads, kv_heads, _, T_enc = candidate.setting.arrangement.sizes
-        H, H_v = (
-            x.shape[-1]
-            for x in (candidate.setting.arrangement.query, candidate.setting.arrangement.value)
-        )
-        known = scale_formulas(H, H_v, heads, kv_heads, T_enc)
+        known = self._formulas(candidate)
         knobs, errors = candidate.fit.knobs, candidate.fit.errors or (0.0, 0.0)
         precise = _PRECISE.get(self.dtype, 2e-6)
         if self.claims.scale is not None:

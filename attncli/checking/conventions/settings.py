@@ -84,6 +84,11 @@ class Setting:
         """Whether something beside a band goes by where queries stand."""
         return self.slopes is not None or self.rotation is not None
 
+    def served(self, heads: Array) -> Array:
+        """The key heads of query heads."""
+        assert self.group is not None
+        return np.asarray(self.group[heads])
+
     def rotated(self) -> tuple[Array, Array]:
         """Query and key as the scores are made of them."""
         query, key = self.arrangement.query, self.arrangement.key
@@ -101,9 +106,7 @@ class Setting:
             rotary(key, steps, style=style, base=base),
         )
 
-    def rows(
-        self, pairs: Array, steps: Array, turned: tuple[Array, Array], target: str = "out"
-    ) -> Rows:
+    def rows(self, pairs: Array, steps: Array, turned: tuple[Array, Array]) -> Rows:
         """Return the rows `steps` of the `pairs` (item, head).
 
         Parameters
@@ -115,8 +118,7 @@ class Setting:
         """
         query, key = turned
         items, heads = pairs.T
-        assert self.group is not None
-        served = self.group[heads]
+        served = self.served(heads)
         products = query[items, heads][:, steps] @ key[items, served].swapaxes(-1, -2)
         with np.errstate(invalid="ignore"):
             bias = self.bias(items, heads, steps)

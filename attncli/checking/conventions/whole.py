@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import log
+from typing import NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.budget import HALVES, PRECISIONS, allowances
+from attncli.checking.comparing.drift import Throughout
 from attncli.checking.conventions.arrangements import of_rows, of_weights
-from attncli.checking.conventions.rows import Knobs, Rows, softmax
+from attncli.checking.conventions.rows import Knobs, Rows
 from attncli.checking.conventions.settings import Setting
+from attncli.core.extras import Extras
+from attncli.core.semantics import Semantics
+from attncli.operations import OPERATIONS
+from attncli.operations.steps import QKV
 
-EXACT = {"float32": 2.0**-24, "float64": 2.0**-53}
-UNITS = {**EXACT, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 _ROUNDINGS = 32  # of a row, in units of what each may be off by
 _MOST = 1e-2  # whatever scores are
-_STRAIGHT = 2.0  # times the straightforward formula's error, in half precision
 _AT_ONCE = 1 << 21  # scores
+
+BASES = {"lse natural": 1.0, "lse in base 2": log(2), "lse in base 10": log(10)}
+"""What a log-sum-exp may be the logarithm to, and what it is to be multiplied by."""
 
 EMPTY = ("zeros", "the mean of all values", "NaN")
 """What a row may hold that sees no key at all."""
@@ -52,15 +60,12 @@ class Verdict:
         The mean square of the differences in the rows that hold.
     says : dict of str to str
         What was found beside: the base of the log-sum-exp, what rows without a key hold.
-    broken : bool
-        Whether the judgement was given up at the first failure.
     """
 
     fails: Array
     distance: float = 0.0
     square: float = 0.0
     says: dict[str, str] = field(default_factory=dict)
-    broken: bool = False
 
     @property
     def holds(self) -> bool:
@@ -74,8 +79,6 @@ def judge(
     low: int | None,
     high: int | None,
     results: Results,
-    *,
-    early: bool = False,
 ) -> Verdict:
     """Hold what a reading predicts against what the file has.
 
@@ -86,8 +89,6 @@ def judge(
     low, high : int or None
         The band that is seen.
     results : Results
-    early : bool, default False
-        Give up where it first fails.
     """
     N, heads, _, T_dec, T_enc = setting.arrangement.sizes
     shape = (N, heads, T_dec)
@@ -103,24 +104,26 @@ def judge(
     turned = setting.rotated()
     largest = _largest(setting, turned, knobs)
     empties = dict.fromkeys(EMPTY, True)
-    bases = dict.fromkeys(("lse natural", "lse in base 2"), True)
-    off_by_base = {base: np.zeros(shape, bool) for base in bases}
+    off_by_base = {base: np.zeros(shape, bool) for base in BASES}
     total = count = 0.0
-    for pairs, steps in _parts(N, heads, T_dec, T_enc):
+    for pairs, steps in _parts(N, heads, T_dec, T_enc, results.dtype):
         at = (pairs[:, :1], pairs[:, 1:], steps[None])
         rows = setting.rows(pairs, steps, turned).banded(low, high)
         found, _, logsum = rows.weights(knobs)
         seen = np.asarray(np.isfinite(rows.bias).any(axis=-1))
-        error = np.minimum(UNITS[results.dtype] * _ROUNDINGS * (1 + largest[at]), _MOST)
+        predicted = found @ rows.value
+        if results.dtype in HALVES:
+            room = _in_half(setting, turned, pairs, steps, rows, knobs, results.dtype)
+        else:
+            room = _exactly(rows, found, logsum, largest[at], results.dtype)
         if setting.arrangement.output is not None:
-            predicted = found @ rows.value
             off = np.abs(rows.output - predicted).max(axis=-1)
-            allowed = _allowed(rows, found, predicted, error, results.dtype, knobs)
-            wrong = ~(off <= allowed)
+            wrong = ~(off <= room.out)
             if not seen.all():
                 wrong &= seen
                 off = np.where(seen, off, 0.0)
                 _look_at_empty(rows, seen, empties, results.dtype)
+            wrong |= room.drifting(np.where((wrong | ~seen)[..., None], predicted, rows.output))
             verdict.fails[at] |= wrong
             finite = off[np.isfinite(off)]
             verdict.distance = max(verdict.distance, float(finite.max(initial=0.0)))
@@ -130,24 +133,20 @@ def judge(
             count += float(np.sum(seen & ~wrong)) * predicted.shape[-1]
         if weights is not None:
             off_weights = np.abs(weights[at] - found).max(axis=-1)
-            verdict.fails[at] |= ~(off_weights <= _of_weights(found, error, results.dtype)) & seen
+            verdict.fails[at] |= ~(off_weights <= room.weights) & seen
             if setting.arrangement.output is None:
                 verdict.distance = max(
                     verdict.distance, float(np.nan_to_num(off_weights, nan=np.inf).max())
                 )
                 total, count = total + float(np.nansum(off_weights**2)), count + off_weights.size
         if lse is not None:
-            room = 4 * error + 8 * UNITS[results.dtype] * (1 + np.abs(logsum))
-            for base, unit in (("lse natural", 1.0), ("lse in base 2", np.log(2.0))):
+            for base, unit in BASES.items():
                 with np.errstate(invalid="ignore"):
                     off_lse = np.abs(lse[at] * unit - logsum)
                 same = lse[at] == logsum
-                off_by_base[base][at] = ~(same | (off_lse <= room)) & (
+                off_by_base[base][at] = ~(same | (off_lse <= room.lse)) & (
                     seen | (knobs.sinks is not None)
                 )
-        if early and verdict.fails.any():
-            verdict.broken = True
-            return verdict
     if lse is not None:
         base = min(off_by_base, key=lambda one: int(off_by_base[one].sum()))
         if off_by_base[base].all():
@@ -164,10 +163,64 @@ def judge(
     return verdict
 
 
-def _parts(N: int, heads: int, T_dec: int, T_enc: int) -> Iterator[tuple[Array, Array]]:
+class _Room(NamedTuple):
+    """How far each row of some results may be off, and the output throughout."""
+
+    out: Array
+    weights: Array
+    lse: Array
+    throughout: Throughout | None = None
+    unit: float = 0.0
+
+    def drifting(self, output: Array) -> Array:
+        """Say which rows belong to what is off throughout."""
+        wrong = self.throughout and self.throughout.judge(output[None], self.unit, fitted=True)
+        return wrong.rows[0] if wrong else np.zeros(output.shape[:-1], bool)
+
+
+def _exactly(rows: Rows, weights: Array, logsum: Array, largest: Array, dtype: str) -> _Room:
+    unit = PRECISIONS[dtype].unit
+    error = np.minimum(unit * _ROUNDINGS * (1 + largest), _MOST)
+    size = (weights @ np.abs(rows.value)).max(axis=-1)
+    lse = 4 * error + 8 * unit * (1 + np.abs(logsum))
+    return _Room(error * size + 1e-300, error * weights.max(axis=-1) + 1e-300, lse)
+
+
+def _in_half(
+    setting: Setting,
+    turned: tuple[Array, Array],
+    pairs: Array,
+    steps: Array,
+    rows: Rows,
+    knobs: Knobs,
+    dtype: str,
+) -> _Room:
+    """Give the budget of `attn compare` for some rows, each pair as a head."""
+    items, heads = pairs.T
+    served = setting.served(heads)
+    inputs = {
+        "query": turned[0][items, heads][None][:, :, steps],
+        "key": turned[1][items, served][None],
+        "value": rows.value[None],
+    }
+    found = allowances(
+        OPERATIONS[QKV],
+        inputs,
+        dtype,
+        Semantics(scale=knobs.scale, softcap=knobs.softcap),
+        mask=rows.bias[None],
+        extras=Extras(sinks=None if knobs.sinks is None else knobs.sinks[heads]),
+    )
+    allowed = [found[x].allowed[0] for x in ("out", "weights", "logsumexp")]
+    out, weights = (x.max(axis=-1, initial=0) for x in allowed[:2])
+    return _Room(out, weights, allowed[2], found["out"].throughout, PRECISIONS[dtype].unit)
+
+
+def _parts(N: int, heads: int, T_dec: int, T_enc: int, dtype: str) -> Iterator[tuple[Array, Array]]:
+    most = _AT_ONCE // 8 if dtype in HALVES else _AT_ONCE  # which are computed several times
     pairs = np.stack(np.meshgrid(np.arange(N), np.arange(heads), indexing="ij"), -1).reshape(-1, 2)
-    rows_at_once = max(1, min(T_dec, _AT_ONCE // max(1, T_enc)))
-    pairs_at_once = max(1, _AT_ONCE // max(1, rows_at_once * T_enc))
+    rows_at_once = max(1, min(T_dec, most // max(1, T_enc)))
+    pairs_at_once = max(1, most // max(1, rows_at_once * T_enc))
     for first in range(0, len(pairs), pairs_at_once):
         for start in range(0, T_dec, rows_at_once):
             yield (
@@ -183,56 +236,11 @@ def _largest(setting: Setting, turned: tuple[Array, Array], knobs: Knobs) -> Arr
     return np.asarray(abs(knobs.scale) * query * longest[..., None])
 
 
-def _allowed(
-    rows: Rows, weights: Array, predicted: Array, error: Array, dtype: str, knobs: Knobs
-) -> Array:
-    """How far each row of the output may be off."""
-    size = (weights @ np.abs(rows.value)).max(axis=-1)
-    if dtype in EXACT:
-        return np.asarray(error * size) + 1e-300
-    cut = CUTS[dtype]
-    straight = np.zeros(size.shape)
-    sink = rows.sink(knobs)
-    with np.errstate(all="ignore"):
-        scores = cut(knobs.scale * cut(rows.products))
-        if knobs.bend > 0:
-            cap = knobs.bend**-0.5
-            scores = cut(cap * cut(np.tanh(cut(scores / cap))))
-        rough, _, _ = softmax(cut(scores + rows.bias), sink)
-        straight = np.abs(cut(cut(rough) @ rows.value) - predicted).max(axis=-1)
-    straight = np.nan_to_num(straight, nan=np.inf)
-    # One row's rounding may be small by luck: what is usual in its head is allowed to each.
-    share = straight / np.where(size > 0, size, 1)
-    usual = np.quantile(np.where(np.isfinite(share), share, 0), 0.9, axis=-1, keepdims=True)
-    share = np.maximum(np.where(np.isfinite(share), share, 0), usual)
-    return np.asarray(size * (_STRAIGHT * share + 2 * UNITS[dtype]) + 1e-300)
-
-
-def _of_weights(weights: Array, error: Array, dtype: str) -> Array:
-    largest = weights.max(axis=-1)
-    if dtype in EXACT:
-        return np.asarray(error * largest + 1e-300)
-    return np.asarray(largest * 8 * UNITS[dtype] + 1e-300)
-
-
-def _to_bfloat16(x: Array) -> Array:
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return np.where(np.isfinite(x), rounded.view(np.float32), x).astype(np.float64)
-
-
-def _to_float16(x: Array) -> Array:
-    return x.astype(np.float16).astype(np.float64)
-
-
-CUTS: dict[str, Callable[[Array], Array]] = {"bfloat16": _to_bfloat16, "float16": _to_float16}
-
-
 def _look_at_empty(rows: Rows, seen: Array, empties: dict[str, bool], dtype: str) -> None:
     """Say which of the usual things the rows hold that see nothing."""
     held = rows.output[~seen]
     mean = np.broadcast_to(rows.value.mean(axis=1)[:, None], rows.output.shape)[~seen]
-    near = 1e-5 if dtype in EXACT else 2e-2
+    near = 2e-2 if dtype in HALVES else 1e-5
     room = near * (np.abs(rows.value).max() or 1.0)
     with np.errstate(invalid="ignore"):
         empties["zeros"] &= bool((np.abs(held) <= 1e-30).all())
@@ -244,7 +252,7 @@ def _sees_nothing(setting: Setting, low: int | None, high: int | None) -> Array:
     N, heads, _, T_dec, T_enc = setting.arrangement.sizes
     found = np.zeros((N, heads, T_dec), bool)
     turned = setting.rotated()
-    for pairs, steps in _parts(N, heads, T_dec, T_enc):
+    for pairs, steps in _parts(N, heads, T_dec, T_enc, "float64"):
         rows = setting.rows(pairs, steps, turned).banded(low, high)
         at = (pairs[:, :1], pairs[:, 1:], steps[None])
         found[at] = ~np.isfinite(rows.bias).any(axis=-1)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -311,6 +312,27 @@ def test_the_tolerance_is_that_of_the_dtype(dtype):
     assert found(held) == f"causal, scale 0.37, {LAYOUT}"
     held["out"][1, 2, 17] *= held["out"].dtype.type(1.1)
     assert not find_convention(held).passed
+
+
+def halved(held, dtype):
+    """What is held, rounded to a half precision; as float32 holds it."""
+    name = {"bfloat16": ml_dtypes.bfloat16}.get(dtype, dtype)
+    return {x: a.astype(name).astype("f4") for x, a in held.items()}
+
+
+@pytest.mark.parametrize("wrong", [{"factor": 1.02}, {"scale": 1.02}], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_in_half_precision_an_item_that_is_a_little_off_throughout_is_a_near_miss(dtype, wrong):
+    given = halved(inputs(T_dec=29, T_enc=31, H_v=23, items=3), dtype)
+    right, _ = attention(**given)
+    off, _ = attention(**given, scale=wrong.get("scale", 1) * H**-0.5)
+    held = halved({**given, "out": right}, dtype)
+    assert found(held, dtype) == f"scale 1/√H, {LAYOUT}"
+    held["out"][1] = halved({"out": wrong.get("factor", 1) * off[1]}, dtype)["out"]
+    report = find_convention(held, dtype)
+    assert not report.passed
+    assert report.nearest.described == f"scale 1/√H, {LAYOUT}"
+    assert report.nearest.fails == ({"items": [(1, 1)], "heads": [(0, 2)], "rows": [(0, 28)]},)
 
 
 def test_options_restrict_the_search():
