@@ -552,7 +552,10 @@ class Layer:
         An optimiser holds ``params`` and ``grads``; what is another object afterwards it never
         sees.  Empty where there is no such list.
         """
-        held = self.held(name)
+        try:
+            held = getattr(self.instance, name, None)  # itself: what is looked at may be a copy
+        except Exception:  # a property of theirs
+            held = None
         return (id(held), *map(id, held)) if isinstance(held, (list, tuple)) else ()
 
 
