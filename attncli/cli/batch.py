@@ -18,7 +18,15 @@ from attncli.cli.targets import Batch, Examination, Judged, alone, judge
 from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
 from attncli.views.report_files import REPORTS, write_report
 from attncli.views.report_json import failed_as_json
-from attncli.views.verdicts import NOT_JUDGED, NOT_RUN, RIGHT, Submission, draw_summary
+from attncli.views.verdicts import (
+    NOT_JUDGED,
+    NOT_RUN,
+    RIGHT,
+    WRONG,
+    Submission,
+    draw_summary,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -73,9 +81,7 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     code = _exit_code(submissions, [judged for judged in found if judged is not None])
     report = _report(submissions, examination, code)
     if screen.as_json:
-        if several or any(
-            "error" not in told or told["verdict"] != NOT_JUDGED for told in report["targets"]
-        ):
+        if several or any(verdict(told) in (RIGHT, WRONG) for told in report["targets"]):
             screen.show_json(report)
     elif several:
         screen.show("", draw_summary(submissions, screen.look))
@@ -157,9 +163,8 @@ def _judge_all(
                     _, (answer,) = fork.ask(number)
                     answers.put((number, _unpacked(answer)))
                 except (EndedError, ChildProcessError) as ended:
-                    answers.put(
-                        (number, _lost(texts[number], f"the process that judges it {ended}"))
-                    )
+                    bug = fork.printed.take() if fork is not None else ""
+                    answers.put((number, _lost(texts[number], f"judging it {ended}", bug)))
                     fork = None
 
     with ForkServer(serve) as server:

@@ -66,7 +66,8 @@ batch_options = options.Bundle(
         default=Limits().seconds,
         show_default=True,
         group="Limits",
-        help="How long each TARGET may take to be loaded, and for each call.",
+        help="How long each TARGET may take to be loaded, and for each call; all calls together 30 "
+        "times as long.",
     ),
     options.max_memory(
         group="Limits",

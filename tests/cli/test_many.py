@@ -339,6 +339,38 @@ def test_interrupted_it_writes_what_there_is(class_, number):
         is_gone(int(pid.name.removeprefix("pid")))
 
 
+FAILING = """
+import os, signal, sys
+from attncli.checking.diagnosing import examination
+judge = examination.check
+def check(target, **options):
+    if "bob" in target.where:
+        {fault}
+    return judge(target, **options)
+examination.check = check
+from attncli.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        ("1 / 0", 70, "ZeroDivisionError: division by zero\nerror: this is a bug in attn"),
+        ("sys.stderr = None; os.close(1); raise SystemExit(3)", 70, "SystemExit: 3\nerror: this"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 2, "error: bob.py: judging it ends its process"),
+    ],
+)
+def test_where_we_fail_at_one_the_others_are_judged(class_, fault, code, says):
+    program = [sys.executable, "-c", FAILING.format(fault=fault)]
+    arguments = ["check", "ann.py", "bob.py", "cem.py", "dan.py", "--report", "r.xml"]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert done.stdout.endswith("2 right, 1 wrong, 1 could not be judged\n")
+    assert by_name(class_ / "r.xml")["bob.py"].find("testcase/error") is not None
+
+
 def is_gone(pid):
     until = time.monotonic() + 10  # the system takes its time to be rid of a process
     while time.monotonic() < until:

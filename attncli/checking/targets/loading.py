@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,8 @@ from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
 
 # What takes longer to load is not loaded again to see its first calls.
 _SOON = 3.0  # seconds
+# All calls together may take so many times as long as one.
+_TOGETHER = 30
 _SERVING = "attncli.checking.targets.serving"
 
 
@@ -128,7 +131,10 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
         if remote.seconds > _SOON:
             return target
         return _target(
-            told, _Remote(remote.text, remote.limits, remote.given, silent=True), number, parts
+            told,
+            _Remote(remote.text, remote.limits, remote.given, silent=True, spent=remote.spent),
+            number,
+            parts,
         )
 
     takes, made_of = (arguments.read(told[name], parts) for name in ("takes", "made_of"))
@@ -190,9 +196,17 @@ class _Remote:
     """The process of a target, which begins when something is asked of it."""
 
     def __init__(
-        self, text: str, limits: Limits, given: Given, *, again: bool = False, silent: bool = False
+        self,
+        text: str,
+        limits: Limits,
+        given: Given,
+        *,
+        again: bool = False,
+        silent: bool = False,
+        spent: list[float] | None = None,
     ) -> None:
         self.text, self.limits, self.given = text, limits, given
+        self.spent = [] if spent is None else spent  # seconds, of whoever stands in for it too
         self.where = source_of(text).place
         self.parts: list[bytearray] = []
         self.notes: list[str] = []
@@ -252,13 +266,17 @@ class _Remote:
     def _ask(
         self, fork: Fork, do: str, what: str, parts: list[Any], request: dict[str, Any]
     ) -> tuple[Any, Any, list[bytearray]]:
+        began = time.monotonic()
         try:
+            if sum(self.spent) > (most := _TOGETHER * self.limits.seconds):
+                fork.end(f"does not end: all calls together take more than {most:g} s")
             told, given = fork.ask({"do": do, **request}, parts)
         except EndedError as ended:
             hint = "--time-limit waits longer" if "does not end" in str(ended) else None
             self._ended = CodeError(f"{what} {ended}", hint=hint)
             raise self._ended from None
         finally:
+            self.spent[:] = [sum(self.spent) + time.monotonic() - began]
             self._show(fork.printed.take(), loading=do == "load")
         if "error" in told:
             raise self._named(_error(told["error"], what))

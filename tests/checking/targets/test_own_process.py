@@ -206,3 +206,18 @@ def test_a_pair_of_numbers_as_a_default_is_known_in_every_process(attn, folder):
     source = source.replace("hs, a):", "hs, a, blocks=(64, 64)):")
     (folder / "mine.py").write_text(source + source.replace("WeightSum", "OtherWeightSum"))
     assert attn("check", "mine.py", "--as", "weight-sum").code == 0
+
+
+def test_calls_that_end_each_and_never_together_are_ended(attn, folder, monkeypatch):
+    monkeypatch.setattr("attncli.checking.targets.loading._TOGETHER", 0.05)
+    (folder / "mine.py").write_text(
+        "import time\n"
+        "from attncli.layers import WeightSum as Right\n"
+        "class WeightSum(Right):\n"
+        "    def forward(self, hs, a):\n"
+        "        time.sleep(0.1)\n"
+        "        return super().forward(hs, a)\n"
+    )
+    result = attn("check", "mine.py", "--time-limit", 10)
+    assert result.code == 1
+    assert "does not end: all calls together take more than 0.5 s" in result.out
