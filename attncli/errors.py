@@ -77,6 +77,10 @@ class CodeError(TargetError):
     """Code of the user's own that fails or lacks something: a check of it says no."""
 
 
+class NoLayerError(TargetError):
+    """Code of the user's own in which there is nothing that could be checked."""
+
+
 class AttnWarning(UserWarning):
     """A result is returned, but deserves a second look."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attncli.checking.targets.sources import Passed, files_in, said_of
 from attncli.cli import streams
 from attncli.cli.targets import Batch, Examination, Judged, alone, judge
+from attncli.errors import NoLayerError
 from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
 from attncli.views.report_files import REPORTS, write_report
 from attncli.views.report_json import failed_as_json
@@ -36,8 +35,23 @@ SAID_NO, REFUSED, BUG = 1, 2, 70
 _UNLIMITED = Limits(seconds=1e6, memory=1 << 33)
 
 
-def go_through(texts: Sequence[str], examination: Examination, batch: Batch, screen: Screen) -> int:
+def go_through(
+    texts: Sequence[str],
+    examination: Examination,
+    batch: Batch,
+    screen: Screen,
+    optional: Container[str] = (),
+) -> int:
     """Judge what each text names, show it in their order, and write the reports.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    examination : Examination
+    batch : Batch
+    screen : Screen
+    optional : container of str
+        The texts that may well name no layer.
 
     Returns
     -------
@@ -51,12 +65,15 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     """
     from attncli.files.writing import check_outputs
 
-    texts = list(_files_of(texts, screen))
     check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
     several = len(texts) > 1
     found: list[Judged | None] = [None] * len(texts)
     work = partial(
-        judge, examination=examination, screen=screen, aside=several or bool(batch.reports)
+        judge,
+        examination=examination,
+        screen=screen,
+        aside=several or bool(batch.reports),
+        optional=optional,
     )
     stopped: BaseException | None = None
     shown = 0
@@ -77,7 +94,10 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     submissions = [
         judged.submission if judged is not None else _not_run(text)
         for text, judged in zip(texts, found, strict=True)
+        if judged is None or judged.submission.targets
     ]
+    if not submissions:
+        raise NoLayerError("no layer found in any of these files")
     code = _exit_code(submissions, [judged for judged in found if judged is not None])
     report = _report(submissions, examination, code)
     if screen.as_json:
@@ -91,16 +111,6 @@ def go_through(texts: Sequence[str], examination: Examination, batch: Batch, scr
     if stopped is not None:
         raise stopped
     return code
-
-
-def _files_of(texts: Sequence[str], screen: Screen) -> Iterator[str]:
-    """Put what a folder holds in its place."""
-    for text in texts:
-        passed: Passed = []
-        files = list(files_in(text, passed)) if os.path.isdir(text) else []
-        if passed:
-            screen.note(f"note: {said_of(text, passed)}")
-        yield from files or [text]
 
 
 def _report(

@@ -10,11 +10,12 @@ from attncli.cli.targets import (
     Examination,
     batch_options,
     given_options,
+    listed,
     load,
     require_memory,
     show_trace,
 )
-from attncli.errors import ParameterError, TargetError
+from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.checking.targets.given import Given
@@ -105,8 +106,7 @@ def check(
     from attncli.views.check_report import draw_check
 
     def find(text: str) -> "tuple[Target, ...]":
-        found = load(text, batch, screen, given)
-        return _known(found, text, screen) if layer is None and len(found) > 1 else found
+        return load(text, batch, screen, given)
 
     def judge(target: "Target") -> Any:
         return against_reference(
@@ -122,27 +122,7 @@ def check(
         return draw_check(report, screen.look)
 
     with screen.timed("checking"):
-        code = go_through(targets, Examination("check", find, judge, draw), batch, screen)
+        texts, optional = listed(targets, screen)
+        examination = Examination("check", find, judge, draw)
+        code = go_through(texts, examination, batch, screen, optional)
     ctx.exit(code)
-
-
-def _known(targets: "tuple[Target, ...]", text: str, screen: "Screen") -> "tuple[Target, ...]":
-    """Leave out, with a note, what is no layer that attn knows."""
-    from attncli.checking.diagnosing.examination import guess_layer
-    from attncli.views.labels import safe
-
-    known = []
-    for target in targets:
-        try:
-            if target.fault is None:
-                guess_layer(target)
-            known.append(target)
-        except TargetError:
-            screen.note(f"skipped {safe(target.where)}: no layer that attn knows")
-    if not known:
-        names = ", ".join(target.name for target in targets)
-        raise TargetError(
-            f"{text}: none of its layers is one that attn knows ({names})",
-            hint="name one, and say what it is: file.py:Name --as LAYER",
-        )
-    return tuple(known)

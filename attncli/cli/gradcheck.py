@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
-from attncli.cli.targets import Examination, batch_options, given_options, load, require_memory
+from attncli.cli.targets import (
+    Examination,
+    batch_options,
+    given_options,
+    listed,
+    load,
+    require_memory,
+)
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -161,7 +168,8 @@ def gradcheck(
         {"sizes": full, "options": options_given},
     )
     with screen.timed("checking"):
-        code = go_through(targets or ("attn",), examination, batch, screen)
+        texts, optional = listed(targets, screen)
+        code = go_through(texts or ["attn"], examination, batch, screen, optional)
     ctx.exit(code)
 
 

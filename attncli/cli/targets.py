@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from attncli.cli import options, streams
-from attncli.errors import AttnError, CodeError, ParameterError, TargetError, harmless
+from attncli.errors import (
+    AttnError,
+    CodeError,
+    NoLayerError,
+    ParameterError,
+    TargetError,
+    harmless,
+)
 from attncli.memory import require
 from attncli.processes import Limits
 from attncli.views.report_files import REPORTS
@@ -186,6 +193,21 @@ def load(text: str, batch: Batch, screen: Screen, given: Given | None = None) ->
         return (Target.broken(text, text, None, error),)
 
 
+def listed(texts: Iterable[str], screen: Screen) -> tuple[list[str], set[str]]:
+    """Put the files of a folder in its place; give all texts, and which of them are such files."""
+    from attncli.checking.targets.loading import texts_of
+
+    found, of_folders = list[str](), set[str]()
+    for text in texts:
+        try:
+            files = texts_of(text, lambda said: screen.note(f"note: {said}"))
+        except TargetError:  # said where it is judged
+            files = (text,)
+        found += files
+        of_folders |= {*files} - {text}
+    return found, of_folders
+
+
 def alone() -> bool:
     """Tell whether this process may be copied: it was started for this command, has one thread."""
     return streams.own_process and threading.active_count() == 1
@@ -234,7 +256,14 @@ class Judged(NamedTuple):
     bug: str = ""
 
 
-def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -> Judged:
+def judge(
+    text: str,
+    examination: Examination,
+    screen: Screen,
+    *,
+    aside: bool,
+    optional: Container[str] = (),
+) -> Judged:
     """Judge each target that a text names, though another may have failed.
 
     Parameters
@@ -245,13 +274,17 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
         Nothing is shown on it: what would be is returned.
     aside : bool
         Whether what is said on standard error is kept too, to be shown later.
+    optional : container of str
+        The texts that may well name no layer, as files of folders.
     """
+    from attncli.checking.targets.sources import said_of
     from attncli.views.check_report import draw_failed
     from attncli.views.rendering import lines
     from attncli.views.report_json import failed_as_json, report_as_json
     from attncli.views.verdicts import NOT_JUDGED, Submission
 
     began = time.monotonic()
+    others = list[tuple[str, str]]()
     told, shown, refused = list[dict[str, Any]](), list[str](), list[tuple[str, str | None]]()
 
     def show(draw: Callable[[], Any]) -> None:
@@ -273,9 +306,16 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
     with contextlib.ExitStack() as stack:
         said = stack.enter_context(contextlib.redirect_stderr(io.StringIO())) if aside else None
         try:
-            for target in examination.targets(text):
+            found = tuple(examination.targets(text))
+            for target in found:
                 try:
                     report = examination.judge(target)
+                except NoLayerError as error:
+                    if len(found) == 1 and text not in optional:
+                        raise
+                    why = str(error).removeprefix(f"{target.where}: ")
+                    others.append((target.name, why))
+                    hint = error.hint
                 except (AttnError, MemoryError) as error:
                     fail(target.where, error)
                 else:
@@ -283,8 +323,16 @@ def judge(text: str, examination: Examination, screen: Screen, *, aside: bool) -
                     show(partial(examination.draw, report))
                 finally:
                     getattr(target, "end", lambda: None)()
+            if found and len(others) == len(found):
+                hint = f"{said_of(text, others)}\n{hint}"
+                raise NoLayerError(f"{text}: no layer that could be judged", hint=hint)
+            if others:
+                screen.note(f"note: {said_of(text, others)}")
         except (AttnError, MemoryError) as error:
-            fail(text, error)
+            if text in optional and isinstance(error, NoLayerError):
+                screen.note(f"note: {error}")
+            else:
+                fail(text, error)
     heard = "" if said is None else said.getvalue()
     return Judged(Submission(text, tuple(told), heard, time.monotonic() - began), shown, refused)
 

@@ -62,11 +62,13 @@ def test_layers_of_other_kinds_are_skipped(attn, mine):
     (mine / "both.py").write_text((mine / "wrong.py").read_text() + affine)
     result = attn("check", "both.py")
     assert result.code == 1
-    assert "skipped both.py:Affine: no layer that attn knows" in result.err
+    assert "both.py: passed over Affine (forward takes x: which layer is it?)" in result.err
     (mine / "other.py").write_text(affine + affine.replace("Affine", "Relu"))
     result = attn("check", "other.py")
     assert result.code == 2
-    assert "none of its layers is one that attn knows (Affine, Relu)" in result.err
+    assert "other.py: no layer that could be judged" in result.err
+    assert "passed over Affine, Relu (forward takes x: which layer is it?)" in result.err
+    assert "hint:  --as softmax | " in result.err
 
 
 def test_the_others_are_checked_if_one_cannot_be_called(attn, mine):

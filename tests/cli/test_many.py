@@ -130,7 +130,7 @@ def test_a_folder_is_all_that_it_holds(attn, class_):
         "bob.py:WeightSum", "more/deep/gil.py:WeightSum", "empty",
     ]  # fmt: skip
     assert "note: more: passed over test_gil.py (tests)\n" in result.err
-    assert "error: empty: no Python file and no notebook in this folder\n" in result.err
+    assert "error: empty: no Python file and no notebook in it holds a layer\n" in result.err
     assert "not for us" not in result.err
 
 

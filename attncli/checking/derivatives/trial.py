@@ -20,7 +20,7 @@ from attncli.checking.targets.target import (
     same,
 )
 from attncli.checking.targets.unfilled import describe_unfilled
-from attncli.errors import CodeError, TargetError
+from attncli.errors import CodeError, NoLayerError, TargetError
 from attncli.tensors import random_tensor
 
 _DOUBLED = Tolerance.of_largest(1e-3, least=1e-12)
@@ -30,7 +30,7 @@ _JACOBIAN_ROWS = 128
 
 def no_backward(target: Target, why: str = "") -> TargetError:
     """Say that there is none, and what can be had instead."""
-    return TargetError(
+    return NoLayerError(
         f"{target.where}: has no backward that could be proved{why and f': {why}'}",
         hint=f"attn check {target.where} judges forward alone",
     )

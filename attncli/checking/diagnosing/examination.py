@@ -33,7 +33,7 @@ from attncli.checking.targets.loading import target_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
-from attncli.errors import CodeError, ParameterError, TargetError
+from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.layout import ALL
 from attncli.operations.steps import QKV
@@ -135,7 +135,7 @@ def check(
         target = target.in_order(OPERATIONS[chosen].inputs)
         target = target.laid_out(target.given.layout, OPERATIONS[chosen].inputs)
     else:
-        raise TargetError(
+        raise NoLayerError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
             f"{', '.join(OPERATIONS[chosen].inputs)}",
             hint="--as says which layer it is",
@@ -188,7 +188,7 @@ def guess_layer(target: Target) -> str:
         return found
     if len(target.inputs) == 3 and named in (None, "attention"):
         return QKV
-    raise TargetError(
+    raise NoLayerError(
         f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
         hint=f"--as {' | '.join(_KNOWN)}",
     )

@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from attncli.checking.targets.frameworks.loaded import differentiates, understood
-from attncli.checking.targets.importing import import_source
+from attncli.checking.targets.importing import import_source, python_in
 from attncli.checking.targets.sources import Passed, said_of, source_of
-from attncli.checking.targets.target import Target, known_inputs, layer_named
-from attncli.errors import CodeError, TargetError
+from attncli.checking.targets.target import Target, are_known_inputs, known_inputs, layer_named
+from attncli.errors import CodeError, NoLayerError, TargetError
 
 _METHODS = ("forward", "backward")
 _EXPECTED = "expected a class with forward and backward, or a pair of functions"
@@ -77,12 +77,31 @@ def discover(text: str) -> Found:
     passed += others
     said = said_of(place, passed) if passed else ""
     if not targets:
-        raise TargetError(
+        raise NoLayerError(
             f"{place}: no layer found: expected a class with forward and backward, or functions "
             "NAME and NAME_backward",
-            hint=said or None,
+            hint=f"{said}; {place}:NAME checks any of them" if said else None,
         )
     return Found(targets, [*notes, said] if said else notes)
+
+
+def may_hold_layers(path: str) -> bool:
+    """Whether a file may define what `discover` finds: by its text, nothing of it is run."""
+    try:
+        tree = ast.parse(python_in(path))
+    except (SyntaxError, ValueError, RecursionError, OSError, CodeError):
+        return True  # loading it says why
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            inside = [one.name for one in ast.walk(node) if isinstance(one, ast.FunctionDef)]
+            methods = [one for one in inside for meant in _METHODS if _alike(one, meant)]
+            if methods or "__call__" in inside or layer_named(node.name):
+                return True
+        elif isinstance(node, ast.FunctionDef):
+            names = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
+            if _parted(node.name)[1] or are_known_inputs(names):
+                return True
+    return False
 
 
 def target_of_object(thing: Any) -> Target:

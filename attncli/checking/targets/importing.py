@@ -57,6 +57,14 @@ def import_source(source: Source) -> Imported:
     return Imported(module, [], [], stand_in.used)
 
 
+def python_in(path: str) -> str:
+    """The Python in a file or a notebook."""
+    if path.endswith(".ipynb"):
+        return "\n".join(cell.source for cell in cells_of(path))
+    with tokenize.open(path) as file:
+        return file.read()
+
+
 @contextlib.contextmanager
 def _importing(*folders: str, last: str | None = None) -> Iterator[None]:
     """Let folders be imported from first; afterwards last, for what is imported later."""
@@ -101,8 +109,7 @@ def _file(path: str) -> ModuleType:
 def _in_package(path: str) -> tuple[str, str]:
     """The root folder and the dotted name of a file that imports relatively, else empty."""
     try:
-        with tokenize.open(path) as file:
-            tree = ast.parse(file.read())
+        tree = ast.parse(python_in(path))
     except (OSError, SyntaxError, ValueError, RecursionError):  # loading it says why
         return "", ""
     levels = max((x.level for x in ast.walk(tree) if isinstance(x, ast.ImportFrom)), default=0)

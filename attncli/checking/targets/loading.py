@@ -17,12 +17,12 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.targets import arguments
 from attncli.checking.targets.calling import Facts
-from attncli.checking.targets.discovery import target_of_object
+from attncli.checking.targets.discovery import may_hold_layers, target_of_object
 from attncli.checking.targets.given import Given, Sizes
-from attncli.checking.targets.sources import Note, source_of
+from attncli.checking.targets.sources import Note, Passed, files_in, said_of, source_of
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
-from attncli.errors import CodeError, TargetError, harmless
+from attncli.errors import CodeError, NoLayerError, TargetError, harmless
 from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
 
@@ -69,6 +69,9 @@ def load_targets(
     TargetError
         If there is no such thing.
     """
+    if os.path.isdir(text):
+        (file, *_) = texts_of(text, note)
+        raise TargetError(f"{text}: is a folder, expected one of its files, as {file}")
     source_of(text)
     if not hasattr(os, "fork"):
         raise TargetError(
@@ -89,6 +92,31 @@ def load_targets(
         )
         for number, told in enumerate(described)
     )
+
+
+def texts_of(text: str, note: Note) -> tuple[str, ...]:
+    """Give the files in a folder that may hold layers; any other text is one by itself.
+
+    Raises
+    ------
+    NoLayerError
+        If there are none.
+    """
+    if not os.path.isdir(text):
+        return (text,)
+    passed = Passed()
+    found = []
+    for file in files_in(text, passed):
+        if may_hold_layers(file):
+            found.append(file)
+        else:
+            passed.append((os.path.relpath(file, text), "defines no layer"))
+    said = said_of(text, passed) if passed else None
+    if not found:
+        raise NoLayerError(f"{text}: no Python file and no notebook in it holds a layer", hint=said)
+    if said:
+        note(said)
+    return tuple(found)
 
 
 def target_of(thing: Any, given: Given | None = None) -> Target:
@@ -300,9 +328,13 @@ class _Remote:
             sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
 
 
+_KINDS = {kind.__name__: kind for kind in (TargetError, CodeError, NoLayerError)}
+
+
 def _error(told: Any, what: str) -> TargetError:
     """The error that was raised there."""
     says = str(told["says"])
     says = says if not says.startswith("raises ") else f"{what} {says}"
-    kind = CodeError if told["theirs"] else TargetError
-    return kind(says, hint=told["hint"], trace=tuple(map(str, told["trace"])))
+    return _KINDS.get(told["kind"], TargetError)(
+        says, hint=told["hint"], trace=tuple(map(str, told["trace"]))
+    )

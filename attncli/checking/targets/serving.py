@@ -124,8 +124,8 @@ def _described(target: Target, carried: list[Any]) -> dict[str, Any]:
 def _told(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, TargetError):
         error = CodeError(f"raises {type(error).__name__}: {error}")
-    theirs = isinstance(error, CodeError)
-    return {"says": str(error), "hint": error.hint, "trace": error.trace, "theirs": theirs}
+    kind = type(error).__name__
+    return {"says": str(error), "hint": error.hint, "trace": error.trace, "kind": kind}
 
 
 def _limit_memory(memory: int) -> None:

@@ -53,16 +53,13 @@ def source_of(text: str) -> Source:
         place, name = in_file[1], in_file[2]
         kind: Literal["file", "notebook"] = "file" if place.endswith(".py") else "notebook"
         if not os.path.isfile(place):
-            what = "is a folder" if os.path.isdir(place) else "no such file"
             behind = f":{name}" if name else ""
-            raise TargetError(f"{place}: {what}, {_FORMS}", hint=_near(place, behind))
+            raise TargetError(f"{place}: no such file, {_FORMS}", hint=_near(place, behind))
         if name is None or _is_dotted(name):
             return Source(kind, place, name or "")
     in_module = _IN_MODULE.fullmatch(text)
     if in_module and all(map(_is_dotted, in_module.groups())):
         return Source("module", *in_module.groups())
-    if os.path.isdir(text) and not any(files_in(text, [])):
-        raise TargetError(f"{text}: no Python file and no notebook in this folder")
     raise TargetError(f"{text!r} names no target: {_FORMS}", hint=_near(text))
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from types import MappingProxyType
@@ -739,7 +739,12 @@ def known_inputs(forward: Any) -> bool:
         inputs, _ = parted(parameters_of(forward), Given())
     except (TypeError, ValueError):
         return False
-    known = [meanings(name)[:1] for name in inputs]
+    return are_known_inputs(inputs)
+
+
+def are_known_inputs(names: Iterable[str]) -> bool:
+    """Whether query, key and value are among these names."""
+    known = [meanings(name)[:1] for name in names]
     return all((ours,) in known for ours in OPERATIONS["scaled-dot-product"].inputs)
 
 
