@@ -45,8 +45,9 @@ _HEADS = 3
 # Across the tiles that kernels work in.
 _LARGE_SIZES: tuple[Sizes, ...] = (
     *LARGE,
-    # Whole tiles, and nothing behind them.
-    {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 64, "T_enc": 64, "H": 128},
+    # Whole tiles, and nothing behind them; one query or key beside many.
+    {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 64, "T_enc": 128, "H": 128},
+    {"N": 1, "T_dec": 1, "T_enc": 257}, {"N": 1, "T_dec": 67, "T_enc": 1},
     *HEADED[:-1],
 )  # fmt: skip
 _THOROUGH_SIZES: tuple[Sizes, ...] = (
@@ -121,6 +122,10 @@ class Case:
         Whether a difference is worth a note only.
     alike : bool
         Whether its scores are the same for every key, whatever rounding does.
+    one : bool
+        Whether what is equal among its inputs is one array object.
+    dout_of : callable
+        Makes what backward is given of what is drawn for it.
     sizes : dict of str to int
         For the constructor.
     resized : callable or None
@@ -140,6 +145,8 @@ class Case:
     optional: bool = False
     lenient: bool = False
     alike: bool = False
+    one: bool = False
+    dout_of: Callable[[Array], Array] = np.asarray
     sizes: dict[str, int] = field(default_factory=dict)
     resized: "Callable[[Mapping[str, int]], Case] | None" = None
 
@@ -149,7 +156,7 @@ class Case:
         wide = [array.astype(np.float64) for array in self.inputs]
         chain = Calculation(self.layer, wide, self.claims, self.mask, PRODUCTS, extras=self.placed)
         results = chain.forward()
-        dout = random_tensor("dout", results["out"].shape)
+        dout = self.dout_of(random_tensor("dout", results["out"].shape))
         dout = rounded_to(dout, self.precision).astype(np.float64)
         gradients = chain.backward(dout)
         if self.precision in HALF and OPERATIONS[self.layer].is_whole:
@@ -191,12 +198,35 @@ class Case:
     def dout(self) -> Array:
         """What backward is given."""
         dtype = self.inputs[0].dtype
-        return self.truth.dout.astype(np.float64 if dtype.kind == "i" else dtype)
+        dout = self.truth.dout.astype(np.float64 if dtype.kind == "i" else dtype)
+        return dout if self.inputs[0].flags.c_contiguous else _lying_like(self.inputs[0], dout)
 
     @property
     def work(self) -> int:
         """How many products there are to be added up."""
         return work(self.sizes)
+
+
+def _apart(array: Array) -> Array:
+    """The same numbers with gaps between them."""
+    return np.repeat(array, 2, axis=-1)[..., ::2]
+
+
+def _turned(array: Array) -> Array:
+    """The same numbers with the axes in memory the other way round."""
+    return np.asarray(array, order="F")
+
+
+def _lying_like(other: Array, array: Array) -> Array:
+    return _turned(array) if other.flags.f_contiguous else _apart(array)
+
+
+def _with_zeros(dout: Array) -> Array:
+    """Without the first item, and every other row."""
+    kept = dout.copy()
+    kept[0] = 0
+    kept[..., ::2, :] = 0
+    return kept
 
 
 @dataclass(frozen=True)
@@ -358,11 +388,17 @@ class Suite:
         if self._has("T_dec"):
             yield self._case("more decoder steps than encoder steps", {**self.primes, "T_dec": 11})
         yield self.square()
-        yield self._case("one item: N = 1", {**self.primes, "N": 1}, probe=False)
+        yield self._case(
+            "one item: N = 1",
+            {**self.primes, "N": 1, "T_dec": self.primes["T_enc"] - 1},
+            probe=False,
+        )
         yield self._case("one step: T = 1", {**self.primes, "T_dec": 1, "T_enc": 1}, probe=False)
         if self._has("T_dec"):
             yield self._case("one query: T_dec = 1", {**self.primes, "T_dec": 1}, probe=False)
             yield self._case("one key: T_enc = 1", {**self.primes, "T_enc": 1}, probe=False)
+            alone = {**self.primes, "N": 1, "T_dec": 1}
+            yield self._case("one item, one query", alone, probe=False)
         if self._has("H"):
             yield self._case("one unit: H = 1", {**self.primes, "H": 1}, probe=False)
         large = "large values" if self.layer == "weight-sum" else "large scores"
@@ -373,8 +409,15 @@ class Suite:
         yield replace(self._scaled("tiny scores", 1e-8), probe=False)
         yield self._equal()
         yield from self._dtypes()
-        apart = [np.repeat(array, 2, axis=-1)[..., ::2] for array in self.ordinary().inputs]
-        yield replace(self.ordinary(), name="non-contiguous inputs", inputs=apart, probe=False)
+        usual = replace(self.ordinary(), probe=False)
+        for name, lying in (("non-contiguous inputs", _apart), ("Fortran order", _turned)):
+            yield replace(usual, name=name, inputs=list(map(lying, usual.inputs)))
+        yield replace(usual, name="zeros in dout", dout_of=_with_zeros)
+        yield replace(usual, name="dout all zero", dout_of=np.zeros_like)
+        square = self.square()
+        if len({array.shape for array in square.inputs}) == 1 < len(square.inputs):
+            same = square.inputs[:1] * len(square.inputs)
+            yield replace(square, name="one array for all inputs", inputs=same, one=True)
         if self.layer == QKV:
             yield from self._general()
         yield from self._masks()
@@ -383,6 +426,8 @@ class Suite:
     def _general(self) -> Iterator[Case]:
         """What only query, key and value have."""
         if self.axes == 4:
+            alone = {**self.primes, "T_dec": self.primes["T_enc"] + 1, "heads": 1}
+            yield self._case("one head", alone, probe=False)
             sizes = {**self.primes, "heads": 6, "kv_heads": 2}
             grouped = self._case("grouped heads: 6 queries, 2 keys", sizes, optional=True)
             yield grouped

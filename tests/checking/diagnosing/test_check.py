@@ -390,5 +390,5 @@ def test_inputs_that_are_not_contiguous_are_given_as_they_are(folder):
     )
     report = check("mine.py:WeightSum")
     wrong = [(f.name, f.detail) for f in report.findings if f.status == "wrong"]
-    assert [name for name, _ in wrong] == ["non-contiguous inputs"]
+    assert [name for name, _ in wrong] == ["non-contiguous inputs", "Fortran order"]
     assert "steps of 16" in wrong[0][1]

@@ -68,31 +68,72 @@ def remembering(*names):
     return remembered
 
 
-class RemembersDout:
-    """The first dout of a query is the one it goes back from, for ever."""
+class Layer:
+    """The same with a backward; what it is given, and gives, goes through functions."""
 
-    def __init__(self):
-        self.params, self.grads, self.known = [], [], {}
+    def __init__(self, dout_of=lambda layer, dout: dout, given=lambda layer, dout, *grads: grads):
+        self.params, self.grads = [], []
+        self.dout_of, self.given = dout_of, given
 
     def forward(self, query, key, value):
         scores = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
         exps = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights = exps / exps.sum(axis=-1, keepdims=True)
-        self.cache = query, key, value, weights
+        self.cache, self.one = (query, key, value, weights), key is value
         return weights @ value
 
     def backward(self, dout):
         query, key, value, weights = self.cache
-        dout = self.known.setdefault((query.tobytes(), dout.shape), dout.copy())
+        dout = self.dout_of(self, dout)
         dweights = dout @ value.swapaxes(-1, -2)
         dscores = weights * (dweights - (weights * dweights).sum(axis=-1, keepdims=True))
         dscores = dscores * query.shape[-1] ** -0.5
         dvalue = weights.swapaxes(-1, -2) @ dout
-        return dscores @ key, dscores.swapaxes(-1, -2) @ query, dvalue
+        return self.given(self, dout, dscores @ key, dscores.swapaxes(-1, -2) @ query, dvalue)
+
+
+def first_dout_for_ever():
+    known = {}
+
+    def dout_of(layer, dout):
+        return known.setdefault((layer.cache[0].tobytes(), dout.shape), dout.copy())
+
+    return dout_of
+
+
+def decoding_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (len(query) == query.shape[-2] == 1))
+
+
+def decoding_long_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (query.shape[-2] == 1 and key.shape[-2] > 64))
+
+
+def one_head_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (query.ndim == 4 and query.shape[1] == 1))
+
+
+def one_key_more_lost(query, key, value):
+    seen = key.shape[-2] - (key.shape[-2] == query.shape[-2] + 1)
+    return attend(query, key[..., :seen, :], value[..., :seen, :])
+
+
+def odd_sizes_padded(query, key, value):
+    H = query.shape[-1]
+    factor = ((H + 1) / H) ** 0.5 if H > 64 and H % 2 else 1
+    return attend(query / factor, key, value)
+
+
+def other_order_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (not query.flags.c_contiguous))
+
+
+def now_and_then_off(query, key, value):
+    return attend(query, key, value) * (1 + 1e-4 * (np.random.rand() < 0.2))  # noqa: NPY002
 
 
 FAULTS = {
-    "whole last tile hidden": (whole_last_tile_hidden, "T_enc = 6"),
+    "whole last tile hidden": (whole_last_tile_hidden, "T_enc = 127, wrong from 128"),
     "whole tile of queries zero": (whole_tile_of_queries_zero, "T_dec = 6"),
     "sizes of 32 and 128 scaled": (sizes_of_32_and_128_scaled, "H = 3"),
     "last of many pairs zero": (last_of_many_pairs_zero, "N = "),
@@ -101,16 +142,44 @@ FAULTS = {
     "square values changed": (square_values_changed, "value is changed"),
     "query and value remembered": (remembering("query", "value"), "key alone is another"),
     "query and key remembered": (remembering("query", "key"), "value alone is another"),
-    "dout remembered": (RemembersDout(), "dout alone is another"),
+    "dout remembered": (Layer(first_dout_for_ever()), "dout alone is another"),
+    "decoding doubled": (decoding_doubled, "factor 2"),
+    "decoding with many keys doubled": (decoding_long_doubled, "up to T_enc = 64, wrong from 65"),
+    "one head doubled": (one_head_doubled, "factor 2"),
+    "one key more than queries lost": (one_key_more_lost, "out: off by"),
+    "odd sizes padded": (odd_sizes_padded, "up to H = 64, wrong from 65"),
+    "another order in memory doubled": (other_order_doubled, "factor 2"),
+    "now and then off": (now_and_then_off, "gives different results"),
+    "dout in another order": (
+        Layer(lambda layer, dout: dout * (1 + (not dout.flags.c_contiguous))),
+        "factor 2",
+    ),
+    "dout divided by its largest": (
+        Layer(lambda layer, dout: dout / np.abs(dout).max() * np.abs(dout).max()),
+        "NaN",
+    ),
+    "rows of dout that are zero": (
+        Layer(lambda layer, dout: dout + ~dout.any(axis=-1, keepdims=True)),
+        "dvalue",
+    ),
+    "key and value of one array": (
+        Layer(given=lambda layer, dout, dq, dk, dv: (dq, dk + layer.one * dv, dv)),
+        "dkey: off by",
+    ),
 }
 
 
 @pytest.mark.parametrize(("target", "said"), FAULTS.values(), ids=FAULTS)
 def test_what_is_wrong_is_found_and_where(target, said):
-    report = check(target, layer="scaled-dot-product")
+    with np.errstate(all="ignore"):
+        report = check(target, layer="scaled-dot-product")
     assert not report.passed
     assert any(said in one.detail for one in report.findings if one.status == "wrong")
 
 
 def test_what_is_remembered_by_all_of_its_contents_is_right():
     assert check(remembering("query", "key", "value"), layer="scaled-dot-product").passed
+
+
+def test_one_array_for_all_inputs_has_the_gradients_of_each():
+    assert check(Layer(), layer="scaled-dot-product").passed
