@@ -72,7 +72,7 @@ def observe(target: Target, case: Case, names: tuple[str, ...]) -> Observation:
     """Run a target forward and backward in a case."""
     if case.one and target.calls.again != "one":
         with target.calls.under(again="one"):
-            return observe(target, case, names, shapes)
+            return observe(target, case, names)
     expected, gradients = case.truth.results, case.truth.gradients
     seen = Observation(case, case.dout)
     try:
