@@ -97,8 +97,7 @@ def check(
         from attncli.cli.convention import run
         from attncli.files.reading import Reading
 
-        found = run((convention,), semantics, Reading(batch.max_memory, rename=rename), screen)
-        ctx.exit(0 if found else 1)
+        ctx.exit(run((convention,), semantics, Reading(batch.max_memory, rename=rename), screen))
     require_memory(given.shapes, batch.max_memory)
 
     from attncli.checking.diagnosing.examination import check as against_reference

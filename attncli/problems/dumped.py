@@ -15,6 +15,7 @@ from attncli.core.semantics import Semantics
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.reading import Reading
+from attncli.operations.layout import Words, parse_layout
 from attncli.problems.from_files import in_file
 from attncli.reports import ConventionReport
 
@@ -50,6 +51,7 @@ def convention(
     align: str | None = None,
     window: int | tuple[int, int] | None = None,
     softcap: float | None = None,
+    layout: str | None = None,
     rename: Mapping[str, str] | None = None,
     **tensors: Any,
 ) -> ConventionReport:
@@ -61,6 +63,8 @@ def convention(
         A file, or tensors by name; what ``numpy.load`` gives is such a mapping.
     scale, causal, align, window, softcap
         What is known already, as `attncli.attention` has it: readings that differ are left out.
+    layout : str, optional
+        The axes, if they are known: as ``"N,T,heads,H"``, or ``"query=…,key=…"``.
     rename : mapping of str to str, optional
         Our name of a tensor, and the one that it goes by.
     **tensors
@@ -89,15 +93,18 @@ def convention(
     """
     reading = Reading(rename=rename or {})
     claims = Semantics(scale, causal, align, window, softcap)
+    axes = None if layout is None else parse_layout(layout)
     if isinstance(dumped, (str, os.PathLike)):
         if tensors:
             raise ParameterError(f"{', '.join(tensors)}: expected a file, or tensors, not both")
-        return read_convention(os.fspath(dumped), reading, claims)
+        return read_convention(os.fspath(dumped), reading, claims, axes)
     held = hold_tensors({**(dumped or {}), **tensors}, "the tensors", reading)
-    return _convention_in(held, claims)
+    return _convention_in(held, claims, axes)
 
 
-def read_convention(name: str, reading: Reading, claims: Semantics) -> ConventionReport:
+def read_convention(
+    name: str, reading: Reading, claims: Semantics, layout: Mapping[str, Words] | None = None
+) -> ConventionReport:
     """Find by which semantics the results in a file follow from its inputs.
 
     Raises
@@ -105,10 +112,12 @@ def read_convention(name: str, reading: Reading, claims: Semantics) -> Conventio
     AttnError
         If it does not hold both, or they do not fit each other.
     """
-    return replace(_convention_in(open_tensors(name, reading), claims), file=name)
+    return replace(_convention_in(open_tensors(name, reading), claims, layout), file=name)
 
 
-def _convention_in(file: TensorFile, claims: Semantics) -> ConventionReport:
+def _convention_in(
+    file: TensorFile, claims: Semantics, layout: Mapping[str, Words] | None
+) -> ConventionReport:
     found = dict(_found(file))
     held = {
         # Of a mask −inf is a number, whatever it is called.
@@ -130,7 +139,7 @@ def _convention_in(file: TensorFile, claims: Semantics) -> ConventionReport:
     if unused:
         notes.append(f"not used: {', '.join(unused)}")
     with in_file(file.label):
-        report = find_convention(held, dtype, claims)
+        report = find_convention(held, dtype, claims, layout)
     return replace(report, notes=(*report.notes, *notes))
 
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.checking.conventions.naming import place
+from attncli.errors import AttnError
 from attncli.reports import ConventionReading, ConventionReport
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -22,8 +23,10 @@ def draw_convention(report: ConventionReport, file: str, look: Look) -> Renderab
     return Group(*_lines(report, file, look))
 
 
-def draw_verdict(line: str, report: ConventionReport, look: Look) -> RenderableType:
-    """Draw one line for one of several files."""
+def draw_verdict(line: str, report: ConventionReport | AttnError, look: Look) -> RenderableType:
+    """Draw one line for one of several files: what was found, or why it could not be judged."""
+    if isinstance(report, AttnError):
+        return Text(f"{line}: ").append(look.fit(f"not judged: {safe(str(report), look)}"), "red")
     if report.passed:
         found = Text(f"{line}: ").append(look.fit(report.readings[0].described), "green")
         more = len(report.readings) - 1

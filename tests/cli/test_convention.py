@@ -1,5 +1,7 @@
 """``attn convention``."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SAMPLES
@@ -134,3 +136,48 @@ def test_a_mask_that_is_added_may_hide_by_minus_infinity_under_any_name(attn, fo
     result = attn("convention", "x.npz")
     assert result.code == 0
     assert "mask added" in result.out
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_output_of_zeros_is_nothing_to_judge(attn, folder, masked):
+    dump("x.npz", lambda out: 0 * out)
+    if masked:
+        with np.load("x.npz") as held:
+            np.savez("x.npz", **held, mask=np.zeros((7, 7), bool))
+    result = attn("convention", "x.npz")
+    assert (result.code, result.out) == (2, "")
+    assert "error: x.npz: out holds no finite number but 0" in result.err
+
+
+def test_a_file_that_cannot_be_judged_leaves_the_others_to_be(attn, folder):
+    dump("x.npz", causal="upper_left", scale=0.7)
+    dump("y.npz", spoilt)
+    Path("z.npz").write_bytes(b"no archive")
+    result = attn("convention", "z.npz", "x.npz", "none.npz")
+    assert result.code == 2
+    first, second, third, verdict = result.out.splitlines()
+    assert first.startswith("z.npz: not judged: z.npz")
+    assert second == "x.npz: causal, scale 0.7, layout (N, heads, T, H)"
+    assert third.startswith("none.npz: not judged: none.npz")
+    assert verdict == "1 of 3 files have a reading; 2 could not be judged"
+    assert attn("convention", "z.npz", "x.npz", "y.npz").code == 1
+    result = attn("convention", "z.npz", "x.npz", "--json")
+    assert (result.code, result.json["passed"]) == (2, False)
+    assert [one["passed"] for one in result.json["files"]] == [False, True]
+    assert result.json["files"][0]["error"].startswith("z.npz")
+    assert (attn("convention", "z.npz").code, attn("convention", "z.npz").out) == (2, "")
+
+
+def test_a_layout_restricts_the_search(attn, folder):
+    rng = np.random.default_rng(5)
+    q, k, v = rng.normal(size=(3, 2, 7, 7, 4))
+    out, _ = attention(*(x.swapaxes(1, 2) for x in (q, k, v)), scale=0.7)
+    np.savez("x.npz", q=q, k=k, v=v, out=out)
+    right = "q=N,T,heads,H,k=N,T,heads,H,v=N,T,heads,H,out=N,heads,T,H"
+    for layout in ((), ("--layout", right)):
+        assert attn("convention", "x.npz", *layout).code == 0
+    for wrong in ("N,T,heads,H", "N,heads,T,H", "T,N,heads,H"):
+        assert attn("convention", "x.npz", "--layout", wrong).code == 1
+    result = attn("convention", "x.npz", "--layout", "N,T,H")
+    assert result.code == 2
+    assert "--layout N,T,H does not fit the shapes: query (2, 7, 7, 4), " in result.err

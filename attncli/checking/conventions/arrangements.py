@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import DataError, ShapeError
+from attncli.operations.layout import ALL, Words, written
 
 # The orders that axes are written in; "heads·H" are heads that lie beside each other.
 _ORDERS = {
@@ -58,6 +60,21 @@ class Arrangement:
         return len(set(self.orders))
 
     @property
+    def axes(self) -> dict[str, Words]:
+        """The axes of each tensor, as ``--layout`` takes them."""
+        query, key, out = self.orders
+        orders = {"query": query, "key": key, "value": key.replace("H T", "T H"), "out": out}
+        return {name: tuple(x.replace("heads·H", "H").split()) for name, x in orders.items()}
+
+    def is_in(self, layout: Mapping[str, Words]) -> bool:
+        """Whether the tensors have the axes that are known."""
+        return all(
+            words == tuple("T" if axis == "total" else axis for axis in asked)
+            for name, words in self.axes.items()
+            if (asked := layout.get(name) or layout.get(ALL))
+        )
+
+    @property
     def described(self) -> str:
         """The layouts in words."""
         heads = f" of {self.query.shape[1]} heads" if "·" in "".join(self.orders) else ""
@@ -72,7 +89,12 @@ class Arrangement:
         return f"layout of query {query}, of key and value {key}, of the output {output}"
 
 
-def arrangements(tensors: Mapping[str, Array], *, by_head: bool) -> list[Arrangement]:
+def arrangements(
+    tensors: Mapping[str, Array],
+    *,
+    by_head: bool,
+    layout: Mapping[str, Words] = MappingProxyType({}),
+) -> list[Arrangement]:
     """Read the axes in every way in which the shapes fit, the simplest first.
 
     Parameters
@@ -82,6 +104,8 @@ def arrangements(tensors: Mapping[str, Array], *, by_head: bool) -> list[Arrange
     by_head : bool
         Whether something else in the file goes by item or head: then (N, T, H) and (heads, T, H)
         are not the same.
+    layout : mapping of str to tuple of str, optional
+        Axes that are known, by name; `ALL` of all tensors.
 
     Raises
     ------
@@ -97,15 +121,21 @@ def arrangements(tensors: Mapping[str, Array], *, by_head: bool) -> list[Arrange
     ...                                        by_head=False)][:2]
     ['layout (N, heads, T, H)', 'layout (N, T, heads, H)']
     """
-    found = [one for one in _fitting(tensors) if not _is_double(one, by_head)]
+    found = [one for one in _fitting(tensors) if one.is_in(layout)]
+    if not layout:
+        found = [one for one in found if not _is_double(one, by_head)]
     if not found:
-        shapes = ", ".join(f"{name} {x.shape}" for name, x in tensors.items())
-        raise ShapeError(f"no layout fits the shapes: {shapes}")
+        said = f"--layout {written(layout)} does not fit" if layout else "no layout fits"
+        raise ShapeError(f"{said} the shapes: {_shapes(tensors)}")
     longest = [one for one in found if one.key.shape[2] > 1]
     if not longest or any(_is_bare(one) for one in found if one not in longest):
         raise DataError("there is one key: each output is its value, whatever was computed")
     places = {order: number for group in _ORDERS.values() for number, order in enumerate(group)}
     return sorted(longest, key=lambda one: (one.kinds, sum(places[x] for x in one.orders)))
+
+
+def _shapes(tensors: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name} {x.shape}" for name, x in tensors.items())
 
 
 def _is_bare(one: Arrangement) -> bool:

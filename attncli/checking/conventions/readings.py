@@ -13,7 +13,7 @@ from attncli.arrays import Array
 from attncli.checking.comparing.budget import PRECISIONS
 from attncli.checking.conventions.arrangements import Arrangement, arrangements, of_rows, of_weights
 from attncli.checking.conventions.dropout import left_on
-from attncli.checking.conventions.fitting import Band, Fit, Limits, fit, survey
+from attncli.checking.conventions.fitting import Band, Fit, Limits, cost_of, fit, survey
 from attncli.checking.conventions.naming import (
     close,
     failures,
@@ -27,6 +27,7 @@ from attncli.checking.conventions.settings import BASES, Setting, settings
 from attncli.checking.conventions.whole import Results, Verdict, judge
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
+from attncli.operations.layout import Words
 from attncli.reports import ConventionReading, ConventionReport
 
 _ROUGH = {"float64": 1e-8, "float32": 2e-4, "float16": 2e-2, "bfloat16": 8e-2}
@@ -36,6 +37,7 @@ _PRECISE = {"float64": 1e-7, "float32": 2e-6, "float16": 1e-3, "bfloat16": 4e-3}
 _PAIRS, _STEPS = 8, 12
 _JUDGED = 24
 _FITTED = 12
+_NEAR = 0.5  # of what is to be explained, what is off is to be less than
 _BY_HEAD = ("sinks", "alibi", "enc_mask", "kv_lengths", "cu_seqlens", "segments")
 
 
@@ -75,6 +77,7 @@ def find_convention(
     held: Mapping[str, Array],
     dtype: str = "",
     claims: Semantics = Semantics(),  # noqa: B008
+    layout: Mapping[str, Words] | None = None,
 ) -> ConventionReport:
     """Find the semantics that lead from the inputs in a file to its results, all of them.
 
@@ -88,6 +91,8 @@ def find_convention(
         The precision that they were computed in; default: the coarsest among them.
     claims : Semantics, optional
         What is known already: it is not searched for.
+    layout : mapping of str to tuple of str, optional
+        The axes of tensors, as far as they are known.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def find_convention(
     'causal, scale 0.7, layout (N, heads, T, H)'
     """
     with np.errstate(all="ignore"):  # a wrong reading may give any numbers
-        return _Search(held, dtype or _coarsest(held), claims).report()
+        return _Search(held, dtype or _coarsest(held), claims, layout or {}).report()
 
 
 def _coarsest(held: Mapping[str, Array]) -> str:
@@ -134,7 +139,13 @@ class _Stage(NamedTuple):
 
 
 class _Search:
-    def __init__(self, held: Mapping[str, Array], dtype: str, claims: Semantics) -> None:
+    def __init__(
+        self,
+        held: Mapping[str, Array],
+        dtype: str,
+        claims: Semantics,
+        layout: Mapping[str, Words],
+    ) -> None:
         self.claims, self.dtype = claims, dtype
         self.held = dict(held)
         self.results = Results(held.get("lse"), held.get("weights"), dtype)
@@ -148,7 +159,7 @@ class _Search:
             tensors["out"] = held["out"].astype(np.float64)
         by_head = any(name in held for name in _BY_HEAD)
         by_head |= "mask" in held and any(size > 1 for size in held["mask"].shape[:-2])
-        found = arrangements(tensors, by_head=by_head)
+        found = arrangements(tensors, by_head=by_head, layout=layout)
         if (
             all(one.key.shape[2] == 1 for one in found)
             and "sinks" not in held
@@ -262,7 +273,9 @@ class _Search:
         looked.sort(key=lambda one: one[2].cost / one[1])
         best = looked[0][2].cost / looked[0][1] if looked else 0.0
         for number, (setting, size, look) in enumerate(looked):
-            if number >= _FITTED and look.cost / size > 2 * best:
+            # Where none comes near, all are about as far off.
+            far = look.cost / size > 2 * best or look.cost > _NEAR * cost_of(look.rows.target[0])
+            if number >= _FITTED and far:
                 break
             one = fit(look)
             if not all(look.band.fixed) and (one.low, one.high) in ((None, None), (None, 0)):
@@ -413,6 +426,10 @@ def _require(held: Mapping[str, Array]) -> None:
     for name in ("query", "key", "value", "out", "lse", "weights"):
         if name in held and not held[name].size:
             raise DataError(f"{name} is {held[name].shape}: empty, and nothing to judge")
+    results = [x for x in ("out", "lse", "weights") if x in held]
+    if not any((np.isfinite(held[x]) & (held[x] != 0)).any() for x in results):
+        nothing = f"{results[0]} holds no finite number but 0"
+        raise DataError(f"{nothing}, as where no query sees a key: nothing to judge")
 
 
 def _is_flat(one: Judged) -> bool:
