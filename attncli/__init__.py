@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from attncli.problems.dumped import convention
     from attncli.problems.pairing import compare
     from attncli.views.showing import show
+    from attncli.views.watching import watch
 
 __all__ = [
     "__version__",
@@ -46,6 +47,7 @@ __all__ = [
     "gradcheck",
     "rotary",
     "show",
+    "watch",
 ]
 
 # Where each public name lives: imported when first used, so that `attn --help` needs no NumPy.
@@ -62,6 +64,7 @@ _HOMES = {
     "gradcheck": "attncli.checking.derivatives.proof",
     "rotary": "attncli.core.rotary",
     "show": "attncli.views.showing",
+    "watch": "attncli.views.watching",
 }
 
 

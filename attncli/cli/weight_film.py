@@ -70,7 +70,7 @@ def play(selection: Selection, screen: Screen) -> None:
             gallery = dataclasses.replace(gallery, look=look)
             name = Text(gallery.title, "bold", no_wrap=True, overflow="ellipsis")
             said = Text(f"frame {player.at} of {player.count}  ", no_wrap=True)
-            said.append_text(caption(frames.steps[player.at], frames.loss[: player.at + 1], look))
+            caption(said, frames.steps[player.at], frames.loss[: player.at + 1], look)
             picture = draw_frame(gallery, every[player.at])
             arrows = "←→" if look.unicode else "<>"
             does = "stop" if player.plays else "play"

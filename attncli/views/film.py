@@ -93,12 +93,12 @@ def evenly(count: int, most: int) -> list[int]:
     return places
 
 
-def caption(step: float, loss: Sequence[float], look: Look) -> Text:
-    """Say at which step a frame was taken, the loss, and what it was before."""
-    line = Text(f"step {step:g}", "bold")
+def caption(line: Text, step: float, loss: Sequence[float], look: Look) -> Text:
+    """Add to a line the step at which a frame was taken, the loss, and what it was before."""
+    line.append(f"step {step:g}", "bold")
     known = [one for one in loss if not math.isnan(one)]
     if known and not math.isnan(loss[-1]):
-        line.append(f"  loss {loss[-1]:.4g}")
+        line.append(f"  loss {loss[-1]:.4g}", "bold")
     room = min(_WIDEST_CURVE, look.width - line.cell_len - 2)
     if len(known) > 1 and room > 1:
         line.append(

@@ -14,7 +14,7 @@ from attncli.views.look import Look
 from attncli.views.rendering import lines, look_of
 from attncli.views.svg import write
 from attncli.views.weights_report import draw_selection
-from attncli.weights.at_hand import hold_weights, in_python
+from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
 from attncli.weights.choosing import Selection, select_weights
 from attncli.weights.wanted import Wanted, parse_axes
 
@@ -85,13 +85,13 @@ def show(
             raise TypeError(f"show() got an unexpected keyword argument {name!r}")
         if name in ("mean", "maximum", "row") and isinstance(options[name], str):
             options[name] = (options[name],)
-    with in_python():
+    with in_python(), fitting_tokens():
         wanted = Wanted(
             layer=layer, head=head, item=item,
             axes=None if axes is None else parse_axes(axes), **options,
         )  # fmt: skip
         selection = select_weights(hold_weights(weights, tokens, _LABEL, axes), wanted)
-    picture = Picture(selection, precision, _current_cell())
+    picture = Picture(selection, precision, current_cell())
     if picture.cell is None:
         for line in picture.lines(look_of(sys.stdout, precision=precision, full=wanted.full)):
             print(line)
@@ -110,11 +110,14 @@ class Picture:
     precision : int or None
     cell : int or None
         The cell of a notebook that has shown it.
+    top : float or None
+        The number of the last shade, where it is not the largest one here.
     """
 
     selection: Selection
     precision: int | None = None
     cell: int | None = None
+    top: float | None = None
 
     def lines(self, look: Look) -> Iterator[str]:
         """Draw it for a place that can show so much, line by line."""
@@ -133,17 +136,19 @@ class Picture:
         return f"<{pictures}: {self.selection.source.reading}>"
 
     def _repr_html_(self) -> str:
-        gallery = Gallery(self.selection, Look.piped(precision=self.precision))
+        gallery = Gallery(self.selection, Look.piped(precision=self.precision), self.top)
         return "".join(write(gallery.alike()))
+
+    def as_mime(self) -> dict[str, str]:
+        """Give it as a notebook takes it."""
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
     def display(self) -> None:
         """Show it in the notebook that this runs in."""
-        import_module("IPython.display").display(
-            {"text/plain": str(self), "text/html": self._repr_html_()}, raw=True
-        )
+        import_module("IPython.display").display(self.as_mime(), raw=True)
 
     def _ipython_display_(self) -> None:
-        if self.cell != _current_cell():  # which has shown it
+        if self.cell != current_cell():  # which has shown it
             self.display()
 
 
@@ -151,7 +156,7 @@ def _unwatched(what: str) -> Any:
     return nullcontext(lambda done, total: None)
 
 
-def _current_cell() -> int | None:
+def current_cell() -> int | None:
     """The number of the cell that is run, in a notebook; IPython in a terminal is none."""
     module = sys.modules.get("IPython")
     shell: Any = module.get_ipython() if module is not None else None

@@ -15,9 +15,10 @@ from attncli.arrays import Array, as_array
 from attncli.errors import AttnError, AttnWarning, DtypeError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.reading import Reading
+from attncli.foreign import to_numpy
 from attncli.weights.wanted import parse_axes
 
-_READING = Reading(allow_nonfinite=True)  # what is not finite is shown as what it is
+READING = Reading(allow_nonfinite=True)  # what is not finite is shown as what it is
 
 
 def hold_weights(weights: Any, tokens: Any, label: str, axes: str | None = None) -> TensorFile:
@@ -39,12 +40,12 @@ def hold_weights(weights: Any, tokens: Any, label: str, axes: str | None = None)
         If they are none.
     """
     if isinstance(weights, str | os.PathLike):
-        file = open_tensors(os.fspath(weights), _READING)
-        beside = hold_tensors(name_tokens(tokens, label), label, _READING)
-        return TensorFile(file.label, {**file.entries, **beside.entries}, _READING)
+        file = open_tensors(os.fspath(weights), READING)
+        beside = hold_tensors(name_tokens(tokens, label), label, READING)
+        return TensorFile(file.label, {**file.entries, **beside.entries}, READING)
     named = name_weights(weights, tokens, label, axes)
-    arrays = {name: _array(one, name, label) for name, one in named.items()}
-    return hold_tensors({**arrays, **name_tokens(tokens, label)}, label, _READING)
+    arrays = {name: number_array(one, name, label) for name, one in named.items()}
+    return hold_tensors({**arrays, **name_tokens(tokens, label)}, label, READING)
 
 
 def name_weights(weights: Any, tokens: Any, label: str, axes: str | None) -> Mapping[str, Any]:
@@ -54,6 +55,8 @@ def name_weights(weights: Any, tokens: Any, label: str, axes: str | None) -> Map
     and else the book's: a matrix (N, T_enc) for each decoder step. Tokens or axes that fit but
     one of the two decide.
     """
+    if hasattr(weights, "shape"):
+        return {"weights": weights}
     if isinstance(weights, Mapping):
         return weights
     several = weights if isinstance(weights, list | tuple) else ()
@@ -67,9 +70,9 @@ def name_weights(weights: Any, tokens: Any, label: str, axes: str | None) -> Map
         return {"weights": weights}
     if len(set(shapes)) == 1:
         if axes is not None and len(parse_axes(axes)) == len(shapes[0]) + 1:
-            return {"weights": np.stack([_array(one, "weights", label) for one in several])}
+            return {"weights": np.stack([number_array(one, "weights", label) for one in several])}
         if axes is None and len(shapes[0]) == 2 and _are_steps(len(shapes), shapes[0], tokens):
-            steps = [_array(one, "weights", label) for one in several]
+            steps = [number_array(one, "weights", label) for one in several]
             return {"weights": np.stack(steps, axis=1)}
     return {f"layer{number}": one for number, one in enumerate(several)}
 
@@ -121,9 +124,18 @@ def _texts(tokens: Any, name: str, label: str) -> Array:
     return array
 
 
-def _array(numbers: Any, name: str, label: str) -> Array:
+def number_array(numbers: Any, name: str, label: str) -> Array:
+    """Take numbers from whoever holds them; the name is for messages.
+
+    Raises
+    ------
+    DtypeError
+        If they are no array.
+    """
     try:
-        return as_array(numbers)
+        return as_array(to_numpy(numbers))  # whoever speaks DLPack alone is taken too
+    except AttnError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise DtypeError(f"{label}: {name} is no array of numbers: {reason}") from None
@@ -131,12 +143,21 @@ def _array(numbers: Any, name: str, label: str) -> Array:
 
 @contextlib.contextmanager
 def in_python() -> Iterator[None]:
-    """Say what is wrong as to a caller in Python, where options are arguments.
+    """Say what is wrong as to a caller in Python, where options are arguments."""
+    try:
+        yield
+    except AttnError as error:
+        hint = None if error.hint is None else _as_argument(error.hint)
+        raise type(error)(_as_argument(str(error)), hint=hint) from None
+
+
+@contextlib.contextmanager
+def fitting_tokens() -> Iterator[None]:
+    """Let tokens that fit no axis be an error, which in a file are left out.
 
     Raises
     ------
-    AttnError
-        Tokens that fit no axis, which a file may hold, are an error.
+    ShapeError
     """
     try:
         with warnings.catch_warnings():
@@ -144,9 +165,6 @@ def in_python() -> Iterator[None]:
             yield
     except AttnWarning as unfit:
         raise ShapeError(str(unfit).removesuffix(", and left out")) from None
-    except AttnError as error:
-        hint = None if error.hint is None else _as_argument(error.hint)
-        raise type(error)(_as_argument(str(error)), hint=hint) from None
 
 
 def _as_argument(text: str) -> str:
@@ -158,5 +176,5 @@ def _as_argument(text: str) -> str:
     'item=2: there is none; axes="N,dec,enc" or top would do'
     """
     text = re.sub(r"--(\w+) (-?\d+)", r"\1=\2", text)
-    text = re.sub(r"--axes ([\w,]+)", r'axes="\1"', text)
+    text = re.sub(r"--axes ([\w,]+)", r'axes="\1"', text).replace("--force", "force=True")
     return re.sub(r"--(\w)", r"\1", text)

@@ -34,7 +34,7 @@ from attncli.problems.setting import Setting
 from attncli.tensors import axes_of, describe_shape
 
 _FOUR = ("N", "heads", "T_dec", "T_enc")
-_STACK = ("layers", *_FOUR)
+STACK = ("layers", *_FOUR)
 
 
 Region = tuple[slice | Array, slice]
@@ -226,8 +226,8 @@ def weight_axes(
         if len(given) != len(shape):
             raise ShapeError(f"{what} is {shape}: --axes names {len(given)}, {', '.join(given)}")
         return given
-    if len(shape) == len(_STACK):
-        return _STACK
+    if len(shape) == len(STACK):
+        return STACK
     found = axes_of("a" if name == "a" else "weights", len(shape))
     if found is None:
         raise ShapeError(
