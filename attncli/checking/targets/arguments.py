@@ -189,23 +189,7 @@ def parameters_of(function: Callable[..., Any], *, bound: bool = False) -> Param
     ValueError, TypeError
         If nothing says them.
     """
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        signature = _documented(function)
-    return tuple(signature.parameters.values())[1 if bound else 0 :]
-
-
-def _documented(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature that the documentation of a compiled function begins with."""
-    name = re.escape(getattr(function, "__name__", ""))
-    found = re.match(rf"\s*{name}(\(.*?\))\s*(->|\n|$)", inspect.getdoc(function) or "")
-    names: dict[str, Any] = {}
-    try:
-        exec(f"def f{found[1] if found else ''}: pass", {"__builtins__": {}}, names)
-    except Exception as error:
-        raise ValueError("nothing says what it takes") from error
-    return inspect.signature(names["f"])
+    return tuple(inspect.signature(function).parameters.values())[1 if bound else 0 :]
 
 
 def told(parameters: Parameters, parts: list[Any]) -> list[Any]:

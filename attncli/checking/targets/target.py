@@ -81,6 +81,8 @@ class Target:
         Ends the process that it runs in, if it has one.
     shape_with : callable or None
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
+    is_laid_out : bool
+        Whether the layout that was said of it is seen to.
     takes, made_of : tuple of Parameter
         What forward and the constructor take; nothing of what is ours.
     """
@@ -101,6 +103,7 @@ class Target:
     renew: "Callable[[], Target] | None" = field(default=None, compare=False, repr=False)
     end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
+    is_laid_out: bool = False
     takes: Parameters = field(default=(), compare=False, repr=False)
     made_of: Parameters = field(default=(), compare=False, repr=False)
 
@@ -282,7 +285,7 @@ class Target:
         ParameterError
             If there are no such tensors or axes.
         """
-        if not layout:
+        if not layout or self.is_laid_out:
             return self
         names = names or [self.known_as(name) or name for name in self.inputs]
         queries = next((x for x in names if "T_dec" in (axes_of(x, 3) or ())), names[0])
@@ -311,6 +314,7 @@ class Target:
             self,
             given=replace(self.given, shapes={**self.given.shapes, **shapes}),
             start_with=start,
+            is_laid_out=True,
             renew=lambda: self.anew().laid_out(layout, names),
         )
 

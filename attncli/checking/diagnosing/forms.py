@@ -1,0 +1,417 @@
+"""What a layer with weights of its own may compute: every form that its parameters fit.
+
+Which matrix is on which side, transposed or not, in which order, in one array with others, how many
+heads there are, whether there are biases or a projection of the result: all of that is the layer's
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.checking.derivatives.trial import Trial
+from attncli.checking.targets.arguments import order_of
+from attncli.core.semantics import Semantics
+from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
+
+_HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead", "h")
+
+Arrays = Sequence[Array]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a layer with these parameters may compute.
+
+    Attributes
+    ----------
+    kind : str
+    words : str
+    names : tuple of str
+        Of the parameters.
+    forward : callable
+        ``forward(inputs, parameters, steps)`` gives the result.
+    mistake : str
+        The mistake that it is; empty where it is right.
+    back : mapping of str to callable
+        For a mistake in backward: ``gradients(inputs, parameters, dout)`` as it gives them.
+    usual : bool
+        Whether it is looked for among known mistakes as well.
+    """
+
+    kind: str
+    words: str
+    names: tuple[str, ...]
+    forward: Callable[[Arrays, Arrays, Steps], Array]
+    mistake: str = ""
+    back: Mapping[str, Callable[[Arrays, Arrays, Array], list[Array]]] | None = None
+    usual: bool = True
+
+
+def forms(trial: Trial, claims: Semantics) -> Iterator[Form]:
+    """Every form that the inputs and parameters fit, the usual ones first."""
+    matrices = [i for i, one in enumerate(trial.parameters) if one.ndim == 2 and min(one.shape) > 1]
+    vectors = [i for i in range(len(trial.parameters)) if i not in matrices]
+    if any(one.ndim > 2 for one in trial.parameters):
+        return
+    if len(trial.inputs) == 2 and len(matrices) in (1, 2):
+        yield from _general_scores(trial, matrices, vectors, claims)
+    if len(trial.inputs) == 2 and len(matrices) in (1, 2) and vectors:
+        yield from _additive_scores(trial, matrices, vectors, claims)
+    if len(matrices) in _FUSED:
+        yield from _projected(trial, matrices, vectors, claims)
+
+
+def _sides(trial: Trial) -> list[tuple[int, int]]:
+    """Which of two inputs are the states that are looked at, and which those that look."""
+    for ours in (("hs", "h"), ("hs_enc", "hs_dec")):
+        if (order := order_of(trial.target.inputs, ours)) is not None:
+            return [(order[0], order[1])]
+    return [(0, 1), (1, 0)]
+
+
+def _attend(
+    query: Array, key: Array, value: Array, claims: Semantics, steps: Steps, scale: float
+) -> Array:
+    semantics = claims if claims.scale is not None else replace(claims, scale=scale)
+    chain = Calculation(QKV, (query, key, value), semantics, None, {**PRODUCTS, **steps})
+    return chain.forward()["out"]
+
+
+def _seen(inputs: Arrays, sides: tuple[int, int]) -> tuple[Array, Array, bool]:
+    """The states that are looked at, those that look, and whether these are of one step."""
+    hs, h = (inputs[side] for side in sides)
+    one = h.ndim == 2
+    return hs, h[:, None] if one else h, one
+
+
+def _general_scores(
+    trial: Trial, matrices: Sequence[int], vectors: Sequence[int], claims: Semantics
+) -> Iterator[Form]:
+    """Scores of Luong: hs · W · h; the weights are for hs; what comes out may be joined with h."""
+    if len(vectors) > len(matrices):
+        return
+
+    def forward(
+        sides: tuple[int, int], turned: bool, asked: bool, order: Sequence[int], joined: int,
+        values: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
+    ) -> Any:  # fmt: skip
+        hs, h, one = _seen(inputs, sides)
+        of = dict(zip(matrices, (parameters[i] for i in vectors), strict=False))
+        W = parameters[order[0]].T if turned else parameters[order[0]]
+        b = of.get(order[0], 0.0)
+        key, query = (hs, h @ W + b) if asked else (hs @ W + b, h)
+        out = _attend(query, key, key if values else hs, claims, steps, 1.0)
+        if joined:
+            both = np.concatenate((out, h) if joined % 2 else (h, out), axis=-1)
+            Wc = parameters[order[1]]
+            out = both @ (Wc if len(Wc) == both.shape[-1] else Wc.T) + of.get(order[1], 0.0)
+            out = np.tanh(out) if joined > 2 else out
+        return out[:, 0] if one else out
+
+    b = " + b" if vectors else ""
+    every = product(
+        _sides(trial), (False, True), (False, True), permutations(matrices),
+        (0,) if len(matrices) == 1 else (3, 4, 1, 2),
+    )  # fmt: skip
+    for sides, turned, asked, order, joined in every:
+        W = f"W{'ᵀ' * turned}"
+        words = f"scores = (h · {W}{b}) · hs" if asked else f"scores = (hs · {W}{b}) · h"
+        if joined:
+            words += f", out = {'tanh' * (joined > 2)}([{'c, h' if joined % 2 else 'h, c'}] · Wc)"
+        names = _named(
+            {**dict.fromkeys(vectors, "b"), **dict(zip(order, ("W", "Wc"), strict=False))}
+        )
+        usual = not asked and not joined and sides == (0, 1)
+        back = {
+            "a matrix not transposed in backward": partial(_untransposed, sides, turned, claims)
+        }
+        form = partial(forward, sides, turned, asked, order, joined)
+        yield Form(
+            "luong", words, names, partial(form, False), usual=usual,
+            back=back if usual and not vectors else None,
+        )  # fmt: skip
+        if usual:
+            mistake = "the projected states as values"
+            yield Form("luong", words, names, partial(form, True), mistake)
+
+
+def _untransposed(
+    sides: tuple[int, int],
+    turned: bool,
+    claims: Semantics,
+    inputs: Arrays,
+    parameters: Arrays,
+    dout: Array,
+) -> list[Array]:
+    """The gradients where dhs = dk · W in place of dk · Wᵀ."""
+    hs, h, one = _seen(inputs, sides)
+    W = parameters[0].T if turned else parameters[0]
+    if W.shape[0] != W.shape[1]:
+        raise ValueError("it does not fit")
+    scale = 1.0 if claims.scale is None else claims.scale
+    chain = Calculation(QKV, (h, hs @ W, hs), replace(claims, scale=scale), None, PRODUCTS)
+    chain.forward()
+    dh, dk, dvalue = chain.backward(dout[:, None] if one else dout)
+    rows = hs.reshape(-1, hs.shape[-1]).T @ dk.reshape(-1, dk.shape[-1])
+    return [dvalue + dk @ W, dh[:, 0] if one else dh, rows.T if turned else rows]
+
+
+def _additive_scores(
+    trial: Trial, matrices: Sequence[int], vectors: Sequence[int], claims: Semantics
+) -> Iterator[Form]:
+    """Scores of Bahdanau: v · tanh(hs · W + h · U), with W and U in one array perhaps."""
+
+    def forward(
+        form: _Additive, bent: bool, inputs: Arrays, parameters: Arrays, steps: Steps
+    ) -> Any:
+        hs, h, one = _seen(inputs, form.sides)
+        W, U, v, b = form.parts(parameters, hs.shape[-1])
+        met = (hs @ W)[:, None] + (h @ U)[:, :, None] + b
+        scores = (np.tanh(met) if bent else met) @ v
+        out = _attend(h, hs, hs, claims, {**steps, "query_key": lambda c: scores}, 1.0)
+        return out[:, 0] if one else out
+
+    orders = list(permutations(matrices)) if len(matrices) == 2 else [(matrices[0],)] * 2
+    every = product(_sides(trial), enumerate(orders), (False, True), vectors)
+    for sides, (number, order), turned, v in every:
+        biases = tuple(i for i in vectors if i != v and trial.parameters[i].size > 1)
+        form = _Additive(sides, order, turned, number == 1, v, biases)
+        named = dict(zip(order, ("W", "U") if len(order) == 2 else ("WU",), strict=True))
+        named |= {**dict.fromkeys(vectors, "b"), v: "v"}
+        words = f"scores = v · tanh(hs · W + h · U{' + b' * bool(biases)})"
+        words += ", its weights transposed" * turned
+        back = {
+            "derivative of tanh taken of what is already activated": partial(
+                _additive_back, form, claims, lambda u: 1 - np.tanh(u) ** 2
+            ),
+            "derivative of tanh missing": partial(_additive_back, form, claims, np.ones_like),
+        }
+        plain = not biases and not turned and len(order) == 2 and sides == (0, 1)
+        names = _named(named)
+        yield Form(
+            "bahdanau", words, names, partial(forward, form, True), usual=plain,
+            back=back if plain else None,
+        )  # fmt: skip
+        if plain:
+            mistake = "tanh missing from the scores"
+            yield Form("bahdanau", words, names, partial(forward, form, False), mistake)
+
+
+@dataclass(frozen=True)
+class _Additive:
+    """Where among the parameters those of additive scores are."""
+
+    sides: tuple[int, int]
+    order: tuple[int, ...]
+    turned: bool
+    query_first: bool
+    v: int
+    biases: tuple[int, ...]
+
+    def parts(self, parameters: Arrays, width: int) -> tuple[Array, Array, Array, Any]:
+        """W, U, v and the biases."""
+        found = [parameters[i].T if self.turned else parameters[i] for i in self.order]
+        if len(found) == 1:
+            at = len(found[0]) - width if self.query_first else width
+            found = np.split(found[0], [at])
+            found = found[::-1] if self.query_first else found
+        W, U = found
+        return W, U, parameters[self.v].reshape(-1), sum(parameters[i] for i in self.biases)
+
+
+def _additive_back(
+    form: _Additive,
+    claims: Semantics,
+    slope: Callable[[Array], Array],
+    inputs: Arrays,
+    parameters: Arrays,
+    dout: Array,
+) -> list[Array]:
+    """The gradients with another derivative of tanh."""
+    hs, h, one = _seen(inputs, form.sides)
+    W, U, v, _ = form.parts(parameters, hs.shape[-1])
+    u = np.tanh((hs @ W)[:, None] + (h @ U)[:, :, None])
+    scores = u @ v
+    steps = {**PRODUCTS, "query_key": lambda c: scores}
+    chain = Calculation(QKV, (h, hs, hs), replace(claims, scale=1.0), None, steps)
+    chain.forward()
+    _, _, dvalue = chain.backward(dout[:, None] if one else dout)
+    ds = chain.noted["dscores"][..., None]
+    du = ds * v * slope(u)
+    dhs = dvalue + du.sum(axis=1) @ W.T
+    dh = du.sum(axis=2) @ U.T
+    dW = np.einsum("nth,ndtk->hk", hs, du)
+    dU = np.einsum("ndh,ndtk->hk", h, du)
+    dv = (ds * u).sum(axis=(0, 1, 2)).reshape(parameters[form.v].shape)
+    given = dict(zip((*form.order, form.v), (dW, dU, dv), strict=True))
+    return [dhs, dh[:, 0] if one else dh, *(given[i] for i in range(3))]
+
+
+# Of how many matrices each is how many of Wq, Wk, Wv and Wo in one.
+_FUSED: Mapping[int, tuple[tuple[int, ...], ...]] = {
+    4: ((1, 1, 1, 1),), 3: ((1, 1, 1), (1, 2, 1)), 2: ((3, 1), (1, 2)), 1: ((3,),),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Projections:
+    """Where among the parameters the projections are.
+
+    Attributes
+    ----------
+    matrices, biases : tuple of (int, int)
+        The number of each, and how many it holds; biases belong to the first matrices or the last.
+    last : bool
+    turned : bool
+        Whether matrices are (out, in).
+    heads : int
+    by_head : bool
+        Whether what is in one array lies side by side for each head.
+    order : tuple of int
+        Which of them are those of query, key, value and result.
+    """
+
+    matrices: tuple[tuple[int, int], ...]
+    biases: tuple[tuple[int, int], ...]
+    last: bool
+    turned: bool
+    heads: int
+    by_head: bool
+    order: tuple[int, ...]
+
+    def parts(self, parameters: Arrays) -> Iterator[tuple[Array, Any]]:
+        """Every matrix and its bias, in order."""
+        matrices: list[Any] = []
+        for i, count in self.matrices:
+            matrices += self._parted(parameters[i].T if self.turned else parameters[i], count)
+        biases: list[Any] = []
+        for i, count in self.biases:
+            biases += self._parted(parameters[i], count)
+        missing = [0.0] * (len(matrices) - len(biases))
+        biases = [*missing, *biases] if self.last else [*biases, *missing]
+        for i in self.order:
+            yield matrices[i], biases[i]
+
+    def _parted(self, x: Array, count: int) -> list[Array]:
+        if not self.by_head or count == 1:
+            return np.split(x, count, axis=-1)
+        x = x.reshape(*x.shape[:-1], self.heads, count, -1)
+        return [x[..., i, :].reshape(*x.shape[:-3], -1) for i in range(count)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the parameters."""
+        letters = dict(zip(self.order, "qkvo", strict=False))
+        named = {}
+        for letter, held in (("W", self.matrices), ("b", self.biases)):
+            whole, own = sum(n for _, n in self.matrices), sum(n for _, n in held)
+            start = whole - own if self.last else 0
+            for i, count in held:
+                named[i] = letter + "".join(letters[start + j] for j in range(count))
+                start += count
+        return _named(named)
+
+    @property
+    def words(self) -> str:
+        """What is not as it is written most often."""
+        said = [f"{self.heads} heads" if self.heads > 1 else "one head"]
+        fused = [name for name in self.names if name.startswith("W") and len(name) > 2]
+        said += [f"{name} in one{' by heads' * self.by_head}" for name in fused]
+        said += ["weights (out, in)"] * self.turned
+        if self.order != tuple(range(len(self.order))):
+            said.append(f"parameters in the order {', '.join(self.names)}")
+        said += ["biases"] * bool(self.biases) + ["no projection of out"] * (len(self.order) < 4)
+        return ", ".join(said)
+
+
+def _projected(
+    trial: Trial, matrices: Sequence[int], vectors: Sequence[int], claims: Semantics
+) -> Iterator[Form]:
+    """Query, key and value are projected, and mostly the result: with heads, or as one."""
+
+    def forward(
+        form: _Projections, sides: tuple[int, ...], semantics: Semantics, cut: bool, joined: bool,
+        residual: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
+    ) -> Any:  # fmt: skip
+        parts = list(form.parts(parameters))
+        q, k, v = (inputs[side] @ W + b for side, (W, b) in zip(sides, parts, strict=False))
+        if q.shape[-1] % form.heads:
+            raise ValueError("it does not fit")
+        d = q.shape[-1] // form.heads
+        q, k, v = (_split(x, d, cut) for x in (q, k, v))
+        out = _merge(_attend(q, k, v, semantics, steps, d**-0.5), joined)
+        if len(parts) > 3:
+            out = out @ parts[3][0] + parts[3][1]
+        return out + inputs[sides[0]] if residual else out
+
+    alone = len(trial.inputs) == 1 and claims.causal is None
+    for form, sides in product(_projections(trial, matrices, vectors), _three(trial)):
+        usual = form.order == tuple(range(len(form.order)))
+        for causal, residual in product((False, True)[: 1 + alone], (False, True)):
+            plain = usual and not (causal or residual)
+            semantics = replace(claims, causal="upper_left") if causal else claims
+            words = form.words + ", causal" * causal + ", added to its input" * residual
+            make = partial(Form, "multi-head", words, form.names, usual=plain)
+            run = partial(forward, form, sides, semantics)
+            yield make(partial(run, True, True, residual))
+            mistaken = ((False, False), (False, True), (True, False)) if form.heads > 1 else ()
+            for cut, joined in mistaken if plain else ():
+                name = f"heads {'merged' if cut else 'split'} without a transpose"
+                yield make(partial(run, cut, joined, residual), name)
+
+
+def _projections(
+    trial: Trial, matrices: Sequence[int], vectors: Sequence[int]
+) -> Iterator[_Projections]:
+    named = (trial.layer.held(name) for name in _HEADS)
+    known = next((int(x) for x in named if isinstance(x, (int, np.integer)) and x > 0), None)
+    every = []
+    for counts in _FUSED[len(matrices)]:
+        fused = max(counts) > 1
+        for last in (False, True)[: 1 + (0 < len(vectors) < len(matrices))]:
+            of = counts[-len(vectors) :] if last else counts
+            if len(vectors) > len(matrices):
+                continue
+            biases = tuple(zip(vectors, of, strict=False))
+            held = tuple(zip(matrices, counts, strict=True))
+            for turned, heads, by_head, order in product(
+                (False, True),
+                (known,) if known else (1, 2, 4),
+                (False, True)[: 1 + fused],
+                permutations(range(sum(counts))),
+            ):
+                if not fused or order == tuple(sorted(order)):
+                    every.append(_Projections(held, biases, last, turned, heads, by_head, order))
+    yield from sorted(every, key=lambda form: form.order)
+
+
+def _three(trial: Trial) -> list[tuple[int, ...]]:
+    """Which inputs are query, key and value."""
+    if len(trial.inputs) == 2:
+        return [(h, hs, hs) for hs, h in _sides(trial)[::-1]]
+    if len(trial.inputs) == 3:
+        return [order_of(trial.target.inputs, ("query", "key", "value")) or (0, 1, 2)]
+    return [(0, 0, 0)]
+
+
+def _split(x: Array, d: int, transposed: bool) -> Array:
+    N, T, D = x.shape
+    heads = D // d
+    return x.reshape(N, T, heads, d).swapaxes(1, 2) if transposed else x.reshape(N, heads, T, d)
+
+
+def _merge(x: Array, transposed: bool) -> Array:
+    N, heads, T, d = x.shape
+    return (x.swapaxes(1, 2) if transposed else x).reshape(N, T, heads * d)
+
+
+def _named(names: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(names.get(i, "") for i in range(max(names) + 1))
