@@ -324,8 +324,11 @@ class Fork:
         self._channel.close()
 
     def close(self) -> None:
-        """End it, and let go of what it printed."""
-        self.end("was ended")
+        """End it, and let go of what it printed; the garbage collector may call this anywhere."""
+        if self._ended is None:
+            self._ended = EndedError("was ended")
+            self._server.let_go(self._pid)
+            self._channel.close()
         self.printed.close()
 
 
@@ -346,6 +349,7 @@ class ForkServer(Process):
     gone = False
 
     def __init__(self, work: str | Callable[[Channel], None], *, copied: bool = False) -> None:
+        self._let_go: list[int] = []
         if isinstance(work, str) and not copied:
             super().__init__(work)
             return
@@ -369,11 +373,30 @@ class ForkServer(Process):
     def command(self, what: bytes, pid: int = 0, files: Sequence[int] = ()) -> int:
         """Let it fork (``f``), end a fork (``e``), or wait for one that is about to end (``w``)."""
         with self._lock:
+            answer = self._command(what, pid, files)
+        self._end_those_let_go()
+        return answer
+
+    def let_go(self, pid: int) -> None:
+        """End a fork: now, or when the command is done in whose midst this is called."""
+        self._let_go.append(pid)
+        self._end_those_let_go()
+
+    def _end_those_let_go(self) -> None:
+        if self._let_go and self._lock.acquire(blocking=False):
             try:
-                socket.send_fds(self._socket, [_COMMAND.pack(what, pid)], list(files))
-                answer = self._socket.recv(_ANSWER.size, socket.MSG_WAITALL)
-            except OSError:
-                answer = b""
+                while self._let_go:
+                    with contextlib.suppress(ChildProcessError):
+                        self._command(b"e", self._let_go.pop())
+            finally:
+                self._lock.release()
+
+    def _command(self, what: bytes, pid: int, files: Sequence[int] = ()) -> int:
+        try:
+            socket.send_fds(self._socket, [_COMMAND.pack(what, pid)], list(files))
+            answer = self._socket.recv(_ANSWER.size, socket.MSG_WAITALL)
+        except OSError:
+            answer = b""
         if len(answer) < _ANSWER.size:
             self.gone = True
             raise ChildProcessError

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import CodeError
+from attncli.errors import TargetError
 from attncli.shown import Several, Shown
 
 # What a check of somebody's layer against the reference found.
@@ -246,16 +246,16 @@ class CheckReport(Shown):
 
 @dataclass(frozen=True, repr=False)
 class FailedReport(Shown):
-    """Why somebody's code could not be examined: it fails, or lacks something.
+    """Why something could not be examined: its code fails or lacks something, or we lack a word.
 
     Attributes
     ----------
     target : str
-    error : CodeError
+    error : TargetError
     """
 
     target: str
-    error: CodeError
+    error: TargetError
 
     @property
     def passed(self) -> bool:
@@ -278,6 +278,21 @@ class CheckReports(Several, CheckReport):
     """
 
     reports: tuple[CheckReport | FailedReport, ...] = ()
+
+    @classmethod
+    def of(
+        cls, target: str, claims: str, reports: tuple[CheckReport | FailedReport, ...]
+    ) -> CheckReports:
+        """Put together the reports on what a text names."""
+        whole = [one for one in reports if isinstance(one, CheckReport)]
+        return cls(
+            target,
+            ", ".join(dict.fromkeys(one.layer for one in whole)),
+            claims,
+            tuple(finding for one in whole for finding in one.findings),
+            tuple(diagnosis for one in whole for diagnosis in one.diagnoses),
+            reports=reports,
+        )
 
 
 # What a comparison of tensors found.
@@ -739,6 +754,26 @@ class GradcheckReports(Several, GradcheckReport):
     """
 
     reports: tuple[GradcheckReport | FailedReport, ...] = ()
+
+    @classmethod
+    def of(
+        cls, target: str, reports: tuple[GradcheckReport | FailedReport, ...]
+    ) -> GradcheckReports:
+        """Put together the reports on what a text names."""
+        whole = [one for one in reports if isinstance(one, GradcheckReport)]
+        first = whole[0] if whole else cls("complex", 0.0, 0, (), target)
+        return cls(
+            first.method,
+            max((one.tolerance for one in whole), default=0.0),
+            first.seed,
+            tuple(check for one in whole for check in one.checks),
+            target,
+            first.dtype,
+            tuple(f"{one.target}: {text}" for one in whole for text in one.problems),
+            tuple(f"{one.target}: {text}" for one in whole for text in one.notes),
+            first.sizes,
+            reports,
+        )
 
 
 # What measuring found.

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -171,3 +172,21 @@ def test_a_copy_has_nothing_open_of_the_process_that_it_is_made_of():
         fork.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_a_fork_may_be_let_go_in_the_midst_of_a_command(fork, monkeypatch):
+    """As the garbage collector does with a target that nobody has any more."""
+    left, kept = fork(), fork()
+    pid = left.ask("hello")[0]["pid"]
+    send = socket.send_fds
+
+    def collect_and_send(*arguments):
+        left.close()
+        return send(*arguments)
+
+    monkeypatch.setattr(socket, "send_fds", collect_and_send)
+    command = threading.Thread(target=kept.end, args=("enough",), daemon=True)
+    command.start()
+    command.join(60)
+    assert not command.is_alive()
+    assert not is_alive(pid)

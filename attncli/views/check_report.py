@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from attncli.errors import TargetError
-from attncli.reports import CheckReport, Diagnosis, Finding
+from attncli.errors import CodeError, TargetError
+from attncli.reports import CheckReport, Diagnosis, Finding, Status
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.records import Column, draw_records
@@ -39,7 +39,9 @@ def draw_failed(where: str, error: TargetError, look: Look) -> RenderableType:
     """Draw why a target was not examined: its code fails, or lacks something."""
     said = str(error).removeprefix(f"{where}: ")
     lines = [Text(safe(where, look), "bold"), Text("")]
-    lines.append(Text().append("WRONG: ", _STYLES["wrong"]).append(safe(said, look)))
+    status: Status = "wrong" if isinstance(error, CodeError) else "skipped"
+    word = "not judged" if status == "skipped" else _WORDS[status]
+    lines.append(Text().append(f"{word}: ", _STYLES[status]).append(safe(said, look)))
     if error.hint is not None:
         lines.append(Text(safe(error.hint, look), "dim"))
     return Group(*lines, Text("nothing could be checked", "bold red"))

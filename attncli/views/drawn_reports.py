@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from attncli.errors import CodeError
 from attncli.reports import (
     CheckReport,
     CompareReport,
@@ -23,6 +24,7 @@ from attncli.views.gradient_report import draw_gradients
 from attncli.views.look import Look
 from attncli.views.rendering import html, lines
 from attncli.views.report_json import failed_as_json, report_as_json
+from attncli.views.verdicts import NOT_JUDGED, WRONG
 
 
 def _gradients(report: GradcheckReport, look: Look) -> RenderableType:
@@ -62,6 +64,7 @@ def as_dict(report: Shown) -> dict[str, Any]:
     if isinstance(report, Several):
         return {"passed": report.passed, "targets": [as_dict(one) for one in report.reports]}
     if isinstance(report, FailedReport):
-        return failed_as_json(report.target, str(report.error), report.error.hint)
+        verdict = WRONG if isinstance(report.error, CodeError) else NOT_JUDGED
+        return failed_as_json(report.target, str(report.error), report.error.hint, verdict)
     found: dict[str, Any] = report_as_json(report)
     return found

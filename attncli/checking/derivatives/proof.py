@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal, cast
 
@@ -23,7 +24,7 @@ from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS, Operation
-from attncli.reports import GradcheckReport, InputCheck, Method
+from attncli.reports import GradcheckReport, GradcheckReports, InputCheck, Method
 
 SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
 """All different, so that a swapped axis shows."""
@@ -60,8 +61,9 @@ def gradcheck(
     ----------
     thing : class, instance, pair of functions, Operation, or str, optional
         ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
-        of its own; what is given as an object runs in this one.  Default: the layers of this
-        package that have no weights of their own, each with the engines of its core.
+        of its own, ``"file.py"`` every layer in it; what is given as an object runs in this one,
+        with nothing between.  Default: the layers of this package that have no weights of their
+        own, each with the engines of its core.
     sizes : mapping of str to int, optional
         N, T_dec, T_enc and H; default 3, 5, 7 and 4: all different, so that swapped axes show.
     arguments : mapping of str to object, optional
@@ -86,7 +88,8 @@ def gradcheck(
     Returns
     -------
     GradcheckReport
-        A right backward pass has relative errors of about 1e-15 (complex) or 1e-9 (central).
+        A right backward pass has relative errors of about 1e-15 (complex) or 1e-9 (central).  Of
+        several layers it holds the ``reports`` on each, and is true if all are.
 
     Raises
     ------
@@ -105,6 +108,15 @@ def gradcheck(
         raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
     ours = (one for one in OPERATIONS.values() if not one.parameters)
     given = Given.of(arguments, inputs, layout)
+    if isinstance(thing, str):
+        from attncli.checking.targets.loading import reports_on, targets_of
+
+        named = targets_of(thing, given)
+        if len(named) > 1:
+            how: dict[str, Any] = {"method": method, "tolerance": tolerance}
+            one_by_one = partial(gradcheck, sizes=sizes, seed=seed, dtype=dtype, **how)
+            return GradcheckReports.of(thing, reports_on(thing, named, one_by_one))
+        thing = named[0]
     targets = [_target(one, given) for one in (ours if thing is None else (thing,))]
     with np.errstate(all="ignore"):  # their numbers may be anything
         proofs = [
@@ -123,9 +135,9 @@ def gradcheck(
 def _target(thing: Any, given: Given) -> Target:
     if isinstance(thing, Operation):
         return operation_target(thing).having(given)
-    from attncli.checking.targets.loading import target_of  # ours need not be looked for
+    from attncli.checking.targets.loading import targets_of  # ours need not be looked for
 
-    target = target_of(thing, given)
+    (target,) = targets_of(thing, given)
     if target.fault is not None:
         raise target.fault
     if not target.has_backward:

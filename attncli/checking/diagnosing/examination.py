@@ -29,7 +29,7 @@ from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
 from attncli.checking.targets.given import Given, Shapes
-from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.loading import reports_on, targets_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
@@ -37,7 +37,7 @@ from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.operations.layout import ALL
 from attncli.operations.steps import QKV
-from attncli.reports import CheckReport, Finding, Part, Status
+from attncli.reports import CheckReport, CheckReports, Finding, Part, Status
 from attncli.tensors import axes_of
 
 # To call it right but for its precision, float64 results must agree to this.
@@ -80,7 +80,8 @@ def check(
     ----------
     thing : class, instance, function, pair of functions, or str
         ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
-        of its own.  What is given as an object runs in this one.
+        of its own; ``"file.py"`` names every layer in it.  What is given as an object runs in this
+        one, with nothing between: what it changes, prints or ends is yours.
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
         ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
@@ -102,7 +103,8 @@ def check(
     Returns
     -------
     CheckReport
-        ``report.passed`` is the verdict, ``report.diagnoses`` the mistakes, best first.
+        ``bool(report)`` is the verdict, ``report.diagnoses`` the mistakes, best first.  Of several
+        layers it holds the ``reports`` on each, is true if all are, and broken code is one of them.
 
     Raises
     ------
@@ -122,15 +124,32 @@ def check(
     (False, 'mean instead of sum over T')
     """
     claims = Semantics(scale, causal, align, window, softcap)
-    target = target_of(thing, Given.of(arguments, inputs, layout)).claiming(claims.given())
+    if dtype not in UNITS:
+        raise ParameterError(f"dtype is {dtype!r}, expected one of {', '.join(UNITS)}")
+
+    def judge(target: Target) -> CheckReport:
+        return _judged(target, claims, layer=layer, dtype=dtype, thorough=thorough)
+
+    targets = targets_of(thing, Given.of(arguments, inputs, layout))
+    if len(targets) > 1:
+        return CheckReports.of(thing, claims.described(), reports_on(thing, targets, judge))
+    try:
+        return judge(targets[0])
+    finally:
+        if isinstance(thing, str):
+            targets[0].end()
+
+
+def _judged(
+    target: Target, claims: Semantics, *, layer: str | None, dtype: str, thorough: bool
+) -> CheckReport:
+    target = target.claiming(claims.given())
     if target.fault is not None:
         raise target.fault
     weighted = _has_weights(target) and layer is None
     if weighted and (report := _with_weights(target, claims)) is not None:
         return report
     chosen = layer or guess_layer(target)
-    if dtype not in UNITS:
-        raise ParameterError(f"dtype is {dtype!r}, expected one of {', '.join(UNITS)}")
     if chosen not in _KNOWN:
         raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
@@ -142,12 +161,8 @@ def check(
             f"{', '.join(OPERATIONS[chosen].inputs)}",
             hint="--as says which layer it is",
         )
-    try:
-        with np.errstate(all="ignore"):  # their numbers may be anything
-            return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
-    finally:
-        if isinstance(thing, str):
-            target.end()
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
 
 
 def _has_weights(target: Target) -> bool:

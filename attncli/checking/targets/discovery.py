@@ -132,7 +132,7 @@ def _file_of(thing: Any) -> str | None:
     for one in (thing, type(thing)):
         try:
             return inspect.getsourcefile(one)
-        except TypeError:
+        except (TypeError, OSError):  # what is typed in has none
             continue
     return None
 

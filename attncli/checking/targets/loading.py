@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,14 +24,16 @@ from attncli.checking.targets.given import Given, Sizes
 from attncli.checking.targets.sources import Note, Passed, files_in, said_of, source_of
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
-from attncli.errors import CodeError, NoLayerError, TargetError, harmless
+from attncli.errors import AttnWarning, CodeError, NoLayerError, TargetError, harmless
 from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
+from attncli.reports import FailedReport
 
 # What takes longer to load is not loaded again to see its first calls.
 _SOON = 3.0  # seconds
 # All calls together may take so many times as long as one.
 _TOGETHER = 30
+Report = TypeVar("Report")
 _SERVING = "attncli.checking.targets.serving"
 
 
@@ -119,12 +123,11 @@ def texts_of(text: str, note: Note) -> tuple[str, ...]:
     return tuple(found)
 
 
-def target_of(thing: Any, given: Given | None = None) -> Target:
-    """Make a target of a class, an instance, a function or a pair of them, or a text as above.
+def targets_of(thing: Any, given: Given | None = None) -> tuple[Target, ...]:
+    """Make targets of a class, an instance, a function or a pair of them, or a text as above.
 
-    Something may be said of it beside its name.
-
-    What is given as an object runs in this process; what a text names in one of its own.
+    Something may be said of them beside their names.  What is given as an object runs in this
+    process; what a text names in one of its own, and what should be said beside it is a warning.
 
     Raises
     ------
@@ -133,12 +136,54 @@ def target_of(thing: Any, given: Given | None = None) -> Target:
     """
     if not isinstance(thing, str):
         target = thing if isinstance(thing, Target) else target_of_object(thing)
-        return all_having([target], given or Given())[0]
-    targets = load_targets(thing, given=given)
-    if len(targets) > 1:
-        names = ", ".join(target.name for target in targets)
-        raise TargetError(f"{thing} holds several layers: {names}", hint="name one: file.py:Name")
-    return targets[0]
+        return tuple(all_having([target], given or Given()))
+    texts = texts_of(thing, _warn)
+    if texts == (thing,):
+        return load_targets(thing, given=given, note=_warn)
+    found = list[Target]()
+    for text in texts:
+        try:
+            found += load_targets(text, given=given, note=_warn)
+        except CodeError as error:
+            found.append(Target.broken(text, text, None, error))
+        except NoLayerError:  # of a folder's files any may hold none
+            continue
+    if not found:
+        raise NoLayerError(f"{thing}: none of its files holds a layer")
+    return tuple(found)
+
+
+def _warn(said: str) -> None:
+    warnings.warn(said, AttnWarning, stacklevel=5)
+
+
+def reports_on(
+    text: str, targets: Sequence[Target], judge: Callable[[Target], Report]
+) -> tuple[Report | FailedReport, ...]:
+    """Judge each target of a text, though another may have failed, and end their processes.
+
+    What cannot be judged is passed over with a warning.
+
+    Raises
+    ------
+    NoLayerError
+        If nothing can.
+    """
+    reports, passed = list[Report | FailedReport](), Passed()
+    for target in targets:
+        try:
+            reports.append(judge(target))
+        except NoLayerError as error:
+            passed.append((target.name, str(error).removeprefix(f"{target.where}: ")))
+        except TargetError as error:
+            reports.append(FailedReport(target.where, error))
+        finally:
+            target.end()
+    if not reports:
+        raise NoLayerError(f"{text}: no layer that could be judged", hint=said_of(text, passed))
+    if passed:
+        _warn(said_of(text, passed))
+    return tuple(reports)
 
 
 def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:

@@ -7,7 +7,7 @@ from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.diagnosing.examination import check
 from attncli.checking.targets.arguments import as_options, neutral
 from attncli.checking.targets.given import Given
-from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.loading import targets_of
 from attncli.errors import CodeError, TargetError
 from attncli.layers import TimeAttention
 
@@ -172,7 +172,7 @@ class Layer:
 
 
 def held(taken, **said):
-    layer = target_of(layer_of(taken), Given(**said)).start(SIZES)
+    layer = targets_of(layer_of(taken), Given(**said))[0].start(SIZES)
     return " ".join(f"{x}={np.shape(y) or y}" for x, y in layer.instance.held.items())
 
 
@@ -186,7 +186,7 @@ def test_what_is_said_goes_before_what_a_name_says():
         "H=8 table=(2, 3) depth=2"
     )
     weights = np.ones((2, 2))
-    layer = target_of(layer_of("W"), Given({"W": weights})).start(SIZES)
+    layer = targets_of(layer_of("W"), Given({"W": weights}))[0].start(SIZES)
     assert layer.instance.held["W"] is not weights  # each instance has its own
 
 
@@ -202,11 +202,11 @@ def test_a_constructor_may_take_an_object_that_holds_its_arguments():
 
         backward = forward
 
-    target = target_of(Layer, Given({"depth": 3}))
+    target = targets_of(Layer, Given({"depth": 3}))[0]
     instance = target.start(SIZES).instance
     assert (instance.held, instance.missing) == ((4, 5, 3, 0.0), "default")
     with pytest.raises(CodeError, match="nothing says what depth is: --arg depth=4 does"):
-        target_of(Layer).start(SIZES)
+        targets_of(Layer)[0].start(SIZES)
 
 
 def test_what_nothing_says_is_named_with_the_option_that_says_it():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attncli.checking.targets.given import Given
-from attncli.checking.targets.loading import load_targets, target_of
+from attncli.checking.targets.loading import load_targets, targets_of
 
 SIZES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 LAYER = """\
@@ -37,7 +37,7 @@ def test_shapes_reach_the_process_of_a_target_and_the_one_that_takes_its_place(l
 def test_shapes_reach_an_object():
     names: dict = {}
     exec(LAYER, names)
-    target = target_of(names["Projecting"], Given(shapes={"W": (7, 2)}))
+    (target,) = targets_of(names["Projecting"], Given(shapes={"W": (7, 2)}))
     assert target.start(SIZES).parameters[0].shape == (7, 2)
 
 

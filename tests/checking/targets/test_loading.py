@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from attncli.checking.targets.loading import load_targets, target_of
+from attncli.checking.targets.loading import load_targets, targets_of
 from attncli.errors import CodeError, TargetError
 
 LAYER = """
@@ -218,9 +218,9 @@ def test_in_python_a_class_an_instance_and_functions_are_targets_too():
     from attncli.layers import Attention
 
     for thing in (Attention, Attention(), (attention, attention_backward)):
-        assert target_of(thing).inputs[0] in ("hs", "query")
+        assert targets_of(thing)[0].inputs[0] in ("hs", "query")
     with pytest.raises(TargetError, match="is no layer"):
-        target_of(3)
+        targets_of(3)
 
 
 def test_what_is_private_is_checked_by_its_name_alone(write):
