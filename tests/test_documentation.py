@@ -94,8 +94,9 @@ def test_every_option_that_is_named_exists(name):
 
 
 @each_page
-def test_the_python_in_it_runs(name):
-    """The blocks of a page are one session."""
+def test_the_python_in_it_runs(name, folder):
+    """The blocks of a page are one session, which may write files."""
+    (folder / "sample_inputs").symlink_to(SAMPLES)
     session = "\n".join(blocks(text_of(name), "python"))
     assert all(block.startswith(">>> ") for block in blocks(text_of(name), "python"))
     test = doctest.DocTestParser().get_doctest(session, {}, name, str(PAGES[name]), 0)

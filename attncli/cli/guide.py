@@ -21,6 +21,7 @@ TOPICS = {
     "checking": "Your own code: check, gradcheck, compare, convention.",
     "catalogue": "The catalogue of mistakes that attn check knows.",
     "weights": "Looking at attention weights, from one head to a model.",
+    "training": "Watching a model learn to look: attncli.watch.",
     "python": "The layers, the core and the checks in Python.",
     "performance": "Engines, weights kept or not, threads, measurements.",
     "trust": "What is promised of hostile files, memory and writes.",

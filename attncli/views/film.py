@@ -43,11 +43,12 @@ def draw_strip(gallery: Gallery) -> Iterator[RenderableType]:
     unique = len(set(frames.steps)) == len(frames)
     columns = [f"step {frames.steps[one]:g}" if unique else f"frame {one}" for one in numbers]
     places = [(row, column) for column in columns for row in rows]
-    overview = Overview(places, look, gallery.selection.wanted.pool)
+    widest = max(shown[0].shape[1], *map(len, columns))
+    overview = Overview(places, look, gallery.selection.wanted.pool, widest=widest)
     for column, some, frame in zip(columns, picked, numbers, strict=True):
         for row, one in zip(rows, some, strict=False):
             known = row == rows[-1] and not math.isnan(frames.loss[frame])
-            under = f"{frames.loss[frame]:.4g}" if known else ""
+            under = f"{frames.loss[frame]:.3g}" if known else ""
             overview.add((row, column), gallery.picture(one).weights, under)
     overview.top = max(brightest(one.weights) for one in overview.at.values())
     told = f"frames {', '.join(map(str, numbers))} of {len(frames)}, "

@@ -62,6 +62,8 @@ class Overview:
         How weights become one.
     top : float, optional
         The number of the last shade of all; without it each has its own largest.
+    widest : int
+        No more columns than these are of use.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Overview:
         look: Look,
         how: Pool = "max",
         top: float | None = None,
+        widest: int = _WIDEST,
     ) -> None:
         self.look, self.how, self.top = look, how, top
         self.rows = list(dict.fromkeys(row for row, _ in places))
@@ -77,10 +80,11 @@ class Overview:
         self.at: dict[tuple[str, str], Thumbnail] = {}
         self.label_width = max(map(len, (*self.rows, self.columns[0].split(" ")[0])))
         room = max(_NARROWEST + 1, look.width - self.label_width - 1)
-        self.cell = min(_WIDEST, max(_NARROWEST, room // len(self.columns) - 1))
+        fits = min(_WIDEST, max(_NARROWEST, room // len(self.columns) - 1))
+        self.cell = min(fits, widest)
         self.per_block = max(1, (room + 1) // (self.cell + 1))
         self.half = look.color and look.unicode
-        lines = -(-self.cell // 2)  # as tall as it is wide, a cell being twice as high
+        lines = -(-fits // 2)  # as tall as it is wide, a cell being twice as high
         self.tall = lines * (2 if self.half else 1)
 
     def add(self, place: tuple[str, str], weights: Array, number: str) -> None:

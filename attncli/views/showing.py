@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from rich.console import Group
+
 from attncli.views.gallery import Gallery
 from attncli.views.look import Look
-from attncli.views.rendering import lines, look_of
+from attncli.views.rendering import html, lines, look_of
 from attncli.views.svg import write
 from attncli.views.weights_report import draw_selection
 from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
@@ -136,6 +138,11 @@ class Picture:
         return f"<{pictures}: {self.selection.source.reading}>"
 
     def _repr_html_(self) -> str:
+        wanted = self.selection.wanted
+        if wanted.lists or wanted.full or wanted.sort or wanted.view == "table":  # no drawing
+            return html(
+                lambda look: Group(*draw_selection(Gallery(self.selection, look), _unwatched))
+            )
         gallery = Gallery(self.selection, Look.piped(precision=self.precision), self.top)
         return "".join(write(gallery.alike()))
 

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-import types
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from notebook import Notebook
 
 import attncli
 from attncli.errors import AttnError, DataError, DtypeError, ParameterError, ShapeError
@@ -219,6 +219,14 @@ def test_the_picture_as_html_is_a_drawing_on_a_ground_of_its_own():
     assert "<script" not in html
 
 
+@pytest.mark.parametrize("options", [{"top": 1}, {"full": True}, {"sort": "entropy"}])
+def test_what_is_no_drawing_is_text_in_html_too(options):
+    html = attncli.show(weights_of(2, 5, 7), (["<b>", *"azes"], None), **options)._repr_html_()
+    assert html.startswith("<pre")
+    assert "<b>" not in html
+    assert ("&lt;b&gt;" in html) == ("sort" not in options)
+
+
 def test_a_picture_of_many_heads_is_small():
     html = attncli.show([weights_of(1, 12, 64, 64) for _ in range(12)])._repr_html_()
     assert len(html) < 2_000_000
@@ -235,31 +243,12 @@ def test_frames_as_html_are_rows_of_small_pictures_on_one_scale(folder):
     assert sum("fill" in element.attrib for element in alone.iter()) > 25
 
 
-class Notebook:
-    """What IPython has in a notebook."""
-
-    def __init__(self, monkeypatch, kernel=True):
-        self.displayed, self.execution_count = [], 1
-        if kernel:
-            self.kernel = object()
-        display = types.ModuleType("IPython.display")
-        display.display = lambda value, raw: self.displayed.append(value)
-        module = types.ModuleType("IPython")
-        module.get_ipython, module.display = lambda: self, display
-        monkeypatch.setitem(sys.modules, "IPython", module)
-        monkeypatch.setitem(sys.modules, "IPython.display", display)
-
-    def end_with(self, value):
-        """End a cell with an expression of this value."""
-        value._ipython_display_()
-        self.execution_count += 1
-
-
 def test_in_a_notebook_it_is_shown_once_wherever_in_a_cell(monkeypatch, capsys):
     notebook = Notebook(monkeypatch)
     picture = attncli.show(weights_of(5, 7))
-    assert [sorted(one) for one in notebook.displayed] == [["text/html", "text/plain"]]
-    assert notebook.displayed[0]["text/html"] == picture._repr_html_()
+    assert notebook.displayed == [
+        [{"text/plain": str(picture), "text/html": picture._repr_html_()}]
+    ]
     notebook.end_with(picture)
     assert len(notebook.displayed) == 1
     notebook.end_with(picture)  # another cell

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from notebook import Notebook
 from rich.cells import cell_len
 from window import Window, on_posix, plain_lines, quiet_forks
 
@@ -448,6 +449,18 @@ def test_asked_for_and_piped_the_last_is_printed(folder, capsys):
             watch.update(np.eye(3), step=step, loss=1.0)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "step" in line] == ["run.npz  step 2  loss 1  ▁▁▁"]
+
+
+def test_in_a_notebook_nothing_is_drawn_unless_asked_for_and_then_in_place(folder, monkeypatch):
+    notebook = Notebook(monkeypatch)
+    for live in (None, True):
+        with attncli.watch("run.npz", force=True, live=live) as watch:
+            for step in range(3):
+                watch.update(np.eye(3), step=step, loss=1 / 8)
+                time.sleep(0.11)
+    ((first, *_, last),) = notebook.displayed
+    assert "step 0, loss 0.125" in first["text/html"]
+    assert "step 2, loss 0.125" in last["text/html"]
 
 
 def test_drawing_that_fails_does_not_end_a_training(folder, monkeypatch):
