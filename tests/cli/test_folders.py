@@ -125,3 +125,19 @@ def test_what_is_not_what_all_are_meant_to_be_is_passed_over(attn, write):
 def test_gradcheck_without_a_target_is_of_no_folder(attn, write):
     write("attn/mine.py", WRONG)
     assert attn("gradcheck", "--layer", "weight-sum").code == 0
+
+
+@pytest.mark.parametrize(
+    ("made_of", "taken", "why"),
+    [("", "stuff", "takes stuff, whose shape is not known"),
+     ("table", "hs", "what table should be")],
+)  # fmt: skip
+def test_gradcheck_of_a_file_passes_over_what_it_knows_no_shapes_for(
+    attn, write, made_of, taken, why
+):
+    helper = AFFINE.replace("Affine:", f"Helper:\n  def __init__(self, {made_of}): return None")
+    write("mine.py", RIGHT + helper.replace("(self, x): return x", f"(self, {taken}): return 2.0"))
+    result = attn("gradcheck", "mine.py")
+    assert (result.code, "passed over Helper" in result.err, why in result.err) == (0, True, True)
+    alone = attn("gradcheck", "mine.py:Helper")
+    assert (alone.code, why in alone.err, "hint:  --" in alone.err) == (2, True, True)

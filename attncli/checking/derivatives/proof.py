@@ -22,7 +22,7 @@ from attncli.checking.derivatives.trial import Trial, no_backward
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
-from attncli.errors import ParameterError, TargetError
+from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, Operation
 from attncli.reports import GradcheckReport, GradcheckReports, InputCheck, Method
 
@@ -153,7 +153,9 @@ def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "
     except TargetError as refused:
         heads = _with_heads(target, sizes)
         if not heads or heads.keys() & target.given.shapes.keys():
-            raise
+            if isinstance(refused, CodeError):
+                raise
+            raise NoLayerError(str(refused), hint=refused.hint) from None
         try:
             proof = _Proof(target, {**sizes, "heads": HEADS}, seed, dtype)
         except TargetError:
