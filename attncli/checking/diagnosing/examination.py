@@ -24,6 +24,7 @@ from attncli.checking.derivatives.boundaries import (
 from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtypes_for
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
+from attncli.checking.diagnosing.logsumexp import judge_logsumexp
 from attncli.checking.diagnosing.observing import Observation, observe, rounded_at_the_end
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.weighted import check_weighted
@@ -233,6 +234,7 @@ class _Check:
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
         self.repeated: list[Finding] = []
+        self.seen: list[Observation] = []
         self.changed: dict[str, str] = {}  # an input that forward changes, and in which case first
 
     def report(self) -> CheckReport:
@@ -301,6 +303,7 @@ class _Check:
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
             self.findings += self._contract(ordinary.case, ordinary)
+        self.findings += judge_logsumexp(self.seen)
         self.findings += self.repeated
         if not self.target.has_backward:
             detail = f"{self.alone or 'there is none'}: forward is judged alone"
@@ -427,6 +430,7 @@ class _Check:
     def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
         """Say of forward and of backward whether they are as they should be, or since when not."""
         case = seen.case
+        self.seen.append(seen)
         for i in seen.changed:
             if i < len(self.names):
                 self.changed.setdefault(self.names[i], case.name)

@@ -17,7 +17,7 @@ from attncli.checking.targets.target import (
     real_array,
 )
 from attncli.errors import TargetError
-from attncli.operations.steps import FORWARD, STEPS, Calculation, Steps, by_products
+from attncli.operations.steps import FORWARD, QKV, STEPS, Calculation, Steps, by_products
 
 # A result with so many times as many elements as there should be is not looked into.
 _MANY = 1 << 10
@@ -46,6 +46,10 @@ class Observation:
         Why there is nothing, or not what there should be, in a sentence.
     error : TargetError or None
         What was raised.
+    logsumexp : ndarray or None
+        What is given for every row beside out.
+    is_called_that : bool
+        Whether a name says that it is the log-sum-exp.
     changed : tuple of int
         Which inputs are not as they were given.
     """
@@ -60,6 +64,8 @@ class Observation:
     backward_fault: str = ""
     error: TargetError | None = None
     changed: tuple[int, ...] = ()
+    logsumexp: Array | None = None
+    is_called_that: bool = False
     layer: Layer | None = field(default=None, repr=False)
 
     @property
@@ -97,6 +103,8 @@ def observe(target: Target, case: Case, names: tuple[str, ...]) -> Observation:
         return seen
     seen.out = np.array(out)  # backward may use the same memory
     seen.weights = kept_weights(seen.layer, expected.get("weights"))
+    if case.layer == QKV:
+        seen.logsumexp, seen.is_called_that = seen.layer.logsumexp(out.shape[:-1])
     if target.has_backward:
         _observe_backward(seen, names, [gradient.shape for gradient in gradients])
     return seen

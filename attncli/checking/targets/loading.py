@@ -254,6 +254,13 @@ class _RemoteLayer(Layer):
         told, what = encode(np.asarray(values), parts), f"{self.target.where}: params"
         self._remote.ask("assign", what, parts, layer=self._handle, number=number, values=told)
 
+    def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
+        """Give a copy of what forward there gave beside out."""
+        what = f"{self.target.where}: forward"
+        value, _, given = self._remote.ask("logsumexp", what, layer=self._handle, rows=rows)
+        array, named = decode(value, given)
+        return array, bool(named)
+
     def names(self) -> tuple[str, ...]:
         """The names of its attributes."""
         what = f"{self.target.where}: its attributes"

@@ -38,6 +38,7 @@ from attncli.operations.layout import ALL, Words, written
 from attncli.tensors import axes_of, default_axes, random_tensor
 
 # What people call the result where they give others beside it.
+_LOGSUMEXP = ("lse", "logsumexp", "softmax_lse", "log_sum_exp")
 _OUT = ("out", "output", "outputs", "c", "context", "result")
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -400,6 +401,7 @@ class Layer:
         self._gradients: list[Any] = []
         self._alone = ""
         self._gave: Adapter = NUMPY
+        self._gives: Any = None
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out first may be anything."""
@@ -438,13 +440,19 @@ class Layer:
             placed, named = self._placed(given, options)
             return method(*map(take, placed), **{name: take(x) for name, x in named.items()})
 
+        axes = min((array.ndim for array in arrays), default=0)
         if adapter is NUMPY or self._has_own:
             self._alone = "" if self._has_own else "there is none"
-            return _first(self._call("forward", run, arrays, adapter), _OUT)
+            self._gives = self._call("forward", run, arrays, adapter)
+            return _first(self._gives, _OUT, axes)
+
+        def differentiated(*moved: Any) -> Any:
+            self._gives = _result(run(*moved))
+            return _first(self._gives, _OUT, axes)
 
         def derived(*given: Any) -> Any:
             out, self._pull, self._alone = adapter.differentiate(
-                lambda *moved: _first(_result(run(*moved)), _OUT), given, self.weights()
+                differentiated, given, self.weights()
             )
             return out
 
@@ -517,6 +525,23 @@ class Layer:
                 return tuple(gradients[form.format(name)] for name in names)
         return tuple(gradients.values())
 
+    def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
+        """What the last forward gave for every row beside out, and whether it is called that.
+
+        None where there is nothing of the kind.
+        """
+        gives = self._gives
+        if isinstance(gives, Mapping):
+            named = next((gives[name] for name in _LOGSUMEXP if name in gives), None)
+            beside = [named]
+        else:
+            beside = list(gives[1:]) if isinstance(gives, (tuple, list)) else []
+        for one in beside:
+            array = _numbers(one)
+            if array is not None and array.shape in (rows, (*rows, 1)):
+                return array.reshape(rows), isinstance(gives, Mapping)
+        return None, False
+
     def names(self) -> tuple[str, ...]:
         """The names of its attributes."""
         return tuple(name for name in dir(self.instance) if not name.startswith("__"))
@@ -568,19 +593,31 @@ def _result(value: Any) -> Any:
     if inspect.iscoroutine(value):
         value.close()  # or Python complains that nobody awaits it
     if isinstance(value, (tuple, list)) and type(value) not in (tuple, list):
-        return tuple(value)
+        return value._asdict() if hasattr(value, "_asdict") else tuple(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _first(result: Any, names: tuple[str, ...]) -> Any:
+def _first(result: Any, names: tuple[str, ...], axes: int = 0) -> Any:
     """What forward computed, where it gives weights, sums and the like beside."""
     if isinstance(result, Mapping) and result:
         known = [result[name] for name in names if name in result]
         return known[0] if known else next(iter(result.values()))
-    several = isinstance(result, tuple) or (isinstance(result, list) and as_array(result) is None)
+    several = isinstance(result, tuple)
+    if isinstance(result, list) and result:
+        # Of arrays with fewer axes it is one, item by item.
+        whole = axes and all(getattr(one, "ndim", 0) >= axes for one in result)
+        several = bool(whole) or as_array(result) is None
     return result[0] if several and result else result
+
+
+def _numbers(value: Any) -> Array | None:
+    """A framework's array as NumPy's, where there is more than the trace of one."""
+    try:
+        return real_array(plain(value))
+    except Exception:  # of a value that is being traced there are no numbers
+        return None
 
 
 def _required(method: Any) -> int:
@@ -616,6 +653,10 @@ class _Around(Layer):
         """Tell one list from another."""
         return self._layer.identity(name)
 
+    def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
+        """What the last forward gave for every row beside out."""
+        return self._layer.logsumexp(rows)
+
 
 _OWN = ("N", "heads", "T", "H")
 
@@ -648,6 +689,16 @@ class _LaidOut(_Around):
         if isinstance(result, (tuple, list)) and len(self._orders) > 1:
             return tuple(map(_ours, result, self._orders))
         return _ours(result, self._orders[0])
+
+    def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
+        """What the last forward gave for every row, which may lie as our rows do or as theirs."""
+        array, named = self._layer.logsumexp(rows)
+        if array is None and self._out is not None and len(self._out) == len(rows) + 1:
+            order = tuple(i - (i > self._out[-1]) for i in self._out[:-1])
+            theirs = tuple(rows[order.index(i)] for i in range(len(rows)))
+            array, named = self._layer.logsumexp(theirs)
+            array = None if array is None else array.transpose(order)
+        return array, named
 
 
 def _theirs(array: Array, order: tuple[int, ...] | None) -> Array:
