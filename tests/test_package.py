@@ -9,6 +9,7 @@ import pytest
 import typed_caller
 
 import attncli
+from attncli.layers import TimeAttention
 
 
 def test_every_public_name_is_there():
@@ -35,6 +36,7 @@ def test_a_caller_with_types_runs():
     mask = np.ones((5, 5), bool)
     shapes = [x.shape for x in typed_caller.attend(query, key, value, mask)]
     assert shapes == [(5, 4)] * 5 + [(5, 5)] * 2
+    assert typed_caller.judge(TimeAttention, query, key, value) == [True] * 7
 
 
 def test_dir_shows_the_public_names_and_nothing_else():

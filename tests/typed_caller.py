@@ -1,5 +1,7 @@
 """A caller with types, as a user may have one: `mypy --strict` accepts it, and it runs."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,3 +33,20 @@ def attend(query: Floats, key: Floats, value: Floats, mask: NDArray[np.bool_]) -
         key, positions, style="interleaved", base=500.0, width=2, inverse=True, cos=None, sin=None
     )
     return [turned, out, dquery, dkey, dvalue, weights, *([] if kept is None else [kept])]
+
+
+def judge(layer: type[Any], q: Floats, k: Floats, v: Floats) -> list[bool]:
+    """The checks, and what their reports have."""
+    report = attncli.check(layer, layer="time-attention", scale=1.0)
+    names: list[str] = [mistake.name for found in report.diagnoses for mistake in found.mistakes]
+    gradients = attncli.gradcheck(layer, seed=1)
+    worst: float = gradients.worst.relative_error
+    out, _ = attncli.attention(q, k, v)
+    compared = attncli.compare({"out": out}, {"out": out}, atol=0.0)
+    convention = attncli.convention(q=q, k=k, v=v, out=out)
+    attncli.assert_correct(layer)
+    attncli.assert_gradients(layer)
+    attncli.assert_close(out, out)
+    whole: dict[str, Any] = report.to_dict()
+    verdicts = [bool(one) for one in (report, gradients, compared, convention)]
+    return [*verdicts, not names, worst < 1e-9, whole["passed"]]

@@ -226,3 +226,13 @@ def test_a_convention_is_read_from_tensors_at_their_precision(make):
     assert report
     assert report.dtype == "bfloat16"
     assert not attncli.convention(**tensors, out=out * 1.05)
+
+
+def test_a_function_at_hand_is_checked_as_one_in_a_file_is():
+    def attend(query, key, value):
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        return torch.softmax(scores, -1) @ value
+
+    attncli.assert_correct(attend)
+    with pytest.raises(AssertionError, match="likely scale"):
+        attncli.assert_correct(attend, scale=1.0)

@@ -90,15 +90,15 @@ class Calls:
         finally:
             self.set(before)
 
-    def give(self, what: str, arrays: Sequence[Any]) -> list[Any]:
-        """The arrays, made for this call, as it gets them: mostly as they are."""
+    def give(self, what: str, arrays: Sequence[Any], adapter: Adapter = NUMPY) -> list[Any]:
+        """The arrays, made for this call by an adapter, as it gets them: mostly as they are."""
         given = list(arrays)
         if self.again == "one" and all(isinstance(array, np.ndarray) for array in given):
             return [next(x for x in given if _equal(x, array)) for array in given]
         for number, held in enumerate(self._given.get(what, ()) if self.again else ()):
             if number < len(given):
                 same = self.again == "objects"
-                given[number] = (self.adapter or NUMPY).refill(held, given[number], same=same)
+                given[number] = adapter.refill(held, given[number], same=same)
         if self.again:
             self._results.clear()  # they may be what was given, and is written into here
         self._given[what] = given if self.again else []

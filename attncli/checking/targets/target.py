@@ -505,7 +505,8 @@ class Layer:
 
     def _call(self, what: str, method: Any, arrays: tuple[Array, ...], adapter: Adapter) -> Any:
         target, calls = self.target, self.target.calls
-        given = calls.give(what, [adapter.take(array, target.given.device) for array in arrays])
+        taken = [adapter.take(array, target.given.device) for array in arrays]
+        given = calls.give(what, taken, adapter)
         with running(f"{target.where}: {what}", target.file, target.printed):
             with calls.circumstanced() as borrowed:
                 result = _result(method(*given))
