@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.views.film import draw_strip
 from attncli.views.gallery import Gallery, Watched
 from attncli.views.picture import WeightMatrix
 from attncli.views.ways import draw_overview, draw_weights
@@ -33,6 +32,8 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         return
     drawn = wanted.full or wanted.lists or wanted.view is not None
     if wanted.frames and not drawn and wanted.sort is None:
+        from attncli.views.film import draw_strip
+
         yield Group(heading, *draw_strip(gallery))
         return
     if wanted.sort is not None or (gallery.many and not drawn):

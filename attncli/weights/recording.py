@@ -227,6 +227,8 @@ class Recording:
         number = self.updates
         with in_python():
             parts, axes = self.part.of(weights, self.given)
+            if step is not None and not isinstance(step, int | float):
+                step = to_numbers(number_array(step, "step", _LABEL), "step", _LABEL).item()
             moment = Moment(number if step is None else step, loss, parts, axes)
             if number == 0:
                 self._begin(moment)
@@ -237,11 +239,13 @@ class Recording:
                     f"{first.described}",
                     hint="watch the same batch each time, or of every batch item=0",
                 )
-            if number % self.stride == 0:
+            if due := number % self.stride == 0:
                 _ = moment.frame  # numbers of this machine now, not all of them at the end
                 _ = moment.loss
-                self._kept.append(moment)
-        self.updates, self._last = number + 1, moment
+        self._last = moment  # first: whenever it is interrupted, they are in order
+        if due:
+            self._kept.append(moment)
+        self.updates = number + 1
         while len(self.moments) > self.max_frames:
             self._kept, self.stride = self._kept[::2], 2 * self.stride
 
@@ -266,7 +270,7 @@ class Recording:
     @property
     def moments(self) -> list[Moment]:
         """Those that are kept, in their order."""
-        if self._last is None or self._last is self._kept[-1]:
+        if self._last is None or self._last in self._kept[-1:]:
             return self._kept
         return [*self._kept, self._last]
 

@@ -235,6 +235,15 @@ def test_tensors_of_torch(folder, dtype):
     np.testing.assert_array_equal(run["weights"][:, 1], np.array(given)[[0, 2, 3]])
 
 
+@pytest.mark.parametrize("step", [7, 0.5, np.int64(7), np.array(7)])
+def test_a_step_is_a_number(folder, step):
+    with attncli.watch("run.npz") as watch:
+        watch.update(ONE, step=step)
+        with pytest.raises(DtypeError, match="step is <U5"):
+            watch.update(ONE, step="first")
+    assert saved()["steps"].tolist() == [step]
+
+
 def test_the_graph_of_a_loss_is_not_kept(folder):
     torch = pytest.importorskip("torch")
     import weakref
