@@ -39,6 +39,10 @@ def test_a_caller_with_types_runs():
     assert typed_caller.judge(TimeAttention, query, key, value) == [True] * 7
 
 
+def test_a_caller_with_types_looks_at_weights(tmp_path):
+    assert "0.25  0.75" in typed_caller.look(np.array([[0.25, 0.75], [1, 0]]), f"{tmp_path}/x.npz")
+
+
 def test_dir_shows_the_public_names_and_nothing_else():
     import attncli.core.functions  # a sub-package that is loaded is not one of them
 

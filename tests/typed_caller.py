@@ -10,6 +10,13 @@ import attncli
 Floats = NDArray[np.float64]
 
 
+def look(weights: Floats, path: str) -> str:
+    """Pictures of weights, and frames of them."""
+    with attncli.watch(path, tokens=["a", "b"], every=2, max_frames=8, live=False) as watch:
+        watch.update(weights, step=1, loss=0.5)
+    return str(attncli.show(path, (["a", "b"], None), frame=0, precision=2))
+
+
 def attend(query: Floats, key: Floats, value: Floats, mask: NDArray[np.bool_]) -> list[Floats]:
     """Every option once, and what comes back."""
     out, cache = attncli.attention(

@@ -22,6 +22,7 @@ from attncli.errors import (
     ParameterError,
     ShapeError,
 )  # fmt: skip
+from attncli.views import watching
 
 RNG = np.random.default_rng(7)
 
@@ -485,3 +486,22 @@ def test_drawing_that_fails_does_not_end_a_training(folder, monkeypatch):
 
 def fail(text):
     raise OSError("the terminal is gone")
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0001, 300), (0.05, 6)])
+def test_drawing_takes_no_more_than_a_hundredth_of_the_time(monkeypatch, seconds, most):
+    clock = [1.0]
+    monkeypatch.setattr("attncli.views.watching.time.perf_counter", lambda: clock[0])
+
+    class Display(watching._Display):
+        drawn = 0
+
+        def show(self):
+            self.drawn += 1
+            clock[0] += seconds
+
+    display = Display(None, "run.npz")
+    while clock[0] < 31:
+        clock[0] += 0.02
+        display.update()
+    assert most / 2 < display.drawn <= most + 2  # the first is on the house
