@@ -63,9 +63,10 @@ def go_through(
     FileError
         If a report cannot be written; before any work, if that can be known.
     """
-    from attncli.files.writing import check_outputs
+    if batch.reports:
+        from attncli.files.writing import check_outputs
 
-    check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
+        check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
     several = len(texts) > 1
     found: list[Judged | None] = [None] * len(texts)
     work = partial(

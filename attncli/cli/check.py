@@ -33,7 +33,7 @@ _computed = partial(options.option, group="What is computed")
 attn check my_layer.py
 attn check my_layer.py:TimeAttention
 attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
-attn check submissions --report grades.csv --report junit.xml""",
+attn check submissions/*.py --report grades.csv --report junit.xml""",
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @_computed(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from html import escape
 from typing import Any, TextIO
 
 from rich.console import COLOR_SYSTEMS, Console, RenderableType
@@ -40,6 +38,8 @@ def look_of(stream: TextIO, *, color: str = "auto", **more: Any) -> Look:
     }
     if not stream.isatty():
         return Look.piped(**shown)
+    import shutil  # slow to load, and nothing that is piped needs it
+
     size = shutil.get_terminal_size()
     return Look.terminal(min(size.columns, _WIDEST), height=size.lines, **shown)
 
@@ -83,6 +83,8 @@ def html(draw: Callable[[Look], RenderableType]) -> str:
 
 
 def _span(text: str, style: Style | None) -> str:
+    from html import escape
+
     css = style.get_html_style(_ON_ANY_PAGE) if style else ""
     return f'<span style="{css}">{escape(text)}</span>' if css else escape(text)
 

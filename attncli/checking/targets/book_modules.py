@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -310,8 +309,10 @@ MODULES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class StandIn(MetaPathFinder, Loader):
-    """Finds what `MODULES` lists where nothing else does.
+class StandIn:
+    """A finder and loader of what `MODULES` lists where nothing else does.
+
+    None by inheritance: `importlib.abc` is slow to load.
 
     Parameters
     ----------
@@ -337,7 +338,11 @@ class StandIn(MetaPathFinder, Loader):
                 return spec
         elif _is_theirs(path):
             return None
-        return ModuleSpec(name, self, is_package=name == "common") if name in MODULES else None
+        loader: Any = self
+        return ModuleSpec(name, loader, is_package=name == "common") if name in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill it."""
