@@ -19,6 +19,17 @@ Status = Literal["ok", "wrong", "note", "skipped"]
 Part = Literal["forward", "backward", "contract"]
 
 
+def gradient_name(name: str) -> str:
+    """Say what the gradient of an input or parameter is called.
+
+    Examples
+    --------
+    >>> gradient_name("hs"), gradient_name("layer.params[0]")
+    ('dhs', 'layer.grads[0]')
+    """
+    return name.replace("params[", "grads[") if "params[" in name else f"d{name}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that holds or does not.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.reports import GradcheckReport, InputCheck
+from attncli.reports import GradcheckReport, InputCheck, gradient_name
 from attncli.tensors import axes_of
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -125,8 +125,7 @@ def _details(check: InputCheck, whose: str, look: Look) -> Iterator[RenderableTy
 
 
 def _gradient_name(check: InputCheck, look: Look) -> str:
-    name = safe(check.input, look)
-    return name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
+    return gradient_name(safe(check.input, look))
 
 
 def _number(value: float, look: Look) -> str:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from attncli.reports import slug
+from attncli.reports import gradient_name, slug
 from attncli.views.labels import safe, shorten
 from attncli.views.look import Look
 from attncli.views.records import Column, draw_records
@@ -92,8 +92,7 @@ def parts(told: dict[str, Any]) -> list[Part]:
         for one in told.get("findings", ())
     ]
     for one in told.get("checks", ()):
-        name = one["input"]
-        name = name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
+        name = gradient_name(one["input"])
         error = f"relative error {one['relative_error']}, tolerance {one['tolerance']}"
         detail = "" if one["passed"] else "; ".join([*one["patterns"], error])
         whose = [one["layer"], one["engine"]] if one["engine"] != "own" else []

@@ -25,6 +25,7 @@ from attncli.checking.derivatives.boundaries import (
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
 from attncli.errors import TargetError
+from attncli.reports import gradient_name
 
 HEADS = 2
 """How many there are where there are any, so that mixing them up shows."""
@@ -67,7 +68,7 @@ def slopes_along(trial: Trial, precision: str, tolerance: float = 0.0) -> Iterat
     def move_input(number: int, values: Array) -> None:
         inputs[number][...] = values
 
-    names = [*trial.target.inputs, *(f"params[{i}]" for i in range(len(trial.parameters)))]
+    names = [*trial.target.inputs, *trial.parameter_names]
     moves = [
         partial(move, number)
         for move, arrays in ((move_input, inputs), (layer.assign, trial.parameters))
@@ -103,8 +104,7 @@ def slopes_along(trial: Trial, precision: str, tolerance: float = 0.0) -> Iterat
             allowed = max(allowed, _NOISE_FACTOR * abs(right - derivative(2 * step)))
         move(start)
         backward = float(np.vdot(gradient.astype(np.float64), direction))
-        shown = name.replace("params", "grads") if name.startswith("params[") else f"d{name}"
-        yield Slope(shown, backward, right, abs(backward - right) <= allowed)
+        yield Slope(gradient_name(name), backward, right, abs(backward - right) <= allowed)
 
 
 def prove_large(

@@ -24,7 +24,13 @@ from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
 from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, Operation
-from attncli.reports import GradcheckReport, GradcheckReports, InputCheck, Method
+from attncli.reports import (
+    GradcheckReport,
+    GradcheckReports,
+    InputCheck,
+    Method,
+    gradient_name,
+)
 
 SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
 """All different, so that a swapped axis shows."""
@@ -335,14 +341,14 @@ class _Proof:
         inputs = trial.moving(precision)
         checks = []
         for number, (point, gradient) in enumerate(zip(layer.parameters, gradients, strict=True)):
-            name = f"params[{number}]"
+            name = trial.parameter_names[number]
             if point.dtype.name not in EPSILON:
                 trial.notes.append(f"{name} holds {point.dtype}: it has no gradient to check")
                 continue
             if not point.flags.writeable:
                 trial.notes.append(f"{name} is read-only: its gradient is not checked")
                 continue
-            if not trial.fits(f"grads[{number}]", gradient, point.shape):
+            if not trial.fits(gradient_name(name), gradient, point.shape):
                 continue
             point = point.copy()
 

@@ -52,6 +52,7 @@ class Trial:
     Attributes
     ----------
     inputs, parameters : list of ndarray
+    parameter_names : tuple of str
     out, dout : ndarray
     gradients : list of (ndarray or None)
         Of each input; None where backward gave no array of its shape.
@@ -75,6 +76,7 @@ class Trial:
         self.inputs = target.draw(target.shapes(sizes, given), seed, dtype)
         self.layer = self._start()
         self.parameters = [parameter.copy() for parameter in self.layer.parameters]
+        self.parameter_names = self.layer.parameter_names
         self.out = self._output(self._first_forward())
         if alone := self.layer.facts.alone:
             raise no_backward(target, alone)

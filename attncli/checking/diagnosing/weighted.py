@@ -28,7 +28,14 @@ from attncli.checking.diagnosing.mistakes import MISTAKES
 from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import QKV, Steps
-from attncli.reports import CheckReport, Diagnosis, Finding, NamedMistake, Status
+from attncli.reports import (
+    CheckReport,
+    Diagnosis,
+    Finding,
+    NamedMistake,
+    Status,
+    gradient_name,
+)
 
 _AGREES = beside_largest(1e-6)
 _SIZES = (
@@ -94,7 +101,7 @@ def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
     right = all(check.passed for check in proof.checks)
     form, diagnoses = explain_weighted(trials, claims, forward_alone=right)
     likely = form or next(forms(trials[0], claims))
-    names = {f"params[{i}]": name for i, name in enumerate(_gradient_names(likely))}
+    names = dict(zip(trials[0].parameter_names, _gradient_names(trials[0], likely), strict=False))
     findings = [_of_forward(form)]
     for one in proof.checks:
         name = names.get(one.input, f"d{one.input}")
@@ -114,9 +121,12 @@ def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
     )  # fmt: skip
 
 
-def _gradient_names(form: Form) -> list[str]:
-    """Say of each entry of grads which parameter it belongs to."""
-    return [f"grads[{i}], of {name}" for i, name in enumerate(form.names)]
+def _gradient_names(trial: Trial, form: Form) -> list[str]:
+    """Say of each gradient which parameter it belongs to."""
+    return [
+        gradient_name(theirs) + (f", of {ours}" if theirs != ours else "")
+        for theirs, ours in zip(trial.parameter_names, form.names, strict=False)
+    ]
 
 
 def _of_forward(form: Form | None) -> Finding:
@@ -178,7 +188,7 @@ def _of_gradients(trials: Sequence[Trial], form: Form) -> Iterator[Diagnosis]:
     if len(given) != len(right):
         return
     names = [f"d{name}" for name in trial.target.inputs]
-    names += _gradient_names(form)
+    names += _gradient_names(trial, form)
     wrong = [
         i
         for i, (a, b) in enumerate(zip(given, right, strict=True))

@@ -21,6 +21,7 @@ from attncli.checking.targets import arguments
 from attncli.checking.targets.calling import Facts
 from attncli.checking.targets.discovery import may_hold_layers, target_of_object
 from attncli.checking.targets.given import Given, Sizes
+from attncli.checking.targets.parameters import Weights
 from attncli.checking.targets.sources import Note, Passed, files_in, said_of, source_of
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
@@ -247,6 +248,12 @@ class _RemoteLayer(Layer):
         what = f"{self.target.where}: {name}"
         value, _, given = self._remote.ask("held", what, layer=self._handle, name=name)
         return decode(value, given)
+
+    def weights(self) -> Weights:
+        """Copies of its weights and their gradients."""
+        what = f"{self.target.where}: params"
+        value, _, given = self._remote.ask("weights", what, layer=self._handle)
+        return Weights(*decode(value, given))
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters there."""

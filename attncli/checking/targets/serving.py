@@ -14,7 +14,7 @@ from typing import Any
 
 from attncli.checking.targets import arguments
 from attncli.checking.targets.discovery import discover
-from attncli.checking.targets.frameworks.loaded import loaded
+from attncli.checking.targets.frameworks.loaded import loaded, plain
 from attncli.checking.targets.given import Given
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.their_code import Printed
@@ -99,6 +99,11 @@ class _Serving:
         """Give what forward gave beside out for every row, and whether it is called that."""
         found = self.layers[request["layer"]].logsumexp(tuple(request["rows"]))
         return encode(found, carried)
+
+    def weights(self, request: Any, parts: Any, carried: list[Any]) -> Any:
+        """Give the weights of an instance, and their gradients."""
+        names, *arrays = self.layers[request["layer"]].weights()
+        return encode((names, *map(plain, arrays)), carried)
 
     def names(self, request: Any, parts: Any, carried: list[Any]) -> Any:
         """Give the names of an instance's attributes."""

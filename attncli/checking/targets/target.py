@@ -30,6 +30,7 @@ from attncli.checking.targets.calling import Calls, Facts
 from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter, Pull
 from attncli.checking.targets.frameworks.loaded import candidates, loaded, owner, plain
 from attncli.checking.targets.given import Given, Shapes, Sizes
+from attncli.checking.targets.parameters import Weights, weights_of
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.wire import Foreign, as_array
 from attncli.errors import CodeError, ParameterError, TargetError
@@ -395,6 +396,7 @@ class Layer:
         self.sizes = sizes
         for adapter in () if target.trusted else loaded():
             self.instance = adapter.started(self.instance, target.given.device)
+        self._born = () if target.trusted else weights_of(self.instance).names
         self.facts = Facts()
         self._inputs: tuple[Array, ...] = ()
         self._pull: Pull | None = None
@@ -452,7 +454,7 @@ class Layer:
 
         def derived(*given: Any) -> Any:
             out, self._pull, self._alone = adapter.differentiate(
-                differentiated, given, self.weights()
+                differentiated, given, self.weights().values
             )
             return out
 
@@ -556,24 +558,37 @@ class Layer:
         except Exception:  # a property of theirs
             return None
 
-    def weights(self) -> list[Any]:
-        """The arrays in ``params`` as they are there, and may be a framework's."""
-        held = getattr(self.instance, "params", None)
-        return list(held) if isinstance(held, (list, tuple)) else []
+    def weights(self) -> Weights:
+        """Its weights and their gradients, as they are there: they may be a framework's."""
+        found = weights_of(self.instance)
+        if self._pull is not None:
+            return found._replace(gradients=self._gradients)
+        # What forward and backward leave behind may look like more of them.
+        return found.only([x for x in found.names if x in self._born or x.startswith("params[")])
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """What its weights are called."""
+        names, values, _ = self.weights()
+        return tuple(
+            name
+            for name, value in zip(names, plain(values), strict=True)
+            if isinstance(value, np.ndarray)
+        )
 
     @property
     def parameters(self) -> list[Array]:
-        """The arrays in ``params``, which may be written into where they are here; see `assign`."""
-        return _arrays(self.held("params"))
+        """Its weights, which may be written into where they are here; see `assign`."""
+        return _arrays(plain(self.weights().values))
 
     @property
     def gradients(self) -> list[Array]:
-        """The arrays in ``grads``."""
-        return _arrays(self.held("grads"))
+        """The gradients of its weights, as far as there are any."""
+        return _arrays(plain(self.weights().gradients))
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters, in place."""
-        weight = self.weights()[number]
+        weight = self.weights().values[number]
         owner(weight).write(weight, values)
 
     def identity(self, name: str) -> tuple[int, ...]:
@@ -645,6 +660,10 @@ class _Around(Layer):
     def names(self) -> tuple[str, ...]:
         """The names of its attributes."""
         return self._layer.names()
+
+    def weights(self) -> Weights:
+        """Its weights and their gradients."""
+        return self._layer.weights()
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters, in place."""

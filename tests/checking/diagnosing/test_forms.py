@@ -5,7 +5,7 @@ import pytest
 
 from attncli.checking.derivatives.trial import Trial
 from attncli.checking.diagnosing.weighted import explain_weighted
-from attncli.checking.targets.loading import target_of
+from attncli.checking.targets.loading import targets_of
 from attncli.core.semantics import Semantics
 
 SIZES = (
@@ -58,7 +58,7 @@ def layer(taken, shapes, forward, **held):
 
 
 def form_of(made, claims=Semantics()):  # noqa: B008
-    target = target_of(made)
+    (target,) = targets_of(made)
     with np.errstate(all="ignore"):
         trials = [Trial(target, sizes, {}, 0, "float64") for sizes in SIZES]
         form, _ = explain_weighted(trials, claims)
