@@ -21,7 +21,7 @@ _AXES = {
     "n": "N", "batch": "N", "item": "N", "items": "N",
     "heads": "heads", "head": "heads",
     "layers": "layers", "layer": "layers",
-    "frames": "frames", "frame": "frames", "steps": "frames",
+    "frames": "frames", "frame": "frames",
     "dec": "T_dec", "t_dec": "T_dec", "query": "T_dec", "queries": "T_dec",
     "enc": "T_enc", "t_enc": "T_enc", "key": "T_enc", "keys": "T_enc",
 }  # fmt: skip
