@@ -64,11 +64,22 @@ class Torch(Library):
 
     def __init__(self, operands: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
         super().__init__(operands, beside)
-        self._versions = {
+        self._differentiated = [x for x in self.tensors.values() if x.requires_grad]
+        # Nobody's graph is to be held for as long as a cache lives.
+        self.tensors = {name: x.detach() for name, x in self.tensors.items()}
+        self._versions = self._counted()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._versions = self._counted()  # a copy counts from new
+
+    def _counted(self) -> dict[str, int]:
+        """How often each was changed that was not copied; in inference mode nobody counts."""
+        return {
             name: x._version
             for name, x in self.tensors.items()
             if not x.is_inference() and x.device.type == "cpu" and dtype_name(x) != "bfloat16"
-        }  # of those that were not copied; in inference mode nobody counts
+        }
 
     @staticmethod
     def holds(thing: Any) -> bool:  # noqa: D102 - as above
@@ -86,14 +97,14 @@ class Torch(Library):
 
     def result(self, array: Array) -> Any:
         """Give what was computed as a tensor through which torch's own backward raises."""
-        tensors = self.tensors.values()
-        if not any(x.requires_grad for x in tensors):
+        differentiated, self._differentiated = self._differentiated, []
+        if not differentiated:
             return self.back(array)
-        return _without_backward().apply(lambda: self.back(array), *tensors)
+        return _without_backward().apply(lambda: self.back(array), *differentiated)
 
     def changed(self) -> str:  # noqa: D102 - as above
-        then = self._versions.items()
-        return next((x for x, version in then if self.tensors[x]._version != version), "")
+        now = self._counted()
+        return next((name for name, then in self._versions.items() if now[name] != then), "")
 
 
 class Jax(Library):

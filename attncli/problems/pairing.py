@@ -173,7 +173,7 @@ def compare_files(
                 f"{one.name}: at this tolerance {', '.join(one.blind)} would agree as well; "
                 "--budget allows what rounding explains",
                 AttnWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     return CompareReport(tuple(compared), only_a, only_b)
 

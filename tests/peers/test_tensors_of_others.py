@@ -1,9 +1,12 @@
 """Tensors of torch and JAX go in, and tensors of theirs come out."""
 
+import copy
 import doctest
+import gc
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +125,16 @@ def test_a_tensor_that_was_changed_in_place_is_noticed():
     tensors["key"] += 1
     with pytest.raises(DataError, match="key was changed in place since forward"):
         attncli.attention_backward(torch.ones_like(out), cache)
+
+
+def test_a_cache_holds_nobodys_graph_and_may_be_copied():
+    query = drawn("float32", requires_grad=True)["query"] * 2
+    _, cache = attncli.attention(query, query, query)
+    attncli.attention_backward(torch.ones(query.shape), copy.deepcopy(cache))
+    held = weakref.ref(query)
+    del query
+    gc.collect()
+    assert held() is None
 
 
 def test_tensors_of_inference_mode_are_taken():
