@@ -215,7 +215,8 @@ class _Display:
     """Where the weights are drawn: the last ones, and not more often than is worth it."""
 
     def __init__(self, recording: Recording, name: str) -> None:
-        self.recording, self.name, self.top, self._due = recording, name, 0.0, 0.0
+        self.recording, self.name = recording, name
+        self.top, self.more, self._due = 0.0, 0, 0.0
 
     def update(self) -> None:
         """Draw what there is, if it is time."""
@@ -225,7 +226,8 @@ class _Display:
         first = self._due == 0.0  # what is loaded for it is loaded once
         self._try_to_show()
         end = time.perf_counter()
-        self._due = end + (_OFTEN if first else max(_OFTEN, (end - start) / _SHARE))
+        pause = _OFTEN if first else max(_OFTEN, (end - start) / _SHARE)
+        self._due = max(self._due, end + pause)
 
     def close(self) -> None:
         """Draw the last ones, and leave them."""
@@ -254,7 +256,10 @@ class _Display:
         frame = moments[-1].frame
         line.append("  item 0  " if frame.ndim > 2 and frame.shape[-4:][0] > 1 else "  ")
         caption(line, moments[-1].step, [moment.loss for moment in moments], look)
-        return Group(line, draw_frame(gallery, selection.matrices))
+        drawn = draw_frame(gallery, selection.matrices)
+        if not self.more:
+            return Group(line, drawn)
+        return Group(line, drawn, Text(f"{self.more} more: layer= and head= choose", "dim italic"))
 
     def selection(self) -> Selection:
         """Give the weights of the last update, of a batch those of its first item."""
@@ -262,7 +267,8 @@ class _Display:
         assert source is not None
         frame, matrices = moment.frame, []
         sizes = dict(zip(_LEADING[frame.ndim - 2], frame.shape, strict=False))
-        wanted = (1 if name == "item" else size for name, size in sizes.items())
+        wanted = [1 if name == "item" else size for name, size in sizes.items()]
+        self.more = max(0, math.prod(wanted) - _MOST_MATRICES)
         for index in itertools.islice(np.ndindex(*wanted), _MOST_MATRICES):
             named = {name: at for name, at in zip(sizes, index, strict=True) if sizes[name] > 1}
             load = functools.partial(_cut, frame[index])

@@ -461,6 +461,12 @@ def test_asked_for_and_piped_the_last_is_printed(folder, capsys):
     assert [line for line in lines if "step" in line] == ["run.npz  step 2  loss 1  ▁▁▁"]
 
 
+def test_what_is_too_many_to_be_drawn_is_said(folder, capsys):
+    with attncli.watch("run.npz", live=True) as watch:
+        watch.update([weights_of(2, 7, 3, 5)] * 5)
+    assert "11 more: layer= and head= choose" in capsys.readouterr().out
+
+
 def test_in_a_notebook_nothing_is_drawn_unless_asked_for_and_then_in_place(folder, monkeypatch):
     notebook = Notebook(monkeypatch)
     for live in (None, True):
@@ -474,17 +480,23 @@ def test_in_a_notebook_nothing_is_drawn_unless_asked_for_and_then_in_place(folde
 
 
 def test_drawing_that_fails_does_not_end_a_training(folder, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    with attncli.watch("run.npz", live=True) as watch:
-        monkeypatch.setattr("sys.stdout.write", fail)
+    stream = sys.stdout
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    with attncli.watch("run.npz") as watch:
+        monkeypatch.setattr(stream, "write", fail)
         for _ in range(3):
             watch.update(np.eye(3))
             time.sleep(0.11)
         monkeypatch.undo()
+        assert len(failed) == 1  # and it is not tried again
     assert len(np.load(folder / "run.npz")["steps"]) == 3
 
 
+failed = []
+
+
 def fail(text):
+    failed.append(text)
     raise OSError("the terminal is gone")
 
 
