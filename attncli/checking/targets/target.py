@@ -32,6 +32,7 @@ from attncli.checking.targets.frameworks.loaded import candidates, loaded, owner
 from attncli.checking.targets.given import Given, Shapes, Sizes
 from attncli.checking.targets.parameters import Weights, weights_of
 from attncli.checking.targets.their_code import Printed, running
+from attncli.checking.targets.walking_back import first, walk_back
 from attncli.checking.targets.wire import Foreign, as_array
 from attncli.errors import CodeError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
@@ -40,7 +41,6 @@ from attncli.tensors import axes_of, default_axes, random_tensor
 
 # What people call the result where they give others beside it.
 _LOGSUMEXP = ("lse", "logsumexp", "softmax_lse", "log_sum_exp")
-_OUT = ("out", "output", "outputs", "c", "context", "result")
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -399,6 +399,7 @@ class Layer:
         self._born = () if target.trusted else weights_of(self.instance).names
         self.facts = Facts()
         self._inputs: tuple[Array, ...] = ()
+        self._given: Any = None
         self._pull: Pull | None = None
         self._gradients: list[Any] = []
         self._alone = ""
@@ -440,17 +441,18 @@ class Layer:
 
         def run(*given: Any) -> Any:
             placed, named = self._placed(given, options)
-            return method(*map(take, placed), **{name: take(x) for name, x in named.items()})
+            self._given = method(*map(take, placed), **{name: take(x) for name, x in named.items()})
+            return self._given
 
         axes = min((array.ndim for array in arrays), default=0)
         if adapter is NUMPY or self._has_own:
             self._alone = "" if self._has_own else "there is none"
             self._gives = self._call("forward", run, arrays, adapter)
-            return _first(self._gives, _OUT, axes)
+            return first(self._gives, axes)
 
         def differentiated(*moved: Any) -> Any:
             self._gives = _result(run(*moved))
-            return _first(self._gives, _OUT, axes)
+            return first(self._gives, axes)
 
         def derived(*given: Any) -> Any:
             out, self._pull, self._alone = adapter.differentiate(
@@ -494,11 +496,12 @@ class Layer:
         if not self._has_own or not self.target.has_backward:
             self.facts = Facts(alone=self._alone)
             return None
-        method = self.instance.backward
-        # Code that keeps nothing is given the inputs again.
-        stateless = _required(method) == 1 + len(self._inputs)
-        arrays = (dout, *(self._inputs if stateless else ()))
-        result = self._call("backward", method, arrays, self.target.calls.adapter or NUMPY)
+        try:
+            back = walk_back(self.instance.backward, self.target.inputs, self._given)
+        except TypeError as error:
+            raise CodeError(f"{self.target.where}: backward {error}") from None
+        arrays = (dout, *(self._inputs[number] for number in back.inputs))
+        result = self._call("backward", back.call, arrays, self.target.calls.adapter or NUMPY)
         return self._by_name(result) if isinstance(result, Mapping) and result else result
 
     @property
@@ -512,7 +515,7 @@ class Layer:
         with running(f"{target.where}: {what}", target.file, target.printed):
             with calls.circumstanced() as borrowed:
                 result = _result(method(*given))
-                self._gave = owner(_first(result, _OUT))
+                self._gave = owner(first(result))
             result = plain(result)
         held = [adapter.numbers(one) for one in given]
         if adapter is not NUMPY:  # it may have them in another dtype
@@ -615,35 +618,12 @@ def _result(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _first(result: Any, names: tuple[str, ...], axes: int = 0) -> Any:
-    """What forward computed, where it gives weights, sums and the like beside."""
-    if isinstance(result, Mapping) and result:
-        known = [result[name] for name in names if name in result]
-        return known[0] if known else next(iter(result.values()))
-    several = isinstance(result, tuple)
-    if isinstance(result, list) and result:
-        # Of arrays with fewer axes it is one, item by item.
-        whole = axes and all(getattr(one, "ndim", 0) >= axes for one in result)
-        several = bool(whole) or as_array(result) is None
-    return result[0] if several and result else result
-
-
 def _numbers(value: Any) -> Array | None:
     """A framework's array as NumPy's, where there is more than the trace of one."""
     try:
         return real_array(plain(value))
     except Exception:  # of a value that is being traced there are no numbers
         return None
-
-
-def _required(method: Any) -> int:
-    """How many arguments a method must be given."""
-    try:
-        parameters = inspect.signature(method).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    required = inspect.Parameter.empty
-    return sum(p.kind not in (_KEYWORD, *_VARIABLE) and p.default is required for p in parameters)
 
 
 class _Around(Layer):
@@ -763,28 +743,16 @@ class _Functions:
     """A pair of functions as a layer."""
 
     def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None) -> None:
-        self._forward, self._backward = forward, backward
-        self._cache: Any = None
+        self._forward, self.backward = forward, backward
         self.params: list[Array] = []
         self.grads: list[Array] = []
         self.weights: Any = None
-        self.backward = None if backward is None else self._back
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         result = self._forward(*arrays, **options)
-        if self._backward is None:
-            return result
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(
-                f"{self._forward.__name__} returns {type(result).__name__}, expected (out, cache)"
-            )
-        out, self._cache = result
-        self.weights = getattr(self._cache, "weights", None)
-        return out
-
-    def _back(self, dout: Array) -> Any:
-        assert self._backward is not None
-        return self._backward(dout, self._cache)
+        if isinstance(result, tuple) and len(result) == 2:
+            self.weights = getattr(result[1], "weights", None)
+        return result
 
 
 def shape_in_the_book(known: str, sizes: Sizes) -> tuple[int, ...]:
