@@ -97,6 +97,7 @@ class Calculation:
         # What a mistaken backward pass puts aside.
         self.kept_weights: Any = None
         self.whole_dweights: Any = None
+        self.inside: Any = None
 
     def __call__(self, step: str, *arguments: Any) -> Any:
         """Do a step."""

@@ -794,6 +794,17 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
 }
 
 TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
+    "scores clipped": ("s = s * scale\n", "s = np.clip(s * scale, -5, 5)\n"),
+    "only the first channels in delta": (
+        "np.sum(a * da, axis=-1, keepdims=True)",
+        "np.sum((dout * np.matmul(a, v))[..., :4], axis=-1, keepdims=True)",
+    ),
+    "only a part of the keys in delta": ("np.sum(a * da, ", "np.sum((a * da)[..., :-1], "),
+    "the last key's gradient zero": (
+        "        return dq, dk, dv\n",
+        "        dk[..., -1, :] = dv[..., -1, :] = 0\n        return dq, dk, dv\n",
+    ),
+    "dkey and dvalue exchanged": ("return dq, dk, dv", "return dq, dv, dk"),
     "scale missing": ("scale = 1 / np.sqrt(H)", "scale = 1"),
     "scale applied twice": (
         "scale = 1 / np.sqrt(H)",

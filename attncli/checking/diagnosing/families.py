@@ -46,7 +46,7 @@ def fit(
     Mistake
     """
     if family.choices:
-        for choice in family.choices:
+        for choice in _choices(family, seen):
             yield _member(family, constant(choice), _plainly(choice))
         return
     pairs = [(one, row) for one in seen if (row := _observed(one, family.in_backward)) is not None]
@@ -73,6 +73,15 @@ def fit(
             yield _member(family, value, _said(family, numbers, pairs))
 
 
+def _choices(family: Mistake, seen: Sequence[Observation]) -> tuple[Any, ...]:
+    """What it may be: what is usual, and what the sizes at hand make likely."""
+    if family.sized is None:
+        return family.choices
+    axis, choice = family.sized
+    sizes = sorted({one.case.sizes[axis] for one in seen if axis in one.case.sizes})
+    return tuple(dict.fromkeys([*family.choices, *map(choice, sizes)]))
+
+
 def _member(family: Mistake, value: Value, said: str) -> Mistake:
     return replace(
         family.with_value(value),
@@ -90,7 +99,8 @@ def _said(
     rtol = min(max(1e-6, 10 * relative), 1e-2)
     by_head = [np.ravel(number) for number in numbers.values()]
     if any(number.size > 1 for number in by_head):
-        return "by head " + ", ".join(f"{x:.6g}" for x in by_head[0])
+        axis = "head" if any(one.case.inputs[0].ndim > 3 for one, _ in pairs) else "item"
+        return f"by {axis} " + ", ".join(f"{x:.6g}" for x in by_head[0])
     readings = []
     for key, number in numbers.items():
         given = getattr(key[-1], family.claim) if family.claim else None
@@ -146,7 +156,7 @@ class _Fit:
         self.observed = observed.astype(np.float64)
         self.finite = np.isfinite(self.observed)
         query = seen.case.inputs[0]
-        self.heads = query.shape[-3] if heads and query.ndim > 3 else 0
+        self.heads = query.shape[-3] if heads and query.ndim > 2 else 0
 
     def number(self) -> tuple[Number | None, bool]:
         """The number, None where none reproduces what was observed; whether it matters here."""

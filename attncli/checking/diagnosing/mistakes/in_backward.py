@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.diagnosing.mistakes.in_masking import MASKING
+from attncli.checking.diagnosing.mistakes.in_masking import LEFT_OUT, MASKING, from_on, kept
 from attncli.checking.diagnosing.mistakes.in_scores import SCORES
 from attncli.checking.diagnosing.mistakes.mistake import (
     LOOPED,
@@ -156,6 +156,35 @@ def _of_base_2(c: Calculation) -> Array:
 def _of_base_e(c: Calculation) -> Array:
     scores = _scores_of(c, {})
     return np.asarray(np.exp(scores - _logsumexp(scores) / np.log(2.0)))
+
+
+def _delta_of_channels(value: Value) -> Steps:
+    def softmax_back(c: Calculation, dweights: Array) -> Array:
+        first = np.s_[..., : value(c)]
+        delta = (c.noted["dout"][first] * c.noted["out"][first]).sum(axis=-1, keepdims=True)
+        return np.asarray(c.weights * (dweights - delta))
+
+    return {"softmax_back": softmax_back}
+
+
+def _delta_of_keys(value: Value) -> Steps:
+    def softmax_back(c: Calculation, dweights: Array) -> Array:
+        left = c.weights * kept(c.T_enc, value(c))
+        return np.asarray(c.weights * (dweights - (left * dweights).sum(axis=-1, keepdims=True)))
+
+    return {"softmax_back": softmax_back}
+
+
+def _without_last_key(*which: int) -> Callable[..., Any]:
+    """Of query, key and value; of the book's layers the first has all keys."""
+
+    def gradients(c: Calculation, given: tuple[Array, ...]) -> tuple[Array, ...]:
+        changed = [np.array(x) for x in given]
+        for i in which if c.layer == QKV else (0,):
+            changed[i][..., -1, :] = 0
+        return tuple(changed)
+
+    return gradients
 
 
 def _last_tile(value: Value) -> Steps:
@@ -696,6 +725,50 @@ BACKWARD: tuple[Mistake, ...] = (
         remedy="dkey += ds.swapaxes(-1, -2) @ query[start : start + tile]",
         family=_last_tile,
         choices=(2, 4, 8, 16, 32, 64, 128),
+        sized=("T_dec", int),
+        layers=(QKV,),
+    ),
+    Mistake(
+        "only the first channels in delta",
+        "delta = Σ over the H_v channels of dout · out",
+        "delta = Σ over the first {value}",
+        "The sum of the row ends at {value} channels: right as long as H_v is no larger.",
+        remedy="delta = (dout * out).sum(axis=-1, keepdims=True)",
+        family=_delta_of_channels,
+        choices=(1, 4, 16, 32, 64, 96, 128),
+        sized=("H", int),
+        layers=(QKV,),
+        alone=True,
+    ),
+    Mistake(
+        "only a part of the keys in delta",
+        "delta = Σ over all keys of weights ⊙ dweights",
+        "delta = Σ without {value}",
+        "The sum of the row leaves out {value}.",
+        remedy="delta = (a * da).sum(axis=-1, keepdims=True)  # over all tiles",
+        family=_delta_of_keys,
+        choices=LEFT_OUT,
+        sized=("T_enc", from_on),
+        layers=SCORED,
+        alone=True,
+    ),
+    Mistake(
+        "the last key's gradient zero",
+        "dkey and dvalue of every key",
+        "0 for the last",
+        "The loop over the keys ends one too early in backward, or the last tile is not written.",
+        {"gradients": _without_last_key(1, 2)},
+        remedy="for j in range(T_enc):",
+        variants=tuple({"gradients": _without_last_key(which)} for which in (1, 2)),
+        layers=("weight-sum", *SCORED),
+    ),
+    Mistake(
+        "dkey and dvalue exchanged",
+        "backward returns dquery, dkey, dvalue",
+        "dquery, dvalue, dkey",
+        "Both have one shape, so that nothing raises.",
+        {"gradients": lambda c, given: (given[0], given[2], given[1])},
+        remedy="return dquery, dkey, dvalue  # in the order of forward's inputs",
         layers=(QKV,),
     ),
     Mistake(

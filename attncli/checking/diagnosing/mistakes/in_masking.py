@@ -169,14 +169,15 @@ def _but(T: int, *, first: int = 0, last: int = 0) -> slice:
     return slice(first, T - last)
 
 
-def _up_to(T: int, *, size: int) -> slice:
-    return slice(0, size)
-
-
 def _whole_blocks(T: int, *, size: int) -> slice:
     return slice(0, T if size >= T else T - T % size)
 
 
+def _every(T: int, *, start: int, size: int) -> slice:
+    return slice(start, T - 1 if start < size else T, size)
+
+
+_SIZES = (2, 4, 8, 16, 32, 64, 128)
 _KEPT: dict[str, Callable[[int], slice]] = {
     "the last key": partial(_but, last=1),
     "the first key": partial(_but, first=1),
@@ -184,26 +185,51 @@ _KEPT: dict[str, Callable[[int], slice]] = {
     "every second key": lambda T: slice(0, T, 2),
     **{
         f"what is left beyond whole blocks of {size}": partial(_whole_blocks, size=size)
-        for size in (2, 4, 8, 16, 32, 64, 128)
+        for size in _SIZES
     },
-    **{f"the keys from {size} on": partial(_up_to, size=size) for size in (16, 32, 64, 128, 256)},
 }
-_TWICE = {"the last key": -1, "the first key": 0}
+_TWICE: dict[str, Callable[[int], slice]] = {
+    "the last key": lambda T: slice(T - 1, T),
+    "the first key": lambda T: slice(0, 1),
+    **{
+        f"the {which} key of every tile of {size} but the {which}": partial(
+            _every, start=size - (which == "last"), size=size
+        )
+        for size in _SIZES[2:]
+        for which in ("first", "last")
+    },
+}
+
+
+def from_on(size: int) -> str:
+    """The keys beyond so many, in words."""
+    return f"the keys from {size} on"
+
+
+def kept(T: int, left_out: str) -> Array:
+    """Which of T keys are left when some are not, in words."""
+    left = np.zeros(T, bool)
+    beyond = left_out.removeprefix("the keys from ").removesuffix(" on")
+    left[slice(0, int(beyond)) if beyond.isdigit() else _KEPT[left_out](T)] = True
+    return left
+
+
+LEFT_OUT = (*_KEPT, *map(from_on, (16, 32, 64, 128, 256)))
+"""Keys that a loop may leave out, in words."""
 
 
 def _left_out(value: Value) -> dict[str, Any]:
     def band(c: Calculation) -> Array:
-        kept = np.zeros(c.T_enc, bool)
-        kept[_KEPT[value(c)](c.T_enc)] = True
-        return np.asarray(STEPS["band"](c) & kept)
+        return np.asarray(STEPS["band"](c) & kept(c.T_enc, value(c)))
 
     return {"band": band}
 
 
 def _counted_twice(value: Value) -> dict[str, Any]:
     def mask(c: Calculation, scores: Array) -> Any:
-        more = np.zeros(scores.shape[-1])
-        more[_TWICE[value(c)]] = np.log(2.0)
+        T = scores.shape[-1]
+        more = np.zeros(T)
+        more[_TWICE[value(c)](T)] = np.log(2.0)
         return STEPS["mask"](c, scores + more)
 
     return {"mask": mask}
@@ -547,7 +573,8 @@ MASKING: tuple[Mistake, ...] = (
         remedy="for start in range(0, T_enc, block): k = key[start : start + block]",
         family=_left_out,
         layers=SCORED,
-        choices=tuple(_KEPT),
+        choices=LEFT_OUT,
+        sized=("T_enc", from_on),
     ),
     Mistake(
         "a key counted twice",

@@ -7,7 +7,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import SCORED, Mistake, Value
-from attncli.operations.steps import QKV, Calculation
+from attncli.operations.steps import QKV, STEPS, Calculation
 
 _SCORES = "scores = {scale} · query · keyᵀ"
 
@@ -39,6 +39,20 @@ def _softcap(cap: Value) -> dict[str, Any]:
         return np.asarray(c.capped * cap(c))
 
     return {"softcap": softcap}
+
+
+def _clipped(value: Value) -> dict[str, Any]:
+    """Beyond the limits there is no slope either."""
+
+    def scaled(c: Calculation, scores: Array) -> Array:
+        scores = STEPS["scaled"](c, scores)
+        c.inside = np.abs(scores.real) < value(c)
+        return np.where(c.inside, scores, np.sign(scores.real) * value(c))
+
+    def scale_back(c: Calculation, dscores: Array) -> Any:
+        return STEPS["scale_back"](c, dscores * c.inside)
+
+    return {"scaled": scaled, "scale_back": scale_back}
 
 
 def _of_base_2(c: Calculation, scores: Array) -> Array:
@@ -301,6 +315,17 @@ SCORES: tuple[Mistake, ...] = (
         claim="softcap",
     ),
     Mistake(
+        "scores clipped",
+        _SCORES,
+        "scores = clip({scale} · query · keyᵀ, −{value}, {value})",
+        "Scores beyond ±{value} are all the same. Nothing overflows where the maximum is "
+        "subtracted.",
+        remedy="e = np.exp(s - s.max(axis=-1, keepdims=True))  # s as it is",
+        family=_clipped,
+        choices=(1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 88.0, 100.0),
+        layers=SCORED,
+    ),
+    Mistake(
         "only the first units of the scores",
         "scores = scale · Σ over the H units of query · key",
         "scores = scale · Σ over the first {value}",
@@ -312,6 +337,7 @@ SCORES: tuple[Mistake, ...] = (
             )
         },
         choices=(1, 4, 16, 32, 64, 96, 128),
+        sized=("H", int),
         layers=(QKV,),
     ),
     Mistake(

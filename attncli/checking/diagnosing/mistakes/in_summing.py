@@ -153,6 +153,7 @@ SUMMING: tuple[Mistake, ...] = (
         remedy="out = a @ value",
         family=lambda value: {"result": lambda c, out: value(c) * out},
         starts=(1.5,),
+        by_head=True,
     ),
     Mistake(
         "the weights off by a factor",

@@ -46,6 +46,8 @@ class Mistake(NamedMistake):
         Numbers near one of which the right one is looked for.
     choices : tuple
         Numbers of which one it must be.
+    sized : tuple of (str, callable)
+        The axis by whose sizes there are more choices, and what a size makes one.
     claim : str
         The option that says which number is meant.
     by_head : bool
@@ -63,6 +65,7 @@ class Mistake(NamedMistake):
     family: Callable[[Value], Mapping[str, Step]] | None = None
     starts: tuple[float, ...] = ()
     choices: tuple[Any, ...] = ()
+    sized: tuple[str, Callable[[int], Any]] | None = None
     claim: str = ""
     by_head: bool = False
     layers: tuple[str, ...] = ()
