@@ -44,9 +44,12 @@ class Boundary(NamedTuple):
     wrong: int
     beside: str
     sizes: Sizes
+    only: str = ""
 
     def __str__(self) -> str:
-        since = f"right up to {self.axis} = {self.right}, wrong from {self.wrong} on"
+        since = f"wrong where {self.only}"
+        if not self.only:
+            since = f"right up to {self.axis} = {self.right}, wrong from {self.wrong} on"
         return f"{since} ({self.beside})" if self.beside else since
 
 
@@ -64,6 +67,8 @@ def boundary(wrong: Callable[[Sizes], bool], large: Sizes, usual: Sizes) -> Boun
     right up to T_enc = 64, wrong from 65 on
     >>> print(boundary(lambda sizes: min(sizes.values()) > 64, large, usual))
     right up to T_enc = 64, wrong from 65 on (T_dec = 67)
+    >>> print(boundary(lambda sizes: sizes["T_enc"] % 64 == 0, {"T_enc": 256}, usual))
+    wrong where T_enc is a multiple of 64
     """
     axes = [axis for axis in _AXES if large.get(axis, 0) > usual.get(axis, 0)]
     if "kv_heads" in large:  # which have to divide them
@@ -88,7 +93,13 @@ def boundary(wrong: Callable[[Sizes], bool], large: Sizes, usual: Sizes) -> Boun
         else:
             low = middle
     beside = ", ".join(f"{x} = {others[x]}" for x in axes if x != axis and others is large)
-    return Boundary(axis, low, high, beside, {**others, axis: high})
+    only = ""
+    if high % 2 == 0 and not wrong({**others, axis: high + 1}):  # whole tiles alone may be
+        while high // 2 > small[axis] and wrong({**others, axis: high // 2}):
+            high //= 2
+        many = wrong({**others, axis: 2 * high})
+        only, low = f"{axis} {'is a multiple of' if many else '='} {high}", high - 1
+    return Boundary(axis, low, high, beside, {**others, axis: high}, only)
 
 
 def within(sizes: Sizes, most: float, usual: Sizes) -> Sizes:

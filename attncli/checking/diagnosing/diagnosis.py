@@ -47,7 +47,10 @@ def diagnose(
         The names of the findings on the contract that are wrong.
     claims : Semantics
     """
-    found = _explanations(layer, [o for o in observations if o.out is not None and _telling(o)])
+    usable = [o for o in observations if o.out is not None and not o.case.lenient]
+    found = _explanations(layer, [o for o in usable if _telling(o)])
+    if not found and _Search(layer, [o for o in usable if _telling(o)]).all_right:
+        found = _explanations(layer, usable)  # it shows where others leave nothing to tell it by
     # The fewest mistakes first, then those that explain more, then the nearest.
     found.sort(
         key=lambda item: (
@@ -155,12 +158,19 @@ class _Search:
         self.forward_ok = self._forward_distance({}) is not None
         self.backward_seen = any(o.gradients is not None or o.misshapen is not None for o in seen)
 
+    @property
+    def all_right(self) -> bool:
+        """Whether there is nothing to be explained."""
+        return self.forward_ok and (
+            not self.backward_seen or self._backward_distance({}, "formulas") is not None
+        )
+
     def run(self, *, together: bool) -> Iterator[_Found]:
         """Explain by one mistake, or by two that are made together."""
         if not self.forward_ok:
             for mistakes in self._forwards(together):
                 yield from self._with_backward(mistakes)
-        elif self.backward_seen and self._backward_distance({}, "formulas") is None:
+        elif not self.all_right:
             yield from self._backwards((), {}, together=together)
 
     def _backwards(

@@ -1,5 +1,6 @@
 """Hold somebody's layer against the reference: numbers, contract, and the likely mistake."""
 
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -53,6 +54,7 @@ _LAYOUTS = (
 )
 # So many sizes that are right tell one mistake from another.
 _TELLING = 4
+_LINE = 72
 # How often what may be drawn at random is drawn again.
 _DRAWS = 20
 _START_SIZES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 4}
@@ -437,7 +439,7 @@ class _Check:
         if seen.error is not None and not case.optional:
             self.trace = self.trace or seen.error.trace
         if seen.not_taken:
-            self._add(case, "forward", "skipped", f"not taken: {seen.forward_fault}")
+            self._add(case, "forward", "skipped", _shortened(f"not taken: {seen.forward_fault}"))
             return
         for part, verdict in self._verdicts(seen).items():
             self.differs = self.differs or (bool(verdict.off) and not case.lenient)
@@ -631,6 +633,11 @@ class _Check:
         return Finding(
             "params and grads", "contract", "note", "the book's optimisers expect both as lists"
         )
+
+
+def _shortened(text: str) -> str:
+    """What is no fault need not be read to the end."""
+    return textwrap.shorten(text, _LINE, placeholder=" …")
 
 
 def _results(layer: Layer, case: Case, dout: Array) -> tuple[Any, ...]:

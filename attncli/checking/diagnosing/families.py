@@ -50,13 +50,13 @@ def fit(
             yield _member(family, constant(choice), _plainly(choice))
         return
     pairs = [(one, row) for one in seen if (row := _observed(one, family.in_backward)) is not None]
-    for heads in (False, True) if family.by_head else (False,):
+    for axis in (0, -3, -4) if family.by_head else (0,):
         numbers: dict[_Key, Number] = {}
         for one, observed in pairs:
             key = _key(one.case.inputs, one.case.claims)
             if key in numbers:
                 continue
-            number, told = _Fit(layer, one, observed, family, steps or {}, heads=heads).number()
+            number, told = _Fit(layer, one, observed, family, steps or {}, axis=axis).number()
             if number is not None:
                 numbers[key] = number
             elif told:  # whatever the number, it is not this
@@ -70,7 +70,7 @@ def fit(
             ) -> Number:
                 return numbers.get(_key(c.given, c.semantics), first)
 
-            yield _member(family, value, _said(family, numbers, pairs))
+            yield _member(family, value, _said(family, numbers, pairs, axis))
 
 
 def _choices(family: Mistake, seen: Sequence[Observation]) -> tuple[Any, ...]:
@@ -91,7 +91,7 @@ def _member(family: Mistake, value: Value, said: str) -> Mistake:
 
 
 def _said(
-    family: Mistake, numbers: dict[_Key, Number], pairs: list[tuple[Observation, Array]]
+    family: Mistake, numbers: dict[_Key, Number], pairs: list[tuple[Observation, Array]], axis: int
 ) -> str:
     """Say the numbers that were found, by a formula where there is one."""
     sizes = {_key(one.case.inputs, one.case.claims): _sizes(one.case) for one, _ in pairs}
@@ -99,13 +99,30 @@ def _said(
     rtol = min(max(1e-6, 10 * relative), 1e-2)
     by_head = [np.ravel(number) for number in numbers.values()]
     if any(number.size > 1 for number in by_head):
-        axis = "head" if any(one.case.inputs[0].ndim > 3 for one, _ in pairs) else "item"
-        return f"by {axis} " + ", ".join(f"{x:.6g}" for x in by_head[0])
+        heads = axis == -3 and any(one.case.inputs[0].ndim > 3 for one, _ in pairs)
+        longest = max(by_head, key=len)
+        return f"by {'head' if heads else 'item'} " + ", ".join(f"{x:.6g}" for x in longest)
+    if where := _where(numbers, sizes):
+        return where
     readings = []
     for key, number in numbers.items():
         given = getattr(key[-1], family.claim) if family.claim else None
         readings.append(Reading(float(number), sizes[key], given))
     return said(*readings, rtol=rtol)
+
+
+def _where(numbers: dict[_Key, Number], sizes: dict[_Key, dict[str, int]]) -> str:
+    """Say of a factor that is 1 but for some sizes for which."""
+    odd = {key for key, number in numbers.items() if abs(float(number) - 1) > 1e-6}
+    factors = {round(float(numbers[key]), 6) for key in odd}
+    if len(factors) != 1 or len(odd) == len(numbers):
+        return ""
+    for axis in ("T_dec", "T_enc", "N", "heads", "H", "H_v"):
+        theirs = {sizes[key].get(axis) for key in odd}
+        others = {sizes[key].get(axis) for key in numbers.keys() - odd}
+        if len(theirs) == 1 and None not in theirs and not theirs & others:
+            return f"{factors.pop():g} where {axis} = {theirs.pop()}"
+    return ""
 
 
 def _plainly(choice: Any) -> str:
@@ -150,13 +167,14 @@ class _Fit:
         family: Mistake,
         steps: Steps,
         *,
-        heads: bool,
+        axis: int,
     ) -> None:
         self.layer, self.seen, self.family, self.steps = layer, seen, family, steps
         self.observed = observed.astype(np.float64)
         self.finite = np.isfinite(self.observed)
         query = seen.case.inputs[0]
-        self.heads = query.shape[-3] if heads and query.ndim > 2 else 0
+        self.heads = query.shape[axis] if axis and query.ndim >= -axis else 0
+        self.behind = (1,) * (-1 - axis)
 
     def number(self) -> tuple[Number | None, bool]:
         """The number, None where none reproduces what was observed; whether it matters here."""
@@ -170,7 +188,7 @@ class _Fit:
         return None, told
 
     def _spread(self, number: float) -> Number:
-        return np.full((self.heads, 1, 1), number) if self.heads else number
+        return np.full((self.heads, *self.behind), number) if self.heads else number
 
     def _improved(self, number: Number) -> tuple[Number, bool]:
         """Newton's steps on the sum of squares, halved as long as one leads away."""
@@ -193,13 +211,13 @@ class _Fit:
     def _newton(self, number: Number) -> tuple[Number, bool]:
         if self.heads:
             steps = [self._slope(number, head) for head in range(self.heads)]
-            found = np.array([step for step, _ in steps]).reshape(-1, 1, 1)
+            found = np.array([step for step, _ in steps]).reshape(-1, *self.behind)
             return found, all(influence for _, influence in steps)
         return self._slope(number, None)
 
     def _slope(self, number: Number, head: int | None) -> tuple[float, bool]:
         moved = np.asarray(number, complex).copy()
-        moved[() if head is None else (head, 0, 0)] += _STEP * 1j
+        moved[() if head is None else (head, *(0 for _ in self.behind))] += _STEP * 1j
         result = self._predicted(moved if self.heads else moved[()])
         if result is None:
             return 0.0, False

@@ -176,7 +176,7 @@ class _Series:
         fresh = [self._call(layer, self._drawn(seed)) for seed in range(_CALLS)]
         kept = self._kept(layer, before, fresh)
         yield _finding(_AT_HAND, kept)
-        yield _finding(_EVERY_CALL, "" if kept else self._until())
+        yield from self._ever(layer, kept)
         yield _finding("results left alone", self._left())
         with self.target.calls.under(watched=True):
             self._call(layer, self._drawn(0))
@@ -230,12 +230,21 @@ class _Series:
         call = calls[number]
         return not all(call.right) and any(call.is_answer_to(earlier) for earlier in calls[:number])
 
-    def _until(self) -> str:
-        """Say from which call on what was right is wrong."""
+    def _ever(self, layer: Layer, kept: str) -> Iterator[Finding]:
+        """Say from which call on what was right is wrong, or that it is for some numbers."""
         wrong = [number for number, right in enumerate(self.were_right, 1) if not right]
-        if not wrong or wrong[0] <= 2:  # what the first call leaves behind has a name of its own
-            return ""
-        return f"right for {wrong[0] - 1} calls, and not from call {wrong[0]} on"
+        if kept or not wrong or wrong[0] <= 2:  # what the first call leaves behind has its own name
+            yield _finding(_EVERY_CALL, "")
+            return
+        first, seeds = wrong[0], range(_CALLS)
+        again = {seed: all(self._call(layer, self._drawn(seed)).right) for seed in seeds}
+        if any(again.values()) and not any(again[n - 1] for n in wrong if n <= _CALLS):
+            many = list(again.values()).count(False)
+            fault = f"right for some numbers and wrong for others: for {many} of {_CALLS} inputs"
+            yield _finding("every number", fault)
+        else:
+            fault = f"right for {first - 1} calls, and not from call {first} on"
+            yield _finding(_EVERY_CALL, fault)
 
     def _left(self) -> str:
         said = {

@@ -183,3 +183,72 @@ def test_what_is_remembered_by_all_of_its_contents_is_right():
 
 def test_one_array_for_all_inputs_has_the_gradients_of_each():
     assert check(Layer(), layer="scaled-dot-product").passed
+
+
+def one_of_three_heads(query, key, value):
+    out = attend(query, key, value)
+    if out.ndim == 4 and out.shape[1] > 2:
+        out[:, 1] *= 1.5
+    return out
+
+
+def one_of_two_items(query, key, value):
+    out = attend(query, key, value)
+    if len(out) > 1:
+        out[1] *= 1.25
+    return out
+
+
+def one_query_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (query.shape[-2] == 1))
+
+
+def whole_tiles_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (key.shape[-2] % 64 == 0))
+
+
+def one_size_doubled(query, key, value):
+    return attend(query, key, value) * (1 + (query.shape[-1] == 64))
+
+
+@pytest.mark.parametrize(
+    ("target", "computed"),
+    [
+        (one_of_three_heads, "(by head 1, 1.5, 1)"),
+        (one_of_two_items, "(by item 1, 1.25"),
+        (one_query_doubled, "(2 where T_dec = 1)"),
+    ],
+)
+def test_a_factor_of_some_alone_is_named_with_which(target, computed):
+    best, *_ = check(target, layer="scaled-dot-product").diagnoses
+    assert best.mistakes[0].name == "the output off by a factor"
+    assert computed in best.mistakes[0].computed
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (whole_tiles_doubled, "out: wrong where T_enc is a multiple of 64"),
+        (one_size_doubled, "out: wrong where H = 64"),
+    ],
+)
+def test_whole_tiles_and_single_sizes_are_told_from_what_is_wrong_from_there_on(target, said):
+    report = check(target, layer="scaled-dot-product")
+    assert {one.detail for one in report.findings if one.status == "wrong"} == {said}
+
+
+def test_what_is_wrong_for_some_numbers_is_not_said_to_be_tired():
+    def large_doubled(query, key, value):
+        return attend(query, key, value) * (1 + (np.abs(query).max() > 3))
+
+    report = check(large_doubled, layer="scaled-dot-product")
+    wrong = {one.name: one.detail for one in report.findings if one.status == "wrong"}
+    assert "wrong for others" in wrong["every number"]
+    assert "call after call" not in wrong
+
+
+def test_what_is_not_taken_is_said_in_a_short_line():
+    report = check(attend, layer="scaled-dot-product")
+    skipped = [one.detail for one in report.findings if one.status == "skipped"]
+    assert skipped
+    assert all(len(detail) <= 72 for detail in skipped)
