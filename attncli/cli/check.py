@@ -81,10 +81,11 @@ def check(
 ) -> None:
     """Check a layer of your own against the reference, forward and backward.
 
-    TARGET is file.py (every layer in it), file.py:Name or package.module:Name. It is run in
-    situations meant to expose mistakes; where it differs, the numbers are held against a
-    catalogue of known mistakes, and those that reproduce them are named. Exits with 1 if
-    anything is wrong, with 2 if a TARGET is not there; the others are judged all the same.
+    TARGET is FILE.py or FILE.ipynb (every layer in it), a folder (every file), FILE:NAME or
+    MODULE:NAME. It is run in situations meant to expose mistakes; where it differs, the numbers
+    are held against a catalogue of known mistakes, and those that reproduce them are named. Exits
+    with 1 if anything is wrong, with 2 if a TARGET is not there; the others are judged all the
+    same.
     """
     if bool(targets) == (convention is not None):
         raise ParameterError("expected either a TARGET or --convention FILE")

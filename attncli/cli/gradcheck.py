@@ -99,9 +99,9 @@ def gradcheck(
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
 
-    TARGET is your own: file.py (every layer in it), file.py:Name or package.module:Name, a class
-    with forward and backward or a pair of functions NAME and NAME_backward; params and grads are
-    checked too.
+    TARGET is your own: FILE.py or FILE.ipynb (every layer in it), a folder (every file), FILE:NAME
+    or MODULE:NAME, a class with forward and backward or a pair of functions NAME and
+    NAME_backward; params and grads are checked too.
 
     Every element of every input is checked, under a random incoming gradient. Sizes are N=3,
     T=5, T-enc=7, H=4 unless given: all different, so that a swapped axis shows. Exits with 1 if

@@ -60,6 +60,7 @@ class _Serving:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        os.environ.setdefault("MPLBACKEND", "agg")  # a window would wait for somebody to close it
         sys.path[:], sys.argv[:] = request["path"], [request["text"]]
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()

@@ -154,6 +154,19 @@ def test_a_cell_that_raises_is_said_with_its_line_and_the_layers_are_judged(
     assert f"note: mine.ipynb {said}" in named.err or said in named.err
 
 
+def test_a_cell_for_colab_alone_is_passed_over(write):
+    mount = "from google.colab import drive\ndrive.mount('/content/drive')"
+    write(notebook(mount, "import numpy as np", WEIGHT_SUM))
+    (target,) = load_targets("mine.ipynb", note=(said := []).append)
+    assert target.fault is None
+    assert said == ["mine.ipynb: passed over code cell 1 (for Google Colab)"]
+
+
+def test_a_figure_waits_for_nobody(write):
+    write(notebook("import os, numpy as np\nassert os.environ['MPLBACKEND'] == 'agg'", WEIGHT_SUM))
+    assert names("mine.ipynb") == ["WeightSum"]
+
+
 def test_a_name_that_a_cell_would_have_defined_is_not_there_since_it_raises(write):
     write(notebook(WEIGHT_SUM + "class Attention(Nothing): pass"))
     with pytest.raises(CodeError, match="name 'Nothing' is not defined"):
