@@ -47,9 +47,8 @@ attn check submissions/*.py --report grades.csv --report junit.xml""",
 @_computed(
     "--dtype",
     type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
-    default="float64",
-    show_default=True,
-    help="What it is meant to compute in; inputs are rounded to it first.",
+    help="What it is meant to compute in; inputs are rounded to it first.  [default: float64, or "
+    "what code of torch or JAX takes]",
 )
 @_computed(
     "--thorough",
@@ -72,7 +71,7 @@ def check(
     layer: str | None,
     semantics: "Semantics",
     given: "Given",
-    dtype: str,
+    dtype: str | None,
     thorough: bool,
     convention: str | None,
     rename: dict[str, str],
@@ -90,7 +89,7 @@ def check(
     if bool(targets) == (convention is not None):
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
-        said = {"--thorough": thorough, "--dtype": dtype != "float64", "--report": batch.reports}
+        said: dict[str, Any] = {"--thorough": thorough, "--dtype": dtype, "--report": batch.reports}
         said |= {"--arg": given.arguments, "--input": given.shapes, "--layout": given.layout}
         for option, value in said.items():
             if value:

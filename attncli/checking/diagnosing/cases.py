@@ -270,9 +270,21 @@ class Suite:
         Whether scores are held in this precision too, which limits their size.
     said : mapping of str to int
         Sizes that are the same in every case.
+    blocks : mapping of str to int
+        Of what sizes are multiples.
+    framework : bool
+        Whether it may take no more than one dtype of floating-point numbers.
+    is_taken, refusal : bool, str
+        Whether forward has been found to take it, and why it does not take what was tried before.
+    additive : bool
+        Whether a mask is added to the scores, -inf where nothing takes part.
     """
 
     throughout = False
+    framework = False
+    additive = False
+    is_taken = False
+    refusal = ""
 
     def __init__(
         self,
@@ -284,12 +296,19 @@ class Suite:
         precision: str = "float64",
         dtype: Any = None,
         said: Mapping[str, int] = MappingProxyType({}),
+        blocks: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.layer, self.claims, self.parameters, self.axes = layer, claims, parameters, axes
         self.precision, self.dtype = precision, np.dtype(dtype or precision)
-        self.said, self.primes, self.equal = said, {**_PRIMES, **said}, {**_EQUAL, **said}
+        self.said, self.blocks = said, blocks
+        self.primes, self.equal = (self._whole({**x, **said}) for x in (_PRIMES, _EQUAL))
         # Where queries stand where nobody says it, and code has causal order or windows to choose.
         self.align = "upper_left"
+
+    def _whole(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """The sizes, as they are in whole blocks."""
+        blocks = {axis: self.blocks.get(axis, 1) for axis in sizes}
+        return {axis: -(-size // blocks[axis]) * blocks[axis] for axis, size in sizes.items()}
 
     def ordinary(self) -> Case:
         """The first case: different prime sizes."""
@@ -324,6 +343,7 @@ class Suite:
         masked: str = "",
     ) -> Case:  # fmt: skip
         """A case of some sizes that are not the usual ones, which it is named by."""
+        changed = self._whole(changed)
         sizes = {**self.primes, **changed}
         named = [
             f"{axis} = {size}"
@@ -337,7 +357,8 @@ class Suite:
             mask = np.random.RandomState(7).random_sample(self._mask_shape(masked, sizes)) < 0.6
             case = self._masked(case, masked, mask)
         again = partial(self._large, label=label, claims=claims, masked=masked)
-        return self._taken(replace(case, optional="kv_heads" in sizes, resized=again))
+        optional = "kv_heads" in sizes or not self.blocks.keys().isdisjoint({"H"} & {*changed})
+        return self._taken(replace(case, optional=optional, resized=again))
 
     def _let_the_last_key_matter(self, inputs: list[Array]) -> None:
         """Let the last query look at it, so that no sum is right without it."""
@@ -365,7 +386,10 @@ class Suite:
             yield self._taken(case)
 
     def _is_said(self, case: Case) -> bool:
-        return all(case.sizes[axis] == size for axis, size in self.said.items())
+        alone = case.name.startswith("one ") and any(
+            size > 1 and case.sizes.get(axis) == size for axis, size in self.blocks.items()
+        )
+        return not alone and all(case.sizes[axis] == size for axis, size in self.said.items())
 
     def _taken(self, case: Case) -> Case:
         """The case in the precision that is asked for, and in the dtype that the target takes."""
@@ -446,7 +470,10 @@ class Suite:
         if self.precision == "float64":
             narrow = [array.astype(np.float32) for array in ordinary.inputs]
             narrowed = replace(ordinary, name="float32", inputs=narrow, probe=False)
+            narrowed = replace(narrowed, optional=self.framework)
             yield as_precise_as(narrowed, "float32")
+        if self.framework:
+            return
         whole = [np.rint(2 * array).astype(np.int64) for array in ordinary.inputs]
         yield replace(
             ordinary, name="whole numbers (int64)", inputs=whole, probe=False, lenient=True,
@@ -473,8 +500,17 @@ class Suite:
             mask = np.ones(self._mask_shape(name, self.primes), bool)
             mask[0] = False
             yield self._masked(base, name, mask)
-            if beside(name) == "mask":
+            if beside(name) == "mask" and self._parameter("bias") is None:
                 yield replace(self._biased(name, "floating mask"), optional=True)
+
+    def masked(self) -> list[Case]:
+        """Cases with a mask that is boolean, where forward takes one."""
+        name = self._parameter("mask")
+        if name is None or not self._has("scores"):
+            return []
+        mask = np.random.RandomState(7).random_sample(self._mask_shape(name, self.primes)) < 0.6
+        mask[..., 0] = True
+        return [self._taken(self._masked(self._case("mask", self.primes), name, mask))]
 
     def _biased(self, name: str, label: str) -> Case:
         bias = np.random.RandomState(11).standard_normal(self._mask_shape(name, self.primes))
@@ -486,6 +522,8 @@ class Suite:
             ours = mask[:, None, :]
         elif beside(name) == "padding":
             ours = mask[:, None, :] if self.axes < 4 else mask[:, None, None, :]
+        if self.additive and mask.dtype == bool:
+            mask = np.where(mask, 0.0, -np.inf)
         return replace(case, mask=ours, options={**case.options, name: mask})
 
     def _mask_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -558,6 +596,7 @@ class Suite:
         self, name: str, sizes: Mapping[str, int], claims: Semantics | None = None, **more: Any
     ) -> Case:
         claims = self.claims if claims is None else claims
+        sizes = self._whole(sizes)
         inputs = [random_tensor(x, self._shape(x, sizes)) for x in OPERATIONS[self.layer].inputs]
         options = as_options(self.parameters, claims.given())
         if (scale := self._parameter("scale")) and self.parameters[scale] is ...:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import Parameter
 from itertools import permutations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ _BESIDE = _spelled(
     returns="needweights returnweights returnattn returnattnprobs returnattention outputattentions "
     "returnattentionweights returnlse returnsoftmax returnsoftmaxlse averageattnweights",
     grouped="enablegqa",
+    module="module",
 )
 # Of windows, those whose length counts the query's own position, and that end there.
 _WITH_OWN = ("slidingwindow", "slidingwindowsize")
@@ -274,6 +276,23 @@ def neutral(options: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
     }
 
 
+def nothing(parameters: Parameters) -> dict[str, None]:
+    """Give None for what hides or adds and has to be given, where its annotation allows that.
+
+    Examples
+    --------
+    >>> def forward(q, k, v, attention_mask: "Tensor | None", bias): ...
+    >>> nothing(parameters_of(forward))
+    {'attention_mask': None}
+    """
+    return {
+        one.name: None
+        for one in parameters
+        if _is_required(one) and beside(one.name) in ("mask", "padding", "bias")
+        and re.search("None|Optional", str(one.annotation))
+    }  # fmt: skip
+
+
 _NEUTRAL: Mapping[str, Callable[[Sizes], Any]] = {
     "mask": lambda sizes: np.ones((sizes["T_dec"], sizes["T_enc"]), bool),
     "padding": lambda sizes: np.ones((sizes["N"], sizes["T_enc"]), bool),
@@ -288,6 +307,10 @@ _NEUTRAL: Mapping[str, Callable[[Sizes], Any]] = {
     "training": lambda sizes: False,
     "deterministic": lambda sizes: True,
     "returns": lambda sizes: False,
+    # As functions of transformers expect the module that they compute for.
+    "module": lambda sizes: SimpleNamespace(
+        training=False, is_causal=False, num_key_value_groups=1
+    ),
 }
 # Which of them are turned off also where they have a default.
 _OFF = ("causal", "dropout", "training")

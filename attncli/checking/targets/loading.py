@@ -213,7 +213,10 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
 
     takes, made_of = (arguments.read(told[name], parts) for name in ("takes", "made_of"))
     target = Target.taking(name, where, file, takes, start, told["has_backward"], made_of)
-    target = replace(target.having(remote.given), renew=renew, end=remote.end)
+    frameworks = tuple(map(str, told["frameworks"]))
+    target = replace(
+        target.having(remote.given), frameworks=frameworks, renew=renew, end=remote.end
+    )
     return target
 
 

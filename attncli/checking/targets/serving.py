@@ -128,6 +128,7 @@ def _described(target: Target, carried: list[Any]) -> dict[str, Any]:
         "takes": arguments.told(target.takes, carried),
         "made_of": arguments.told(target.made_of, carried),
         "has_backward": target.has_backward,
+        "frameworks": target.frameworks,
         "fault": None if target.fault is None else _told(target.fault),
     }
 

@@ -19,6 +19,7 @@ from attncli.checking.targets.arguments import (
     constructed,
     meanings,
     neutral,
+    nothing,
     order_of,
     parameters_of,
     parted,
@@ -85,6 +86,8 @@ class Target:
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
     is_laid_out : bool
         Whether the layout that was said of it is seen to.
+    frameworks : tuple of str
+        Whose arrays it may take beside NumPy's: its code has loaded them.
     takes, made_of : tuple of Parameter
         What forward and the constructor take; nothing of what is ours.
     """
@@ -106,8 +109,15 @@ class Target:
     end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
     is_laid_out: bool = False
+    frameworks: tuple[str, ...] = ()
     takes: Parameters = field(default=(), compare=False, repr=False)
     made_of: Parameters = field(default=(), compare=False, repr=False)
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a package's that is installed here: its layout and the like are known."""
+        parts = (self.file or "").replace("\\", "/").split("/")
+        return bool({"site-packages", "dist-packages"} & {*parts})
 
     @property
     def trusted(self) -> bool:
@@ -189,8 +199,9 @@ class Target:
             expected = "expected forward(self, hs_enc, hs_dec)"
             raise CodeError(f"{where}: forward takes no array: {expected}")
         return cls(
-            name, where, file, inputs, options, start, has_backward, takes=takes, made_of=made_of
-        )
+            name, where, file, inputs, options, start, has_backward, takes=takes, made_of=made_of,
+            frameworks=tuple(adapter.name for adapter in loaded()),
+        )  # fmt: skip
 
     @classmethod
     def broken(cls, name: str, where: str, file: str | None, fault: TargetError) -> "Target":
@@ -472,7 +483,7 @@ class Layer:
             if (name in theirs) != takes_any(target.takes)
         }
         named = {
-            **neutral(target.options, self.sizes), **said,
+            **neutral(target.options, self.sizes), **nothing(target.takes), **said,
             **dict(zip(target.inputs, arrays, strict=False)), **options,
         }  # fmt: skip
         placed: list[Any] = []
@@ -517,8 +528,9 @@ class Layer:
                 result = _result(method(*given))
                 self._gave = owner(first(result))
             result = plain(result)
-        held = [adapter.numbers(one) for one in given]
+        held = given
         if adapter is not NUMPY:  # it may have them in another dtype
+            held = [adapter.numbers(one) for one in given]
             arrays = tuple(a.astype(b.dtype) for a, b in zip(arrays, held, strict=True))
         self.facts = calls.facts(what, arrays, held, result, bool(borrowed), self._alone)
         return result

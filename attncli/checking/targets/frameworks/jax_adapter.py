@@ -14,7 +14,7 @@ from attncli.errors import CodeError
 
 # JAX compiles every step of a function for all shapes anew, which takes longer than the function as
 # a whole.  But compiled so it runs once alone, so inputs of the first shapes go step by step.
-_BY_STEPS = 8
+_BY_STEPS = 4
 # Of so many shapes what was compiled is kept: of each it takes tens of megabytes.
 _KEPT = 16
 
@@ -26,7 +26,7 @@ class JaxAdapter(Adapter):
 
     def __init__(self, framework: Any) -> None:
         super().__init__(framework)
-        self._seen: list[Any] = []
+        self._seen: set[Any] = set()
         self._compiled: set[Any] = set()
 
     @property
@@ -69,13 +69,14 @@ class JaxAdapter(Adapter):
             return function(*(whole[i] for i in range(len(arrays))))
 
         shapes = tuple(array.shape for array in arrays)
-        self._seen += [] if shapes in self._seen else [shapes]
-        whole = self._seen.index(shapes) >= _BY_STEPS
+        whole = shapes not in self._seen and len(self._seen) >= _BY_STEPS
         try:
             out, of = self._traced(of_floating, [arrays[i] for i in moved], whole=whole)
         except Exception as error:
             out = function(*arrays)
             return out, None, f"jax.vjp cannot be taken of it ({type(error).__name__})"
+
+        self._seen |= set() if whole else {shapes}
 
         def pull(dout: Array) -> list[Any]:
             through = jax.jit(lambda of, dout: of(dout)) if whole else lambda of, dout: of(dout)

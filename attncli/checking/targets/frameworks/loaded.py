@@ -5,17 +5,15 @@ The adapter of one is loaded only where its framework is.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter, as_function
+from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter
 from attncli.errors import TargetError
 
 ADAPTERS = {
@@ -45,8 +43,6 @@ def understood(thing: Any) -> Any:
     """What is given, or, of a kind that a framework has of its own, a class or function like it."""
     for adapter in loaded():
         thing = adapter.understood(thing)
-    if inspect.isbuiltin(thing) and (signature := documented_signature(thing)) is not None:
-        return as_function(thing, thing, signature)
     return thing
 
 
@@ -114,36 +110,3 @@ def _require_device(found: Sequence[Adapter], device: str) -> None:
     if not any(_has(adapter, device) for adapter in found):
         there = ", ".join(dict.fromkeys(name for one in found for name in one.devices))
         raise TargetError(f"there is no device {device} here: there is {there}")
-
-
-def documented_signature(function: Any) -> inspect.Signature | None:
-    """The arguments of a function that has no Python code, as its documentation begins with them.
-
-    Examples
-    --------
-    >>> class Function:
-    ...     __name__, __doc__ = "add", "add(input, other, *, alpha=1) -> Tensor"
-    >>> documented_signature(Function())
-    <Signature (input, other, *, alpha=1)>
-    """
-    text = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-    found = re.match(rf"{re.escape(function.__name__)}\((?P<arguments>.*?)\)( ->.*)?$", text)
-    try:
-        (made,) = ast.parse(f"def _({found['arguments'] if found else '('}): ...").body
-        told = cast(ast.FunctionDef, made).args
-        plain, named = [*told.posonlyargs, *told.args], told.kwonlyargs
-        defaults = [_NONE] * (len(plain) - len(told.defaults)) + [*map(_value, told.defaults)]
-        defaults += [_NONE if one is None else _value(one) for one in told.kw_defaults]
-    except (SyntaxError, ValueError):
-        return None
-    kinds = [_Kind.POSITIONAL_OR_KEYWORD] * len(plain) + [_Kind.KEYWORD_ONLY] * len(named)
-    return inspect.Signature(
-        [
-            inspect.Parameter(argument.arg, kind, default=default)
-            for argument, kind, default in zip([*plain, *named], kinds, defaults, strict=True)
-        ]
-    )
-
-
-_NONE, _Kind = inspect.Parameter.empty, inspect._ParameterKind
-_value = ast.literal_eval
