@@ -91,6 +91,7 @@ def check(
     if convention is not None:
         said: dict[str, Any] = {"--thorough": thorough, "--dtype": dtype, "--report": batch.reports}
         said |= {"--arg": given.arguments, "--input": given.shapes, "--layout": given.layout}
+        said |= {"--device": given.device}
         for option, value in said.items():
             if value:
                 raise ParameterError(f"{option} has a meaning with TARGET only")

@@ -120,8 +120,8 @@ def gradcheck(
                 option = f"--{name.replace('_', '-')}"
                 whose = f"{targets[0]} is yours"
                 raise ParameterError(f"{option} is for the layers of attn, and {whose}")
-    elif given.shapes or given.arguments or dtype != "float64":
-        raise ParameterError("--arg, --input and --dtype have a meaning with TARGET only")
+    elif given.shapes or given.arguments or given.device or dtype != "float64":
+        raise ParameterError("--arg, --input, --device and --dtype have a meaning with TARGET only")
 
     from attncli.checking.targets.arguments import sizes_said
     from attncli.problems.beside import implied_sizes

@@ -129,11 +129,12 @@ def _given(
     arguments: tuple[dict[str, Any], dict[str, tuple[int, ...]]],
     shapes: dict[str, tuple[int, ...]],
     layout: dict[str, tuple[str, ...]],
+    device: str | None,
 ) -> Given:
     from attncli.checking.targets.given import Given
 
     values, drawn = arguments
-    return Given(values, {**shapes, **drawn}, layout=layout)
+    return Given(values, {**shapes, **drawn}, device, layout)
 
 
 given_options = options.Bundle(
@@ -159,6 +160,13 @@ given_options = options.Bundle(
         help="Shape of an input, or of an array for the constructor, that its name does not say.",
     ),
     options.layout_option,
+    options.option(
+        "--device",
+        metavar="DEVICE",
+        group="What it is given",
+        help="Where code of torch or JAX is given its inputs: cuda, cuda:1, mps, xpu, gpu, cpu. "
+        " [default: cpu]",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from attncli.checking.targets import arguments
 from attncli.checking.targets.discovery import discover
-from attncli.checking.targets.frameworks.loaded import loaded, plain
+from attncli.checking.targets.frameworks.loaded import loaded, plain, require_device
 from attncli.checking.targets.given import Given
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.their_code import Printed
@@ -64,10 +64,16 @@ class _Serving:
         sys.path[:], sys.argv[:] = request["path"], [request["text"]]
         _limit_memory(request["memory"])
         printed, began = Printed(always=True), time.monotonic()
+        given = Given.read(request["given"], parts)
+        interpreted = given.device is None and _interpret_kernels()
         discovered, notes = discover(request["text"])
         if loaded():  # a framework takes as much as all else by being loaded
             _limit_memory(request["memory"])
-        found = all_having(discovered, Given.read(request["given"], parts))
+        if given.device is not None:
+            require_device(given.device)
+        if interpreted and "triton" in sys.modules:
+            notes = [*notes, f"{request['text']}: {_INTERPRETED}"]
+        found = all_having(discovered, given)
         self.targets = tuple(replace(one, printed=printed) for one in found)
         described = [_described(target, carried) for target in self.targets]
         return {"seconds": time.monotonic() - began, "targets": described, "notes": notes}
@@ -138,6 +144,23 @@ def _told(error: BaseException) -> dict[str, Any]:
         error = CodeError(f"raises {type(error).__name__}: {error}")
     kind = type(error).__name__
     return {"says": str(error), "hint": error.hint, "trace": error.trace, "kind": kind}
+
+
+def _interpret_kernels() -> bool:
+    """Let Triton run kernels in its interpreter where there is no GPU; it asks while it is loaded.
+
+    The interpreter is told of by its environment, so that nothing else has to be known of it.
+    """
+    there = any(map(os.path.exists, _GPUS))
+    if there or "TRITON_INTERPRET" in os.environ:
+        return False
+    os.environ["TRITON_INTERPRET"] = "1"
+    return True
+
+
+# Files of devices that Triton compiles for: of NVIDIA, under Windows, of AMD.
+_GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+_INTERPRETED = "there is no GPU here: Triton runs in its interpreter (TRITON_INTERPRET=1)"
 
 
 def _limit_memory(memory: int) -> None:

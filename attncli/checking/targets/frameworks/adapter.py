@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,6 +36,21 @@ class Adapter:
     def devices(self) -> tuple[str, ...]:
         """What there is to compute on."""
         return ("cpu",)
+
+    aliases: Mapping[str, str] = {}
+
+    def place(self, device: str) -> str | None:
+        """What it calls a device, whose number may be left out; None where that is not there.
+
+        Examples
+        --------
+        >>> NUMPY.place("cpu"), NUMPY.place("cuda")
+        ('cpu', None)
+        """
+        kind, _, number = device.partition(":")
+        kind = self.aliases.get(kind, kind)
+        name = kind if kind == "cpu" else f"{kind}:{number or 0}"
+        return name if name in self.devices else None
 
     def owns(self, value: Any) -> bool:
         """Whether a value is one of its arrays."""

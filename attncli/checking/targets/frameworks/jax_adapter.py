@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class JaxAdapter(Adapter):
     """What there is to know of JAX."""
 
     name = "JAX"
+    aliases: Mapping[str, str] = {"cuda": "gpu", "rocm": "gpu"}
 
     def __init__(self, framework: Any) -> None:
         super().__init__(framework)
@@ -79,8 +80,9 @@ class JaxAdapter(Adapter):
         self._seen |= set() if whole else {shapes}
 
         def pull(dout: Array) -> list[Any]:
+            given = jax.device_put(dout.astype(out.dtype), next(iter(out.devices())))
             through = jax.jit(lambda of, dout: of(dout)) if whole else lambda of, dout: of(dout)
-            found = iter(jax.block_until_ready(through(of, jax.numpy.asarray(dout, out.dtype))))
+            found = iter(jax.block_until_ready(through(of, given)))
             return [next(found) if one else None for one in floating]
 
         return out, pull, ""
@@ -107,8 +109,7 @@ class JaxAdapter(Adapter):
             return thing
         return as_function(thing, thing, inspect.signature(wrapped))
 
-    def _device(self, name: str | None) -> Any:
-        if name is None:
-            return None
-        kind, _, number = name.partition(":")
-        return self.framework.devices(kind)[int(number or 0)]
+    def _device(self, device: str | None) -> Any:
+        name = device and self.place(device)
+        names = self.devices
+        return self.framework.devices()[names.index(name)] if name else None

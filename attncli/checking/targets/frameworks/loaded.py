@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,17 +73,11 @@ def candidates(function: Any, *, differentiable: bool, device: str | None) -> It
         Whether a framework's arrays are of use: it has no backward of its own.
     device : str or None
         Where it has to compute.
-
-    Raises
-    ------
-    TargetError
-        If no framework that is loaded knows the device.
     """
     function = inspect.unwrap(function)
     found = loaded()
     if device is not None:
-        _require_device(found, device)
-        found = tuple(one for one in found if _has(one, device))
+        found = tuple(one for one in found if one.place(device))
     names = getattr(getattr(function, "__func__", function), "__globals__", {})
     roots = {_root(value) for value in [function, *names.values()]}
     near = [one for one in found if one.name.lower() in roots]
@@ -98,15 +92,20 @@ def _root(value: Any) -> str:
     return str(name).partition(".")[0]
 
 
-def _has(adapter: Adapter, device: str) -> bool:
-    return device in adapter.devices or f"{device}:0" in adapter.devices
+def require_device(device: str) -> None:
+    """Raise if no framework that is loaded knows a device.
 
-
-def _require_device(found: Sequence[Adapter], device: str) -> None:
+    Raises
+    ------
+    TargetError
+    """
+    found = loaded()
     if not found:
+        frameworks = " and ".join(ADAPTERS)
+        raise TargetError(f"--device {device} is for code of {frameworks}: this loads neither")
+    if not any(adapter.place(device) for adapter in found):
+        there = list(dict.fromkeys(name for adapter in found for name in adapter.devices))
         raise TargetError(
-            f"--device {device} is for code of {' or '.join(ADAPTERS)}, which is not loaded here"
+            f"there is no device {device} here: there is {', '.join(there)}",
+            hint=f"--device {there[-1]}",
         )
-    if not any(_has(adapter, device) for adapter in found):
-        there = ", ".join(dict.fromkeys(name for one in found for name in one.devices))
-        raise TargetError(f"there is no device {device} here: there is {there}")

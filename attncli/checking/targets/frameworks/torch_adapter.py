@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,11 @@ class TorchAdapter(Adapter):
     """What there is to know of PyTorch."""
 
     name = "torch"
+
+    @property
+    def aliases(self) -> Mapping[str, str]:  # type: ignore[override]
+        """A GPU is what it is called here."""
+        return {"gpu": next((x.partition(":")[0] for x in self.devices if x != "cpu"), "gpu")}
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ class TorchAdapter(Adapter):
             tensor.copy_(torch.from_numpy(plain.view(np.int16)).view(torch.bfloat16))
         else:
             tensor.copy_(torch.from_numpy(plain))
-        return tensor.to(device)
+        return tensor.to(device and self.place(device))
 
     def refill(self, held: Any, new: Any, *, same: bool) -> Any:
         """Write a tensor into another's memory."""
@@ -127,7 +132,7 @@ class TorchAdapter(Adapter):
         if not isinstance(instance, self.framework.nn.Module):
             return instance
         module = instance.eval()
-        return _Module(module.double() if device is None else module.to(device))
+        return _Module(module.double() if device is None else module.to(self.place(device)))
 
 
 class _Module:
