@@ -547,12 +547,14 @@ class _Check:
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
             if beside is None:  # what is compiled, and the like: no size makes it longer
                 began = time.monotonic()
-                self._observe(suite.sized("others", {**suite.usual, "N": 3}))
+                small = suite.sized("others", {**suite.usual, "N": 3})
+                self._observe(small)
                 beside = time.monotonic() - began
             began = time.monotonic()
             seen = self._observe(case)
-            taken = max(time.monotonic() - began - beside, beside / 8)
-            pace = min(pace, taken / case.work)
+            taken = time.monotonic() - began
+            more = (taken - beside) / max(case.work - small.work, 1)
+            pace = min(pace, max(more, taken / 8 / case.work))
             here: dict[Part, Boundary] = {}
             for part, verdict in self._verdicts(seen).items():
                 if seen.not_taken or not verdict.fault:
