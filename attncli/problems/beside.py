@@ -26,18 +26,22 @@ _OPTIONS = {
     **dict.fromkeys(("cos", "sin", "positions", "position_ids"), "rotary"),
     **dict.fromkeys(("dropout_p", "keep_prob"), "keep_prob"),
 }
-_NAMES = {
+SPELLINGS = {
     **dict.fromkeys(("bias", "attn_bias", "attn_mask"), "mask"),
+    **dict.fromkeys(("attention_mask", "key_padding_mask"), "enc_mask"),
     **dict.fromkeys(("sink", "s_aux", "attention_sinks"), "sinks"),
     **dict.fromkeys(("slopes",), "alibi"),
     **dict.fromkeys(("segment_ids",), "segments"),
     **dict.fromkeys(("q_segment_ids",), "segments_dec"),
     **dict.fromkeys(("kv_segment_ids",), "segments_enc"),
-    **dict.fromkeys(("key_value_seq_lengths", "nonpad_kv_seqlen", "seqlens"), "kv_lengths"),
+    **dict.fromkeys(("cu_seqlens_kv",), "cu_seqlens_k"),
+    **dict.fromkeys(
+        ("key_value_seq_lengths", "nonpad_kv_seqlen", "seqlens", "seqlens_k"), "kv_lengths"
+    ),
     **dict.fromkeys(("dropout_mask",), "keep"),
     **dict.fromkeys(("softmax_lse",), "lse"),
 }
-ELSEWHERE = (*_OPTIONS, *_NAMES, "query_seq_lengths", "block_table")
+ELSEWHERE = (*_OPTIONS, *SPELLINGS, "query_seq_lengths", "block_table")
 """Names under which others write what bears on the answer, and which are not read by themselves."""
 
 HIDING = tuple(name for name in BESIDE if name not in ("sinks", "alibi", "keep"))
@@ -95,7 +99,7 @@ def computing_with(
     >>> computing_with("sink", np.zeros(3), ("sink",), ("sinks",), ())
     '--rename sinks=sink'
     """
-    ours = _NAMES.get(name) or _OPTIONS.get(name, "")
+    ours = SPELLINGS.get(name) or _OPTIONS.get(name, "")
     if ours in given:
         return None
     if name in _OPTIONS:
@@ -103,15 +107,17 @@ def computing_with(
         if said is None or ours not in takes:
             return said and ""
         if ours == "keep_prob" and "keep" not in held:
-            masks = [theirs for theirs in _NAMES if _NAMES[theirs] == "keep" and theirs in held]
+            masks = [
+                theirs for theirs in SPELLINGS if SPELLINGS[theirs] == "keep" and theirs in held
+            ]
             return f"--rename keep={masks[0]} {said}" if masks else ""
         return said
     if ours not in takes and ours.removesuffix("_dec").removesuffix("_enc") not in takes:
         return ""
-    pair = [theirs for theirs in _NAMES if _NAMES[theirs] in _PAIR and theirs in held]
+    pair = [theirs for theirs in SPELLINGS if SPELLINGS[theirs] in _PAIR and theirs in held]
     renamed = pair if name in pair else [name]
-    taken = any(_NAMES[theirs] in held for theirs in renamed)
-    return "" if taken else " ".join(f"--rename {_NAMES[x]}={x}" for x in renamed)
+    taken = any(SPELLINGS[theirs] in held for theirs in renamed)
+    return "" if taken else " ".join(f"--rename {SPELLINGS[x]}={x}" for x in renamed)
 
 
 def _number_as(option: str, off: Callable[[Array], bool], most: int = 1) -> Callable[..., Any]:

@@ -16,29 +16,22 @@ from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.reading import Reading
 from attncli.operations.layout import Words, parse_layout
+from attncli.problems.beside import BESIDE, SPELLINGS
 from attncli.problems.from_files import in_file
-from attncli.reports import ConventionReport
+from attncli.reports import ConventionReading, ConventionReport
 
+_RESULTS = ("out", "lse", "weights")
 # What a file may call the tensors that a convention is read from, by our names.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "query": ("query", "hs_dec"),
     "key": ("key", "hs_enc"),
     "value": ("value", "hs_enc"),
     "out": ("out", "output", "o", "attn_output"),
-    "lse": ("lse", "logsumexp", "softmax_lse"),
+    "lse": ("lse", "logsumexp"),
     "weights": ("weights", "attn_weights", "attention_weights"),
-    "mask": ("mask", "attn_mask", "bias", "attn_bias"),
-    "enc_mask": ("enc_mask", "attention_mask", "key_padding_mask"),
-    "sinks": ("sinks", "sink"),
-    "alibi": ("alibi", "alibi_slopes", "slopes"),
-    "segments": ("segments", "segment_ids"),
-    "segments_dec": ("segments_dec",),
-    "segments_enc": ("segments_enc",),
-    "cu_seqlens": ("cu_seqlens", "cu_seqlens_q"),
-    "cu_seqlens_k": ("cu_seqlens_k", "cu_seqlens_kv"),
-    "kv_lengths": ("kv_lengths", "cache_seqlens", "seqlens_k", "nonpad_kv_seqlen"),
+    **{name: (name,) for name in ("mask", "enc_mask", *BESIDE) if name != "keep"},
 }
-_RESULTS = ("out", "lse", "weights")
+_READ = ("hs_dec", "hs_enc", "output", "logsumexp")  # by ``attn forward`` too
 _SAMPLE = 64  # numbers that are no accident
 
 
@@ -140,12 +133,29 @@ def _convention_in(
         notes.append(f"not used: {', '.join(unused)}")
     with in_file(file.label):
         report = find_convention(held, dtype, claims, layout)
-    return replace(report, notes=(*report.notes, *notes))
+    readings = tuple(_finished(one, found, file.reading) for one in report.readings)
+    return replace(report, readings=readings, notes=(*report.notes, *notes))
+
+
+def _finished(
+    one: ConventionReading, found: Mapping[str, str], reading: Reading
+) -> ConventionReading:
+    """Give the command what it takes to read the file as it was read here."""
+    if one.command is None:
+        return one
+    given = [f"--rename {ours}={theirs}" for ours, theirs in reading.rename.items()]
+    renamed = {x: theirs for x, theirs in found.items() if theirs not in (x, *_READ)}
+    given += [f"--rename {ours}={theirs}" for ours, theirs in renamed.items()]
+    given += [f"--as-dtype {reading.as_dtype}"] * (reading.as_dtype is not None)
+    if found["query"] == "hs_dec" and "--scale" not in one.command:  # the book's is 1
+        given.append(f"--scale {one.options['scale']!r}")
+    return replace(one, command=" ".join([*given, one.command]).strip())
 
 
 def _found(file: TensorFile) -> Iterator[tuple[str, str]]:
     taken = set[str]()
-    for ours, names in NAMES.items():
+    for ours, own in NAMES.items():
+        names = (*own, *(theirs for theirs, name in SPELLINGS.items() if name == ours))
         here = [name for name in names if name in file]
         if len(here) > 1 and ours in _RESULTS:
             raise DataError(f"{file.label}: {here[0]} and {here[1]} are one and the same result")

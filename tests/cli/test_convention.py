@@ -1,5 +1,6 @@
 """``attn convention``."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from conftest import SAMPLES
 
 from attncli.core import attention
+from attncli.core.rotary import rotary
 
 
 def dump(name, change=lambda out: out, **options):
@@ -181,3 +183,96 @@ def test_a_layout_restricts_the_search(attn, folder):
     result = attn("convention", "x.npz", "--layout", "N,T,H")
     assert result.code == 2
     assert "--layout N,T,H does not fit the shapes: query (2, 7, 7, 4), " in result.err
+
+
+def tensors(heads=(4, 2), T_dec=11, T_enc=13, H=8, H_v=5):
+    rng = np.random.default_rng(7)
+    shapes = {"query": (2, heads[0], T_dec, H), "key": (2, heads[1], T_enc, H)}
+    shapes["value"] = (2, heads[1], T_enc, H_v)
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+SQUARE = {"T_enc": 11}
+EVERY = np.random.default_rng(1)
+SEEN = EVERY.random((11, 13)) < 0.6
+SEEN[:, 0] = True
+PADDING = np.arange(13) < np.array([[9], [13]])
+KINDS = {
+    "plain": {},
+    "scale": {"scale": 0.7},
+    "causal": {"causal": "upper_left", "softcap": 1.7},
+    "lower right": {"causal": "lower_right", "window": 3},
+    "window": {"window": (3, 2), "align": "lower_right"},
+    "one sink": {"sinks": np.zeros(4)},
+    "sinks": {"sinks": np.array([0.5, -1.0, 2.0, 0.25])},
+    "sinks of the file": {"sinks": np.array([0.5, -1.0, 2.0, 0.25]), "held": ["sinks"]},
+    "slopes of the file": {
+        "alibi": np.array([0.5, 0.25, 0.2, 0.1]),
+        "align": "lower_right",
+        "held": ["alibi"],
+    },
+    "lengths": {"kv_lengths": np.array([7, 13]), "held": ["kv_lengths"]},
+    "boolean mask": {"mask": SEEN, "held": ["mask"]},
+    "mask by another name": {"mask": SEEN, "held": ["attn_mask"]},
+    "mask of numbers": {"mask": SEEN, "held": ["mask"], "as": np.int32},
+    "added mask": {"mask": np.where(SEEN, EVERY.normal(size=SEEN.shape), -np.inf), "held": ["bias"]},
+    "padding": {"mask": PADDING[:, None, None], "held": ["attention_mask"], "shown": PADDING},
+    "halves": {"rotary": {}, "causal": "lower_right"},
+    "interleaved": {"rotary": {"style": "interleaved", "base": 500000.0}},
+    "width": {"rotary": {"width": 4, "base": 1000000.0}, "sizes": SQUARE, "causal": "upper_left"},
+    "N T heads H": {"order": "N T heads H", "causal": "upper_left", "sizes": SQUARE},
+    "T N heads H": {"order": "T N heads H"},
+    "N T heads·H": {"order": "N T heads·H", "scale": 0.3},
+    "another output": {"order": ("N heads T H", "N heads T H", "N T heads H")},
+    "another key": {"order": ("N heads T H", "N T heads H", "N heads T H")},
+    "packed": {"order": "total heads H", "cu_seqlens": np.array([0, 3, 8, 11]), "sizes": SQUARE,
+               "causal": "lower_right", "held": ["cu_seqlens"]},
+    "output by another name": {"scale": 0.7, "renamed": {"out": "attn_output"}},
+    "logarithms": {"causal": "upper_left", "held": ["lse"]},
+    "float16": {"scale": 0.7, "causal": "upper_left", "dtype": "float16"},
+}  # fmt: skip
+
+
+def in_order(x, order):
+    x = {"N heads T H": x, "N T heads H": x.swapaxes(1, 2)}.get(order, x)
+    if order == "T N heads H":
+        return x.transpose(2, 0, 1, 3)
+    if order == "total heads H":
+        return x[0].swapaxes(0, 1)
+    return x.swapaxes(1, 2).reshape(2, x.shape[2], -1) if "·" in order else x
+
+
+def dump_kind(kind):
+    """Save a dump of a kind, without a word on how it was computed."""
+    how = dict(KINDS[kind])
+    order, held = how.pop("order", "N heads T H"), how.pop("held", [])
+    orders = (order,) * 3 if isinstance(order, str) else order
+    given = tensors(**how.pop("sizes", {}))
+    given = {name: x.astype(how.get("dtype", x.dtype)) for name, x in given.items()}
+    given = {name: x[:1] for name, x in given.items()} if "packed" in kind else given
+    _, renamed, shown = how.pop("dtype", None), how.pop("renamed", {}), how.pop("shown", None)
+    read, seen, turn = how.pop("as", None), how.get("mask"), how.pop("rotary", None)
+    used = dict(given)
+    if turn is not None:
+        ahead = 2 if how.get("causal") == "lower_right" else 0
+        used["query"] = rotary(used["query"], ahead + np.arange(11), **turn)
+        used["key"] = rotary(used["key"], **turn)
+    out, cache = attention(**used, **how)
+    saved = dict(zip(given, map(in_order, given.values(), (*orders[:2], orders[1])), strict=True))
+    saved[renamed.get("out", "out")] = in_order(out, orders[2])
+    for name in held:
+        beside = {"lse": cache.logsumexp, **dict.fromkeys(("attn_mask", "bias", "mask"), seen)}
+        value = beside[name] if name in beside else how.get(name, shown)
+        saved[name] = value if read is None else value.astype(read)
+    np.savez("x.npz", **saved)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_is_printed_agrees_with_the_file(attn, folder, kind):
+    dump_kind(kind)
+    result = attn("convention", "x.npz")
+    assert result.code == 0, result.out
+    command = next(x for x in result.out.splitlines() if x.startswith("    attn forward x.npz"))
+    again = attn(*shlex.split(command)[1:])
+    assert again.code == 0, (command, again.out, again.err)
+    assert "agrees with" in again.out

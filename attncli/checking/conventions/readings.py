@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from attncli.checking.conventions.settings import BASES, Setting, settings
 from attncli.checking.conventions.whole import Results, Verdict, judge
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
-from attncli.operations.layout import Words
+from attncli.operations.layout import ALL, Words, written
 from attncli.reports import ConventionReading, ConventionReport
 
 _ROUGH = {"float64": 1e-8, "float32": 2e-4, "float16": 2e-2, "bfloat16": 8e-2}
@@ -484,14 +485,21 @@ def _some_steps(setting: Setting) -> Array:
 
 def _rotations(ways: list[Setting]) -> Iterator[Setting]:
     for one in ways:
-        if one.arrangement.query.shape[-1] % 2:
-            continue
-        for style in ("halves", "interleaved"):
+        H = one.arrangement.query.shape[-1]
+        for width, style, base in product(_widths(H), ("halves", "interleaved"), BASES):
             words = "rotary in halves" if style == "halves" else "rotary interleaved"
-            for base in BASES:
-                yield one.chosen(
-                    "rotary", f"{words}, base {base:g}", usual=False, rotation=(style, base)
-                )
+            words += f", base {base:g}"
+            words += f", of the first {width} of {H} features" if width is not None else ""
+            yield one.chosen("rotary", words, usual=False, rotation=(style, base, width))
+
+
+def _widths(H: int) -> Iterator[int | None]:
+    """Give how many features may be turned: all, or a usual part of them."""
+    if H % 2 == 0:
+        yield None
+    yield from (
+        width for width in (H // 2, H // 4, 3 * H // 4, 2 * H // 5) if width and width % 2 == 0
+    )
 
 
 def _worth(holding: list[Judged]) -> list[Judged]:
@@ -591,13 +599,21 @@ def _described(one: Judged) -> tuple[list[str], dict[str, Any]]:
     return words, options
 
 
+_EXPRESSED = ("rotary", "kv_lengths", "standard slopes")  # by options, unusual as they are
+
+
 def _command(one: Judged) -> str | None:
     """Give the options by which ``attn forward`` computes the same; None if it cannot."""
-    setting, fit, knobs = one.candidate.setting, one.candidate.fit, one.knobs
-    order = setting.arrangement.orders
-    usual = set(order) in ({"N heads T H"}, {"N T H"}, {"T H"}) and not setting.unusual
-    if not usual or one.candidate.fitted_sinks or one.verdict.says.get("empty"):
+    setting, fit, knobs, says = (
+        one.candidate.setting,
+        one.candidate.fit,
+        one.knobs,
+        one.verdict.says,
+    )
+    if {*setting.unusual} - {*_EXPRESSED} or says.keys() & {"empty", "factor"}:
         return None
+    if says.get("lse", "lse natural") != "lse natural":
+        return None  # its own would be another
     given = []
     if one.formula != "1/√H":
         given.append(f"--scale {knobs.scale!r}")
@@ -611,8 +627,38 @@ def _command(one: Judged) -> str | None:
         left, right = (-1 if fit.low is None else -fit.low), (-1 if fit.high is None else fit.high)
         given.append(f"--window {left}" if fit.high == 0 else f"--window {left},{right}")
     if knobs.bend > 0:
-        given.append(f"--softcap {close(float(knobs.bend**-0.5))}")
+        cap = float(knobs.bend**-0.5)
+        given.append(f"--softcap {shortest(cap, 1e-12 * cap)!r}")
+    if one.candidate.fitted_sinks and knobs.sinks is not None:
+        sinks = knobs.sinks[:1] if np.ptp(knobs.sinks) == 0 else knobs.sinks
+        given.append("--sinks=" + ",".join(map(repr, sinks.tolist())))
+    if setting.rotation is not None:
+        style, base, width = setting.rotation
+        given.append(f"--rotary {style}")
+        given += [f"--rotary-base {base:g}"] * (base != BASES[0])
+        given += [f"--rotary-width {width}"] * (width is not None)
+    if "kv_lengths" in setting.unusual:
+        given.append("--kv-lengths " + ",".join(map(str, setting.places.stop[:, 0].tolist())))
+    given += ["--alibi"] * ("standard slopes" in setting.unusual)
+    given += _axes(setting.arrangement, packed="packing" in setting.says)
     return " ".join(given)
+
+
+def _axes(arrangement: Arrangement, *, packed: bool) -> Iterator[str]:
+    """Give the options that say how axes lie, where that is not as usual."""
+    orders = {*arrangement.orders}
+    if "·" in "".join(orders):
+        _, heads, kv_heads, _, _ = arrangement.sizes
+        yield f"--heads {heads}" if heads == kv_heads else f"--heads {heads},{kv_heads}"
+    if len(orders) > 1 or not orders <= {"N heads T H", "N T H", "N T heads·H", "T H"}:
+        axes = arrangement.axes if len(orders) > 1 else {ALL: arrangement.axes["query"]}
+        yield "--layout " + written(
+            {
+                name: tuple("total" if packed and axis == "T" else axis for axis in words)
+                for name, words in axes.items()
+                if name != "out" or arrangement.output is not None
+            }
+        )
 
 
 _TELLING = ("mask", "enc_mask", "lengths", "packing", "segments", "groups")

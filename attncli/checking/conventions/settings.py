@@ -54,8 +54,8 @@ class Setting:
     slanted : str
         ``"distance"`` is |key − own|, ``"offset"`` key − own.
     sinks : ndarray (heads,) or None
-    rotation : pair of (str, float) or None
-        Style and base of rotary positions.
+    rotation : (str, float, int or None), or None
+        Style, base and width of rotary positions.
     unusual : tuple of str
         What ``attn forward`` would not do by itself.
     """
@@ -70,7 +70,7 @@ class Setting:
     slopes: Array | None = None
     slanted: str = "distance"
     sinks: Array | None = None
-    rotation: tuple[str, float] | None = None
+    rotation: tuple[str, float, int | None] | None = None
     unusual: tuple[str, ...] = ()
 
     def chosen(self, what: str, words: str, *, usual: bool = True, **changes: object) -> Setting:
@@ -94,7 +94,7 @@ class Setting:
         query, key = self.arrangement.query, self.arrangement.key
         if self.rotation is None:
             return query, key
-        style, base = self.rotation
+        style, base, width = self.rotation
         steps = np.arange(key.shape[2])[None] - np.zeros((len(key), 1), int)
         if len(self.places.start) == 1 and self.places.start.any():  # packed: from each start
             at = np.unique(self.places.start)
@@ -102,8 +102,8 @@ class Setting:
         own = self.places.own - self.places.start
         own = np.broadcast_to(own, (len(query), own.shape[1]))
         return (
-            rotary(query, own, style=style, base=base),
-            rotary(key, steps, style=style, base=base),
+            rotary(query, own, style=style, base=base, width=width),
+            rotary(key, steps, style=style, base=base, width=width),
         )
 
     def rows(self, pairs: Array, steps: Array, turned: tuple[Array, Array]) -> Rows:
@@ -241,7 +241,8 @@ def _masks(name: str, mask: Array, arrangement: Arrangement) -> Iterator[_Choice
             if binary:
                 on = "True" if mask.dtype == bool else "1"
                 seen = spread.astype(bool)
-                yield _Choice(name, f"{words} {on} = takes part", {"mask": seen}, plain)
+                boolean = plain and mask.dtype.kind != "f"
+                yield _Choice(name, f"{words} {on} = takes part", {"mask": seen}, boolean)
                 yield _Choice(name, f"{words} {on} = hidden", {"mask": ~seen}, usual=False)
             if mask.dtype != bool and name != "enc_mask":
                 added = spread.astype(np.float64)
