@@ -8,6 +8,7 @@ import pytest
 from conftest import SAMPLES
 
 from attncli.core import attention
+from attncli.core.extras import standard_slopes
 from attncli.core.rotary import rotary
 
 
@@ -193,8 +194,7 @@ def tensors(heads=(4, 2), T_dec=11, T_enc=13, H=8, H_v=5):
 
 
 SQUARE = {"T_enc": 11}
-EVERY = np.random.default_rng(1)
-SEEN = EVERY.random((11, 13)) < 0.6
+SEEN = np.random.default_rng(1).random((11, 13)) < 0.6
 SEEN[:, 0] = True
 PADDING = np.arange(13) < np.array([[9], [13]])
 KINDS = {
@@ -215,7 +215,7 @@ KINDS = {
     "boolean mask": {"mask": SEEN, "held": ["mask"]},
     "mask by another name": {"mask": SEEN, "held": ["attn_mask"]},
     "mask of numbers": {"mask": SEEN, "held": ["mask"], "as": np.int32},
-    "added mask": {"mask": np.where(SEEN, EVERY.normal(size=SEEN.shape), -np.inf), "held": ["bias"]},
+    "added mask": {"mask": np.where(SEEN, 0.5, -np.inf), "held": ["bias"]},
     "padding": {"mask": PADDING[:, None, None], "held": ["attention_mask"], "shown": PADDING},
     "halves": {"rotary": {}, "causal": "lower_right"},
     "interleaved": {"rotary": {"style": "interleaved", "base": 500000.0}},
@@ -228,6 +228,8 @@ KINDS = {
     "packed": {"order": "total heads H", "cu_seqlens": np.array([0, 3, 8, 11]), "sizes": SQUARE,
                "causal": "lower_right", "held": ["cu_seqlens"]},
     "output by another name": {"scale": 0.7, "renamed": {"out": "attn_output"}},
+    "lengths of its own": {"kv_lengths": np.array([7, 13])},
+    "slopes of its own": {"alibi": standard_slopes(4), "align": "lower_right", "scale": 0.3},
     "logarithms": {"causal": "upper_left", "held": ["lse"]},
     "float16": {"scale": 0.7, "causal": "upper_left", "dtype": "float16"},
 }  # fmt: skip

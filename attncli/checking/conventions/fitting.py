@@ -15,7 +15,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.checking.conventions.rows import Knobs, Rows, softmax
 
-_SPREADS = np.geomspace(0.01, 60, 56)  # of the scaled products, that are tried
+SPREADS = np.geomspace(0.01, 60, 56)  # of the scaled products, that are tried
 _CAPS = (np.inf, 2.0, 0.7, 0.25)  # softcaps, in units of that spread
 _STEPS = 60
 _CHANNELS = 8
@@ -32,8 +32,10 @@ class Limits(NamedTuple):
         The ones asked for.
     sinks : ndarray or None
         Those in the file.
-    fits_sinks : bool
-        Whether they are to be fitted, one for each head.
+    fits : str
+        What else is to be fitted: ``"sinks"`` or ``"slopes"``, one for each head, or ``"factor"``.
+    slopes : ndarray or None
+        Where fitting slopes begins.
     size : float
         How large values are.
     goal : float
@@ -45,7 +47,8 @@ class Limits(NamedTuple):
     scale: float | None = None
     softcap: float | None = None
     sinks: Array | None = None
-    fits_sinks: bool = False
+    fits: str = ""
+    slopes: Array | None = None
     size: float = 1.0
     goal: float = 0.0
     unit: float = 0.0
@@ -143,7 +146,7 @@ class Survey(NamedTuple):
 
 def survey(rows: Rows, limits: Limits, band: Band) -> Survey:
     """Try wide ranges of scale and softcap, and of windows where they are to be found."""
-    sinks = np.zeros(int(rows.heads.max()) + 1) if limits.fits_sinks else limits.sinks
+    sinks = np.zeros(int(rows.heads.max()) + 1) if limits.fits == "sinks" else limits.sinks
     if all(band.fixed):
         found = _starts(_thinned(rows.banded(band.low, band.high)), limits, sinks)
         starts = [(knobs, band) for _, knobs in found]
@@ -231,13 +234,15 @@ class _Trials(NamedTuple):
     scales: Array
     bends: Array
     sinks: Array | None
+    slopes: Array | None
+    fits_factor: bool = False
 
     @classmethod
     def of(cls, knobs: Knobs) -> _Trials:
-        return cls(np.array([knobs.scale]), np.array([knobs.bend]), knobs.sinks)
+        return cls(np.array([knobs.scale]), np.array([knobs.bend]), knobs.sinks, knobs.slopes)
 
     def at(self, number: int) -> Knobs:
-        return Knobs(float(self.scales[number]), float(self.bends[number]), self.sinks)
+        return Knobs(float(self.scales[number]), float(self.bends[number]), self.sinks, self.slopes)
 
     def logits(self, rows: Rows) -> Array:
         """The scores of each: (K, P, R, T_enc)."""
@@ -246,7 +251,7 @@ class _Trials(NamedTuple):
             root = np.sqrt(self.bends)[:, None, None, None]
             bent = np.tanh(root * scores) / np.where(root > 0, root, 1)
             scores = np.where(root > 0, bent, scores)
-        return np.asarray(scores + rows.bias)
+        return np.asarray(scores + rows.added(self.slopes))
 
     def sink(self, rows: Rows) -> Array | None:
         return None if self.sinks is None else self.sinks[rows.heads][:, None]
@@ -367,28 +372,31 @@ def _spread(rows: Rows) -> float:
 
 def _grid(rows: Rows, limits: Limits, sinks: Array | None) -> _Trials:
     unit = _spread(rows) or 1.0
-    scales = _SPREADS[::2] / unit if limits.scale is None else np.array([limits.scale])
+    scales = SPREADS[::2] / unit if limits.scale is None else np.array([limits.scale])
     caps = np.array(_CAPS[::2] if limits.softcap is None else (limits.softcap,))
     every, cap = (x.ravel() for x in np.meshgrid(scales, caps, indexing="ij"))
     own = cap * every * unit if limits.softcap is None else cap
-    return _Trials(every, own**-2.0, sinks)
+    return _Trials(every, own**-2.0, sinks, limits.slopes, limits.fits == "factor")
 
 
 def _starts(rows: Rows, limits: Limits, sinks: Array | None) -> list[tuple[float, Knobs]]:
     """Where fitting may begin: the best of a grid, of every softcap the best and one beside."""
     found: dict[float, list[tuple[float, Knobs]]] = {}
     unit = _spread(rows) or 1.0
-    scales = _SPREADS / unit if limits.scale is None else np.array([limits.scale])
+    scales = SPREADS / unit if limits.scale is None else np.array([limits.scale])
     for cap in _CAPS if limits.softcap is None else (limits.softcap,):
         bends = (cap * scales * unit) ** -2.0
         if limits.softcap is not None:
             bends = np.full(len(scales), cap**-2.0)
-        costs = _costs(rows, _Trials(scales, bends, sinks))
+        trials = _Trials(scales, bends, sinks, limits.slopes, limits.fits == "factor")
+        costs = _costs(rows, trials)
         order = np.argsort(costs)
         places = [int(order[0])]
         apart = [int(i) for i in order if abs(int(i) - places[0]) > 2]
         for place in [*places, *apart[:1]]:
-            knobs = Knobs(float(scales[place]), float(bends[place]), sinks)
+            knobs = trials.at(place)
+            if trials.fits_factor:
+                knobs = knobs._replace(factor=float(_factors(rows, rows.predicted(knobs))))
             found.setdefault(float(cap), []).append((float(costs[place]), knobs))
     ranked = sorted((one for several in found.values() for one in several), key=lambda x: x[0])
     straight = [one for one in ranked if not one[1].bend][:2]
@@ -405,6 +413,8 @@ def _costs(rows: Rows, trials: _Trials, bounds: _Bounds | None = None) -> Array:
         telling = telling & (np.isfinite(logits).sum(axis=-1) > 0)
     weights, _, lse = softmax(logits, trials.sink(rows))
     predicted = lse[..., None] if rows.lse is not None else weights @ rows.value
+    if trials.fits_factor:
+        predicted = _factors(rows, predicted)[:, None, None, None] * predicted
     off = rows.target - predicted
     squares = np.einsum("kprh,kprh->kpr", off, off) / off.shape[-1]
     squares[~np.isfinite(squares)] = 1e60
@@ -414,6 +424,13 @@ def _costs(rows: Rows, trials: _Trials, bounds: _Bounds | None = None) -> Array:
         if some.size:
             found[number] = some[: (some.size + 1) // 2].mean()
     return np.asarray(np.sqrt(found))
+
+
+def _factors(rows: Rows, predicted: Array) -> Array:
+    """By what the output is larger, of each that is predicted; that in the middle of all rows."""
+    own, size = (np.sum(x * predicted, axis=-1) for x in (rows.target, predicted))
+    share = np.where(rows.telling & (size > 0), own / np.where(size > 0, size, 1), np.nan)
+    return np.asarray(np.nan_to_num(np.nanmedian(share, axis=(-2, -1)), nan=1.0))
 
 
 def _refined(
@@ -430,26 +447,30 @@ def _refined(
     With `trims`, that of the better half of the rows.
     """
     free_scale, free_bend = limits.scale is None, bend and limits.softcap is None
-    sinks = limits.fits_sinks
-    heads = np.unique(rows.heads) if sinks else np.empty(0, int)
-    if not (free_scale or free_bend or sinks) or not rows.telling.any():
+    fits, by_head = limits.fits, limits.fits in ("sinks", "slopes")
+    heads = np.unique(rows.heads) if by_head else np.empty(0, int)
+    if not (free_scale or free_bend or fits) or not rows.telling.any():
         off = rows.residual(knobs)
         return Fit(knobs, None, None, cost_of(off), _bounded_cost(off, limits.goal), (0.0, 0.0))
 
     def moved(step: Array) -> Knobs:
         at = 0
-        scale, curve, own = knobs.scale, knobs.bend, knobs.sinks
+        scale, curve = knobs.scale, knobs.bend
         if free_scale:
             scale, at = scale + float(step[at]), at + 1
         if free_bend:
             curve, at = max(0.0, curve + float(step[at])), at + 1
-        if sinks and own is not None:
-            own = own.copy()
+        moved = knobs._replace(scale=scale, bend=curve)
+        if fits == "factor":
+            return moved._replace(factor=knobs.factor + float(step[at]))
+        if by_head and (old := getattr(knobs, fits)) is not None:
+            own = old.copy()
             own[heads] = np.maximum(own[heads] + np.clip(step[at:], -3, 3), _LEAST)
-        return Knobs(scale, curve, own)
+            moved = moved._replace(**{fits: own})
+        return moved
 
     def normal(residual: Array, kept: Array) -> tuple[Array, Array]:
-        columns = rows.jacobian(knobs, bend=free_bend, sinks=sinks)
+        columns = rows.jacobian(knobs, bend=free_bend, fits=fits)
         columns = columns[0 if free_scale else 1 :]
         columns = columns[:, kept].reshape(len(columns), -1)
         columns = np.nan_to_num(columns, nan=0.0, posinf=0.0, neginf=0.0)
@@ -457,7 +478,7 @@ def _refined(
 
     damping, residual = 1e-3, rows.residual(knobs)
     # Each head's sink goes by its own rows.
-    groups = (rows.heads[:, None] + 0 * rows.own)[rows.telling] if sinks else None
+    groups = (rows.heads[:, None] + 0 * rows.own)[rows.telling] if by_head else None
 
     def misfit(off: Array) -> float:
         return cost_of(off, groups) if trims else float(np.sqrt(np.mean(off**2)))

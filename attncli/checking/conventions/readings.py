@@ -14,7 +14,8 @@ from attncli.arrays import Array
 from attncli.checking.comparing.budget import PRECISIONS
 from attncli.checking.conventions.arrangements import Arrangement, arrangements, of_rows, of_weights
 from attncli.checking.conventions.dropout import left_on
-from attncli.checking.conventions.fitting import Band, Fit, Limits, cost_of, fit, survey
+from attncli.checking.conventions.fitting import SPREADS, Band, Fit, Limits, cost_of, fit, survey
+from attncli.checking.conventions.lengths import with_lengths
 from attncli.checking.conventions.naming import (
     close,
     failures,
@@ -25,7 +26,8 @@ from attncli.checking.conventions.naming import (
 )
 from attncli.checking.conventions.rows import Knobs, Rows
 from attncli.checking.conventions.settings import BASES, Setting, settings
-from attncli.checking.conventions.whole import Results, Verdict, judge
+from attncli.checking.conventions.whole import LSE_BASES, Results, Verdict, judge
+from attncli.core.extras import standard_slopes
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.operations.layout import ALL, Words, written
@@ -37,7 +39,7 @@ _PRECISE = {"float64": 1e-7, "float32": 2e-6, "float16": 1e-3, "bfloat16": 4e-3}
 """How far a scale may be from the formula it is, relative, beside what fitting leaves open."""
 _PAIRS, _STEPS = 8, 12
 _JUDGED = 24
-_FITTED = 12
+_FITTED = 6
 _NEAR = 0.5  # of what is to be explained, what is off is to be less than
 _BY_HEAD = ("sinks", "alibi", "enc_mask", "kv_lengths", "cu_seqlens", "segments")
 
@@ -52,7 +54,7 @@ class Candidate:
 
     setting: Setting
     fit: Fit
-    fitted_sinks: bool
+    fits: str
     size: float
 
     @property
@@ -214,16 +216,39 @@ class _Search:
         """Yield where to look, that of the fewest assumptions first."""
         plain = [one for a in self.first for one in settings(a, self.held)]
         bands, windows = self._bands(), self._windows()
-        own_sinks = [(sinks,) for sinks in (False, True)][: 1 + ("sinks" not in self.held)]
-        for (sinks,) in own_sinks:
-            yield _Stage(partial(self._fits, plain, bands, sinks=sinks), is_far=sinks)
-        for (sinks,) in own_sinks:
-            yield _Stage(partial(self._fits, plain, windows, sinks=sinks), is_far=sinks)
-        turned = list(_rotations(plain))
+        own_sinks = ("", "sinks")[: 1 + ("sinks" not in self.held)]
+        for some in (bands, windows):
+            for fits in own_sinks:
+                yield _Stage(partial(self._fits, plain, some, fits=fits), is_far=bool(fits))
+        if "kv_lengths" not in self.held:
+            yield _Stage(partial(self._with_lengths, plain, bands), is_far=False)
+        if "alibi" not in self.held:
+            yield _Stage(partial(self._fits, plain, bands, fits="slopes"), is_far=True)
+        if self.results.weights is None and "out" in self.held:
+            yield _Stage(partial(self._fits, plain, bands, fits="factor"), is_far=True)
         mixed = [one for a in self.rest for one in settings(a, self.held)]
-        for ways in (turned, mixed, list(_rotations(mixed))):
+        for ways in (mixed, list(_rotations(plain, _widths)), list(_rotations(mixed))):
             for some in (bands, windows):
-                yield _Stage(partial(self._fits, ways, some, sinks=False), is_far=True)
+                yield _Stage(partial(self._fits, ways, some), is_far=True)
+
+    def _with_lengths(self, plain: list[Setting], bands: list[Band]) -> list[Candidate]:
+        """Fit lengths, and then all else; what does not hold then is none."""
+        found = []
+        for setting, band in product(plain, bands):
+            square = setting.align_is_moot or (setting.align == "upper_left")
+            if setting.arrangement.output is None or "packing" in setting.says or not square:
+                continue
+            spread = np.std(setting.arrangement.query) * np.std(setting.arrangement.key)
+            known = self._formulas(setting).values()
+            scales = [*known, *(SPREADS / (spread or 1.0))]
+            scales = scales if self.claims.scale is None else [self.claims.scale]
+            for one in with_lengths(setting, band, scales):
+                for fitted in self._fits([one], [band]):
+                    again = next(with_lengths(setting, band, [fitted.fit.knobs.scale]), None)
+                    found.append(fitted)
+                    if again is not None and again.says != one.says:
+                        found += self._fits([again], [band])
+        return [one for one in found if one.cost <= self.rough and self._judged(one).verdict.holds]
 
     def _bands(self) -> list[Band]:
         """Give the bands that need no fitting."""
@@ -244,7 +269,9 @@ class _Search:
             return [Band(None, 0, (False, True))]
         return [Band(None, None, (False, False))]
 
-    def _fits(self, ways: Iterable[Setting], bands: list[Band], *, sinks: bool) -> list[Candidate]:
+    def _fits(
+        self, ways: Iterable[Setting], bands: list[Band], *, fits: str = ""
+    ) -> list[Candidate]:
         found, looked = [], []
         side, unit = self.claims.causal or self.claims.align, PRECISIONS[self.dtype].unit
         for setting in ways:
@@ -253,8 +280,11 @@ class _Search:
             if side is not None and setting.align != side and not setting.align_is_moot:
                 continue
             turned = setting.rotated()
-            pairs = _some_pairs(setting.arrangement, every_head=sinks)
-            for target in self._targets(setting, pairs, turned):
+            by_head = fits in ("sinks", "slopes")
+            pairs = _some_pairs(setting.arrangement, every_head=by_head)
+            slopes = standard_slopes(setting.arrangement.sizes[1])
+            begins = [slopes, -slopes] if fits == "slopes" else [None]
+            for target, begin in product(self._targets(setting, pairs, turned), begins):
                 size = float(np.sqrt(np.mean(target.value**2))) or 1.0
                 if target.lse is not None:
                     size = 1.0
@@ -262,29 +292,30 @@ class _Search:
                     self.claims.scale,
                     self.claims.softcap,
                     setting.sinks,
-                    sinks,
+                    fits,
+                    begin,
                     size,
                     min(self.rough, max(2e-4, 6 * unit)) * size,
                     unit,
                 )
                 for band in bands:
-                    if not self._is_idle(setting, band):
+                    if not self._is_idle(setting, band, by_step=fits == "slopes"):
                         self.tried += 1
                         looked.append((setting, size, survey(target, limits, band)))
         looked.sort(key=lambda one: one[2].cost / one[1])
         best = looked[0][2].cost / looked[0][1] if looked else 0.0
         for number, (setting, size, look) in enumerate(looked):
             # Where none comes near, all are about as far off.
-            far = look.cost / size > 2 * best or look.cost > _NEAR * cost_of(look.rows.target[0])
-            if number >= _FITTED and far:
+            near = look.cost <= _NEAR * cost_of(look.rows.target[0])
+            if number >= _FITTED and (not near or look.cost / size > 2 * best):
                 break
             one = fit(look)
             if not all(look.band.fixed) and (one.low, one.high) in ((None, None), (None, 0)):
                 continue  # without a window: it was tried before
-            found.append(Candidate(setting, one, sinks, size))
+            found.append(Candidate(setting, one, fits, size))
         return found
 
-    def _is_idle(self, setting: Setting, band: Band) -> bool:
+    def _is_idle(self, setting: Setting, band: Band, *, by_step: bool) -> bool:
         """Whether a band hides nothing, or an alignment has nothing to go by."""
         own, start, stop = setting.places
         if not all(band.fixed):
@@ -296,7 +327,8 @@ class _Search:
             hides |= bool((own - start > -band.low).any())
         asked = self.claims.causal is not None or self.claims.window is not None
         if band == Band() or asked:
-            moved = setting.align == "lower_right" and not (setting.by_step or hides)
+            by_step |= setting.by_step
+            moved = setting.align == "lower_right" and not (by_step or hides)
             return moved and not (
                 (asked and self.claims.align is not None) or self.claims.causal == "lower_right"
             )
@@ -323,18 +355,17 @@ class _Search:
         lse = of_rows(self.results.lse.astype(np.float64), (N, heads, T_dec))
         if lse is not None:
             own = lse[pairs[:, 0], pairs[:, 1]][:, steps]
-            yield replace(rows, lse=own)
-            yield replace(rows, lse=own * np.log(2))
+            for unit in LSE_BASES.values():
+                yield replace(rows, lse=own * unit)
 
     def _judged(self, candidate: Candidate) -> Judged:
         """Name the numbers, and judge the reading on the whole file."""
         knobs, formula = self._named(candidate)
         fit = candidate.fit
-        if candidate.fitted_sinks and knobs.sinks is not None:
-            heads = candidate.setting.arrangement.sizes[1]
-            knobs = knobs._replace(
-                sinks=np.resize(knobs.sinks, heads) if len(knobs.sinks) < heads else knobs.sinks
-            )
+        if (name := candidate.fits) in ("sinks", "slopes"):
+            own, heads = getattr(knobs, name), candidate.setting.arrangement.sizes[1]
+            own = np.resize(own, heads) if len(own) < heads else own
+            knobs = knobs._replace(sinks=own) if name == "sinks" else knobs._replace(slopes=own)
         tried = [(knobs, formula)]
         if self.claims.scale is None:
             tried += self._beside(candidate, knobs)
@@ -354,22 +385,22 @@ class _Search:
         Rows that were computed in another way draw the fit aside in half precision.
         """
         near = 10 * PRECISIONS[self.dtype].unit
-        for formula, scale in self._formulas(candidate).items():
+        for formula, scale in self._formulas(candidate.setting).items():
             if 0 < abs(scale - knobs.scale) < near * scale:
                 yield knobs._replace(scale=scale), formula
                 break
         if knobs.scale != candidate.fit.knobs.scale:
             yield candidate.fit.knobs, ""
 
-    def _formulas(self, candidate: Candidate) -> dict[str, float]:
+    def _formulas(self, setting: Setting) -> dict[str, float]:
         """Give the scales in use, at these sizes."""
-        arrangement = candidate.setting.arrangement
+        arrangement = setting.arrangement
         _, heads, kv_heads, _, T_enc = arrangement.sizes
         H, H_v = (x.shape[-1] for x in (arrangement.query, arrangement.value))
         return scale_formulas(H, H_v, heads, kv_heads, T_enc)
 
     def _named(self, candidate: Candidate) -> tuple[Knobs, str]:
-        known = self._formulas(candidate)
+        known = self._formulas(candidate.setting)
         knobs, errors = candidate.fit.knobs, candidate.fit.errors or (0.0, 0.0)
         precise = _PRECISE.get(self.dtype, 2e-6)
         if self.claims.scale is not None:
@@ -384,14 +415,21 @@ class _Search:
             cap = bend**-0.5
             cap = shortest(cap, 5 * errors[1] * cap**3 / 2 + precise * cap)
             bend = cap**-2.0
-        sinks = knobs.sinks
-        if candidate.fitted_sinks and sinks is not None:
-            room = 5 * max(errors[2:], default=0.0) + 10 * precise
-            if np.ptp(sinks) <= 2 * room:
-                sinks = np.full_like(
-                    sinks, shortest(float(sinks.mean()), room) if abs(sinks.mean()) > room else 0.0
-                )
-        return Knobs(scale, bend, sinks), formula
+        sinks, slopes, factor = knobs.sinks, knobs.slopes, knobs.factor
+        room = 5 * max(errors[2:], default=0.0) + 10 * precise
+        if candidate.fits == "sinks" and sinks is not None and np.ptp(sinks) <= 2 * room:
+            sinks = np.full_like(
+                sinks, shortest(float(sinks.mean()), room) if abs(sinks.mean()) > room else 0.0
+            )
+        if candidate.fits == "slopes" and slopes is not None:
+            standard = standard_slopes(len(slopes))
+            near = next(
+                (x for x in (standard, -standard) if np.abs(x - slopes).max() <= room), None
+            )
+            slopes = slopes if near is None else near
+        if candidate.fits == "factor":
+            factor = shortest(factor, room * abs(factor))
+        return Knobs(scale, bend, sinks, slopes, factor), formula
 
     def _reading(self, one: Judged) -> ConventionReading:
         words, options = _described(one)
@@ -450,7 +488,7 @@ def _assumed(one: Judged) -> int:
         len(setting.unusual)
         + (one.formula != "1/√H")
         + 2 * (not one.formula)
-        + 2 * one.candidate.fitted_sinks
+        + 2 * bool(one.candidate.fits)
         + (one.knobs.bend > 0)
         + (fit.low is not None)
         + (fit.high is not None)
@@ -483,10 +521,13 @@ def _some_steps(setting: Setting) -> Array:
     return np.array(sorted(steps))
 
 
-def _rotations(ways: list[Setting]) -> Iterator[Setting]:
+def _rotations(
+    ways: list[Setting], widths: Callable[[int], Iterator[int | None]] | None = None
+) -> Iterator[Setting]:
     for one in ways:
         H = one.arrangement.query.shape[-1]
-        for width, style, base in product(_widths(H), ("halves", "interleaved"), BASES):
+        some = [None] * (H % 2 == 0) if widths is None else widths(H)
+        for width, style, base in product(some, ("halves", "interleaved"), BASES):
             words = "rotary in halves" if style == "halves" else "rotary interleaved"
             words += f", base {base:g}"
             words += f", of the first {width} of {H} features" if width is not None else ""
@@ -531,7 +572,7 @@ def _says_less(other: Judged, one: Judged) -> bool:
     if differing:
         return False
     layout = a.setting.arrangement.orders == b.setting.arrangement.orders
-    more = b.fitted_sinks > a.fitted_sinks or (one.knobs.bend > 0) > (other.knobs.bend > 0)
+    more = bool(b.fits) > bool(a.fits) or (one.knobs.bend > 0) > (other.knobs.bend > 0)
     aligned = a.setting.align != b.setting.align and same_band and layout
     return layout and (more or aligned)
 
@@ -577,13 +618,25 @@ def _described(one: Judged) -> tuple[list[str], dict[str, Any]]:
         cap = shortest(cap, 1e-12 * cap)
         words.append(f"softcap {close(cap)}")
         options["softcap"] = cap
-    if one.candidate.fitted_sinks and knobs.sinks is not None:
+    if one.candidate.fits == "sinks" and knobs.sinks is not None:
         if np.ptp(knobs.sinks) == 0:
             words.append(f"sink {close(float(knobs.sinks[0]))} (an extra logit in the softmax)")
             options["sinks"] = float(knobs.sinks[0])
         else:
             words.append("sinks " + ", ".join(map(close, knobs.sinks.tolist())))
             options["sinks"] = knobs.sinks.tolist()
+    if one.candidate.fits == "slopes" and knobs.slopes is not None:
+        kind = _of_slopes(knobs.slopes)
+        words.append(
+            f"ALiBi {kind}"
+            if kind
+            else "ALiBi of slopes " + ", ".join(map(close, knobs.slopes.tolist()))
+        )
+        words[-1] += "" if square else f", aligned {setting.align.replace('_', ' ')}"
+        options["alibi"] = knobs.slopes.tolist()
+    if one.candidate.fits == "factor":
+        words.append(f"the output times {close(knobs.factor)}")
+        options["factor"] = knobs.factor
     for what, said in setting.says.items():
         if what == "alibi" and not square and "ignored" not in said:
             said += f", aligned {setting.align.replace('_', ' ')}" + (
@@ -599,7 +652,16 @@ def _described(one: Judged) -> tuple[list[str], dict[str, Any]]:
     return words, options
 
 
-_EXPRESSED = ("rotary", "kv_lengths", "standard slopes")  # by options, unusual as they are
+def _of_slopes(slopes: Array) -> str:
+    """Say which slopes these are, if they are known."""
+    standard = standard_slopes(len(slopes))
+    if np.array_equal(slopes, standard):
+        return "with the standard slopes"
+    reverse = "with the standard slopes, and the sign reversed"
+    return reverse if np.array_equal(slopes, -standard) else ""
+
+
+_EXPRESSED = ("rotary", "lengths", "kv_lengths")  # by options, unusual as they are
 
 
 def _command(one: Judged) -> str | None:
@@ -610,8 +672,13 @@ def _command(one: Judged) -> str | None:
         one.knobs,
         one.verdict.says,
     )
-    if {*setting.unusual} - {*_EXPRESSED} or says.keys() & {"empty", "factor"}:
+    if {*setting.unusual} - {*_EXPRESSED} or "empty" in says or one.candidate.fits == "factor":
         return None
+    slopes = knobs.slopes
+    if slopes is not None and not np.array_equal(slopes, standard_slopes(len(slopes))):
+        return None
+    if "lengths" in setting.unusual and "kv_lengths" not in setting.unusual:
+        return None  # those of the file are ignored
     if says.get("lse", "lse natural") != "lse natural":
         return None  # its own would be another
     given = []
@@ -620,7 +687,7 @@ def _command(one: Judged) -> str | None:
     if fit.high == 0:
         given.append("--causal")
     if setting.align == "lower_right" and (
-        fit.high is not None or fit.low is not None or setting.by_step
+        fit.high is not None or fit.low is not None or setting.by_step or knobs.slopes is not None
     ):
         given.append("--causal-align lower-right")
     if fit.low is not None or fit.high not in (None, 0):
@@ -629,7 +696,7 @@ def _command(one: Judged) -> str | None:
     if knobs.bend > 0:
         cap = float(knobs.bend**-0.5)
         given.append(f"--softcap {shortest(cap, 1e-12 * cap)!r}")
-    if one.candidate.fitted_sinks and knobs.sinks is not None:
+    if one.candidate.fits == "sinks" and knobs.sinks is not None:
         sinks = knobs.sinks[:1] if np.ptp(knobs.sinks) == 0 else knobs.sinks
         given.append("--sinks=" + ",".join(map(repr, sinks.tolist())))
     if setting.rotation is not None:
@@ -639,7 +706,7 @@ def _command(one: Judged) -> str | None:
         given += [f"--rotary-width {width}"] * (width is not None)
     if "kv_lengths" in setting.unusual:
         given.append("--kv-lengths " + ",".join(map(str, setting.places.stop[:, 0].tolist())))
-    given += ["--alibi"] * ("standard slopes" in setting.unusual)
+    given += ["--alibi"] * (slopes is not None)
     given += _axes(setting.arrangement, packed="packing" in setting.says)
     return " ".join(given)
 
@@ -673,8 +740,8 @@ def _apart(holding: list[Judged], missed: list[Judged]) -> Iterator[str]:
         alike = best.setting.arrangement is other.setting.arrangement
         if len(differing) != 1 or not alike or one.verdict.fails.all():
             continue
-        said = other.setting.says[differing[0]]
-        if said not in told:
+        said = other.setting.says.get(differing[0], "")
+        if said and said not in told:
             told.add(said)
             where = failures(one.verdict.fails)
             places = "; ".join(place(x, one.verdict.fails.shape) for x in where[:3])

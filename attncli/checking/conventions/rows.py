@@ -23,11 +23,17 @@ class Knobs(NamedTuple):
         1 / softcap²; 0 is no softcap.
     sinks : ndarray (heads,) or None
         A logit beside the keys for each head.
+    slopes : ndarray (heads,) or None
+        Times the distance between a query's own key and each, taken off the scores.
+    factor : float
+        Times which the output is there.
     """
 
     scale: float
     bend: float = 0.0
     sinks: Array | None = None
+    slopes: Array | None = None
+    factor: float = 1.0
 
     @property
     def softcap(self) -> float | None:
@@ -85,7 +91,18 @@ class Rows:
         if knobs.bend > 0:
             root = knobs.bend**0.5
             scores = np.tanh(root * scores) / root
-        return scores + self.bias
+        return np.asarray(scores + self.added(knobs.slopes))
+
+    @cached_property
+    def distance(self) -> Array:
+        """How far each key is from a query's own: (P, R, T_enc)."""
+        return np.asarray(np.abs(np.arange(self.bias.shape[-1]) - self.own[..., None]))
+
+    def added(self, slopes: Array | None) -> Array:
+        """What is added to the scores."""
+        if slopes is None:
+            return self.bias
+        return np.asarray(self.bias - slopes[self.heads][:, None, None] * self.distance)
 
     def weights(self, knobs: Knobs) -> tuple[Array, Array, Array]:
         """The weights, that of the sink, and the log-sum-exp."""
@@ -98,7 +115,9 @@ class Rows:
     def predicted(self, knobs: Knobs) -> Array:
         """What there should be: (P, R, H_v), or (P, R, 1) for a log-sum-exp."""
         weights, _, lse = self.weights(knobs)
-        return np.asarray(lse[..., None] if self.lse is not None else weights @ self.value)
+        if self.lse is not None:
+            return np.asarray(lse[..., None])
+        return np.asarray(knobs.factor * (weights @ self.value))
 
     @cached_property
     def telling(self) -> Array:
@@ -117,7 +136,7 @@ class Rows:
         found = (self.target - self.predicted(knobs))[self.telling]
         return np.asarray(np.nan_to_num(found, nan=1e30, posinf=1e30, neginf=-1e30))
 
-    def jacobian(self, knobs: Knobs, *, bend: bool, sinks: bool) -> Array:
+    def jacobian(self, knobs: Knobs, *, bend: bool, fits: str) -> Array:
         """Derivatives of what is predicted, in the rows that tell: (columns, rows, H_v)."""
         weights, spilt, _ = self.weights(knobs)
         x, s, u = self.products, knobs.scale, knobs.bend
@@ -134,14 +153,23 @@ class Rows:
             slopes = [x] + ([-(y**3) / 3] if bend else [])
         columns = []
         out = weights @ self.value
-        for slope in slopes:
-            part = weights * slope
+
+        def changed(part: Array) -> Array:
             mean = part.sum(axis=-1, keepdims=True)
-            columns.append(mean if self.lse is not None else part @ self.value - mean * out)
-        if sinks:
-            whole = spilt[..., None] * (1.0 if self.lse is not None else -out)
+            return np.asarray(
+                mean if self.lse is not None else knobs.factor * (part @ self.value - mean * out)
+            )
+
+        for slope in slopes:
+            columns.append(changed(weights * slope))
+        if fits in ("sinks", "slopes"):
+            whole = spilt[..., None] * (1.0 if self.lse is not None else -knobs.factor * out)
+            if fits == "slopes":
+                whole = -changed(weights * self.distance)
             for head in np.unique(self.heads):
                 columns.append(np.where((self.heads == head)[:, None, None], whole, 0.0))
+        if fits == "factor":
+            columns.append(out)
         return np.stack([column[self.telling] for column in columns])
 
 

@@ -24,7 +24,7 @@ _ROUNDINGS = 32  # of a row, in units of what each may be off by
 _MOST = 1e-2  # whatever scores are
 _AT_ONCE = 1 << 21  # scores
 
-BASES = {"lse natural": 1.0, "lse in base 2": log(2), "lse in base 10": log(10)}
+LSE_BASES = {"lse natural": 1.0, "lse in base 2": log(2), "lse in base 10": log(10)}
 """What a log-sum-exp may be the logarithm to, and what it is to be multiplied by."""
 
 EMPTY = ("zeros", "the mean of all values", "NaN")
@@ -104,26 +104,28 @@ def judge(
     turned = setting.rotated()
     largest = _largest(setting, turned, knobs)
     empties = dict.fromkeys(EMPTY, True)
-    off_by_base = {base: np.zeros(shape, bool) for base in BASES}
+    off_by_base = {base: np.zeros(shape, bool) for base in LSE_BASES}
+    farthest = dict.fromkeys(LSE_BASES, 0.0)
     total = count = 0.0
     for pairs, steps in _parts(N, heads, T_dec, T_enc, results.dtype):
         at = (pairs[:, :1], pairs[:, 1:], steps[None])
         rows = setting.rows(pairs, steps, turned).banded(low, high)
         found, _, logsum = rows.weights(knobs)
         seen = np.asarray(np.isfinite(rows.bias).any(axis=-1))
-        predicted = found @ rows.value
+        predicted = knobs.factor * (found @ rows.value)
         if results.dtype in HALVES:
             room = _in_half(setting, turned, pairs, steps, rows, knobs, results.dtype)
         else:
             room = _exactly(rows, found, logsum, largest[at], results.dtype)
         if setting.arrangement.output is not None:
             off = np.abs(rows.output - predicted).max(axis=-1)
-            wrong = ~(off <= room.out)
+            wrong = ~(off <= abs(knobs.factor) * room.out)
             if not seen.all():
                 wrong &= seen
                 off = np.where(seen, off, 0.0)
                 _look_at_empty(rows, seen, empties, results.dtype)
-            wrong |= room.drifting(np.where((wrong | ~seen)[..., None], predicted, rows.output))
+            held = np.where((wrong | ~seen)[..., None], predicted, rows.output)
+            wrong |= room.drifting(held / (knobs.factor or 1.0))
             verdict.fails[at] |= wrong
             finite = off[np.isfinite(off)]
             verdict.distance = max(verdict.distance, float(finite.max(initial=0.0)))
@@ -140,19 +142,27 @@ def judge(
                 )
                 total, count = total + float(np.nansum(off_weights**2)), count + off_weights.size
         if lse is not None:
-            for base, unit in BASES.items():
+            for base, unit in LSE_BASES.items():
                 with np.errstate(invalid="ignore"):
                     off_lse = np.abs(lse[at] * unit - logsum)
                 same = lse[at] == logsum
+                far = np.where(same, 0, off_lse)
+                farthest[base] = max(farthest[base], float(np.nan_to_num(far, nan=np.inf).max()))
                 off_by_base[base][at] = ~(same | (off_lse <= room.lse)) & (
                     seen | (knobs.sinks is not None)
                 )
     if lse is not None:
         base = min(off_by_base, key=lambda one: int(off_by_base[one].sum()))
         if off_by_base[base].all():
-            verdict.says["lse"] = "lse in no base"
+            base = min(farthest, key=lambda one: farthest[one])
+            by = f"off by up to {farthest[base]:.2g} if {base.removeprefix('lse ')}"
+            verdict.says["lse"] = f"lse in no base ({by})"
+        elif off_by_base[base].any():
+            verdict.says["lse"] = f"{base}, off by up to {farthest[base]:.2g}"
         else:
             verdict.says["lse"] = base
+        if setting.arrangement.output is None and results.weights is None:
+            verdict.distance = farthest[base]
         verdict.fails |= off_by_base[base]
     if not any(empties.values()):
         verdict.fails |= _sees_nothing(setting, low, high)
@@ -208,7 +218,7 @@ def _in_half(
         inputs,
         dtype,
         Semantics(scale=knobs.scale, softcap=knobs.softcap),
-        mask=rows.bias[None],
+        mask=rows.added(knobs.slopes)[None],
         extras=Extras(sinks=None if knobs.sinks is None else knobs.sinks[heads]),
     )
     allowed = [found[x].allowed[0] for x in ("out", "weights", "logsumexp")]

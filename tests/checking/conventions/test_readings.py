@@ -8,6 +8,7 @@ import pytest
 
 from attncli.checking.conventions.readings import find_convention
 from attncli.core import attention
+from attncli.core.extras import standard_slopes
 from attncli.core.rotary import rotary
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError, ShapeError
@@ -368,3 +369,75 @@ def test_what_is_missing_or_does_not_fit_is_said():
         find_convention({**held, "out": np.ones((0, 3, 11, 5))})
     with pytest.raises(DataError, match="there is one key"):
         find_convention(computed(inputs(T_dec=1, T_enc=1))[0])
+
+
+# What a file may not say at all.
+
+
+@pytest.mark.parametrize("base", [2, 10])
+def test_a_log_sum_exp_may_be_in_base_2_or_10(base):
+    held, cache = computed(causal="upper_left")
+    held["lse"] = cache.logsumexp / np.log(base)
+    assert found(held) == f"causal, scale 1/√H, lse in base {base}, {LAYOUT}"
+    alone = {name: held[name] for name in ("query", "key", "lse")}
+    assert found(alone) == f"causal, scale 1/√H, lse in base {base}, {LAYOUT}"
+
+
+def test_a_log_sum_exp_that_is_off_says_by_how_much():
+    held, cache = computed()
+    held["lse"] = cache.logsumexp + 0.25
+    report = find_convention(held)
+    assert not report.passed
+    assert "lse in no base (off by up to 0.25 if natural)" in report.nearest.described
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.02, -3.0])
+def test_the_output_may_be_there_times_a_factor(factor):
+    held, _ = computed(causal="upper_left", scale=0.31)
+    held["out"] *= factor
+    assert found(held) == f"causal, scale 0.31, the output times {factor:g}, {LAYOUT}"
+    held["out"][1, 2, 7] *= 1.1
+    assert not find_convention(held).passed
+
+
+@pytest.mark.parametrize("causal", [None, "upper_left"])
+def test_lengths_that_are_not_in_the_file(causal):
+    lengths = np.array([7, 11, 3])
+    held, _ = computed(inputs(items=3), {"kv_lengths": lengths}, causal=causal, scale=0.4)
+    del held["kv_lengths"]
+    words = f"{'causal, ' if causal else ''}scale 0.4, lengths 7, 11, 3 (not in the file)"
+    assert found(held) == f"{words}, {LAYOUT}"
+    held["out"][1, 2, 9] *= 1.1
+    assert not find_convention(held).passed
+
+
+@pytest.mark.parametrize(
+    ("slopes", "words"),
+    [
+        (standard_slopes(HEADS), "ALiBi with the standard slopes"),
+        (-standard_slopes(HEADS), "ALiBi with the standard slopes, and the sign reversed"),
+        (np.array([0.4, 0.1, 0.3]), "ALiBi of slopes 0.4, 0.1, 0.3"),
+    ],
+)
+@pytest.mark.parametrize("align", ["upper_left", "lower_right"])
+def test_slopes_that_are_not_in_the_file(slopes, words, align):
+    held, _ = computed(inputs(T_enc=T_ENC), {"alibi": slopes}, align=align)
+    del held["alibi"]
+    assert found(held) == f"scale 1/√H, {words}, aligned {align.replace('_', ' ')}, {LAYOUT}"
+    held["out"][1, 2, 7] *= 1.1
+    assert not find_convention(held).passed
+
+
+@pytest.mark.parametrize(("base", "width"), [(500000.0, None), (1000000.0, 4), (10000.0, 2)])
+@pytest.mark.parametrize("style", ["halves", "interleaved"])
+def test_rotary_positions_of_a_part_of_the_features_and_by_other_bases(style, base, width):
+    given = inputs()
+    turned = {x: rotary(given[x], style=style, base=base, width=width) for x in ("query", "key")}
+    out, _ = attention(**turned, value=given["value"], causal="upper_left")
+    report = find_convention({**given, "out": out})
+    options = [one.options["rotary"] for one in report.readings]
+    words = {"halves": "rotary in halves", "interleaved": "rotary interleaved"}[style]
+    words += f", base {base:g}" + (f", of the first {width} of 8 features" if width else "")
+    if width == 2:  # one pair alone is turned, by the step itself: of any base, in either style
+        words = "rotary in halves, base 10000, of the first 2 of 8 features"
+    assert words in options
