@@ -18,7 +18,7 @@ from attncli.checking.targets.book_modules import StandIn
 from attncli.checking.targets.notebooks import cells_of, file_of_cell
 from attncli.checking.targets.sources import Passed, Source
 from attncli.checking.targets.their_code import running
-from attncli.errors import CodeError
+from attncli.errors import CodeError, TargetError
 
 
 class Imported(NamedTuple):
@@ -162,9 +162,15 @@ class _Shell:
 
 def _named(name: str) -> ModuleType:
     with _importing(os.getcwd()):
+        spec = None
         try:
             spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
+            absent = spec is None
+        except ModuleNotFoundError as error:
+            absent = f"{name}.".startswith(f"{error.name}.")
+        except Exception:  # of a package that it is in: importing it says why
+            absent = False
+        if absent:
+            raise TargetError(f"there is no module {name}, here or installed")
         with running(name, spec.origin if spec is not None else None):
             return importlib.import_module(name)

@@ -74,7 +74,8 @@ def _near(path: str, behind: str = "") -> str | None:
         there = [one for one in os.listdir(folder or ".") if one.endswith((".py", ".ipynb"))]
     except OSError:
         return None
-    for near in difflib.get_close_matches(file, there, 1):
+    whole = [file + ending for ending in (".py", ".ipynb") if file + ending in there]
+    for near in whole or difflib.get_close_matches(file, there, 1):
         return f"is {os.path.join(folder, near)}{behind} meant?"
     return None
 

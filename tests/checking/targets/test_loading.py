@@ -132,6 +132,9 @@ def test_what_cannot_be_found_is_said(write, text, source, message):
         ("ch08/mine", "is ch08/mine.py meant?"),
         ("mine.py:Laier", "is mine.py:Layer meant?"),
         ("mine.py:Other", "it holds Layer"),
+        ("mine", "is mine.py meant?"),
+        ("mein:Layer", None),
+        ("mine.inner:Layer", None),
         ("mine:Laier", "is mine:Layer meant?"),
     ],
 )
@@ -331,3 +334,13 @@ def test_modules_of_one_name_in_two_folders_do_not_mix(write):
         )
     for folder, name in (("a", "Layer0"), ("b", "Layer1"), ("a", "Layer0")):
         assert names(f"{folder}/mine.py:{name}") == ["Layer"]
+
+
+def test_a_package_that_raises_is_at_fault_and_not_who_asks(write):
+    write("1 / 0\n", "package/__init__.py")
+    write(LAYER, "package/mine.py")
+    with pytest.raises(CodeError, match="ZeroDivisionError"):
+        load_targets("package.mine:Layer")
+    write("import nothing_of_this_name\n", "package/__init__.py")
+    with pytest.raises(CodeError, match="No module named 'nothing_of_this_name'"):
+        load_targets("package.mine:Layer")
