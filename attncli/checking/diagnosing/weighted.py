@@ -27,6 +27,7 @@ from attncli.checking.diagnosing.forms import Form, forms
 from attncli.checking.diagnosing.mistakes import MISTAKES
 from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
+from attncli.errors import TargetError
 from attncli.operations.steps import QKV, Steps
 from attncli.reports import (
     CheckReport,
@@ -92,8 +93,15 @@ def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
     trials = list[Trial]()
     for sizes in ({**one, **target.sizes_said} for one in _SIZES):
         unknown = [name for name in target.inputs if target.known_as(name) is None]
-        given = dict.fromkeys(unknown, (sizes["N"], sizes["T_enc"], sizes["H"]))
-        trials.append(Trial(target, sizes, {**given, **target.given.shapes}, 0, "float64"))
+        assumed = dict.fromkeys(unknown, (sizes["N"], sizes["T_enc"], sizes["H"]))
+        given = {**assumed, **target.given.shapes}
+        try:
+            trials.append(Trial(target, sizes, given, 0, "float64"))
+        except TargetError:
+            if trials or len(target.inputs) != 2:
+                raise
+            target = replace(target, one_step=True)
+            trials.append(Trial(target, sizes, given, 0, "float64"))
         if not trials[0].parameters or not any(forms(trials[0], claims)):
             return None
     known = {name: array.shape for name, array in zip(target.inputs, trials[0].inputs, strict=True)}

@@ -106,10 +106,11 @@ def _gradient(name: str, held: Mapping[str, Any], *others: str) -> Any:
     return next((held[x] for x in names if isinstance(held.get(x), np.ndarray)), None)
 
 
-def _written(layer: type[Any]) -> tuple[str, ...]:
-    """The names of attributes that backward has to do with."""
-    code = getattr(getattr(layer, "backward", None), "__code__", None)
-    return getattr(code, "co_names", ())
+def _written(layer: type[Any]) -> set[str]:
+    """The names of attributes that backward has to do with, its own or one that it inherits."""
+    own = (vars(kind).get("backward") for kind in layer.__mro__)
+    codes = (getattr(function, "__code__", None) for function in own)
+    return {name for code in codes for name in getattr(code, "co_names", ())}
 
 
 def _parts(name: str, value: Any) -> list[tuple[str, Any]]:

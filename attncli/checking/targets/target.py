@@ -84,6 +84,8 @@ class Target:
         Ends the process that it runs in, if it has one.
     shape_with : callable or None
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
+    one_step : bool
+        Whether the state that looks at others has an axis for its step, which is its only one.
     is_laid_out : bool
         Whether the layout that was said of it is seen to.
     frameworks : tuple of str
@@ -108,6 +110,7 @@ class Target:
     renew: "Callable[[], Target] | None" = field(default=None, compare=False, repr=False)
     end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
+    one_step: bool = False
     is_laid_out: bool = False
     frameworks: tuple[str, ...] = ()
     takes: Parameters = field(default=(), compare=False, repr=False)
@@ -353,6 +356,8 @@ class Target:
                 )
             else:
                 shapes[name] = shape_in_the_book(known, sizes)
+                if self.one_step and known in ("h", "hs_dec", "query"):
+                    shapes[name] = (sizes["N"], 1, sizes["H"])
         return shapes
 
     def _sizes_in(self, shapes: Shapes) -> dict[str, int]:
@@ -842,7 +847,10 @@ def kind_of(value: Any) -> str:
 
 def as_gradients(result: Any, count: int) -> list[Any]:
     """Give what backward returned as a list: of several arrays, or of the one."""
-    if isinstance(result, (tuple, list)) and not (count == 1 and real_array(result) is not None):
+    alone = isinstance(result, tuple) and len(result) == count == 1
+    if isinstance(result, (tuple, list)) and (
+        alone or not (count == 1 and real_array(result) is not None)
+    ):
         return list(result)
     return [result]
 

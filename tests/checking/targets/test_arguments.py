@@ -108,6 +108,20 @@ def test_what_is_turned_off_and_how_what_nobody_asked_for_is_aligned_are_said():
     assert "lower right" not in {x.name for x in check(upper, layer="scaled-dot-product").findings}
 
 
+def test_what_a_window_that_nobody_asked_for_leaves_without_a_key_is_the_codes_own_affair():
+    sides = "(None if local_window_size is None else 2 * (local_window_size,))"
+    made = attend("q, k, v, local_window_size=None", sides=sides)
+
+    def of_all(q, k, v, local_window_size=None):
+        """As with a finite number in place of −∞: who sees nothing looks at all alike."""
+        out = made(q, k, v, local_window_size=local_window_size)
+        return np.where(out.any(-1, keepdims=True), out, v.mean(-2, keepdims=True))
+
+    of_all.__module__ = __name__
+    assert check(of_all, layer="scaled-dot-product").passed
+    assert not check(of_all, layer="scaled-dot-product", window=0, align="lower_right").passed
+
+
 def test_an_option_of_the_constructor_is_told_as_well():
     class Attention:
         def __init__(self, is_causal=False):

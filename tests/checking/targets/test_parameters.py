@@ -45,6 +45,15 @@ class Dict(General):
         self.grads["Wa"] = self.dW
         return gradients
 
+class OneStep(General):
+    def forward(self, query, keys):
+        assert query.shape[1] == 1
+        return super().forward(keys, query[:, 0])[:, None]
+
+    def backward(self, dout):
+        dkeys, dquery = super().backward(dout[:, 0])
+        return dquery[:, None], dkeys
+
 class Affine:
     def __init__(self, H):
         self.params = [np.random.RandomState(H).randn(H, H) / 2, np.ones(H)]
@@ -75,11 +84,12 @@ class OfLayers:
         da = d @ v.swapaxes(1, 2)
         ds = a * (da - (a * da).sum(-1, keepdims=True)) / np.sqrt(q.shape[-1])
         back = ds @ k, ds.swapaxes(1, 2) @ q, a.swapaxes(1, 2) @ d
-        return sum(one.backward(x) for one, x in zip(self.projections, back))
+        return (sum(one.backward(x) for one, x in zip(self.projections, back)),)
 """
 NAMES = {
     "General": ("W",),
     "Dict": ("Wa",),
+    "OneStep": ("W",),
     "OfLayers": tuple(
         f"{part}.params[{i}]"
         for part in ("projections[0]", "projections[1]", "projections[2]", "out")
