@@ -46,8 +46,8 @@ _HEADS = 3
 _LARGE_SIZES: tuple[Sizes, ...] = (
     *LARGE,
     # Whole tiles, and nothing behind them; one query or key beside many.
-    {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 64, "T_enc": 128, "H": 128},
-    {"N": 1, "T_dec": 1, "T_enc": 257}, {"N": 1, "T_dec": 67, "T_enc": 1},
+    {"N": 1, "T_dec": 128, "T_enc": 128, "H": 64}, {"N": 1, "T_dec": 32, "T_enc": 128, "H": 128},
+    {"N": 1, "T_dec": 1, "T_enc": 257}, {"N": 1, "T_dec": 35, "T_enc": 1},
     *HEADED[:-1],
 )  # fmt: skip
 _THOROUGH_SIZES: tuple[Sizes, ...] = (

@@ -129,8 +129,9 @@ def _between(target: Target, suite: Suite) -> str:
     usual = suite.usual
     used = target.start(usual)
     _Run.of(used, suite.ordinary())
-    changes = [{axis: size + step} for axis, size in usual.items() for step in (1, -1)]
-    for changed in (*changes, {}):
+    larger = ({axis: size + 1} for axis, size in usual.items())
+    smaller = {axis: size - 1 for axis, size in usual.items()}
+    for changed in (*larger, smaller, {}):
         case = suite.sized("", {**usual, **changed})
         new, again = (_Run.of(x, case) for x in (target.start(usual), used))
         if not new.raised and not same(new.given, again.given):

@@ -133,11 +133,11 @@ def now_and_then_off(query, key, value):
 
 
 FAULTS = {
-    "whole last tile hidden": (whole_last_tile_hidden, "T_enc = 127, wrong from 128"),
-    "whole tile of queries zero": (whole_tile_of_queries_zero, "T_dec = 6"),
+    "whole last tile hidden": (whole_last_tile_hidden, "T_enc is a multiple of 32"),
+    "whole tile of queries zero": (whole_tile_of_queries_zero, "T_dec is a multiple of 64"),
     "sizes of 32 and 128 scaled": (sizes_of_32_and_128_scaled, "H = 3"),
     "last of many pairs zero": (last_of_many_pairs_zero, "N = "),
-    "eight heads scaled": (eight_heads_scaled, "heads = 7"),
+    "eight heads scaled": (eight_heads_scaled, "heads = 8"),
     "long keys changed": (long_keys_changed, "key is changed (T_enc = 257)"),
     "square values changed": (square_values_changed, "value is changed"),
     "query and value remembered": (remembering("query", "value"), "key alone is another"),

@@ -242,7 +242,7 @@ def test_a_second_backward_after_one_forward_adds_nothing(folder, source, status
 SIZES = {
     "a number of items": ("N", "self.N = self.N or len(hs)", "hs, a = hs[: self.N], a[: self.N]"),
     "a buffer that grows": (
-        "N",
+        "T_dec",  # the first with fewer items than there were
         "self.N = max(self.N, len(hs))",
         "hs = np.concatenate([hs, hs[: self.N - len(hs)]]); a = np.concatenate([a, a])[: len(hs)]",
     ),
