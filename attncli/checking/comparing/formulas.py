@@ -9,7 +9,8 @@ _UNDER_ROOT = 1 << 14
 _MULTIPLES = 9
 _LEAST = 1e-9
 # What a scale is the root of when somebody takes the wrong size for the head's.
-_SIZES = (("H",), ("H_v",), ("heads", "H"), ("heads",), ("kv_heads",), ("T_enc",), ("T_dec",))
+_TOGETHER = (("H",), ("H_v",), ("heads", "H"), ("kv_heads", "H"), ("T_enc",))
+_SIZES = (*_TOGETHER, ("heads",), ("kv_heads",), ("T_dec",))
 _PADDED = (8, 16, 32, 64, 128)
 
 
@@ -83,15 +84,7 @@ def _formulas(reading: Reading, *, alone: bool) -> Iterator[tuple[str, float]]:
         if given > 0:
             yield f"√{given:g}", given**0.5
             yield f"1/√{given:g}", given**-0.5
-    for names in _SIZES:
-        if all(name in sizes for name in names):
-            size = prod(sizes[name] for name in names)
-            text = "·".join(names)
-            root = f"√({text})" if len(names) > 1 else f"√{text}"
-            over = f"1/({text})" if len(names) > 1 else f"1/{text}"
-            yield from ((f"1/{root}", size**-0.5), (over, 1 / size), (root, size**0.5))
-            if names == ("H",):
-                yield from _of_head_size(size, alone=alone)
+    yield from _of_sizes(sizes, _SIZES, alone=alone)
     if "H" in sizes:
         usual = sizes["H"] ** -0.5
         if given is not None:
@@ -102,6 +95,32 @@ def _formulas(reading: Reading, *, alone: bool) -> Iterator[tuple[str, float]]:
                     share = f"{top}/{bottom}" if bottom > 1 else f"{top}"
                     yield f"{share} · 1/√H", top / bottom * usual
     yield from _plain(reading.value)
+
+
+def _of_sizes(
+    sizes: Mapping[str, int], together: tuple[tuple[str, ...], ...], *, alone: bool
+) -> Iterator[tuple[str, float]]:
+    for names in together:
+        if all(name in sizes for name in names):
+            size = prod(sizes[name] for name in names)
+            text = "·".join(names)
+            root = f"√({text})" if len(names) > 1 else f"√{text}"
+            over = f"1/({text})" if len(names) > 1 else f"1/{text}"
+            yield from ((f"1/{root}", size**-0.5), (over, 1 / size), (root, size**0.5))
+            if names == ("H",):
+                yield from _of_head_size(size, alone=alone)
+
+
+def usual_scales(sizes: Mapping[str, int]) -> dict[str, float]:
+    """Give the scales that are in use at some sizes, by their formulas, the simplest first.
+
+    Examples
+    --------
+    >>> found = usual_scales({"H": 84, "H_v": 16})
+    >>> found["1/√H_v"], found["1/√128 (H padded to a power of two)"] == 128**-0.5
+    (0.25, True)
+    """
+    return {"1": 1.0, **dict(_of_sizes(sizes, _TOGETHER, alone=True))}
 
 
 def _of_head_size(H: int, *, alone: bool) -> Iterator[tuple[str, float]]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.formulas import usual_scales
 from attncli.checking.conventions.arrangements import Arrangement, of_weights
-from attncli.checking.conventions.naming import close, named_scale, scale_formulas
+from attncli.checking.conventions.naming import close, named_scale
 from attncli.checking.conventions.rows import softmax
 
 _LEAST = 0.9  # of the weights have to be as dropout makes them
@@ -44,9 +45,8 @@ def left_on(ways: Sequence[Arrangement], held: Mapping[str, Array], dtype: str) 
             if found is None:
                 continue
             scale, factor, dropped = found
-            formulas = scale_formulas(
-                arrangement.query.shape[-1], arrangement.value.shape[-1], heads, kv_heads, T_enc
-            )
+            H, H_v = (x.shape[-1] for x in (arrangement.query, arrangement.value))
+            formulas = usual_scales({"H": H, "H_v": H_v, "heads": heads, "kv_heads": kv_heads})
             number, formula = named_scale(scale, 1e-3 * scale, formulas)
             told = f"{words}softmax at scale {formula or close(number)}"
             yield (

@@ -12,36 +12,12 @@ from attncli.arrays import Array
 _LARGEST_ROOT = 4096
 
 
-def scale_formulas(H: int, H_v: int, heads: int, kv_heads: int, T_enc: int) -> dict[str, float]:
-    """The scales that are in use, by their formulas; the first of those that are equal counts.
-
-    Examples
-    --------
-    >>> list(scale_formulas(84, 16, 2, 2, 6).items())[:2]
-    [('1/√H', 0.1091089451179962), ('1/√H_v', 0.25)]
-    """
-    power = 1 << (H - 1).bit_length()
-    eight = -(-H // 8) * 8
-    return {
-        "1/√H": H**-0.5,
-        "1/√H_v": H_v**-0.5,
-        "1/√(heads·H)": (heads * H) ** -0.5,
-        "1/√(kv_heads·H)": (kv_heads * H) ** -0.5,
-        f"1/√{power}, of H = {H} padded to a power of two": power**-0.5,
-        f"1/√{eight}, of H = {H} padded to a multiple of 8": eight**-0.5,
-        "1": 1.0,
-        "√H": H**0.5,
-        "1/H": 1 / H,
-        "1/√T_enc": T_enc**-0.5,
-    }
-
-
 def named_scale(scale: float, error: float, formulas: dict[str, float]) -> tuple[float, str]:
     """Return the scale that is meant, and its formula if it is one.
 
     Examples
     --------
-    >>> known = scale_formulas(16, 16, 2, 2, 6)
+    >>> known = {"1/√H": 0.25}
     >>> named_scale(0.24999999, 1e-7, known), named_scale(0.2357022, 1e-7, known)
     ((0.25, '1/√H'), (0.23570226039551584, '1/√18'))
     >>> named_scale(0.37000001, 1e-7, known)
@@ -49,7 +25,7 @@ def named_scale(scale: float, error: float, formulas: dict[str, float]) -> tuple
     """
     for words, value in formulas.items():
         if abs(scale - value) <= error:
-            return value, words.replace("√1,", "1,")
+            return value, words
     root = round(scale**-2) if scale > 1e-3 else 0
     # The roots have to be far apart beside the error: or one would always be near.
     if 0 < root <= _LARGEST_ROOT and error < 0.05 * scale / root:

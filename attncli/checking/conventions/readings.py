@@ -12,6 +12,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.budget import PRECISIONS
+from attncli.checking.comparing.formulas import usual_scales
 from attncli.checking.conventions.arrangements import Arrangement, arrangements, of_rows, of_weights
 from attncli.checking.conventions.dropout import left_on
 from attncli.checking.conventions.fitting import SPREADS, Band, Fit, Limits, cost_of, fit, survey
@@ -21,7 +22,6 @@ from attncli.checking.conventions.naming import (
     failures,
     named_scale,
     place,
-    scale_formulas,
     shortest,
 )
 from attncli.checking.conventions.rows import Knobs, Rows
@@ -397,7 +397,9 @@ class _Search:
         arrangement = setting.arrangement
         _, heads, kv_heads, _, T_enc = arrangement.sizes
         H, H_v = (x.shape[-1] for x in (arrangement.query, arrangement.value))
-        return scale_formulas(H, H_v, heads, kv_heads, T_enc)
+        return usual_scales(
+            {"H": H, "H_v": H_v, "heads": heads, "kv_heads": kv_heads, "T_enc": T_enc}
+        )
 
     def _named(self, candidate: Candidate) -> tuple[Knobs, str]:
         known = self._formulas(candidate.setting)

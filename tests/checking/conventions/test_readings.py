@@ -79,7 +79,7 @@ def test_what_the_file_does_not_say_is_fitted(options, described):
 
 def test_a_scale_is_recognised_by_the_size_that_heads_are_padded_to():
     held, _ = computed(inputs(H=21), scale=32**-0.5)
-    assert found(held).startswith("scale 0.176777 = 1/√32, of H = 21 padded to a power of two")
+    assert found(held).startswith("scale 0.176777 = 1/√32 (H padded to a power of two)")
 
 
 @pytest.mark.parametrize("align", ["upper_left", "lower_right"])
