@@ -1,7 +1,7 @@
 """The catalogue as documentation: a mistake, how it shows, and an example that is computed."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from itertools import chain, product
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ _SIZES = (
     {"N": 2, "T_dec": 2, "T_enc": 2, "H": 2},
     {"N": 1, "T_dec": 3, "T_enc": 5, "H": 2},
 )
+# Names that have so much in common may have been meant.
+_ALIKE = 0.5
 _VISIBLE = beside_largest(1e-3)
 _DIFFERENT = beside_largest(1e-8)
 
@@ -104,13 +106,30 @@ def _named(name: str) -> Mistake:
     if typed in by_slug:
         return by_slug[typed]
     begun = [known for known in by_slug if typed and typed in known]
-    close = begun or get_close_matches(typed, by_slug, n=3, cutoff=0.5)
+    close = begun or _nearest(typed)
     if not close:
         raise ParameterError(f"no mistake {name} is known", hint="attn explain")
     nearest = " or ".join(by_slug[one].name for one in close[:3])
     raise ParameterError(
         f"no mistake {name} is known: did you mean {nearest}?", hint=f"attn explain {close[0]}"
     )
+
+
+def _nearest(typed: str) -> list[str]:
+    """The slugs of mistakes with these words in their names, or else in what they say."""
+    words = [word for word in typed.split("-") if len(word) > 2] or [typed]
+
+    def nearness(mistake: Mistake) -> tuple[int, float]:
+        said = slug(f"{mistake.meant} {mistake.computed} {mistake.why}").split("-")
+        named = mistake.slug.split("-")
+        hits = [
+            2 if get_close_matches(word, named, 1, 0.75) else any(x.startswith(word) for x in said)
+            for word in words
+        ]
+        return sum(hits), SequenceMatcher(None, typed, mistake.slug).ratio()
+
+    ranked = sorted(((*nearness(one), one.slug) for one in MISTAKES), reverse=True)
+    return [one for hits, alike, one in ranked if hits or alike > _ALIKE][:3]
 
 
 class _Situation(NamedTuple):

@@ -40,6 +40,9 @@ def test_no_two_mistakes_are_typed_alike():
     [
         ("softcp missing", "attn explain softcap-missing"),
         ("polarity", "attn explain mask-polarity-reversed"),
+        ("keys dropped", "attn explain keys-left-out"),
+        ("lse", "attn explain log-sum-exp-halved"),
+        ("sofmax", "attn explain softmax-missing"),
     ],
 )
 def test_the_nearest_name_is_suggested(typed, nearest):

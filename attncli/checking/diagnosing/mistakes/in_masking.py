@@ -569,7 +569,7 @@ MASKING: tuple[Mistake, ...] = (
         "keys left out",
         "Σ over all T_enc keys",
         "Σ without {value}",
-        "{value}: no query looks there.",
+        "Dropped is {value}: no query looks there.",
         remedy="for start in range(0, T_enc, block): k = key[start : start + block]",
         family=_left_out,
         layers=SCORED,
