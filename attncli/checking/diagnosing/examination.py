@@ -310,6 +310,10 @@ class _Check:
         self.alone = seen.layer.facts.alone if seen.layer is not None else ""
         if self.alone:
             self.target = replace(self.target, has_backward=False)
+        layer = seen.layer if self.target.frameworks else None
+        if layer is not None and layer.held("training") is False:
+            detail = "the module is judged in eval mode"
+            self.findings.append(Finding("mode", "contract", "note", detail))
 
     def _refuse_weights(self, case: Case) -> None:
         """Say of a layer with weights that the reference, which has none, is no measure of it."""
