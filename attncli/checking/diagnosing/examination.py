@@ -283,7 +283,7 @@ class _Check:
         """
         suite = self._suite()
         found = self._laid_out(suite)
-        if found or self.asked or not self.target.frameworks or suite.precision != "float64":
+        if found or self.asked or not suite.framework or suite.precision != "float64":
             return self._masked(found or suite)
         target, findings, self.findings, self.dtype = self.target, self.findings, [], "float32"
         found = self._laid_out(self._suite())
@@ -404,13 +404,14 @@ class _Check:
                         self.layer, self.claims, self.target.options, axes,
                         precision=precision, dtype=dtype, said=said, blocks=blocks,
                     )  # fmt: skip
-                    suite.framework = bool(self.target.frameworks)
                     suites.append(suite)
                     for case in (suite.ordinary(), suite.square()):
                         seen = self._observe(case)
                         if seen.out is not None and not seen.forward_fault:
                             self._say_taken(suite, refusal)
                             suite.is_taken, suite.refusal = True, refusal
+                            layer = seen.layer
+                            suite.framework = bool(layer is not None and layer.facts.framework)
                             suite.throughout = not rounded_at_the_end(seen)
                             return suite
                         refusal = refusal or seen.forward_fault

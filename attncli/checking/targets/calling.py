@@ -35,12 +35,15 @@ class Facts(NamedTuple):
         Whether it let attncli compute; only looked at where that is asked for.
     alone : str
         Why a framework has no gradients of it; empty where there are, or a backward of its own.
+    framework : str
+        Whose arrays it takes; empty for NumPy's.
     """
 
     changed: tuple[int, ...] = ()
     overwritten: tuple[str, ...] = ()
     borrowed: bool = False
     alone: str = ""
+    framework: str = ""
 
 
 @dataclass
@@ -70,6 +73,12 @@ class Calls:
     adapter: Adapter | None = None
     _given: dict[str, list[Any]] = field(default_factory=dict, repr=False)
     _results: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def framework(self) -> str:
+        """Whose arrays it takes, where they are not NumPy's."""
+        adapter = self.adapter or NUMPY
+        return adapter.name if adapter is not NUMPY else ""
 
     def circumstances(self) -> dict[str, Any]:
         """They by name."""
@@ -144,7 +153,7 @@ class Calls:
         found = [value for value in values if isinstance(value, np.ndarray)]
         small = [array for array in found if array.nbytes <= 2 * sum(x.nbytes for x in arrays)]
         self._results[what] = [(array, array.copy()) for array in small]
-        return Facts(changed, overwritten, borrowed, alone)
+        return Facts(changed, overwritten, borrowed, alone, self.framework)
 
 
 def _equal(a: Array, b: Array) -> bool:

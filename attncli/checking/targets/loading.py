@@ -243,7 +243,9 @@ class _RemoteLayer(Layer):
             "call", f"{self.target.where}: {what}", parts, layer=self._handle, method=what,
             arrays=told, circumstances=self.target.calls.circumstances(), **more,
         )  # fmt: skip
-        self.facts = Facts(tuple(facts[0]), tuple(facts[1]), bool(facts[2]), str(facts[3]))
+        self.facts = Facts(
+            tuple(facts[0]), tuple(facts[1]), bool(facts[2]), str(facts[3]), str(facts[4])
+        )
         return decode(value, given)
 
     def held(self, name: str) -> Any:

@@ -510,7 +510,7 @@ class Layer:
             self._gradients = gradients[number:]
             return tuple(gradients[:number])
         if not self._has_own or not self.target.has_backward:
-            self.facts = Facts(alone=self._alone)
+            self.facts = Facts(alone=self._alone, framework=self.target.calls.framework)
             return None
         try:
             back = walk_back(self.instance.backward, self.target.inputs, self._given)

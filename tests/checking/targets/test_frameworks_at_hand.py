@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from attncli.checking.targets import serving
+import attncli
+from attncli.checking.targets import serving, target
 from attncli.checking.targets.discovery import target_of_object
 from attncli.checking.targets.frameworks import loaded
 from attncli.checking.targets.frameworks.adapter import Adapter
@@ -18,11 +19,15 @@ class Accelerated(Adapter):
 
     name, devices, aliases = "fast", ("cpu", "cuda:0", "cuda:1"), {"gpu": "cuda"}
 
+    def owns(self, value):
+        return False
+
 
 @pytest.fixture
 def accelerated(monkeypatch):
     adapter = Accelerated(np)
-    monkeypatch.setattr(loaded, "loaded", lambda: (adapter,))
+    for module in (loaded, target):
+        monkeypatch.setattr(module, "loaded", lambda: (adapter,))
     return adapter
 
 
@@ -107,3 +112,15 @@ def attention(query, key, value):
     result = attn("check", "mine.py")
     assert (result.code, "loaded" in result.out) == (0, False)
     assert loaded.ADAPTERS.keys() == {"torch", "jax"}
+
+
+def test_code_of_numpy_is_judged_as_such_beside_a_framework(accelerated):
+    class Attention:
+        def forward(self, query, key, value):
+            scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+            e = np.exp(scores - scores.max(-1, keepdims=True))
+            return (e / e.sum(-1, keepdims=True)).astype(np.float32).astype(float) @ value
+
+    report = attncli.check(Attention, layer="scaled-dot-product")
+    assert not report.passed
+    assert "float64 inputs" not in {one.name for one in report.findings}
