@@ -257,7 +257,6 @@ class _Check:
 
     def report(self) -> CheckReport:
         suite = self._fitting()
-        self._judge_alone(self._observe(suite.ordinary()))
         self._align(suite)
         self._say_given(suite)
         # Some code runs where sizes are equal alone.
@@ -410,6 +409,7 @@ class _Check:
                         if seen.out is not None and not seen.forward_fault:
                             self._say_taken(suite, refusal)
                             suite.is_taken, suite.refusal = True, refusal
+                            self._judge_alone(seen)
                             layer = seen.layer
                             suite.framework = bool(layer is not None and layer.facts.framework)
                             suite.throughout = not rounded_at_the_end(seen)
