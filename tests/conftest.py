@@ -23,7 +23,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 # What takes minutes, and is run by .ci/run alone.
 SLOW = {
     "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_peer_combinations.py",
-    "test_conventions_of_others.py", "test_frameworks.py",
+    "test_conventions_of_others.py", "test_kernels.py", "test_frameworks.py",
 }  # fmt: skip
 
 

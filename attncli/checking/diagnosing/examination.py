@@ -494,7 +494,11 @@ class _Check:
 
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
-            return observe(self.target, case, self.names)
+            seen = observe(self.target, case, self.names)
+        if case.optional and seen.error is not None:
+            # What it need not take may have cost its process, as memory that is not its own does.
+            self.target.revive()
+        return seen
 
     def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
         """Say of forward and of backward whether they are as they should be, or since when not."""

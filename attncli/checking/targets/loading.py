@@ -215,8 +215,9 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
     target = Target.taking(name, where, file, takes, start, told["has_backward"], made_of)
     frameworks = tuple(map(str, told["frameworks"]))
     target = replace(
-        target.having(remote.given), frameworks=frameworks, renew=renew, end=remote.end
-    )
+        target.having(remote.given), frameworks=frameworks, renew=renew, end=remote.end,
+        revive=remote.revive,
+    )  # fmt: skip
     return target
 
 
@@ -337,6 +338,11 @@ class _Remote:
         """End it."""
         if self._fork is not None:
             self._fork.end("was ended")
+
+    def revive(self) -> None:
+        """Begin anew with the next question, where it has ended by itself."""
+        if self._ended is not None:
+            self._fork = self._ended = None
 
     def ask(
         self, do: str, what: str, parts: list[Any] | None = None, /, **request: Any

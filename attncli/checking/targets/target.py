@@ -82,6 +82,8 @@ class Target:
         Gives the same target in a process that nobody has called yet.
     end : callable
         Ends the process that it runs in, if it has one.
+    revive : callable
+        Lets another process take the place of one that has ended by itself.
     shape_with : callable or None
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
     one_step : bool
@@ -109,6 +111,7 @@ class Target:
     others: "tuple[Target, ...]" = ()
     renew: "Callable[[], Target] | None" = field(default=None, compare=False, repr=False)
     end: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+    revive: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
     one_step: bool = False
     is_laid_out: bool = False

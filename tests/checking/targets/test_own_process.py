@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,27 @@ def test_calls_that_end_each_and_never_together_are_ended(attn, folder, monkeypa
     result = attn("check", "mine.py", "--time-limit", 10)
     assert result.code == 1
     assert "does not end: all calls together take more than 0.5 s" in result.out
+
+
+GROUPED = """
+import os
+import numpy as np
+
+def attention(query, key, value):
+    if query.ndim > 3 and query.shape[1] != key.shape[1]:
+        os.abort()  # as one that writes into memory that is not its own
+    scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1])
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return {factor} * weights / weights.sum(-1, keepdims=True) @ value
+"""
+
+
+@pytest.mark.parametrize(("factor", "right"), [("1", True), ("(1 + (len(query) == 1))", False)])
+def test_what_need_not_be_taken_may_cost_the_process_and_the_rest_is_judged(
+    folder: Path, factor: str, right: bool
+) -> None:
+    (folder / "kernel.py").write_text(GROUPED.replace("{factor}", factor))
+    report = attncli.check("kernel.py:attention")
+    assert report.passed == right, report
+    skipped = [finding.detail for finding in report.findings if finding.status == "skipped"]
+    assert any("forward ends its process by SIGABRT" in detail for detail in skipped)
