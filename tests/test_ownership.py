@@ -24,7 +24,11 @@ OWNERS = {
         "processes.py",  # standard output of a fork becomes what is read of it
         "benchmarks/worker.py",  # Linux's switch that forgets the peak of its memory
     },
-    "open to read": {"memory.py"},  # what the system says of its memory, and of the process
+    "open to read": {
+        "memory.py",  # what the system says of its memory, and of the process
+        "checking/targets/notebooks.py",  # their code, which is run
+    },
+    "exec": {"checking/targets/importing.py"},  # the cells of their notebook
     # Parts of the package: the frame of a page, and the pages of the guide.
     "read_text": {"views/page.py", "cli/guide.py"},
     # Of a fork: standard input and output become the null device.
@@ -37,7 +41,7 @@ NOBODY = {
     "pickle.load", "pickle.loads", "json.dump", "json.load", "shutil.move", "shutil.copy",
     "tempfile.mkstemp", "tempfile.NamedTemporaryFile", "os.rename", "os.replace",
     "write_text", "write_bytes", "read_bytes", "tofile", "savefig to a path",
-    "os.system", "eval", "exec",
+    "os.system", "eval",
 }  # fmt: skip
 METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "tofile"}
 

@@ -54,7 +54,7 @@ def cells_of(path: str) -> list[Cell]:
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            book = json.load(file)
+            book = json.loads(file.read())
     except (ValueError, RecursionError) as error:
         raise CodeError(f"{path}: is no notebook: {error}") from None
     except OSError as error:
