@@ -67,6 +67,8 @@ _BLOCKS: tuple[Sizes, ...] = (
     {"T_dec": 64, "T_enc": 64, "H": 64}, {"T_dec": 128, "T_enc": 128, "H": 64},
     {"T_dec": 128, "T_enc": 128, "H": 128},
 )  # fmt: skip
+# Sizes that no calculation takes any time for.
+_LEAST = {"N": 1, "T_dec": 2, "T_enc": 2, "H": 2}
 # So many sizes that are right tell one mistake from another.
 _TELLING = 4
 _LINE = 72
@@ -556,14 +558,14 @@ class _Check:
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
             if beside is None:  # what is compiled, and the like: no size makes it longer
                 began = time.monotonic()
-                small = suite.sized("others", {**suite.usual, "N": 3})
-                self._observe(small)
+                self._observe(suite.sized("least", {**suite.usual, **_LEAST}))
                 beside = time.monotonic() - began
             began = time.monotonic()
             seen = self._observe(case)
             taken = time.monotonic() - began
-            more = (taken - beside) / max(case.work - small.work, 1)
-            pace = min(pace, max(more, taken / 8 / case.work))
+            if beside > taken / 2:
+                taken = max(taken - beside, taken / 8)
+            pace = min(pace, taken / case.work)
             here: dict[Part, Boundary] = {}
             for part, verdict in self._verdicts(seen).items():
                 if seen.not_taken or not verdict.fault:
