@@ -197,3 +197,11 @@ class Attention(torch.nn.Module):
     wrong = {one["input"] for one in found if not one["passed"]}
     assert {"key", "k.weight"} <= wrong
     assert "q.weight" in {one["input"] for one in found} - wrong
+
+
+@pytest.mark.parametrize("options", [[], ["--causal"]])
+def test_a_function_without_python_code_is_read_from_its_documentation(options, attn):
+    pytest.importorskip("torch")
+    result = attn("check", "torch.nn.functional:scaled_dot_product_attention", *options)
+    assert result.code == 0
+    assert "checks: all hold" in result.out

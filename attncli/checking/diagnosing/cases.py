@@ -93,6 +93,10 @@ def dtypes_for(precision: str) -> Iterator[tuple[str, Any]]:
             yield computed_in, dtype_named(name)
 
 
+FLOATING_MASK = "floating mask"
+"""A case that is looked at apart: not everybody adds it."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One situation.
@@ -502,7 +506,7 @@ class Suite:
             mask[0] = False
             yield self._masked(base, name, mask)
             if beside(name) == "mask" and self._parameter("bias") is None:
-                yield replace(self._biased(name, "floating mask"), optional=True)
+                yield replace(self._biased(name, FLOATING_MASK), optional=True)
 
     def masked(self) -> list[Case]:
         """Cases with a mask that is boolean, where forward takes one."""

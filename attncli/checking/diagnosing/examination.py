@@ -22,7 +22,13 @@ from attncli.checking.derivatives.boundaries import (
     within,
     work,
 )
-from attncli.checking.diagnosing.cases import Case, Suite, beside_largest, dtypes_for
+from attncli.checking.diagnosing.cases import (
+    FLOATING_MASK,
+    Case,
+    Suite,
+    beside_largest,
+    dtypes_for,
+)
 from attncli.checking.diagnosing.diagnosis import diagnose
 from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.logsumexp import judge_logsumexp
@@ -344,12 +350,16 @@ class _Check:
             self.findings.append(Finding("every element filled", "contract", "wrong", detail))
 
     def _report(self, suite: Suite) -> CheckReport:
-        observations = []
+        observations, elsewhere = [], False
         for case in suite.cases():
-            seen = self._observe(case)
+            seen = self._as_read(self._observe(case))
             observations.append(seen)
+            before, self.differs = self.differs, False
             self._judge(seen)
-        if not self.differs:  # else they would show the same mistake again
+            # What is wrong where a row sees no key says nothing of sizes.
+            elsewhere = elsewhere or (self.differs and _every_row_sees(case))
+            self.differs = self.differs or before
+        if not elsewhere:  # else they would show the same mistake again
             observations += self._judge_large(suite)
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
@@ -502,6 +512,18 @@ class _Check:
             self.target.revive()
         return seen
 
+    def _as_read(self, seen: Observation) -> Observation:
+        """What was observed; of a floating mask that is read as 0 and not 0, beside that."""
+        mask, name = seen.case.mask, FLOATING_MASK
+        if seen.case.name != name or mask is None or seen.not_taken:
+            return seen
+        read = replace(seen, case=replace(seen.case, mask=mask != 0))
+        if not _any_fault(self._verdicts(seen)) or _any_fault(self._verdicts(read)):
+            return seen
+        detail = "it is read as 0 and not 0, and not added to the scores"
+        self.findings.append(Finding(name, "contract", "note", detail))
+        return read
+
     def _judge(self, seen: Observation, since: Mapping[Part, Boundary] = {}) -> None:
         """Say of forward and of backward whether they are as they should be, or since when not."""
         case = seen.case
@@ -568,7 +590,7 @@ class _Check:
             pace = min(pace, taken / case.work)
             here: dict[Part, Boundary] = {}
             for part, verdict in self._verdicts(seen).items():
-                if seen.not_taken or not verdict.fault:
+                if seen.not_taken or not verdict.fault or not _every_row_sees(case):
                     continue
                 found = since.get(part)
                 if found is None or case.sizes[found.axis] < found.wrong:
@@ -753,6 +775,15 @@ def _compared(case: Case, name: str, observed: Any, right: Array, far: Array) ->
         if found.agrees
         else _Verdict(_how(observed, right, name, found.relative), (name,))
     )
+
+
+def _every_row_sees(case: Case) -> bool:
+    weights = case.truth.results.get("weights")
+    return weights is None or bool(weights.any(-1).all())
+
+
+def _any_fault(verdicts: Mapping["Part", _Verdict]) -> bool:
+    return any(verdict.fault for verdict in verdicts.values())
 
 
 def _together(verdicts: Iterable[_Verdict]) -> _Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import re
@@ -10,7 +11,7 @@ from difflib import get_close_matches
 from inspect import Parameter
 from itertools import permutations
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -191,7 +192,50 @@ def parameters_of(function: Callable[..., Any], *, bound: bool = False) -> Param
     ValueError, TypeError
         If nothing says them.
     """
-    return tuple(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        signature = documented_signature(function)
+    return tuple(signature.parameters.values())[1 if bound else 0 :]
+
+
+def documented_signature(function: Any) -> inspect.Signature:
+    """What a function without Python code takes, as its documentation begins with it.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+
+    Examples
+    --------
+    >>> class Function:
+    ...     __name__, __doc__ = "add", "add(input, other, *, alpha=1) -> Tensor"
+    >>> documented_signature(Function())
+    <Signature (input, other, *, alpha=1)>
+    """
+    text = " ".join((function.__doc__ or "").split("\n\n")[0].split())
+    found = re.match(rf"{re.escape(function.__name__)}\((?P<arguments>.*?)\)( ->.*)?$", text)
+    if found is None:
+        raise ValueError("its documentation does not begin with its arguments")
+    try:
+        (made,) = ast.parse(f"def _({found['arguments']}): ...").body
+        told = cast(ast.FunctionDef, made).args
+        plain, named = [*told.posonlyargs, *told.args], told.kwonlyargs
+        defaults = [Parameter.empty] * (len(plain) - len(told.defaults))
+        defaults += [*map(ast.literal_eval, told.defaults)]
+        defaults += [
+            Parameter.empty if x is None else ast.literal_eval(x) for x in told.kw_defaults
+        ]
+    except SyntaxError as error:
+        raise ValueError(str(error)) from None
+    kinds = [Parameter.POSITIONAL_OR_KEYWORD] * len(plain) + [Parameter.KEYWORD_ONLY] * len(named)
+    return inspect.Signature(
+        [
+            Parameter(argument.arg, kind, default=default)
+            for argument, kind, default in zip([*plain, *named], kinds, defaults, strict=True)
+        ]
+    )
 
 
 def told(parameters: Parameters, parts: list[Any]) -> list[Any]:

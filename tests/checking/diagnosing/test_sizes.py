@@ -169,3 +169,25 @@ def test_slow_code_is_given_smaller_sizes_and_that_is_said(monkeypatch):
     notes = [finding.detail for finding in report.findings if finding.name == "large sizes"]
     assert "T_enc = 257: more than 3 s, so it is T_enc = 129" in notes
     assert "T_enc = 129" in {finding.name for finding in report.findings}
+
+
+@pytest.mark.parametrize("kept", [32, None])
+def test_what_a_row_without_keys_gives_hides_no_fault_of_sizes(kept):
+    def attention(query, key, value, mask=None):
+        mask = None if mask is None else np.broadcast_to(mask, (*mask.shape[:-1], key.shape[-2]))
+        key, value = key[..., :kept, :], value[..., :kept, :]
+        s = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
+        if mask is not None:
+            s = np.where(mask[..., :kept] == 0, -np.inf, s)
+        e = np.exp(s - s.max(-1, keepdims=True))  # NaN where no key is seen
+        return e / e.sum(-1, keepdims=True) @ value
+
+    report = attncli.check(attention)
+    text = str(report)
+    assert "NaN" in text
+    assert ("right up to T_enc = 32, wrong from 33 on" in text) == (kept == 32)
+    # Read as 0 and not 0, as it is meant: said, and no fault.
+    assert "it is read as 0 and not 0" in text
+    wrong = [finding.name for finding in report.findings if finding.status == "wrong"]
+    assert "floating mask" not in wrong
+    assert kept == 32 or {*wrong} == {"row with every key masked"}
