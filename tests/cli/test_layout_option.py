@@ -544,4 +544,8 @@ def test_gradcheck_proves_a_layout(attn, words):
     command = ["gradcheck", *words, "--N", 1, "--T", 2, "--T-enc", 3, "--json"]
     result = attn(*command)
     assert (result.code, result.json["passed"]) == (0, True)
-    assert attn("gradcheck", "x.py", *words).err.startswith(f"error: {words[0]} is for the layers")
+
+
+def test_gradcheck_of_a_target_takes_no_number_of_heads(attn):
+    result = attn("gradcheck", "x.py", "--heads", "4,2")
+    assert result.err.startswith("error: --heads is for the layers")

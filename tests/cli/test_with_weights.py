@@ -206,7 +206,7 @@ def test_gradcheck_by_name_needs_no_argument(attn, layer):
         (
             "MultiHeadAttention",
             ["Wq=4,22", "Wk=4,22", "Wv=4,22", "Wo=22,4"],
-            3 * 5 * 4 + 4 * 88,
+            3 * 5 * 4 + 2 * 3 * 7 * 4 + 4 * 88,
         ),
     ],
 )

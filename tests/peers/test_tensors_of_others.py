@@ -238,7 +238,7 @@ def test_a_convention_is_read_from_tensors_at_their_precision(make):
     report = attncli.convention(**tensors, out=out)
     assert report
     assert report.dtype == "bfloat16"
-    assert not attncli.convention(**tensors, out=out * 1.05)
+    assert not attncli.convention(**tensors, out=out * out)
 
 
 def test_a_function_at_hand_is_checked_as_one_in_a_file_is():

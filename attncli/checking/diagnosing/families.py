@@ -102,19 +102,20 @@ def _said(
         heads = axis == -3 and any(one.case.inputs[0].ndim > 3 for one, _ in pairs)
         longest = max(by_head, key=len)
         return f"by {'head' if heads else 'item'} " + ", ".join(f"{x:.6g}" for x in longest)
-    if where := _where(numbers, sizes):
+    single = {key: float(np.ravel(number)[0]) for key, number in numbers.items()}
+    if where := _where(single, sizes):
         return where
     readings = []
-    for key, number in numbers.items():
+    for key, number in single.items():
         given = getattr(key[-1], family.claim) if family.claim else None
-        readings.append(Reading(float(number), sizes[key], given))
+        readings.append(Reading(number, sizes[key], given))
     return said(*readings, rtol=rtol)
 
 
-def _where(numbers: dict[_Key, Number], sizes: dict[_Key, dict[str, int]]) -> str:
+def _where(numbers: dict[_Key, float], sizes: dict[_Key, dict[str, int]]) -> str:
     """Say of a factor that is 1 but for some sizes for which."""
-    odd = {key for key, number in numbers.items() if abs(float(number) - 1) > 1e-6}
-    factors = {round(float(numbers[key]), 6) for key in odd}
+    odd = {key for key, number in numbers.items() if abs(number - 1) > 1e-6}
+    factors = {round(numbers[key], 6) for key in odd}
     if len(factors) != 1 or len(odd) == len(numbers):
         return ""
     for axis in ("T_dec", "T_enc", "N", "heads", "H", "H_v"):

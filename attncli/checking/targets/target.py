@@ -264,6 +264,10 @@ class Target:
         operation = layer_named(self.name)
         ours = OPERATIONS[operation].inputs if operation is not None else ()
         known = meanings(name)
+        # LuongAttention is no Attention of the book: what it calls as we do is that.
+        is_that = self.name.lower().replace("_", "") == (operation or "").replace("-", "")
+        if name in known and operation is not None and not is_that:
+            return name
         if (order := order_of(self.inputs, ours)) is not None:
             return ours[order.index(self.inputs.index(name))]
         if known:
