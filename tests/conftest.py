@@ -28,7 +28,10 @@ SLOW = {
 
 
 # And what takes a quarter of an hour: there, one test in ``ATTN_ONE_IN``; all of them by hand.
-LONG = {"test_catalogue.py", "test_tolerances.py", "test_mistakes.py"}
+LONG = {
+    "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_kernels.py",
+    "test_frameworks.py",
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
