@@ -23,14 +23,15 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 # What takes minutes, and is run by .ci/run alone.
 SLOW = {
     "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_peer_combinations.py",
-    "test_conventions_of_others.py", "test_kernels.py", "test_frameworks.py",
+    "test_conventions_of_others.py", "test_kernels.py", "test_frameworks.py", "test_logsumexp.py",
+    "test_float16_throughout.py",
 }  # fmt: skip
 
 
 # And what takes a quarter of an hour: there, one test in ``ATTN_ONE_IN``; all of them by hand.
 LONG = {
     "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_kernels.py",
-    "test_frameworks.py",
+    "test_frameworks.py", "test_logsumexp.py", "test_float16_throughout.py",
 }  # fmt: skip
 
 
