@@ -112,7 +112,7 @@ def _of_sizes(
 
 
 def usual_scales(sizes: Mapping[str, int]) -> dict[str, float]:
-    """Give the scales that are in use at some sizes, by their formulas, the simplest first.
+    """Give the scales that are in use at some sizes, by their formulas, the usual one first.
 
     Examples
     --------
@@ -120,7 +120,9 @@ def usual_scales(sizes: Mapping[str, int]) -> dict[str, float]:
     >>> found["1/√H_v"], found["1/√128 (H padded to a power of two)"] == 128**-0.5
     (0.25, True)
     """
-    return {"1": 1.0, **dict(_of_sizes(sizes, _TOGETHER, alone=True))}
+    found = dict(_of_sizes(sizes, _TOGETHER, alone=True))
+    # Where nothing tells one from another, that counts which comes first.
+    return {"1/√H": sizes["H"] ** -0.5, "1": 1.0, **found}
 
 
 def _of_head_size(H: int, *, alone: bool) -> Iterator[tuple[str, float]]:
