@@ -274,10 +274,6 @@ def _method(thing: Any, name: str) -> Any:
     return found
 
 
-def _methods(thing: Any) -> list[Any]:
-    return [_method(thing, name) for name in _METHODS]
-
-
 def _means_to_be_a_layer(thing: type[Any]) -> bool:
     named = layer_named(thing.__name__)
     if named is not None and named.replace("-", "") == thing.__name__.lower().replace("_", ""):
