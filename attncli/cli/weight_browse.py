@@ -18,7 +18,7 @@ from attncli.errors import AttnError, AttnWarning, ParameterError
 from attncli.views.gallery import Gallery
 from attncli.views.labels import safe
 from attncli.views.ways import draw_weights
-from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.selection import Chosen, Selection
 from attncli.weights.wanted import DEFAULT_TOP
 
 # What a key does: the axis it moves along, and by how much. Terminals send arrows in two ways.

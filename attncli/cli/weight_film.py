@@ -12,7 +12,7 @@ from attncli.cli.keyboard import full_screen
 from attncli.cli.screen import Screen
 from attncli.views.film import caption, draw_frame, shots
 from attncli.views.gallery import Gallery
-from attncli.weights.choosing import Selection
+from attncli.weights.selection import Selection
 
 _SECONDS = 8.0  # the whole of it
 _FASTEST, _SLOWEST = 0.05, 0.5  # seconds a frame

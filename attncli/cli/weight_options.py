@@ -11,7 +11,7 @@ from attncli.cli.options import Bundle, option, under_output
 from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
-from attncli.weights.wanted import Span, Wanted, parse_axes
+from attncli.weights.wanted import PARTS, Span, Wanted, parse_axes
 
 
 def _parse_axes(
@@ -60,6 +60,12 @@ export_options = (
 weight_options = Bundle(
     "wanted",
     Wanted,
+    under_choice(
+        "--part",
+        type=click.Choice(PARTS),
+        help="Of a model of encoder and decoder: show the attention within one of them, or from "
+        "the decoder to the encoder.",
+    ),
     under_choice("--item", type=int, help="Show this item of the batch alone."),
     under_choice("--head", type=int, help="Show this head alone."),
     under_choice("--layer", type=int, help="Show this layer alone."),

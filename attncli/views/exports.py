@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from attncli.files.formats import ending_of
 
 if TYPE_CHECKING:
-    from attncli.weights.choosing import Selection
+    from attncli.weights.selection import Selection
     from attncli.weights.wanted import Wanted
 
 

@@ -18,7 +18,7 @@ from attncli.views.overview import Overview, place_in_grid
 from attncli.views.scales import brightest
 from attncli.views.shades import levels
 from attncli.views.ways import draw_weights
-from attncli.weights.choosing import Chosen
+from attncli.weights.selection import Chosen, called
 
 _FRAMES_IN_STRIP, _ROWS_IN_STRIP = 8, 12
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
@@ -38,7 +38,7 @@ def draw_strip(gallery: Gallery) -> Iterator[RenderableType]:
     every = shots(gallery)
     picked = [every[place] for place in evenly(len(every), _FRAMES_IN_STRIP)]
     shown = picked[0][:_ROWS_IN_STRIP]
-    rows = [" ".join(f"{name} {one.names[name]}" for name in telling) for one in shown]
+    rows = [" ".join(called(name, one.names[name]) for name in telling) for one in shown]
     numbers = [some[0].names["frame"] for some in picked]
     unique = len(set(frames.steps)) == len(frames)
     columns = [f"step {frames.steps[one]:g}" if unique else f"frame {one}" for one in numbers]

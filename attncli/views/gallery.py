@@ -14,7 +14,7 @@ from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
 from attncli.views.scales import brightest
-from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.selection import Chosen, Selection
 from attncli.weights.tokens import readable
 
 Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]

@@ -13,6 +13,7 @@ from attncli.views.look import Look
 from attncli.views.numbers import format_array
 from attncli.views.picture import WEIGHT_PRECISION, WeightMatrix
 from attncli.views.records import Column, draw_records, fits
+from attncli.weights.selection import called
 from attncli.weights.statistics import Statistics
 
 # What one can sort by: the heading in the table, and whether the largest come first.
@@ -58,7 +59,7 @@ def draw_heads(heads: Sequence[Head], look: Look) -> RenderableType:
         Column(name, [str(head.names[name]) for head in heads], right=True)
         for name in heads[0].names
     ]
-    whole = ["  ".join(f"{name} {number}" for name, number in one.names.items()) for one in heads]
+    whole = ["  ".join(called(name, number) for name, number in one.names.items()) for one in heads]
     digits = look.digits(WEIGHT_PRECISION)
     numbers = [
         Column(
@@ -74,7 +75,7 @@ def draw_heads(heads: Sequence[Head], look: Look) -> RenderableType:
 
 def draw_map(heads: Sequence[Head], by: str, look: Look) -> RenderableType:
     """Draw one cell for each head, shaded by one of its numbers: layers down, heads across."""
-    places = [[f"{name} {number}" for name, number in head.names.items()] for head in heads]
+    places = [[called(name, number) for name, number in head.names.items()] for head in heads]
     downs = list(dict.fromkeys(" ".join(names[:-1]) for names in places))
     acrosses = list(dict.fromkeys(names[-1].split(" ")[-1] for names in places))
     values = np.zeros((len(downs), len(acrosses)))

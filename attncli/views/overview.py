@@ -18,7 +18,7 @@ from attncli.views.look import Look
 from attncli.views.pooling import Pool, factor, pool, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
-from attncli.weights.choosing import Chosen
+from attncli.weights.selection import Chosen, called
 from attncli.weights.statistics import head_statistics
 
 # Of more heads than this a terminal shows the first ones of the table; of more than this, one
@@ -199,5 +199,5 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
 
 def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
     """Where in the grid a matrix stands: its last name across, all others down."""
-    names = [f"{name} {one.names[name]}" for name in telling]
+    names = [called(name, one.names[name]) for name in telling]
     return (" ".join(names[:-1]), names[-1]) if names else ("", "")

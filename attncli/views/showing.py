@@ -17,7 +17,8 @@ from attncli.views.rendering import html, lines, look_of
 from attncli.views.svg import write
 from attncli.views.weights_report import draw_selection
 from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
-from attncli.weights.choosing import Selection, select_weights
+from attncli.weights.choosing import select_weights
+from attncli.weights.selection import Selection
 from attncli.weights.wanted import Wanted, parse_axes
 
 _LABEL = "attncli.show"

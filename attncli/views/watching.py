@@ -33,9 +33,9 @@ from attncli.views.rendering import lines, look_of
 from attncli.views.scales import brightest
 from attncli.views.showing import Picture, current_cell
 from attncli.weights.at_hand import in_python
-from attncli.weights.choosing import Chosen, Selection
 from attncli.weights.cutting import Cut
-from attncli.weights.recording import Part, Recording
+from attncli.weights.recording import Kept, Recording
+from attncli.weights.selection import Chosen, Selection
 from attncli.weights.wanted import Wanted
 
 _OFTEN = 0.1  # seconds
@@ -111,7 +111,7 @@ def watch(
     (['loss', 'steps', 'tokens', 'weights'], [0, 2, 3])
     """
     recording = Recording(
-        Part(layer, item, head, axes), tokens,
+        Kept(layer, item, head, axes), tokens,
         every=every, max_frames=max_frames, max_bytes=max_bytes,
     )  # fmt: skip
     return Watch(os.fspath(path), recording, live, force)
@@ -275,7 +275,9 @@ class _Display:
             matrices.append(Chosen(named, 0, (frame.shape[-2], frame.shape[-1]), load))
             self.top = max(self.top, brightest(frame[index]))
         loss = "" if math.isnan(moment.loss) else f", loss {moment.loss:.4g}"
-        source = replace(source, label=self.name, reading=f"step {moment.step:g}{loss}")
+        (part,) = source.parts.values()
+        read = replace(part, reading=f"step {moment.step:g}{loss}")
+        source = replace(source, label=self.name, parts={part.name: read})
         return Selection(source, Wanted(), matrices)
 
 

@@ -11,8 +11,10 @@ from attncli.version import __version__
 from attncli.views.gallery import Gallery
 from attncli.views.json_text import json_pieces
 from attncli.views.strongest import strongest
-from attncli.weights.choosing import Chosen, Selection
+from attncli.weights.selection import Chosen, Selection
 from attncli.weights.statistics import head_statistics
+
+_NAMES = ("part", "layer", "item", "head")
 
 
 def write(gallery: Gallery) -> Iterator[str]:
@@ -39,7 +41,7 @@ def weights_as_json(selection: Selection) -> dict[str, Any]:
 def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
     wanted, cut = selection.wanted, selection.cut(one)
     weights = one.load(cut)
-    matrix: dict[str, Any] = dict(one.names)
+    matrix: dict[str, Any] = {**dict.fromkeys(_NAMES), **one.names}
     for axis, name, kept in (
         ("T_dec", "tokens_dec", cut.rows),
         ("T_enc", "tokens_enc", cut.columns),

@@ -10,10 +10,10 @@ from attncli.arrays import Array, Tokens
 from attncli.core.visibility import Index, Visibility
 from attncli.problems.surveying import alone, pairs_of_cells, survey
 from attncli.problems.visible import Place, Scene
-from attncli.weights.choosing import Chosen, Load, Selection
 from attncli.weights.cutting import Cut
-from attncli.weights.finding import WeightSource
+from attncli.weights.selection import Chosen, Load, Selection
 from attncli.weights.wanted import Wanted
+from attncli.weights.weight_source import Part, WeightSource
 
 
 def masks_as_weights(scene: Scene, wanted: Wanted, most: int) -> Selection:
@@ -33,7 +33,8 @@ def masks_as_weights(scene: Scene, wanted: Wanted, most: int) -> Selection:
         label += f"; 1 cell = {down} × {across} pairs"
         tokens = {"T_dec": _ranges(scene.shape[0], down), "T_enc": _ranges(scene.shape[1], across)}
     told.append("1 = seen, 0 = hidden" + ", between: the share" * (down * across > 1))
-    source = WeightSource(label, ", ".join(told), {}, False, (), tokens)
+    part = Part("", ", ".join(told), {}, False, (), tokens)
+    source = WeightSource(label, {"": part})
     return Selection(source, wanted, list(_matrices(scene, down, across)))
 
 

@@ -25,15 +25,17 @@ from attncli.weights.at_hand import (
     number_array,
 )
 from attncli.weights.choosing import choose
-from attncli.weights.finding import STACK, WeightSource, find_weights, weight_axes
+from attncli.weights.finding import find_weights
+from attncli.weights.stored import STACK, weight_axes
 from attncli.weights.wanted import parse_axes
+from attncli.weights.weight_source import WeightSource
 
 _LABEL = "attncli.watch"
 _CHOSEN = {"layer": "layers", "item": "N", "head": "heads"}
 
 
 @dataclass(frozen=True)
-class Part:
+class Kept:
     """Which part of the weights is kept.
 
     Attributes
@@ -179,7 +181,7 @@ class Recording:
 
     Parameters
     ----------
-    part : Part
+    part : Kept
     tokens : sequence, pair of sequences, or None
     every : int
         Only each so many-th update, and the last, is worth keeping.
@@ -193,7 +195,7 @@ class Recording:
 
     Examples
     --------
-    >>> recording = Recording(Part(), None, every=1, max_frames=4, max_bytes=1000)
+    >>> recording = Recording(Kept(), None, every=1, max_frames=4, max_bytes=1000)
     >>> for step in range(11):
     ...     recording.add(np.eye(2), step, None)
     >>> [moment.step for moment in recording.moments]
@@ -201,7 +203,7 @@ class Recording:
     """
 
     def __init__(
-        self, part: Part, tokens: Any, *, every: int, max_frames: int, max_bytes: int
+        self, part: Kept, tokens: Any, *, every: int, max_frames: int, max_bytes: int
     ) -> None:
         for name, value, least in (("every", every, 1), ("max_frames", max_frames, 2)):
             if value < least:

@@ -11,6 +11,9 @@ from attncli.errors import ParameterError
 if TYPE_CHECKING:
     from attncli.operations.layout import Words
 
+PARTS = ("encoder", "decoder", "cross")
+"""The kinds of attention that one model may have."""
+
 Span = tuple[int | None, int | None]
 """The first step and the one behind the last; either may be left out or negative."""
 
@@ -58,6 +61,7 @@ class Wanted:
         If two of them contradict each other.
     """
 
+    part: str | None = None
     item: int | None = None
     head: int | None = None
     layer: int | None = None

@@ -17,7 +17,7 @@ from window import AS_BEFORE, IN_FULL, Window, on_posix, plain_lines, quiet_fork
 
 from attncli.cli.keyboard import full_screen
 from attncli.cli.weight_browse import Browser
-from attncli.weights.choosing import Chosen
+from attncli.weights.selection import Chosen
 
 pytestmark = quiet_forks
 

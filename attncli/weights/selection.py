@@ -1,0 +1,217 @@
+"""The matrices that are wanted of a file, and which part of each."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.errors import AttnWarning, ParameterError
+from attncli.weights.cutting import Cut
+from attncli.weights.frames import Frames
+from attncli.weights.tokens import is_padding, is_special, readable
+from attncli.weights.wanted import Span, Wanted
+from attncli.weights.weight_source import WeightSource
+
+Load = Callable[[Cut], Array]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One matrix of weights, not yet loaded.
+
+    Attributes
+    ----------
+    names : dict of str to int or str
+        Frame and step, part, layer, item and head, as far as the file has them; or how they were
+        combined.
+    item : int
+        Whose tokens label it.
+    shape : tuple of int
+        (T_dec, T_enc)
+    load : callable
+        ``load(cut)`` returns the part of it that is looked at.
+    part : {"encoder", "decoder", "cross", ""}
+        Whose it is, where the file says.
+    """
+
+    names: dict[str, Any]
+    item: int
+    shape: tuple[int, int]
+    load: Load
+    part: str = ""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its names but for the frame: where in the model it is."""
+        return {name: x for name, x in self.names.items() if name not in ("frame", "step")}
+
+    @property
+    def heading(self) -> str:
+        """Its names in one line."""
+        return "  ".join(called(name, number) for name, number in self.names.items())
+
+
+def called(name: str, value: Any) -> str:
+    """Say a name with its number; a part is called by its name alone.
+
+    Examples
+    --------
+    >>> called("head", 5), called("part", "cross")
+    ('head 5', 'cross')
+    """
+    return str(value) if name == "part" else f"{name} {value}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The matrices of a file that are wanted, none of them loaded yet.
+
+    Attributes
+    ----------
+    source : WeightSource
+    wanted : Wanted
+    matrices : list of Chosen
+    frames : Frames or None
+        All that the file has, where it was written in the course of a training.
+    """
+
+    source: WeightSource
+    wanted: Wanted
+    matrices: list[Chosen]
+    frames: Frames | None = None
+
+    @property
+    def telling(self) -> list[str]:
+        """The names that tell the matrices apart; all of them where there is but one matrix."""
+        every = self.matrices
+        names = list(every[0].names) if every else []
+        return [x for x in names if len({one.names[x] for one in every}) > 1] or names
+
+    def tokens(self, one: Chosen, axis: str) -> list[str] | None:
+        """Give the tokens along an axis of a matrix, as the file has them; None if it has none."""
+        tokens = self.source.parts[one.part].tokens.get(axis)
+        if tokens is None:
+            return None
+        row = tokens if tokens.ndim == 1 else tokens[one.item]
+        return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+
+    def cut(self, one: Chosen) -> Cut:
+        """Find the rows and columns that the options leave of a matrix.
+
+        Raises
+        ------
+        ParameterError
+            If that is nothing, or the file has no tokens to go by.
+        """
+        wanted, kept = self.wanted, []
+        for axis, size, span, option in (
+            ("T_dec", one.shape[0], wanted.rows, "--rows"),
+            ("T_enc", one.shape[1], wanted.cols, "--cols"),
+        ):
+            tokens = self.tokens(one, axis)
+            keep = _within(span, size, option)
+            if axis == "T_dec" and wanted.row:
+                keep &= _named(wanted.row, tokens, size)
+            for dropped, tells, name in (
+                (wanted.drop_special, is_special, "--drop-special"),
+                (wanted.drop_pad, is_padding, "--drop-pad"),
+            ):
+                if dropped and tokens is not None:
+                    keep &= [not tells(token) for token in tokens]
+                elif dropped and not any(self.tokens(one, other) for other in ("T_dec", "T_enc")):
+                    raise ParameterError(
+                        f"{name}: {self.source.label} has no tokens, of {one.shape} steps",
+                        hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
+                    )
+            if axis == "T_enc" and wanted.drop_sink:
+                keep[0] = False
+            if not keep.any() and size:
+                raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
+            kept.append(np.flatnonzero(keep))
+        return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
+
+    def with_rows(self) -> Selection:
+        """Leave out the matrices that have none of the rows that ``--row`` names, saying so.
+
+        Raises
+        ------
+        ParameterError
+            If none has.
+        """
+        if not self.wanted.row or len(self.matrices) < 2:
+            return self
+        kept, missing = [], None
+        for one in self.matrices:
+            try:
+                self.cut(one)
+            except ParameterError as error:
+                missing = error
+            else:
+                kept.append(one)
+        if missing is not None and not kept:
+            raise missing
+        if len(kept) < len(self.matrices):
+            left_out = len(self.matrices) - len(kept)
+            message = (
+                f"{left_out} of {len(self.matrices)} matrices have no such row and are left out"
+            )
+            warnings.warn(message, AttnWarning, stacklevel=3)
+        return replace(self, matrices=kept)
+
+    def load_all(self) -> None:
+        """Load every matrix and forget it: what cannot be is said before any is printed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
+            for one in self.matrices[1:]:
+                one.load(self.cut(one))
+
+
+def _within(span: Span | None, size: int, option: str) -> Array:
+    keep = np.full(size, span is None)
+    if span is not None:
+        keep[slice(*span)] = True
+        if not keep.any():
+            first, last = ("" if end is None else str(end) for end in span)
+            raise ParameterError(
+                f"{option} {first}:{last} leaves nothing: there are {size}, 0 to {size - 1}"
+            )
+    return keep
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
+
+
+def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
+    """Where a row has one of the tokens, as the file has it or as it is shown; or its number."""
+    keep = np.zeros(size, bool)
+    shown = readable(tokens) if tokens is not None else []
+    # An accent may be a character of its own, or one with its letter: they look alike.
+    names = [
+        {unicodedata.normalize("NFC", x) for x in pair}
+        for pair in zip(tokens or [], shown, strict=True)
+    ]
+    for text in wanted:
+        wanted_name = unicodedata.normalize("NFC", text)
+        found = [
+            place
+            for place in range(size)
+            if (wanted_name in names[place] if tokens else str(place) == text)
+        ]
+        if not found and text.isdecimal() and int(text) < size:
+            found = [int(text)]
+        if not found:
+            import difflib
+
+            near = difflib.get_close_matches(text, shown, n=1)
+            hint = f"did you mean {near[0]}?" if near else None
+            what = "is no decoder token here" if tokens else f"is none of {_steps(size)}"
+            raise ParameterError(f"--row {text}: {what}", hint=hint)
+        keep[found] = True
+    return keep

@@ -1,0 +1,107 @@
+"""The weights that a file holds or implies, found and not yet loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from attncli.arrays import Array, Tokens
+
+FOUR = ("N", "heads", "T_dec", "T_enc")
+
+Region = tuple[slice | Array, slice]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer.
+
+    Attributes
+    ----------
+    name : str
+        The array's name in the file, or how the weights were computed.
+    shape : tuple of int
+        (N, heads, T_dec, T_enc); N and heads are 1 where the file has no such axis.
+    load : callable
+        ``load(item, head, region)`` returns the (T_dec, T_enc) weights, or what an index of rows
+        and one of columns leaves of them; nothing else is read of a file that is mapped.
+    """
+
+    name: str
+    shape: tuple[int, int, int, int]
+    load: Callable[[int, int, Region], Array]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The attention of one kind: of the encoder, of the decoder, or from one to the other.
+
+    Attributes
+    ----------
+    name : {"encoder", "decoder", "cross", ""}
+        Empty where the file does not say.
+    reading : str
+        How the axes were read, or from what the weights were computed.
+    layers : dict of int to Layer
+        By their number.
+    numbered : bool
+        Whether the file numbers its layers.
+    axes : tuple of str
+        The axes that the file really has.
+    tokens : dict of str to ndarray of str
+        The tokens of ``T_dec`` and ``T_enc``, (T,) or (N, T).
+    """
+
+    name: str
+    reading: str
+    layers: dict[int, Layer]
+    numbered: bool
+    axes: tuple[str, ...]
+    tokens: dict[str, Tokens] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """The weights that a file holds or implies.
+
+    Attributes
+    ----------
+    label : str
+        The file.
+    parts : dict of str to Part
+        By their names.
+    has_sinks : bool
+        Whether rows sum to less than 1, because a sink has the rest.
+    """
+
+    label: str
+    parts: dict[str, Part]
+    has_sinks: bool = False
+
+    @property
+    def reading(self) -> str:
+        """How the weights of every part were found."""
+        return "; ".join(
+            f"{part.name}: {part.reading}" if part.name else part.reading
+            for part in self.parts.values()
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The (N, heads, T_dec, T_enc) of the first layer."""
+        layers = next(iter(self.parts.values())).layers
+        return layers[min(layers)].shape
+
+
+def short(index: Sequence[Any], shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Leave out at the end what takes an axis whole: messages say where something is, in short."""
+    kept = list(index)
+    while kept and isinstance(kept[-1], slice) and is_whole(kept[-1], shape[len(kept) - 1]):
+        kept.pop()
+    return tuple(kept)
+
+
+def is_whole(rows: slice | Array, size: int) -> bool:
+    """Whether an index leaves an axis of that size as it is."""
+    return isinstance(rows, slice) and len(range(size)[rows]) == size
