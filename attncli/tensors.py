@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 from zlib import crc32
@@ -242,3 +242,18 @@ def describe_range(count: int) -> str:
     if count > 1:
         return f"there are {count}, 0 to {count - 1}"
     return "there is only 0" if count else "there is none"
+
+
+def describe_numbers(there: Sequence[int]) -> str:
+    """Write which numbers there are, some between perhaps being not there.
+
+    Examples
+    --------
+    >>> describe_numbers(range(12)), describe_numbers([0, 1, 3, 7]), describe_numbers([4])
+    ('there are 12, 0 to 11', 'there are 4: 0, 1, 3, 7', 'there is only 4')
+    """
+    if [*there] == [*range(len(there))]:
+        return describe_range(len(there))
+    if len(there) == 1:
+        return f"there is only {there[0]}"
+    return f"there are {len(there)}: {', '.join(map(str, there))}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import click
 
@@ -11,28 +13,21 @@ from attncli.cli.options import Bundle, option, under_output
 from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
-from attncli.weights.wanted import PARTS, Span, Wanted, parse_axes
+from attncli.weights.wanted import PARTS, Wanted, parse_axes, parse_numbers, parse_span
+
+T = TypeVar("T")
 
 
-def _parse_axes(
-    ctx: click.Context, param: click.Parameter, text: str | None
-) -> tuple[str, ...] | None:
-    try:
-        return None if text is None else parse_axes(text)
-    except ParameterError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+def _parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Make the callback of an option whose text is read so."""
 
+    def callback(ctx: click.Context, param: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else parse(text)
+        except ParameterError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
 
-def _parse_span(ctx: click.Context, param: click.Parameter, text: str | None) -> Span | None:
-    if text is None:
-        return None
-    first, colon, last = text.partition(":")
-    try:
-        if not colon:
-            return int(text), int(text) + 1 or None
-        return int(first) if first else None, int(last) if last else None
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a range such as 3:8", ctx, param) from None
+    return callback
 
 
 def _not_nan(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -66,9 +61,21 @@ weight_options = Bundle(
         help="Of a model of encoder and decoder: show the attention within one of them, or from "
         "the decoder to the encoder.",
     ),
-    under_choice("--item", type=int, help="Show this item of the batch alone."),
-    under_choice("--head", type=int, help="Show this head alone."),
-    under_choice("--layer", type=int, help="Show this layer alone."),
+    under_choice(
+        "--layer",
+        metavar="NUMBERS",
+        callback=_parsed(parse_numbers),
+        help="Show these layers, by the file's own numbers: 3, or 3,5, or 0:4,7, 4 left out.",
+    ),
+    under_choice(
+        "--head", metavar="NUMBERS", callback=_parsed(parse_numbers), help="Show these heads."
+    ),
+    under_choice(
+        "--item",
+        metavar="NUMBERS",
+        callback=_parsed(parse_numbers),
+        help="Show these items of the batch.",
+    ),
     under_choice(
         "--frame",
         type=int,
@@ -101,20 +108,20 @@ weight_options = Bundle(
     under_choice(
         "--axes",
         metavar="NAMES",
-        callback=_parse_axes,
+        callback=_parsed(parse_axes),
         help="Read the array's axes so, as N,heads,dec,enc; also layers and frames.",
     ),
     under_part(
         "--rows",
         metavar="A:B",
-        callback=_parse_span,
+        callback=_parsed(parse_span),
         help="Decoder steps A to B − 1; either may be left out or negative. Of a file that can be "
         "mapped into memory only these are read.",
     ),
     under_part(
         "--cols",
         metavar="A:B",
-        callback=_parse_span,
+        callback=_parsed(parse_span),
         help="Encoder steps A to B − 1, alone: whether rows sum to 1 is then not looked at.",
     ),
     under_part(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +19,7 @@ from attncli.views.weights_report import draw_selection
 from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
 from attncli.weights.choosing import select_weights
 from attncli.weights.selection import Selection
-from attncli.weights.wanted import Wanted, parse_axes
+from attncli.weights.wanted import Wanted, as_numbers, parse_axes
 
 _LABEL = "attncli.show"
 _OPTIONS = frozenset(Wanted.__dataclass_fields__) - {
@@ -31,9 +31,9 @@ def show(
     weights: Any,
     tokens: Any = None,
     *,
-    layer: int | None = None,
-    head: int | None = None,
-    item: int | None = None,
+    layer: int | Iterable[int] | str | None = None,
+    head: int | Iterable[int] | str | None = None,
+    item: int | Iterable[int] | str | None = None,
     axes: str | None = None,
     precision: int | None = None,
     **options: Any,
@@ -50,8 +50,8 @@ def show(
     tokens : sequence of str or int, or a pair of them
         One a step, of both axes or of the one that is so long; as a pair, those of the decoder and
         of the encoder. Each can be a list for every item of the batch.
-    layer, head, item : int, optional
-        Show these alone.
+    layer, head, item : int, iterable of int, or str, optional
+        Show these alone; ``"0:4,7"`` as on the command line.
     axes : str, optional
         The axes of an array, as ``"heads,dec,enc"``, where their number implies others.
     precision : int, optional
@@ -90,7 +90,7 @@ def show(
             options[name] = (options[name],)
     with in_python(), fitting_tokens():
         wanted = Wanted(
-            layer=layer, head=head, item=item,
+            layer=as_numbers(layer), head=as_numbers(head), item=as_numbers(item),
             axes=None if axes is None else parse_axes(axes), **options,
         )  # fmt: skip
         selection = select_weights(hold_weights(weights, tokens, _LABEL, axes), wanted)

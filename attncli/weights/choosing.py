@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, open_tensors
-from attncli.tensors import describe_range
+from attncli.tensors import describe_numbers
 from attncli.weights.combining import max_of, mean_of, rollout
 from attncli.weights.cutting import Cut
 from attncli.weights.difference import difference
@@ -18,7 +18,7 @@ from attncli.weights.finding import find_weights
 from attncli.weights.frames import Frames, frames_in
 from attncli.weights.oddities import load_weights
 from attncli.weights.selection import Chosen, Load, Selection
-from attncli.weights.wanted import Wanted
+from attncli.weights.wanted import Numbers, Span, Wanted, spelt
 from attncli.weights.weight_source import Part, WeightSource
 
 _COMBINE: dict[str, Callable[[Iterable[Array]], Array]] = {"mean": mean_of, "max": max_of}
@@ -77,99 +77,203 @@ def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
     ParameterError
         If there is no such part, layer, item or head, or nothing to combine.
     """
-    parts = list(source.parts.values())
+    parts, where = list(source.parts.values()), source.label
     if wanted.part is not None:
-        parts = [part for part in parts if part.name == wanted.part]
+        parts, where = (
+            [part for part in parts if part.name == wanted.part],
+            f"{where} {wanted.part}",
+        )
         if not parts:
             held = " and ".join(filter(None, source.parts)) or "no parts that are told apart"
             raise ParameterError(
                 f"--part {wanted.part}: {source.label} has no such part; it holds {held}"
             )
-    return [one for part in parts for one in _in_part(source, part, wanted)]
-
-
-def _in_part(source: WeightSource, part: Part, wanted: Wanted) -> Iterator[Chosen]:
-    where = " ".join(filter(None, (source.label, part.name)))
-    if wanted.layer is not None and wanted.layer not in part.layers:
-        there = ", ".join(map(str, part.layers))
-        raise ParameterError(f"--layer {wanted.layer}: {where} has no such layer; there is {there}")
-    layers = list(part.layers) if wanted.layer is None else [wanted.layer]
-    how = dict.fromkeys(wanted.mean, "mean") | dict.fromkeys(wanted.maximum, "max")
+    every = [layer for part in parts for layer in part.layers.items()]
+    there = sorted({number for number, _ in every})
+    sizes = [max((layer.shape[axis] for _, layer in every), default=0) for axis in (0, 1)]
+    group = _Group(
+        source,
+        choose("layer", wanted.layer, there, where),
+        choose("item", wanted.item, range(sizes[0]), where),
+        choose("head", wanted.head, range(sizes[1]), where),
+        dict.fromkeys(wanted.mean, "mean") | dict.fromkeys(wanted.maximum, "max"),
+    )
     if wanted.rollout:
-        how = {"layers": "rollout"} | ({} if wanted.head is not None else {"heads": "mean"})
-    if "layers" in how and not part.numbered:
-        option = "--rollout" if wanted.rollout else f"--{how['layers']} layers"
-        raise ParameterError(
-            f"{option}: {where} has one layer",
-            hint="layers are arrays layer0, layer1 …, or an axis: --axes layers,heads,dec,enc",
+        single = wanted.head is not None and len(group.heads) == 1
+        how = {"layers": "rollout"} | ({} if single else {"heads": "mean"})
+        group, parts = replace(group, how=how), _of_steps_among_themselves(source, parts)
+    return [one for part in parts for one in group.of(part)]
+
+
+def _of_steps_among_themselves(source: WeightSource, parts: list[Part]) -> list[Part]:
+    """Leave out what leads from one sequence to another: layers cannot follow each other there."""
+    kept = [part for part in parts if part.name != "cross"]
+    if not kept:
+        others = [name for name in source.parts if name != "cross"]
+        raise ShapeError(
+            f"rollout needs self-attention, T_dec = T_enc: the weights of {source.label} "
+            "are cross attention",
+            hint=f"--rollout --part {others[0]}" if others else "--mean layers --mean heads",
         )
-    groups = [layers] if "layers" in how else [[layer] for layer in layers]
-    for group in groups:
-        yield from _in_layers(source, part, group, how, wanted)
+    if len(kept) < len(parts):
+        warnings.warn("cross attention has no rollout, and is left out", AttnWarning, stacklevel=3)
+    return kept
 
 
-def _in_layers(
-    source: WeightSource, part: Part, layers: list[int], how: dict[str, str], wanted: Wanted
-) -> Iterator[Chosen]:
-    """Give the matrices of one layer, or of several that become one."""
-    N, heads, T_dec, T_enc = part.layers[layers[0]].shape
-    for layer in layers:
-        if part.layers[layer].shape[:2] != (N, heads):
-            raise ShapeError(
-                f"{source.label}: layer {layers[0]} has (N, heads) = {(N, heads)}, "
-                f"layer {layer} {part.layers[layer].shape[:2]}: they cannot be combined"
+@dataclass(frozen=True)
+class _Group:
+    """The layers, items and heads that are wanted of every part that has them.
+
+    Attributes
+    ----------
+    source : WeightSource
+    layers, items, heads : list of int
+    how : dict of str to str
+        How the ``heads`` of a layer, and the ``layers``, become one, where they do.
+    """
+
+    source: WeightSource
+    layers: list[int]
+    items: list[int]
+    heads: list[int]
+    how: dict[str, str]
+
+    def of(self, part: Part) -> Iterator[Chosen]:
+        """Give the matrices of a part."""
+        how = self.how.get("layers")
+        if how is not None and not part.numbered:
+            option = "--rollout" if how == "rollout" else f"--{how} layers"
+            raise ParameterError(
+                f"{option}: {' '.join(filter(None, (self.source.label, part.name)))} has one layer",
+                hint="layers are arrays layer0, layer1 …, or an axis: --axes layers,heads,dec,enc",
             )
-    for item in choose("item", wanted.item, N, source.label):
-        every = list(choose("head", wanted.head, heads, source.label))
-        for some in [every] if "heads" in how and every else [[head] for head in every]:
-            names: dict[str, Any] = {"part": part.name} if part.name else {}
-            if part.numbered:
-                names["layer"] = how.get("layers", layers[0])
-            if "N" in part.axes:
-                names["item"] = item
-            if "heads" in part.axes:
-                names["head"] = how.get("heads", some[0])
-            load = _loader(source, part, layers, item, some, how)
-            yield Chosen(names, item, (T_dec, T_enc), load, part.name)
+        layers = [layer for layer in self.layers if layer in part.layers]
+        for group in ([layers] if layers else []) if how else [[layer] for layer in layers]:
+            yield from self._of_layers(part, group)
+
+    def _of_layers(self, part: Part, layers: list[int]) -> Iterator[Chosen]:
+        """Give the matrices of one layer, or of several that become one.
+
+        Layers need not have the same heads, as pruned ones have not: those of a layer are the ones
+        that it has.
+        """
+        shape = part.layers[layers[0]].shape
+        heads = {
+            layer: [head for head in self.heads if head < part.layers[layer].shape[1]]
+            for layer in layers
+        }
+        self._check(part, heads)
+        for item in (item for item in self.items if item < shape[0]):
+            first = heads[layers[0]]
+            for some in [first] if "heads" in self.how and first else [[head] for head in first]:
+                names: dict[str, Any] = {"part": part.name} if part.name else {}
+                if part.numbered:
+                    names["layer"] = self.how.get("layers", layers[0])
+                if "N" in part.axes:
+                    names["item"] = item
+                if "heads" in part.axes:
+                    names["head"] = self.how.get("heads") or some[0]
+                each = heads if "heads" in self.how else dict.fromkeys(layers, some)
+                load = self._loader(part, each, item)
+                yield Chosen(names, item, shape[2:], load, part.name)
+
+    def _check(self, part: Part, heads: dict[int, list[int]]) -> None:
+        """Say which of several layers do not go with the first."""
+        first, *others = heads
+        for other in others:
+            if not heads[other] and heads[first]:
+                raise ShapeError(
+                    f"{self.source.label}: layer {other} has none of these heads; "
+                    f"{describe_numbers(range(part.layers[other].shape[1]))}",
+                    hint="--layer leaves out layers",
+                )
+            shapes = part.layers[first].shape, part.layers[other].shape
+            if (shapes[0][0], *shapes[0][2:]) != (shapes[1][0], *shapes[1][2:]):
+                hint = "--layer chooses those that belong together"
+            elif "heads" not in self.how and heads[first] != heads[other]:
+                hint = "--mean heads averages those of each layer first"
+            else:
+                continue
+            raise ShapeError(
+                f"{self.source.label}: layer {first} has (N, heads, T_dec, T_enc) = {shapes[0]}, "
+                f"layer {other} {shapes[1]}: they cannot be combined",
+                hint=hint,
+            )
+
+    def _loader(self, part: Part, heads: dict[int, list[int]], item: int) -> Load:
+        """Load these heads of these layers as one."""
+        how = self.how
+
+        def of_layer(layer: int, cut: Cut) -> Array:
+            matrices = (
+                load_weights(self.source, part, layer, item, head, cut) for head in heads[layer]
+            )
+            return _COMBINE[how["heads"]](matrices) if "heads" in how else next(matrices)
+
+        def load(cut: Cut) -> Array:
+            if "layers" not in how:
+                return cut.finished(of_layer(next(iter(heads)), cut))
+            if how["layers"] == "rollout":  # what flows into a row went through all the others
+                every = (
+                    of_layer(layer, Cut.whole(part.layers[layer].shape[2:])) for layer in heads
+                )
+                return cut.apply(rollout(every))
+            combine = _COMBINE[how["layers"]]
+            return cut.finished(combine(of_layer(layer, cut) for layer in heads))
+
+        return load
 
 
-def _loader(
-    source: WeightSource,
-    part: Part,
-    layers: list[int],
-    item: int,
-    heads: list[int],
-    how: dict[str, str],
-) -> Load:
-    def of_layer(layer: int, cut: Cut) -> Array:
-        matrices = (load_weights(source, part, layer, item, head, cut) for head in heads)
-        return _COMBINE[how["heads"]](matrices) if "heads" in how else next(matrices)
+def choose(name: str, wanted: Numbers | None, there: Sequence[int], label: str) -> list[int]:
+    """Give those of several that an option chooses, in the order of the file.
 
-    def load(cut: Cut) -> Array:
-        if "layers" not in how:
-            return cut.finished(of_layer(layers[0], cut))
-        if how["layers"] == "rollout":  # what flows into a row went through all the others
-            every = (of_layer(layer, Cut.whole(part.layers[layer].shape[2:])) for layer in layers)
-            return cut.apply(rollout(every))
-        combine = _COMBINE[how["layers"]]
-        return cut.finished(combine(of_layer(layer, cut) for layer in layers))
-
-    return load
-
-
-def choose(name: str, wanted: int | None, count: int, label: str) -> range:
-    """Turn an option that chooses one of several into the range of those to show.
+    Parameters
+    ----------
+    name : {"layer", "item", "head"}
+        Whose option it is.
+    wanted : tuple of int and of spans, or None
+        None means all.
+    there : sequence of int
+        The numbers that there are, ascending.
+    label : str
+        The file.
 
     Raises
     ------
     ParameterError
         If there is no such one.
+
+    Examples
+    --------
+    >>> choose("layer", ((0, 4), 7), [0, 1, 3, 7, 9], "w.npz")
+    [0, 1, 3, 7]
+    >>> choose("layer", ((-2, None),), [0, 1, 3, 7, 9], "w.npz")
+    [7, 9]
     """
     if wanted is None:
-        return range(count)
-    if not 0 <= wanted < count:
+        return list(there)
+    found: set[int] = set()
+    missing = []
+    for one in wanted:
+        some = _in_span(one, there) if isinstance(one, tuple) else [x for x in there if x == one]
+        found |= {*some}
+        if not some:
+            missing.append(spelt(one) if isinstance(one, tuple) else str(one))
+    if missing:
         axes = "--axes heads,dec,enc reads a 3-D array's first axis as heads"
-        hint = axes if name == "head" and count == 1 else None
-        message = f"--{name} {wanted}: {label} has no such {name}; {describe_range(count)}"
+        hint = axes if name == "head" and len(there) == 1 else None
+        message = (
+            f"--{name} {','.join(missing)}: {label} has no such {name}; {describe_numbers(there)}"
+        )
         raise ParameterError(message, hint=hint)
-    return range(wanted, wanted + 1)
+    return [number for number in there if number in found]
+
+
+def _in_span(span: Span, there: Sequence[int]) -> list[int]:
+    """Give the numbers between two of them; negative ones are counted from the end."""
+    first, last = (end if end is None or end >= 0 else there[max(end, -len(there))] for end in span)
+    return [
+        number
+        for number in there
+        if (first is None or number >= first) and (last is None or number < last)
+    ]

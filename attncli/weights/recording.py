@@ -61,7 +61,7 @@ class Kept:
             if layer is None:
                 outer = ("layers",)
             else:
-                layers = [layers[choose("layer", layer, len(layers), _LABEL)[0]]]
+                layers = [layers[choose("layer", (layer,), range(len(layers)), _LABEL)[0]]]
             layer = None
         parts = []
         for name, one in layers:
@@ -102,7 +102,7 @@ def _plan(
                 f"{name} is {describe_shape(shape, axes)}",
                 hint="--axes heads,dec,enc says what the axes are",
             )
-        choose(what, number, shape[axes.index(axis)], _LABEL)
+        choose(what, (number,), range(shape[axes.index(axis)]), _LABEL)
         index[axes.index(axis)] = number
     left = tuple(axis for axis, at in zip(axes, index, strict=True) if isinstance(at, slice))
     return tuple(index), left

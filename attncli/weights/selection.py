@@ -15,7 +15,7 @@ from attncli.errors import AttnWarning, ParameterError
 from attncli.weights.cutting import Cut
 from attncli.weights.frames import Frames
 from attncli.weights.tokens import is_padding, is_special, readable
-from attncli.weights.wanted import Span, Wanted
+from attncli.weights.wanted import Span, Wanted, spelt
 from attncli.weights.weight_source import WeightSource
 
 Load = Callable[[Cut], Array]
@@ -177,9 +177,8 @@ def _within(span: Span | None, size: int, option: str) -> Array:
     if span is not None:
         keep[slice(*span)] = True
         if not keep.any():
-            first, last = ("" if end is None else str(end) for end in span)
             raise ParameterError(
-                f"{option} {first}:{last} leaves nothing: there are {size}, 0 to {size - 1}"
+                f"{option} {spelt(span)} leaves nothing: there are {size}, 0 to {size - 1}"
             )
     return keep
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -17,8 +17,77 @@ PARTS = ("encoder", "decoder", "cross")
 Span = tuple[int | None, int | None]
 """The first step and the one behind the last; either may be left out or negative."""
 
+Numbers = tuple["int | Span", ...]
+"""Numbers of layers, items or heads, and spans of them."""
+
 DEFAULT_TOP = 3
 """How many keys a row has in a list on a terminal, where nothing says how many."""
+
+
+def parse_span(text: str) -> Span:
+    """Read a range of steps, A:B, or one step; either end may be left out or negative.
+
+    Raises
+    ------
+    ParameterError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_span("3:8"), parse_span(" -2: "), parse_span("4"), parse_span("-1")
+    ((3, 8), (-2, None), (4, 5), (-1, None))
+    """
+    first, colon, last = text.partition(":")
+    try:
+        if not colon:
+            return int(text), int(text) + 1 or None
+        return (int(first) if first.strip() else None), (int(last) if last.strip() else None)
+    except ValueError:
+        raise ParameterError(f"{text!r} is not a range such as 3:8") from None
+
+
+def spelt(span: Span) -> str:
+    """Write a range as it is typed.
+
+    Examples
+    --------
+    >>> spelt((3, 8)), spelt((None, -1))
+    ('3:8', ':-1')
+    """
+    return ":".join("" if end is None else str(end) for end in span)
+
+
+def parse_numbers(text: str) -> Numbers:
+    """Read a set of layers, items or heads: numbers and ranges with commas between.
+
+    Raises
+    ------
+    ParameterError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_numbers("3,5"), parse_numbers("0:2, 7"), parse_numbers(":-1")
+    ((3, 5), ((0, 2), 7), ((None, -1),))
+    """
+    try:
+        return tuple(parse_span(one) if ":" in one else int(one) for one in text.split(","))
+    except (ParameterError, ValueError):
+        raise ParameterError(f"{text!r} is not a number, nor a set such as 0:2,7") from None
+
+
+def as_numbers(given: Numbers | Iterable[int] | int | str | None) -> Numbers | None:
+    """Take a set as callers in Python have it: a number, several, or the text of an option.
+
+    Examples
+    --------
+    >>> as_numbers(3), as_numbers([3, 5]), as_numbers(range(2)), as_numbers("0:2,7")
+    ((3,), (3, 5), (0, 1), ((0, 2), 7))
+    """
+    if given is None or isinstance(given, str):
+        return None if given is None else parse_numbers(given)
+    return tuple(given) if isinstance(given, Iterable) else (given,)
+
 
 _AXES = {
     "n": "N", "batch": "N", "item": "N", "items": "N",
@@ -62,9 +131,9 @@ class Wanted:
     """
 
     part: str | None = None
-    item: int | None = None
-    head: int | None = None
-    layer: int | None = None
+    item: Numbers | None = None
+    head: Numbers | None = None
+    layer: Numbers | None = None
     frame: int | None = None
     frames: bool = False
     axes: tuple[str, ...] | None = None
@@ -97,14 +166,16 @@ class Wanted:
         twice = set(self.mean) & set(self.maximum)
         if twice:
             raise ParameterError(f"--mean and --max of {twice.pop()} contradict each other")
-        if self.rollout and (self.mean or self.maximum or self.layer is not None):
-            other = "--layer" if self.layer is not None else "--mean" if self.mean else "--max"
-            raise ParameterError(f"--rollout goes through all layers and heads: not with {other}")
-        for axis, number in (("heads", self.head), ("layers", self.layer)):
-            if number is not None and axis in {*self.mean, *self.maximum}:
+        if self.rollout and (self.mean or self.maximum):
+            other = "--mean" if self.mean else "--max"
+            raise ParameterError(f"--rollout goes through layers and heads: not with {other}")
+        for axis, numbers in (("heads", self.head), ("layers", self.layer)):
+            one = numbers[0] if numbers is not None and len(numbers) == 1 else None
+            if isinstance(one, int) and axis in {*self.mean, *self.maximum}:
                 how = "mean" if axis in self.mean else "max"
-                one = axis[:-1]
-                raise ParameterError(f"--{how} {axis} and --{one} {number} contradict each other")
+                raise ParameterError(
+                    f"--{how} {axis} and --{axis[:-1]} {one} contradict each other"
+                )
         if self.top is not None and self.view not in (None, "list"):
             raise ParameterError(f"--top makes a list: not with --view {self.view}")
         if self.diff is not None and self.shade is not None:

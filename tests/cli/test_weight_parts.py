@@ -255,7 +255,7 @@ def test_sorting_heads(attn, layers):
         ([HEADS, "--mean", "heads", "--max", "heads"], "--mean and --max of heads contradict"),
         ([HEADS, "--mean", "heads", "--head", 1], "--mean heads and --head 1 contradict"),
         ([HEADS, "--max", "layers", "--layer", 1], "--max layers and --layer 1 contradict"),
-        ([HEADS, "--rollout", "--layer", 1], "--rollout goes through all layers and heads"),
+        ([HEADS, "--rollout", "--max", "heads"], "--rollout goes through layers and heads"),
         ([HEADS, "--top", 2, "--view", "cells"], "--top makes a list: not with --view cells"),
         ([HEADS, "--diff", HEADS, "--shade", "log"], "--diff has a scale of its own"),
         ([HEADS, "--sort", "max", "--top", 1], "--sort gives an overview of heads: not with --top"),
@@ -290,8 +290,8 @@ def test_sorting_heads(attn, layers):
         ),
         (["deep.npy"], "(3, 1, 2, 2, 5, 7), expected (T_dec, T_enc), (N, T_dec, T_enc), (N"),
         (["pads.npz", "--drop-pad"], "nothing is left of T_dec: 5 steps, all left out"),
-        (["twos.npz", "--mean", "layers"], "layer 0 has (N, heads) = (1, 2), layer 1 (1, 3)"),
-        (["sizes.npz", "--mean", "layers"], "have nothing in common"),
+        (["twos.npz", "--mean", "layers"], "= (1, 2, 5, 5), layer 1 (1, 3, 5, 5): they"),
+        (["sizes.npz", "--mean", "layers"], "= (1, 2, 5, 5), layer 1 (1, 2, 3, 3): they"),
     ],
 )
 def test_bad_input(attn, folder, arguments, message):

@@ -157,7 +157,13 @@ def test_numbers_that_are_not_finite_are_shown(capsys):
             "",
         ),
         (ParameterError, (ITEMS,), {"head": 1}, "head=1: attncli.show has", 'axes="heads,dec,enc"'),
-        (ParameterError, ([ONE, ONE.T],), {"layer": 2}, "has no such layer; there is 0, 1", ""),
+        (
+            ParameterError,
+            ([ONE, ONE.T],),
+            {"layer": 2},
+            "has no such layer; there are 2, 0 to 1",
+            "",
+        ),
         (ParameterError, (ONE,), {"axes": "dec,what"}, "'dec,what' is not a list such as", ""),
         (
             ParameterError,

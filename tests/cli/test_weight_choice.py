@@ -1,0 +1,186 @@
+"""``attn show-weights``: several layers, heads and items, and layers of different heads as one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attncli.errors import ParameterError
+from attncli.weights.choosing import choose
+from attncli.weights.wanted import as_numbers, parse_numbers
+
+
+def weights_of(*shape, seed=0):
+    exps = np.exp(np.random.default_rng(seed).normal(size=shape))
+    return exps / exps.sum(axis=-1, keepdims=True)
+
+
+def places(attn, *arguments):
+    matrices = attn("show-weights", *arguments, "--json").json["matrices"]
+    return [(one["layer"], one["item"], one["head"]) for one in matrices]
+
+
+@pytest.fixture
+def gaps(folder):
+    """Layers 0, 1, 3 and 7, of two items and five heads."""
+    arrays = {layer: weights_of(2, 5, 3, 3, seed=layer) for layer in (0, 1, 3, 7)}
+    np.savez("w.npz", **{f"layer{layer}": array for layer, array in arrays.items()})
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("layer", "layers"),
+    [
+        ("3", [3]),
+        ("3,7", [3, 7]),
+        ("7, 3", [3, 7]),  # in the order of the file
+        ("0:3", [0, 1]),
+        ("0:4,7", [0, 1, 3, 7]),
+        ("-2:", [3, 7]),
+        (":-1", [0, 1, 3]),
+        ("1:,1", [1, 3, 7]),
+        (" 0 : 2 ", [0, 1]),
+    ],
+)
+def test_layers_are_chosen_by_the_files_own_numbers(attn, gaps, layer, layers):
+    found = places(attn, "w.npz", "--layer", layer, "--item", "1", "--head", "4")
+    assert found == [(layer, 1, 4) for layer in layers]
+
+
+def test_several_layers_items_and_heads(attn, gaps):
+    result = attn("show-weights", "w.npz", "--layer", "1,7", "--head", "0:2,4", "--json").json
+    names = [(one["layer"], one["item"], one["head"]) for one in result["matrices"]]
+    assert names == [(x, y, z) for x in (1, 7) for y in (0, 1) for z in (0, 1, 4)]
+    for (layer, item, head), one in zip(names, result["matrices"], strict=True):
+        np.testing.assert_array_equal(one["weights"], gaps[layer][item, head])
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--layer", "2", "--layer 2: w.npz has no such layer; there are 4: 0, 1, 3, 7"),
+        ("--layer", "0,2,9", "--layer 2,9: w.npz has no such layer; there are 4: 0, 1, 3, 7"),
+        ("--layer", "4:7", "--layer 4:7: w.npz has no such layer"),
+        ("--head", "2,5", "--head 5: w.npz has no such head; there are 5, 0 to 4"),
+        ("--head", "9:12", "--head 9:12: w.npz has no such head"),
+        ("--item", "0,2", "--item 2: w.npz has no such item; there are 2, 0 to 1"),
+        ("--head", "1,,2", "'1,,2' is not a number, nor a set such as 0:2,7"),
+        ("--head", "all", "'all' is not a number, nor a set such as 0:2,7"),
+        ("--head", "1:2:3", "'1:2:3' is not a number, nor a set such as 0:2,7"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(attn, gaps, option, text, message):
+    result = attn("show-weights", "w.npz", option, text)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+
+
+@given(
+    st.lists(st.integers(0, 30), unique=True, min_size=1).map(sorted),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=3),
+)
+def test_a_set_is_the_union_of_its_ranges(there, spans):
+    text = ",".join(f"{first}:{last}" for first, last in spans)
+    expected = [x for x in there if any(first <= x < last for first, last in spans)]
+    if all(any(first <= x < last for x in there) for first, last in spans):
+        assert choose("layer", parse_numbers(text), there, "w.npz") == expected
+    else:
+        with pytest.raises(ParameterError, match="no such layer"):
+            choose("layer", parse_numbers(text), there, "w.npz")
+
+
+@given(st.integers(1, 20), st.integers(-25, 25), st.integers(-25, 25))
+def test_a_range_is_that_of_a_slice(count, first, last):
+    expected = list(range(count))[first:last]
+    wanted = as_numbers(f"{first}:{last}")
+    if expected:
+        assert choose("head", wanted, range(count), "w.npz") == expected
+    else:
+        with pytest.raises(ParameterError, match="no such head"):
+            choose("head", wanted, range(count), "w.npz")
+
+
+def test_the_mean_over_those_that_are_chosen(attn, gaps):
+    for options, expected in (
+        (["--layer", "3", "--head", "0,4", "--mean", "heads"], gaps[3][0, [0, 4]].mean(0)),
+        (["--layer", "1,7", "--head", "2", "--max", "layers"],
+         np.maximum(gaps[1][0, 2], gaps[7][0, 2])),
+    ):  # fmt: skip
+        (one,) = attn("show-weights", "w.npz", "--item", 0, *options, "--json").json["matrices"]
+        np.testing.assert_allclose(one["weights"], expected, rtol=1e-12)
+
+
+# Layers of different numbers of heads
+
+
+@pytest.fixture
+def pruned(folder):
+    """Three layers of 2, 1 and 3 heads, 5 steps."""
+    layers = [weights_of(1, heads, 5, 5, seed=heads) for heads in (2, 1, 3)]
+    np.savez("pruned.npz", **{f"layer{number}": layer for number, layer in enumerate(layers)})
+    return [layer[0] for layer in layers]
+
+
+def flow_through(layers):
+    flow = np.eye(5)
+    for layer in layers:
+        flow = (layer + np.eye(5)) / 2 @ flow
+    return flow
+
+
+def only(attn, *arguments):
+    (matrix,) = attn("show-weights", *arguments, "--json").json["matrices"]
+    return np.array(matrix["weights"])
+
+
+def test_rollout_averages_the_heads_of_each_layer_first(attn, pruned):
+    expected = flow_through([layer.mean(0) for layer in pruned])
+    np.testing.assert_allclose(only(attn, "pruned.npz", "--rollout"), expected)
+    np.testing.assert_allclose(expected.sum(1), 1)
+
+
+def test_rollout_through_the_layers_and_heads_that_are_chosen(attn, pruned):
+    expected = flow_through([pruned[0].mean(0), pruned[2].mean(0)])
+    found = only(attn, "pruned.npz", "--rollout", "--layer", "0,2")
+    np.testing.assert_allclose(found, expected)
+    expected = flow_through([pruned[0][1], pruned[2][1:].mean(0)])
+    found = only(attn, "pruned.npz", "--rollout", "--layer", "0,2", "--head", "1:")
+    np.testing.assert_allclose(found, expected)
+
+
+def test_the_mean_of_layers_is_that_of_the_means_of_their_heads(attn, pruned):
+    found = only(attn, "pruned.npz", "--mean", "heads", "--mean", "layers")
+    np.testing.assert_allclose(found, np.mean([layer.mean(0) for layer in pruned], axis=0))
+    result = attn("show-weights", "pruned.npz", "--mean", "layers")
+    assert result.code == 2
+    assert "hint:  --mean heads averages those of each layer first" in result.err
+
+
+def test_a_head_that_some_layers_have_is_shown_of_these(attn, pruned):
+    assert places(attn, "pruned.npz", "--head", "1,2") == [(0, 0, 1), (2, 0, 1), (2, 0, 2)]
+    assert len(places(attn, "pruned.npz")) == 6
+    result = attn("show-weights", "pruned.npz", "--head", "1", "--rollout")
+    assert (result.code, "layer 1 has none of these heads" in result.err) == (2, True)
+
+
+def test_the_overview_draws_no_head_that_is_not_there(attn, pruned):
+    out = attn("show-weights", "pruned.npz", "--sort", "file", columns=80).out
+    assert "6 heads, in the order of the file" in out
+    places = [line.split()[:2] for line in out.splitlines()[-8:-2]]
+    assert places == [["0", "0"], ["0", "1"], ["1", "0"], ["2", "0"], ["2", "1"], ["2", "2"]]
+
+
+def test_layers_of_different_steps_have_no_rollout(attn, folder):
+    np.savez("w.npz", layer0=weights_of(1, 2, 5, 5), layer1=weights_of(1, 2, 3, 3))
+    result = attn("show-weights", "w.npz", "--rollout")
+    assert result.code == 2
+    assert "layer 0 has (N, heads, T_dec, T_enc) = (1, 2, 5, 5), layer 1 (1, 2, 3, 3)" in result.err
+
+
+def test_a_set_in_the_difference_of_two_files(attn, gaps):
+    np.savez("v.npz", **{f"layer{layer}": array / 2 for layer, array in gaps.items()})
+    arguments = ("w.npz", "--diff", "v.npz", "--layer", "0,7", "--head", "1", "--json")
+    for one in attn("show-weights", *arguments).json["matrices"]:
+        expected = gaps[one["layer"]][one["item"], one["head"]] / 2
+        np.testing.assert_allclose(one["weights"], expected)
+    assert places(attn, *arguments[:-1]) == [(0, 0, 1), (0, 1, 1), (7, 0, 1), (7, 1, 1)]
