@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import base64
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,85 +13,178 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.errors import AttnWarning, FileError
+from attncli.version import __version__
 from attncli.views.gallery import Gallery
+from attncli.views.json_text import json_pieces
 from attncli.views.legends import ends
-from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import factor
 from attncli.views.shades import HOLE, LEVELS, gradient
 
-# More numbers make a page that browsers open slowly.
-_MOST_NUMBERS = 2_000_000
-_FEWEST_CELLS = 32
-# What a screen can show of a map.
-_MOST_CELLS = 720
+# Bytes of numbers, a third more as text: what a browser opens in a moment. The rest of a page is
+# small beside them.
+_MOST_BYTES = 15_000_000
+# No picture has more cells down or across than a canvas may have, or fewer than say anything.
+_MOST_CELLS, _FEWEST_CELLS = 8192, 24
+_MOST_MATRICES = 10_000
+_CODES = 32767
+"""Numbers that are rounded become whole multiples of so small a share of their largest."""
+
+_FEWER = "--layer, --head, --item, --rows and --cols leave fewer numbers, in full"
 
 
-def write(gallery: Gallery) -> list[str]:
-    """Write the page.
+def write(gallery: Gallery) -> Iterator[str]:
+    """Write the page, matrix by matrix.
 
-    It is a file that needs no other one, XML as well as HTML. Weights are rounded to four digits;
-    a head with more cells than a screen can show is pooled, which the page says.
+    It is a file that needs no other one, XML as well as HTML. The numbers are in one script
+    element, ``<script type="application/json" id="data">``: of each of `matrices` its `names`,
+    `shape`, `weights` (base64 of `dtype`, to be multiplied by `unit`) and, as places in `labels`,
+    `tokens_dec` and `tokens_enc`. They are exact where they fit; else they are rounded, and of
+    still more a cell stands for `by` rows and columns, which the page and a warning say.
+
+    Raises
+    ------
+    FileError
+        If there are so many that not even that would help.
     """
-    most = min(_MOST_CELLS, max(_FEWEST_CELLS, int((_MOST_NUMBERS / max(1, len(gallery))) ** 0.5)))
-    labels: dict[tuple[str, ...], int] = {}
-    heads, shade = [], "linear"
-    for picture in gallery:
-        heads.append(_head(picture, most, labels))
-        shade = picture.shade
-    colors = gradient(LEVELS, diverging=shade == "diverging")
-    data = {
-        "shade": shade,
-        "colors": [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors],
-        "hole": f"{HOLE:06x}",
-        "labels": [list(texts) for texts in labels],
-        "heads": heads,
-    }
-    text = json.dumps(data, separators=(",", ":"))
-    for character in "<>&":  # the only ones that mean something to a parser of the page
-        text = text.replace(character, f"\\u{ord(character):04x}")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    # The data last: what stands in it is never taken for a place to fill.
-    title, reading = escape(gallery.title), escape(gallery.reading)
-    for place, value in (("title", title), ("reading", reading), ("data", text)):
-        template = template.replace("{{" + place + "}}", value)
-    return [template]
+    before, after = template.split("{{data}}")
+    texts = {"title": gallery.title, "reading": gallery.reading}
+    yield re.sub(r"\{\{(\w+)\}\}", lambda place: escape(texts[place[1]]), before)
+    for piece in json_pieces(_data(gallery)):
+        for character in "<>&":  # the only ones that mean something to a parser of the page
+            piece = piece.replace(character, f"\\u{ord(character):04x}")
+        yield piece
+    yield after
 
 
-def _head(picture: WeightMatrix, most: int, labels: dict[tuple[str, ...], int]) -> dict[str, Any]:
-    down, across = (factor(size, most) for size in picture.weights.shape)
-    weights, scale, note = picture.pooled(down, across)
-    weights = weights.astype(np.float64)
-    finite = np.where(np.isfinite(weights), weights, np.nan)
-    row_tops = np.fmax.reduce(finite, axis=1, initial=0.0)
-    low, top = ends(scale)
+def _data(gallery: Gallery) -> dict[str, Any]:
+    selection, wanted = gallery.selection, gallery.selection.wanted
+    cuts = (selection.cut(one) for one in selection.matrices)
+    shapes = [(len(cut.rows), len(cut.columns)) for cut in cuts]
+    size, most = _affordable(shapes)
+    labels: dict[tuple[str, ...], int] = {}
+    frames = selection.frames
+    diverging = wanted.diff is not None
     return {
-        "name": picture.heading,
-        "rows": _known(_blocks(picture.rows, down), labels),
-        "columns": _known(_blocks(picture.columns, across), labels),
-        "down": down,
-        "across": across,
-        "top": scale.top,
-        "rowTops": _rounded(row_tops) if scale.kind == "row" else [],
-        "low": low,
-        "topText": top,
-        "holes": scale.holes,
-        "note": note,
-        "weights": _rounded(weights.ravel()),
+        "attn": __version__,
+        "source": selection.source.label,
+        "reading": gallery.reading,
+        "pool": wanted.pool,
+        "digits": gallery.look.precision,
+        "frames": [frames.described(number) for number in range(len(frames))] if frames else [],
+        "hole": f"{HOLE:06x}",
+        "colors": {
+            "dark": _hex(gradient(LEVELS, diverging=diverging)),
+            "light": _hex(gradient(LEVELS, diverging=diverging)[::-1]),
+        },
+        "matrices": _matrices(gallery, size, most, labels),
+        "labels": _listed(labels),
     }
 
 
-def _blocks(texts: Any, by: int) -> tuple[str, ...]:
+def _affordable(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Find how many bytes a number may have, and how many cells a picture down and across.
+
+    Examples
+    --------
+    >>> _affordable([(500, 500)] * 12), _affordable([(512, 512)] * 144)
+    ((4, 8192), (2, 248))
+    """
+    if len(shapes) > _MOST_MATRICES:
+        raise FileError(
+            f"{len(shapes)} matrices are too many for one page, which holds {_MOST_MATRICES}",
+            hint="--layer 0 leaves those of one layer, as --head 0 and --item 0 do",
+        )
+    most = _MOST_CELLS
+    while True:
+        count = sum(
+            -(-rows // factor(rows, most)) * -(-columns // factor(columns, most))
+            for rows, columns in shapes
+        )
+        for size in (8, 4, 2):
+            if count * size <= _MOST_BYTES or most <= _FEWEST_CELLS:
+                return size, most
+        most = most * 9 // 10
+
+
+def _matrices(
+    gallery: Gallery, size: int, most: int, labels: dict[tuple[str, ...], int]
+) -> Iterator[dict[str, Any]]:
+    selection = gallery.selection
+    said = set()
+
+    def known(texts: Sequence[str] | None) -> int | None:
+        """Give the number of a list of labels, most of which are those of the matrix before."""
+        return None if texts is None else labels.setdefault(tuple(texts), len(labels))
+
+    for one, picture in zip(selection.matrices, gallery, strict=True):
+        down, across = (factor(side, most) for side in picture.weights.shape)
+        weights, scale, note = picture.pooled(down, across)
+        numbers, unit, exact = _numbers(weights, size)
+        rounded = {2: f"1/{_CODES} of its largest", 4: "7 digits"}.get(numbers.itemsize, "")
+        notes = [note, "" if exact else f"weights are rounded to {rounded}"]
+        notes = [*filter(None, notes)]
+        for text in notes:
+            if text not in said:
+                said.add(text)
+                warnings.warn(f"the page is not exact: {text}; {_FEWER}", AttnWarning, stacklevel=2)
+        cut, pooled = selection.cut(one), down * across > 1
+        tokens = {
+            name: None if pooled or texts is None else [texts[place] for place in kept.tolist()]
+            for name, axis, kept in (
+                ("tokens_dec", "T_dec", cut.rows),
+                ("tokens_enc", "T_enc", cut.columns),
+            )
+            for texts in [selection.tokens(one, axis)]
+        }
+        low, top = ends(scale)
+        yield {
+            "names": one.names,
+            "shape": list(numbers.shape),
+            "by": [down, across],
+            **{name: known(texts) for name, texts in tokens.items()},
+            "rows": known(_blocks(picture.rows, down)),
+            "columns": known(_blocks(picture.columns, across)),
+            "scale": {"kind": scale.kind, "bottom": scale.bottom, "top": scale.top},
+            "legend": [low, top, *notes],
+            "dtype": numbers.dtype.str,
+            "unit": unit,
+            "weights": base64.b64encode(numbers.tobytes()).decode(),
+        }
+
+
+def _numbers(weights: Array, size: int) -> tuple[Array, float, bool]:
+    """Write weights as numbers of at most so many bytes; say by what to multiply, and if exactly.
+
+    Examples
+    --------
+    >>> _numbers(np.array([[0.5, 0.25]]), 8), _numbers(np.array([[0.5, np.nan]]), 2)[0]
+    ((array([[0.5 , 0.25]], dtype=float32), 1.0, True), array([[ 32767, -32768]], dtype=int16))
+    """
+    short = weights.astype("<f4")
+    exact = np.array_equal(short, weights, equal_nan=True)
+    if size >= 4 and (exact or size < 8):
+        return short, 1.0, exact
+    if size >= 8:
+        return weights.astype("<f8"), 1.0, True
+    finite = np.isfinite(weights)
+    largest = float(np.abs(weights, dtype=np.float64).max(initial=0.0, where=finite)) or 1.0
+    shares = np.where(finite, weights, 0) / largest
+    codes = np.where(finite, np.rint(shares * _CODES), -_CODES - 1).astype("<i2")
+    unit = largest / _CODES
+    return codes, unit, np.array_equal(np.where(finite, codes * unit, weights), weights)
+
+
+def _blocks(texts: Sequence[str], by: int) -> Sequence[str]:
     """Label every block by its first step."""
-    return tuple(texts) if by == 1 else tuple(f"{text}…" for text in texts[::by])
+    return texts if by == 1 else [f"{text}…" for text in texts[::by]]
 
 
-def _known(texts: tuple[str, ...], labels: dict[tuple[str, ...], int]) -> int:
-    """Give the number of a list of labels, most of which are those of the head before."""
-    return labels.setdefault(texts, len(labels))
+def _listed(labels: dict[tuple[str, ...], int]) -> Iterator[tuple[str, ...]]:
+    """Give the lists of labels, all of which are known when it is their turn."""
+    yield from labels
 
 
-def _rounded(values: Array) -> list[Any]:
-    """Round to four significant digits; what is not finite becomes text."""
-    return [
-        float(f"{value:.4g}") if np.isfinite(value) else str(value) for value in values.tolist()
-    ]
+def _hex(colors: Sequence[tuple[int, int, int]]) -> list[str]:
+    return [f"{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors]

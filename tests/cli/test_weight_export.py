@@ -1,12 +1,15 @@
 """``attn show-weights --export``: pictures, pages and sheets that stand alone."""
 
+import base64
 import csv
+import html
 import json
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -181,35 +184,147 @@ def test_exports_that_cannot_be(attn, folder, options, message):
     assert attn("show-weights", PARAPHRASE, "--export", "old.svg", "--force", "-q").code == 0
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def data_of(path):
+    """Read the data of a page as another program would: by the parser that Python has for HTML."""
+
+    class Parser(HTMLParser):
+        inside, text = False, ""
+
+        def handle_starttag(self, tag, attrs):
+            self.inside = tag == "script" and ("id", "data") in attrs
+
+        def handle_endtag(self, tag):
+            self.inside = False
+
+        def handle_data(self, text):
+            self.text += text if self.inside else ""
+
+    parser = Parser()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return json.loads(parser.text)
+
+
+def numbers_of(one):
+    stored = np.frombuffer(base64.b64decode(one["weights"]), one["dtype"]).reshape(one["shape"])
+    holes = stored == -32768 if stored.dtype.kind == "i" else np.isnan(stored)
+    return np.where(holes, np.nan, stored * one["unit"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_page_holds_every_number_and_word(attn, folder, dtype):
+    weights = np.random.default_rng(0).dirichlet(np.ones(7), (2, 3, 5)).astype(dtype)
+    weights[1, 2, 4, 6] = np.nan
+    words = {"tokens_dec": NASTY[:5], "tokens_enc": NASTY[7:14]}
+    np.savez("w.npz", weights=weights, **words)
+    attn("show-weights", "w.npz", "--allow-nonfinite", "-q", "--export", "x.html")
+    data = data_of(folder / "x.html")
+    names = [one["names"] for one in data["matrices"]]
+    assert names[4] == {"item": 1, "head": 1}
+    for one in data["matrices"]:
+        np.testing.assert_array_equal(
+            numbers_of(one), weights[one["names"]["item"], one["names"]["head"]]
+        )
+        for name, texts in words.items():
+            assert data["labels"][one[name]] == texts
+
+
+def test_a_page_says_what_of_it_is_not_exact_and_how_to_have_it(attn, folder, monkeypatch):
+    weights = np.random.default_rng(0).dirichlet(np.ones(101), (13, 101))
+    weights[3, 50, 60] = np.nan
+    np.savez("w.npz", weights=weights, tokens=[f"w{i}" for i in range(101)])
+    command = ["show-weights", "w.npz", "--allow-nonfinite", "-q", "--export", "x.html", "--force"]
+    count = weights.size
+    for room, said, within in (
+        (8 * count, "", 0),
+        (7 * count, "weights are rounded to 7 digits", 1e-7),
+        (3 * count, "weights are rounded to 1/32767 of its largest", 2e-5),
+    ):
+        monkeypatch.setattr("attncli.views.page._MOST_BYTES", room)
+        result = attn(*command)
+        not_exact = [line for line in result.err.splitlines() if "not exact" in line]
+        assert len(not_exact) == (said != "")
+        if said:
+            assert said in not_exact[0]
+            assert "--head" in not_exact[0]
+        for one, right in zip(data_of(folder / "x.html")["matrices"], weights, strict=True):
+            np.testing.assert_allclose(numbers_of(one), right, rtol=0, atol=within)
+            assert one["legend"][2:] == [said] * (said != "")
+
+    monkeypatch.setattr("attncli.views.page._MOST_BYTES", count)
+    result = attn(*command)
+    assert "1 cell = the maximum of 2 × 2 weights" in result.err
+    pooled = data_of(folder / "x.html")["matrices"][2]
+    assert (pooled["shape"], pooled["by"], pooled["tokens_dec"]) == ([51, 51], [2, 2], None)
+    assert numbers_of(pooled)[30, 7] == pytest.approx(weights[2, 60:62, 14:16].max(), abs=2e-5)
+
+
+def test_more_matrices_than_a_page_can_hold_are_refused(attn, folder):
+    np.save("w.npy", np.full((10_007, 1, 1, 1), 1.0))
+    result = attn("show-weights", "w.npy", "-q", "--export", "x.html")
+    assert result.code == 2
+    assert "10007 matrices are too many for one page" in result.err
+    assert not (folder / "x.html").exists()
+
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@in_a_browser
 def test_the_page_works_in_a_browser_from_a_file(attn, folder):
     attn("show-weights", HEADS, "-q", "--export", "x.html")
     with np.load(HEADS) as model:
         weights, tokens = model["layer1"][0, 2], model["tokens"].tolist()
 
-    page = browse(folder, "head=14&target=8&source=5")
-    assert text_of(page, "name") == "layer 1  head 2"
-    assert text_of(page, "hover") == f"{tokens[8]} → {tokens[5]}  {weights[8, 5]:.3g}"
-    heads = buttons(page, "heads")
+    page = browse(folder, "head=14&row=8&column=5")
+    assert text_of(page, "h2", "name") == "layer 1  head 2"
+    said = text_of(page, "output", "hover")
+    assert said == f"{tokens[8]} → {tokens[5]} {weights[8, 5]:.3g}"
+    heads = buttons(page, "nav", "heads")
     assert len(heads) == 72
     assert [number for number, head in enumerate(heads) if 'aria-pressed="true"' in head] == [14]
-    sources = buttons(page, "sources")
-    highlighted = [float(re.search(r'data-weight="([^"]+)"', one)[1]) for one in sources]
-    np.testing.assert_allclose(highlighted, weights[8], rtol=1e-3)
-    grounds = [re.search(r"background: rgb\(([^)]+)\)", one)[1] for one in sources]
-    lightest = max(grounds, key=lambda rgb: sum(map(int, rgb.split(","))))
-    assert grounds.index(lightest) == int(weights[8].argmax())
+    keys = buttons(page, "div", "columns-of-row")
+    highlighted = [float(re.search(r'data-weight="([^"]+)"', one)[1]) for one in keys]
+    np.testing.assert_array_equal(np.float32(highlighted), weights[8])
+    grounds = [re.search(r"background: rgb\(([^)]+)\)", one)[1] for one in keys]
+    darkest = min(grounds, key=lambda rgb: sum(map(int, rgb.split(","))))
+    assert grounds.index(darkest) == int(weights[8].argmax())
 
-    strongest = text_of(browse(folder, "head=14&target=8"), "hover")
+    strongest = text_of(browse(folder, "head=14&row=8"), "output", "hover")
     assert strongest.startswith(f"{tokens[8]} → {tokens[int(weights[8].argmax())]} ")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@in_a_browser
 def test_no_token_runs_as_a_script(attn, nasty, folder):
     attn("show-weights", "nasty.npz", "-q", "--export", "x.html")
-    page = browse(folder, "head=1&target=0&source=13")
-    assert "日本" in text_of(page, "hover")
-    assert len(buttons(page, "targets")) == len(NASTY)
+    page = browse(folder, "head=1&row=0&column=13")
+    assert "日本" in text_of(page, "output", "hover")
+    assert len(buttons(page, "div", "rows-of-column")) == len(NASTY)
+
+
+@in_a_browser
+def test_one_strong_column_of_many_is_seen_in_every_thumbnail(attn, folder):
+    weights = np.full((7, 499, 499), 0.1 / 498, np.float32)
+    strong = [41 * head + 97 for head in range(7)]
+    for head, column in enumerate(strong):
+        weights[head, :, column] = 0.9
+    np.save("w.npy", weights)
+    attn("show-weights", "w.npy", "--axes", "heads,dec,enc", "-q", "--export", "x.html")
+    script = """<script>
+      const darkest = (canvas) => {
+        const { width, height } = canvas;
+        const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+        const column = (x) => Array.from({ length: height }, (_, y) => pixels[4 * (y * width + x)]);
+        const lights = Array.from({ length: width }, (_, x) => Math.max(...column(x)));
+        return lights.indexOf(Math.min(...lights)) / width;
+      };
+      const canvases = document.querySelectorAll("#heads canvas, #map");
+      document.title = JSON.stringify([...canvases].map(darkest));
+    </script></body>"""
+    page = folder / "x.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    *small, large = json.loads(re.search(r"<title>([^<]*)</title>", browse(folder, "head=5"))[1])
+    np.testing.assert_allclose(small, np.array(strong) / 499, atol=1 / 72)
+    assert large == pytest.approx(strong[5] / 499, abs=1 / 300)
 
 
 def browse(folder, fragment):
@@ -236,13 +351,16 @@ def browse(folder, fragment):
     return done.stdout
 
 
-def text_of(page, name):
-    return re.search(rf'id="{name}"[^>]*>([^<]*)<', page)[1]
+def part_of(page, tag, name):
+    return re.search(rf'<{tag}[^>]* id="{name}"[^>]*>(.*?)</{tag}>', page, re.DOTALL)[1]
 
 
-def buttons(page, name):
-    part = re.search(rf'id="{name}"[^>]*>(.*?)</div>', page, re.DOTALL)[1]
-    return part.split("<button")[1:]
+def text_of(page, tag, name):
+    return html.unescape(re.sub(r"<[^>]*>", "", part_of(page, tag, name)))
+
+
+def buttons(page, tag, name):
+    return part_of(page, tag, name).split("<button")[1:]
 
 
 def test_the_picture_of_the_readme_is_what_the_tool_draws(attn, folder):
