@@ -43,12 +43,15 @@ class Finding:
         A note is worth knowing and no fault.
     detail : str
         What was found, in a sentence.
+    seconds : float
+        What it took to find that; 0 where that was not measured.
     """
 
     name: str
     part: Part
     status: Status
     detail: str = ""
+    seconds: float = field(default=0.0, compare=False, metadata={"json": False})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from attncli.views.verdicts import (
     NOT_JUDGED,
     NOT_RUN,
     RIGHT,
+    SKIPPED,
     WRONG,
     Submission,
     draw_summary,
@@ -40,7 +41,7 @@ def go_through(
     examination: Examination,
     batch: Batch,
     screen: Screen,
-    optional: Container[str] = (),
+    optional: Mapping[str, str] = {},
 ) -> int:
     """Judge what each text names, show it in their order, and write the reports.
 
@@ -50,8 +51,8 @@ def go_through(
     examination : Examination
     batch : Batch
     screen : Screen
-    optional : container of str
-        The texts that may well name no layer.
+    optional : mapping of str to str
+        The texts that may well name no layer, as `attncli.cli.targets.listed` gives them.
 
     Returns
     -------
@@ -95,9 +96,8 @@ def go_through(
     submissions = [
         judged.submission if judged is not None else _not_run(text)
         for text, judged in zip(texts, found, strict=True)
-        if judged is None or judged.submission.targets
     ]
-    if not submissions:
+    if all(one.verdict == SKIPPED for one in submissions):
         raise NoLayerError("no layer found in any of these files")
     code = _exit_code(submissions, [judged for judged in found if judged is not None])
     report = _report(submissions, examination, code)
@@ -129,7 +129,7 @@ def _exit_code(submissions: Sequence[Submission], found: Sequence[Judged]) -> in
         return BUG
     if any(judged.refused for judged in found):
         return REFUSED
-    return 0 if all(one.verdict == RIGHT for one in submissions) else SAID_NO
+    return 0 if all(one.verdict in (RIGHT, SKIPPED) for one in submissions) else SAID_NO
 
 
 def _show(judged: Judged, screen: Screen, *, first: bool) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -201,19 +201,25 @@ def load(text: str, batch: Batch, screen: Screen, given: Given | None = None) ->
         return (Target.broken(text, text, None, error),)
 
 
-def listed(texts: Iterable[str], screen: Screen) -> tuple[list[str], set[str]]:
-    """Put the files of a folder in its place; give all texts, and which of them are such files."""
-    from attncli.checking.targets.loading import texts_of
+def listed(texts: Sequence[str], screen: Screen) -> tuple[list[str], dict[str, str]]:
+    """Put the files of a folder in its place.
 
-    found, of_folders = list[str](), set[str]()
+    Give all texts, and those that need name no layer, since there are others: mostly with nothing,
+    else with why they are not even loaded.
+    """
+    from attncli.checking.targets.loading import NO_LAYER, texts_of
+
+    found, optional = list[str](), dict[str, str]()
     for text in texts:
         try:
-            files = texts_of(text, lambda said: screen.note(f"note: {said}"))
+            files, without = texts_of(text, lambda said: screen.note(f"note: {said}"))
         except TargetError:  # said where it is judged
-            files = (text,)
-        found += files
-        of_folders |= {*files} - {text}
-    return found, of_folders
+            found.append(text)
+            continue
+        found += files + without
+        if len(texts) > 1 or files != [text]:
+            optional |= dict.fromkeys(files, "") | dict.fromkeys(without, NO_LAYER)
+    return found, optional
 
 
 def alone() -> bool:
@@ -270,7 +276,7 @@ def judge(
     screen: Screen,
     *,
     aside: bool,
-    optional: Container[str] = (),
+    optional: Mapping[str, str] = {},
 ) -> Judged:
     """Judge each target that a text names, though another may have failed.
 
@@ -282,18 +288,26 @@ def judge(
         Nothing is shown on it: what would be is returned.
     aside : bool
         Whether what is said on standard error is kept too, to be shown later.
-    optional : container of str
-        The texts that may well name no layer, as files of folders.
+    optional : mapping of str to str
+        As `listed` gives them.
     """
     from attncli.checking.targets.sources import said_of
     from attncli.views.check_report import draw_failed
     from attncli.views.rendering import lines
     from attncli.views.report_json import failed_as_json, report_as_json
-    from attncli.views.verdicts import NOT_JUDGED, Submission
+    from attncli.views.verdicts import NOT_JUDGED, SKIPPED, Submission
 
+    if why := optional.get(text):
+        return Judged(Submission(text, (failed_as_json(text, why, verdict=SKIPPED),)), [], [])
     began = time.monotonic()
     others = list[tuple[str, str]]()
     told, shown, refused = list[dict[str, Any]](), list[str](), list[tuple[str, str | None]]()
+    seconds = list[tuple[float, ...]]()
+
+    def tell(what: dict[str, Any], *found: float) -> None:
+        told.append(what)
+        whole = time.monotonic() - began - sum(one for one, *_ in seconds)
+        seconds.append((whole, *found))
 
     def show(draw: Callable[[], Any]) -> None:
         if not screen.as_json:
@@ -305,10 +319,10 @@ def judge(
         hint = getattr(error, "hint", "smaller sizes need less")
         says = str(error) or "not enough memory"
         if isinstance(error, CodeError):
-            told.append(failed_as_json(where, says, hint))
+            tell(failed_as_json(where, says, hint))
             show(lambda: draw_failed(where, error, screen.look))
         else:
-            told.append(failed_as_json(where, says, hint, NOT_JUDGED))
+            tell(failed_as_json(where, says, hint, NOT_JUDGED))
             refused.append((says, hint))
 
     with contextlib.ExitStack() as stack:
@@ -327,7 +341,8 @@ def judge(
                 except (AttnError, MemoryError) as error:
                     fail(target.where, error)
                 else:
-                    told.append(report_as_json(report))
+                    findings = getattr(report, "findings", ())
+                    tell(report_as_json(report), *(one.seconds for one in findings))
                     show(partial(examination.draw, report))
                 finally:
                     getattr(target, "end", lambda: None)()
@@ -339,10 +354,11 @@ def judge(
         except (AttnError, MemoryError) as error:
             if text in optional and isinstance(error, NoLayerError):
                 screen.note(f"note: {error}")
+                tell(failed_as_json(text, str(error), error.hint, SKIPPED))
             else:
                 fail(text, error)
     heard = "" if said is None else said.getvalue()
-    return Judged(Submission(text, tuple(told), heard, time.monotonic() - began), shown, refused)
+    return Judged(Submission(text, tuple(told), heard, tuple(seconds)), shown, refused)
 
 
 def show_trace(trace: tuple[str, ...]) -> None:

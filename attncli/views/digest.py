@@ -19,9 +19,9 @@ def write(report: dict[str, Any], submissions: Sequence[Submission]) -> Iterator
     yield f"### attn {report['command']}: {counted(submissions)}\n\n"
     yield "| target | verdict | layers right | wrong |\n|---|---|---:|---|\n"
     for one in submissions:
-        cells = _said(one.text), one.verdict, f"{one.right} of {len(one.targets)}"
+        cells = _said(one.text), one.verdict, f"{one.right} of {one.layers}"
         yield f"| {' | '.join(cells)} | {_said(fault_of(one))} |\n"
-    for told in (told for one in submissions for told in one.targets if not told["passed"]):
+    for told in (told for one in submissions for told in one.targets if faults(told)):
         yield f"\n#### {_said(told['target'])}\n\n"
         yield from _fenced(list(_details(told)))
 

@@ -30,7 +30,7 @@ def write(report: dict[str, Any], submissions: Sequence[Submission]) -> Iterator
         sheet.writerow([
             no_formula(harmless(one.text)),
             one.verdict,
-            len(one.targets),
+            one.layers,
             one.right,
             len(judged),
             sum(part.status == "ok" for part in judged),

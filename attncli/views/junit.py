@@ -28,12 +28,15 @@ _COUNTED = ("tests", "failures", "errors", "skipped")
 
 
 def write(report: dict[str, Any], submissions: Sequence[Submission]) -> Iterator[str]:
-    """Write a suite for each target, with a case for each situation, rule or gradient."""
+    """Write a suite for each target, with a case for each situation, rule or gradient.
+
+    What was found in one go shares the time that took.
+    """
     suites = ElementTree.Element("testsuites")
     now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     for submission in submissions:
         for number, told in enumerate(submission.targets):
-            seconds = submission.seconds if number == 0 else 0.0  # it was loaded, and judged, once
+            seconds = submission.seconds[number] if submission.seconds else (0.0,)
             suite = _suite(told, f"attn.{report['command']}", seconds)
             suite.set("id", str(len(suites)))
             suite.set("timestamp", now)
@@ -46,16 +49,23 @@ def write(report: dict[str, Any], submissions: Sequence[Submission]) -> Iterator
     yield "\n"
 
 
-def _suite(told: dict[str, Any], package: str, seconds: float) -> ElementTree.Element:
+def _suite(told: dict[str, Any], package: str, seconds: tuple[float, ...]) -> ElementTree.Element:
     name = writable(told["target"])
+    found, whole, took = parts(told), seconds[0], [*seconds[1:]]
+    took += [0.0] * (len(found) - len(took))
+    share = max(whole - sum(took), 0) / max(took.count(0.0), 1)
     suite = ElementTree.Element(
-        "testsuite", name=name, package=package, hostname="localhost", time=f"{seconds:.3f}"
+        "testsuite", name=name, package=package, hostname="localhost", time=f"{whole:.9f}"
     )
     ElementTree.SubElement(suite, "properties")
     counts = dict.fromkeys(_COUNTED, 0)
-    for part in parts(told):
+    for part, alone in zip(found, took, strict=True):
         case = ElementTree.SubElement(
-            suite, "testcase", name=writable(part.name), classname=name, time="0"
+            suite,
+            "testcase",
+            name=writable(part.name),
+            classname=name,
+            time=f"{alone or share:.9f}",
         )
         counts["tests"] += 1
         if (what := _outcome(part)) is not None:

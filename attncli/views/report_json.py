@@ -1,4 +1,7 @@
-"""Reports as JSON: every field of the frozen dataclasses under its own name."""
+"""Reports as JSON: every field of the frozen dataclasses under its own name.
+
+But for how long things took, so that what is the same is the same text.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -19,7 +22,8 @@ def report_as_json(value: Any) -> Any:
     {'index': [0, 1], 'a': 0.5, 'b': 'NaN'}
     """
     if is_dataclass(value):
-        found = {field.name: report_as_json(getattr(value, field.name)) for field in fields(value)}
+        shown = [field.name for field in fields(value) if field.metadata.get("json", True)]
+        found = {name: report_as_json(getattr(value, name)) for name in shown}
         if hasattr(value, "passed"):
             return {"passed": value.passed, **found}
         return found
@@ -37,8 +41,16 @@ def report_as_json(value: Any) -> Any:
 def failed_as_json(
     where: str, error: str, hint: str | None = None, verdict: str = "wrong"
 ) -> dict[str, Any]:
-    """What stands in place of the report on a target that could not be made or called."""
-    told = {"passed": False, "target": where, "verdict": verdict, "error": error}
+    """What stands in place of the report on a target that could not be made or called.
+
+    What is skipped has not failed, nor has it passed.
+    """
+    told = {
+        "passed": None if verdict == "skipped" else False,
+        "target": where,
+        "verdict": verdict,
+        "error": error,
+    }
     return told if hint is None else {**told, "hint": hint}
 
 

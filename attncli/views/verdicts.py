@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,12 @@ from attncli.views.look import Look
 from attncli.views.records import Column, draw_records
 
 RIGHT, WRONG, NOT_JUDGED, NOT_RUN = "right", "wrong", "not judged", "not run"
-_STYLES = {RIGHT: "green", WRONG: "bold red", NOT_JUDGED: "bold yellow", NOT_RUN: "yellow"}
+SKIPPED = "skipped"  # names no layer, and need not
+_STYLES = {
+    RIGHT: "green", WRONG: "bold red", NOT_JUDGED: "bold yellow", NOT_RUN: "yellow",
+    SKIPPED: "dim",
+}  # fmt: skip
+_WORST = (NOT_RUN, NOT_JUDGED, WRONG, RIGHT, SKIPPED)
 # What is wrong is shown in so many columns at least, or below its target.
 _LEAST = 32
 
@@ -34,19 +39,24 @@ class Submission:
         What it names, each as ``--json`` has it.
     said : str
         What was said on standard error meanwhile, what the code prints above all.
-    seconds : float
+    seconds : tuple of tuple of float
+        How long each of these took, the first with what all were loaded in, and its findings.
     """
 
     text: str
     targets: tuple[dict[str, Any], ...]
     said: str = ""
-    seconds: float = 0.0
+    seconds: tuple[tuple[float, ...], ...] = ()
 
     @property
     def verdict(self) -> str:
         """The worst that is said of one of its targets."""
-        found = {verdict(told) for told in self.targets}
-        return next(one for one in (NOT_RUN, NOT_JUDGED, WRONG, RIGHT) if one in found)
+        return _worst(map(verdict, self.targets))
+
+    @property
+    def layers(self) -> int:
+        """How many targets it has."""
+        return sum(verdict(told) != SKIPPED for told in self.targets)
 
     @property
     def right(self) -> int:
@@ -77,6 +87,10 @@ def verdict(told: dict[str, Any]) -> str:
     ('wrong', 'not run')
     """
     return str(told.get("verdict", RIGHT if told["passed"] else WRONG))
+
+
+def _worst(verdicts: Iterable[str]) -> str:
+    return min(verdicts, key=_WORST.index)
 
 
 def parts(told: dict[str, Any]) -> list[Part]:
@@ -149,7 +163,7 @@ def fault_of(submission: Submission) -> str:
     found = [name for told in wrong for name in mistakes(told)] or [
         part.detail.removeprefix(f"{submission.text}: ")
         for told in wrong
-        for part in faults(told)[:1]
+        for part in (faults(told) or parts(told))[:1]
     ]
     return "; ".join(dict.fromkeys(found))
 
@@ -176,7 +190,7 @@ def draw_summary(submissions: Sequence[Submission], look: Look) -> RenderableTyp
     columns = [
         Column("target", targets),
         Column("verdict", verdicts, styles=styles),
-        Column("layers", [f"{one.right} of {len(one.targets)}" for one in submissions]),
+        Column("layers", [f"{one.right} of {one.layers}" for one in submissions]),
     ]
     drawn = list[RenderableType]()
     room = look.width - sum(column.width + 2 for column in columns)
@@ -187,5 +201,4 @@ def draw_summary(submissions: Sequence[Submission], look: Look) -> RenderableTyp
         for target, said, style, fault in zip(targets, verdicts, styles, faults, strict=True):
             drawn.append(Text(f"{target}  ").append(said, style))
             drawn += [Padding(Text(fault, "dim"), (0, 0, 0, 2))] if fault else []
-    worst = next(one for one in reversed(_STYLES) if one in verdicts)
-    return Group(*drawn, "", Text(counted(submissions), _STYLES[worst]))
+    return Group(*drawn, "", Text(counted(submissions), _STYLES[_worst(verdicts)]))

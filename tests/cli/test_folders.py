@@ -1,6 +1,8 @@
 """A folder is every file in it that holds layers; a file every layer in it that can be judged."""
 
+import csv
 import json
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -43,9 +45,11 @@ def test_a_folder_is_all_files_in_it_that_hold_layers(attn, write):
     write("ch08/notes.txt", "class WeightSum:")
     result = attn("check", "ch08", "--json")
     assert targets(result) == [
+        ("ch08/affine.py", None),
         ("ch08/b.py:WeightSum", False),
         ("ch08/c.ipynb:WeightSum", True),
         ("ch08/a/layer.py:WeightSum", True),
+        ("ch08/train.py", None),
     ]
     assert result.code == 1
     assert result.err == (
@@ -53,6 +57,50 @@ def test_a_folder_is_all_files_in_it_that_hold_layers(attn, write):
         "test_layer.py, tests (tests), train.py (defines no layer)\n"
         "note: ch08/affine.py: no layer that could be judged\n"
     )
+
+
+WITHOUT = {
+    "helper.py": "raise SystemExit('never run')\ndef load(path): pass\n",
+    "affine.py": AFFINE,
+}
+
+
+@pytest.mark.parametrize("named", [["all"], ["all/helper.py", "all/affine.py", "all/mine.py"]])
+def test_what_holds_no_layer_stands_in_every_report_as_skipped(attn, folder, write, named):
+    write("all/mine.py", RIGHT)
+    for name, source in WITHOUT.items():
+        write(f"all/{name}", source if named == ["all"] else source.replace("raise", "#"))
+    reports = [f"r{ending}" for ending in (".xml", ".json", ".csv", ".md")]
+    result = attn("check", *named, *(x for report in reports for x in ("--report", report)))
+    assert result.code == 0
+    assert result.out.endswith("1 right, 2 skipped\n")
+    suites = {one.get("name"): one for one in ET.parse("r.xml").getroot()}
+    rows = list(csv.DictReader((folder / "r.csv").read_text().splitlines()))
+    told = json.loads((folder / "r.json").read_text())
+    assert told["passed"] is True
+    for name in WITHOUT:
+        case = suites[f"all/{name}"].find("testcase/skipped")
+        assert "no layer" in case.get("message")
+        (row,) = (row for row in rows if row["target"] == f"all/{name}")
+        assert [row[x] for x in ("verdict", "layers", "points")] == ["skipped", "0", "0"]
+        (one,) = (one for one in told["targets"] if one["target"] == f"all/{name}")
+        assert (one["passed"], one["verdict"]) == (None, "skipped")
+        assert f"| all/{name} | skipped | 0 of 0 |" in (folder / "r.md").read_text()
+        assert f"#### all/{name}" not in (folder / "r.md").read_text()  # nothing is wrong with it
+
+
+@pytest.mark.parametrize("ending", ["import os\nos._exit(0)\n", "import nothing_there\n", "def\n"])
+def test_what_ends_or_cannot_be_imported_is_a_no_in_every_report(attn, folder, write, ending):
+    write("all/mine.py", ending + RIGHT)
+    write("all/other.py", RIGHT)
+    reports = [f"r{ending}" for ending in (".xml", ".json", ".csv", ".md")]
+    result = attn("check", "all", *(x for report in reports for x in ("--report", report)))
+    assert result.code == 1
+    suites = {one.get("name"): one for one in ET.parse("r.xml").getroot()}
+    assert suites["all/mine.py"].find("testcase/failure") is not None
+    assert json.loads((folder / "r.json").read_text())["targets"][0]["verdict"] == "wrong"
+    assert "all/mine.py,wrong,1,0," in (folder / "r.csv").read_text()
+    assert "| all/mine.py | wrong | 0 of 1 |" in (folder / "r.md").read_text()
 
 
 @pytest.mark.parametrize("source", ["class WeightSum(\n", "1 / 0\n" + RIGHT])

@@ -245,6 +245,36 @@ class _Verdict(NamedTuple):
     off: tuple[str, ...] = ()
 
 
+class _Findings(list[Finding]):
+    """Findings one after the other, each of which took the time since the one before.
+
+    Those that come in a list were found together, and share it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._last = time.perf_counter()
+
+    def append(self, finding: Finding) -> None:
+        """Add one that was found by now."""
+        self.extend([finding])
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        """Add more; what gives them one by one finds them as it is asked."""
+        if not isinstance(findings, list):
+            for one in findings:
+                self.append(one)
+            return
+        now = time.perf_counter()
+        share = (now - self._last) / max(len(findings), 1)
+        self._last = now
+        super().extend(one if one.seconds else replace(one, seconds=share) for one in findings)
+
+
 class _Check:
     def __init__(
         self, target: Target, layer: str, claims: Semantics, *, dtype: str | None,
@@ -253,13 +283,13 @@ class _Check:
         self.target, self.layer, self.claims = target, layer, claims
         self.dtype, self.asked, self.thorough = dtype or "float64", dtype is not None, thorough
         self.names = OPERATIONS[layer].inputs
-        self.findings: list[Finding] = []
+        self.findings = _Findings()
         self.trace: tuple[str, ...] = ()
         self.alone = ""  # why backward is not judged
         self.differs = False  # whether numbers are wrong, and not only calls
         # What memory holds that is never filled, where there is such: the same in every call.
         self.memory: float | None = None
-        self.repeated: list[Finding] = []
+        self.repeated = _Findings()
         self.seen: list[Observation] = []
         self.changed: dict[str, str] = {}  # an input that forward changes, and in which case first
 
@@ -273,10 +303,12 @@ class _Check:
                 self._find_unfilled(case)
         fresh = self.target.anew()
         with fresh.calls.under(memory=self.memory, seed=0):
-            self.repeated = list(repeated(fresh, suite.ordinary(), self.names))
-            self.repeated += reused(fresh, suite)
+            self.repeated.begin()
+            self.repeated.extend(repeated(fresh, suite.ordinary(), self.names))
+            self.repeated.extend(reused(fresh, suite))
         if fresh.end != self.target.end:  # it is a process of its own
             fresh.end()
+        self.findings.begin()
         with self.target.calls.under(memory=self.memory):
             report = self._report(suite)
         if not report.passed:
@@ -292,7 +324,8 @@ class _Check:
         found = self._laid_out(suite)
         if found or self.asked or not suite.framework or suite.precision != "float64":
             return self._masked(found or suite)
-        target, findings, self.findings, self.dtype = self.target, self.findings, [], "float32"
+        target, findings = self.target, self.findings
+        self.findings, self.dtype = _Findings(), "float32"
         found = self._laid_out(self._suite())
         if found is not None:
             detail = "results are right to float32 alone: so is every case, and the tolerance"
@@ -363,9 +396,9 @@ class _Check:
             observations += self._judge_large(suite)
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
-            self.findings += self._contract(ordinary.case, ordinary)
-        self.findings += judge_logsumexp(self.seen)
-        self.findings += self.repeated
+            self.findings.extend(self._contract(ordinary.case, ordinary))
+        self.findings.extend(judge_logsumexp(self.seen))
+        self.findings.extend(self.repeated)
         if not self.target.has_backward:
             detail = f"{self.alone or 'there is none'}: forward is judged alone"
             self.findings.append(Finding("backward", "contract", "note", detail))
@@ -443,7 +476,7 @@ class _Check:
             ((_, words),) = layout.items()
             if len(words) != 3 and self.layer != QKV:
                 continue
-            self.target, self.findings = given.laid_out(layout, self.names), []
+            self.target, self.findings = given.laid_out(layout, self.names), _Findings()
             found = self._suite(suite)
             if found.axes == len(words) and self._right(found.ordinary()):
                 detail = f"arrays are taken and given as {taken}, expected {meant}"
@@ -534,14 +567,20 @@ class _Check:
         if seen.error is not None and not case.optional:
             self.trace = self.trace or seen.error.trace
         if seen.not_taken:
-            self._add(case, "forward", "skipped", _shortened(f"not taken: {seen.forward_fault}"))
+            detail = _shortened(f"not taken: {seen.forward_fault}")
+            self.findings.append(Finding(case.name, "forward", "skipped", detail))
             return
+        found = list[Finding]()
         for part, verdict in self._verdicts(seen).items():
             self.differs = self.differs or (bool(verdict.off) and not self._lenient(case))
             fault = verdict.fault
             if part in since:
                 fault = f"{', '.join(verdict.off) or fault}: {since[part]}"
-            self._add(case, part, "wrong" if fault else "ok", fault)
+            status: Status = "ok"
+            if fault:
+                status = "note" if self._lenient(case) else "wrong"
+            found.append(Finding(case.name, part, status, fault))
+        self.findings.extend(found)
 
     def _verdicts(self, seen: Observation) -> "dict[Part, _Verdict]":
         """Say of forward and of backward what is wrong."""
@@ -616,11 +655,6 @@ class _Check:
             return case.lenient
         weights = case.truth.results.get("weights")
         return weights is not None and not weights.any(axis=-1).all()
-
-    def _add(self, case: Case, part: Any, status: Any, detail: str) -> None:
-        if status == "wrong" and self._lenient(case):
-            status = "note"
-        self.findings.append(Finding(case.name, part, status, detail))
 
     # What a layer does beside computing.
 

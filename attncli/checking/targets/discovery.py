@@ -65,15 +65,19 @@ def discover(text: str) -> Found:
     file = getattr(module, "__file__", None)
     notes = [f"{place}: {', '.join(stood_in)} not found: attn's own stand in"] * bool(stood_in)
     if source.name:
-        notes += [str(error) for _, error in failed]
+        notes += [str(error) for _, error, _ in failed]
         try:
             return Found([_named(module, source.name, place, file, notes)], notes)
         except TargetError:
-            for _, error in failed:  # it may have been defined there
+            for _, error, _ in failed:  # it may have been defined there
                 raise error from None
             raise
     targets, others = _layers_in(module, place, file)
-    targets += [Target.broken(cell, f"{place} {cell}", file, error) for cell, error in failed]
+    for cell, error, rest in failed:
+        if _may_define_layers(rest):
+            targets.append(Target.broken(cell, f"{place} {cell}", file, error))
+        else:  # what it did with the layers is no layer
+            notes.append(str(error))
     passed += others
     said = said_of(place, passed) if passed else ""
     if not targets:
@@ -88,9 +92,16 @@ def discover(text: str) -> Found:
 def may_hold_layers(path: str) -> bool:
     """Whether a file may define what `discover` finds: by its text, nothing of it is run."""
     try:
-        tree = ast.parse(python_in(path))
-    except (SyntaxError, ValueError, RecursionError, OSError, CodeError):
+        return _may_define_layers(python_in(path))
+    except (SyntaxError, ValueError, OSError, CodeError):
         return True  # loading it says why
+
+
+def _may_define_layers(text: str) -> bool:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return True
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             inside = [one.name for one in ast.walk(node) if isinstance(one, ast.FunctionDef)]

@@ -10,11 +10,13 @@ import linecache
 import os
 import sys
 import tokenize
+import traceback
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from attncli.checking.targets.book_modules import StandIn
+from attncli.checking.targets.meanings import AS_A_SCRIPT
 from attncli.checking.targets.notebooks import cells_of, file_of_cell
 from attncli.checking.targets.sources import Passed, Source
 from attncli.checking.targets.their_code import running
@@ -27,8 +29,9 @@ class Imported(NamedTuple):
     Attributes
     ----------
     module : module
-    failed : list of (str, CodeError)
-        The cells of a notebook that raise, and what; those after them ran all the same.
+    failed : list of (str, CodeError, str)
+        The cells of a notebook that raise, what, and the text from there on, which never ran; the
+        cells after them did.
     passed : list of (str, str)
         Those that were passed over, and why.
     stood_in : list of str
@@ -36,7 +39,7 @@ class Imported(NamedTuple):
     """
 
     module: ModuleType
-    failed: list[tuple[str, CodeError]]
+    failed: list[tuple[str, CodeError, str]]
     passed: Passed
     stood_in: list[str]
 
@@ -101,8 +104,13 @@ def _file(path: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with running(path, path), _beside(path):
-        spec.loader.exec_module(module)
+    try:
+        with running(path, path), _beside(path):
+            spec.loader.exec_module(module)
+    except CodeError as error:
+        if any(getattr(one, "__module__", None) == name for one in vars(module).values()):
+            error.hint = error.hint or AS_A_SCRIPT  # it has defined something already
+        raise
     return module
 
 
@@ -121,13 +129,13 @@ def _in_package(path: str) -> tuple[str, str]:
     return folder, ".".join(parts) if levels and all(map(str.isidentifier, parts)) else ""
 
 
-def _notebook(path: str) -> tuple[ModuleType, list[tuple[str, CodeError]], Passed]:
+def _notebook(path: str) -> tuple[ModuleType, list[tuple[str, CodeError, str]], Passed]:
     """Run its cells one after the other, as a notebook does."""
     module = ModuleType(_module_name(path))
     module.__file__ = path
     sys.modules[module.__name__] = module
     vars(module).update(display=print, get_ipython=_Shell)
-    failed, passed = list[tuple[str, CodeError]](), Passed()
+    failed, passed = list[tuple[str, CodeError, str]](), Passed()
     cells = cells_of(path)
     _remember(path, "\n".join(cell.source for cell in cells))
     for cell in cells:
@@ -143,7 +151,11 @@ def _notebook(path: str) -> tuple[ModuleType, list[tuple[str, CodeError]], Passe
             if "google.colab" in cell.source and isinstance(error.__cause__, ModuleNotFoundError):
                 passed.append((cell.name, "for Google Colab"))
                 continue
-            failed.append((cell.name, error))
+            cause = error.__cause__
+            steps = traceback.walk_tb(cause.__traceback__ if cause is not None else None)
+            line = next((at for frame, at in steps if frame.f_code.co_filename == file), 1)
+            rest = cell.source.split("\n")[line - 1 :]
+            failed.append((cell.name, error, "\n".join(rest)))
     return module, failed, passed
 
 

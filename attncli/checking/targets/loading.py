@@ -30,6 +30,7 @@ from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
 from attncli.reports import FailedReport
 
+NO_LAYER = "defines no layer"
 # What takes longer to load is not loaded again to see its first calls.
 _SOON = 3.0  # seconds
 # All calls together may take so many times as long as one.
@@ -75,7 +76,7 @@ def load_targets(
         If there is no such thing.
     """
     if os.path.isdir(text):
-        (file, *_) = texts_of(text, note)
+        (file, *_), _ = texts_of(text, note)
         raise TargetError(f"{text}: is a folder, expected one of its files, as {file}")
     source_of(text)
     if not hasattr(os, "fork"):
@@ -99,8 +100,10 @@ def load_targets(
     )
 
 
-def texts_of(text: str, note: Note) -> tuple[str, ...]:
-    """Give the files in a folder that may hold layers; any other text is one by itself.
+def texts_of(text: str, note: Note) -> tuple[list[str], list[str]]:
+    """Give the files in a folder that may hold layers, and those that define none.
+
+    Any other text is one by itself.
 
     Raises
     ------
@@ -108,20 +111,18 @@ def texts_of(text: str, note: Note) -> tuple[str, ...]:
         If there are none.
     """
     if not os.path.isdir(text):
-        return (text,)
+        return [text], []
     passed = Passed()
-    found = []
+    found, others = list[str](), list[str]()
     for file in files_in(text, passed):
-        if may_hold_layers(file):
-            found.append(file)
-        else:
-            passed.append((os.path.relpath(file, text), "defines no layer"))
+        (found if may_hold_layers(file) else others).append(file)
+    passed += [(os.path.relpath(file, text), NO_LAYER) for file in others]
     said = said_of(text, passed) if passed else None
     if not found:
         raise NoLayerError(f"{text}: no Python file and no notebook in it holds a layer", hint=said)
     if said:
         note(said)
-    return tuple(found)
+    return found, others
 
 
 def targets_of(thing: Any, given: Given | None = None) -> tuple[Target, ...]:
@@ -138,8 +139,8 @@ def targets_of(thing: Any, given: Given | None = None) -> tuple[Target, ...]:
     if not isinstance(thing, str):
         target = thing if isinstance(thing, Target) else target_of_object(thing)
         return tuple(all_having([target], given or Given()))
-    texts = texts_of(thing, _warn)
-    if texts == (thing,):
+    texts, _ = texts_of(thing, _warn)
+    if texts == [thing]:
         return load_targets(thing, given=given, note=_warn)
     found = list[Target]()
     for text in texts:

@@ -9,6 +9,7 @@ from typing import Any
 
 from attncli.checking.targets.notebooks import cell_of_file
 
+AS_A_SCRIPT = "code that should run only as a script goes under: if __name__ == '__main__':"
 _KEEP = "does forward keep what backward needs (self.cache = …)?"
 
 
@@ -61,8 +62,7 @@ def meaning(error: BaseException, text: str, what: str, frame: FrameType | None)
     if isinstance(error, ImportError) and "relative import" in text:
         return "package.module:Name, from the folder that holds the package, allows them"
     if isinstance(error, SystemExit):
-        script = "code that should run only as a script goes under: if __name__ == '__main__':"
-        return f"it exits, and a layer must not; {script}" if what in _CALLS else script
+        return f"it exits, and a layer must not; {AS_A_SCRIPT}" if what in _CALLS else AS_A_SCRIPT
     if isinstance(error, EOFError) and "reading a line" in text:
         return "it asks for input (input()), and there is nobody to answer"
     if isinstance(error, RecursionError):

@@ -344,3 +344,11 @@ def test_a_package_that_raises_is_at_fault_and_not_who_asks(write):
     write("import nothing_of_this_name\n", "package/__init__.py")
     with pytest.raises(CodeError, match="No module named 'nothing_of_this_name'"):
         load_targets("package.mine:Layer")
+
+
+def test_what_raises_below_its_layers_is_told_where_a_script_belongs(write):
+    for source, told in ((LAYER + "1 / 0\n", True), ("1 / 0\n" + LAYER, False)):
+        write(source)
+        with pytest.raises(CodeError, match="division by zero") as error:
+            load_targets("mine.py")
+        assert ("if __name__ == '__main__':" in (error.value.hint or "")) is told

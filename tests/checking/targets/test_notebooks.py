@@ -137,21 +137,40 @@ def test_what_a_notebook_has_beside_python_is_there(write):
     ("cell", "said"),
     [
         ("x = 1\n1 / 0", "raises ZeroDivisionError: division by zero (code cell 2, line 2: 1 / 0)"),
-        ("x = 1\ndef f(:\n", "raises SyntaxError: invalid syntax (mine.ipynb code cell 2, line 2)"),
         ("def f():\n  return nothing\nf()", "(code cell 2, line 2: return nothing)"),
+        ("name = input('name? ')", "EOF when reading a line (code cell 2, line 1: name = input("),
+        ("class WeightSum: pass\n1 / 0", "division by zero (code cell 2, line 2: 1 / 0)"),
     ],
 )
-def test_a_cell_that_raises_is_said_with_its_line_and_the_layers_are_judged(
-    attn, write, cell, said
-):
-    write(notebook("import numpy as np", cell, ("raw", "!"), WEIGHT_SUM))
+def test_a_cell_that_raises_is_a_note_and_the_layers_are_judged(attn, write, cell, said):
+    for cells in ([cell, ("raw", "!"), WEIGHT_SUM], [WEIGHT_SUM, cell.replace("class", "#")]):
+        write(notebook("import numpy as np", *cells))
+        for text in ("mine.ipynb", "mine.ipynb:WeightSum"):
+            result = attn("check", text, "--json")
+            (layer,) = result.json["targets"]
+            assert (result.code, layer["passed"]) == (0, True)
+            assert "note: mine.ipynb raises " in result.err
+            assert said.replace("cell 2", "cell 2" if cells[0] == cell else "cell 3") in result.err
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("x = 1\ndef f(:\n", "raises SyntaxError: invalid syntax (mine.ipynb code cell 2, line 2)"),
+        ("1 / 0\nclass Attention:\n  def forward(self): pass", "(code cell 2, line 1: 1 / 0)"),
+        ("class Attention(Nothing):\n  def forward(self): pass", "'Nothing' is not defined"),
+        ("@nothing\ndef attend(query, key, value): pass", "'nothing' is not defined"),
+    ],
+)
+def test_a_cell_that_would_have_defined_a_layer_is_a_no(attn, write, cell, said):
+    write(notebook("import numpy as np", cell, WEIGHT_SUM))
     result = attn("check", "mine.ipynb", "--json")
     layer, broken = result.json["targets"]
     assert (result.code, layer["passed"], broken["passed"]) == (1, True, False)
     assert said in broken["error"]
     named = attn("check", "mine.ipynb:WeightSum")
     assert named.code == 0
-    assert f"note: mine.ipynb {said}" in named.err or said in named.err
+    assert said in named.err
 
 
 def test_a_cell_for_colab_alone_is_passed_over(write):
