@@ -13,7 +13,7 @@ from attncli.cli.options import Bundle, option, under_output
 from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
-from attncli.weights.wanted import PARTS, Wanted, parse_axes, parse_numbers, parse_span
+from attncli.weights.wanted import ORDERS, PARTS, Wanted, parse_axes, parse_numbers, parse_span
 
 T = TypeVar("T")
 
@@ -176,8 +176,9 @@ weight_options = Bundle(
     ),
     under_shown(
         "--sort",
-        type=click.Choice(["entropy", "max", "first", "diagonal", "previous", "dead", "file"]),
-        help="Give an overview of the heads, in this order.  [default, of many: entropy]",
+        type=click.Choice(ORDERS),
+        help="Give an overview of the heads, in this order; `attn guide weights` says what each "
+        "means.  [default, of many: entropy]",
     ),
     under_shown("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
     under_shown(

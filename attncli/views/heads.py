@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -16,14 +18,38 @@ from attncli.views.records import Column, draw_records, fits
 from attncli.weights.selection import called
 from attncli.weights.statistics import Statistics
 
-# What one can sort by: the heading in the table, and whether the largest come first.
+
+class Order(NamedTuple):
+    """What heads can be sorted by.
+
+    Attributes
+    ----------
+    statistic : str
+        Its name among the statistics.
+    heading : str
+        In the table.
+    falling : bool
+        Whether the largest come first.
+    always : bool
+        Whether it is in the table of every order.
+    """
+
+    statistic: str
+    heading: str
+    falling: bool = True
+    always: bool = True
+
+
 SORTS = {
-    "entropy": ("entropy", False),
-    "max": ("max", True),
-    "first": ("on first", True),
-    "diagonal": ("on diagonal", True),
-    "previous": ("on previous", True),
-    "dead": ("dead rows", True),
+    "entropy": Order("entropy", "entropy", falling=False),
+    "peak": Order("peak", "mean peak", always=False),
+    "max": Order("maximum", "max"),
+    "first": Order("first", "on first"),
+    "diagonal": Order("diagonal", "on diagonal"),
+    "previous": Order("previous", "on previous"),
+    "monotonic": Order("monotonic", "monotonic", always=False),
+    "induction": Order("induction", "induction", always=False),
+    "dead": Order("dead", "dead rows"),
 }
 
 
@@ -36,39 +62,49 @@ class Head:
     names : dict of str to int
         Its layer, item and head, as far as the file has those axes.
     statistics : Statistics
+    square : bool
+        Whether its rows and keys are those of one sequence: in others none is the one before.
     """
 
     names: dict[str, int]
     statistics: Statistics
+    square: bool = True
 
     def value(self, sort: str) -> float:
-        """Return the number that a sort goes by."""
-        return self.statistics[list(SORTS).index(sort)]
+        """Return the number that a sort goes by; NaN where it means nothing for this head."""
+        found: float | None = getattr(self.statistics, SORTS[sort].statistic)
+        return math.nan if found is None or (sort == "previous" and not self.square) else found
 
 
 def sort_heads(heads: Sequence[Head], by: str | None) -> list[Head]:
     """Put heads in order: what stands out first; None leaves them as they are."""
     if by is None:
         return list(heads)
-    return sorted(heads, key=lambda head: head.value(by), reverse=SORTS[by][1])
+    sign = -1 if SORTS[by].falling else 1
+    values = {id(head): sign * head.value(by) for head in heads}
+    return sorted(heads, key=lambda head: (math.isnan(values[id(head)]), values[id(head)]))
 
 
-def draw_heads(heads: Sequence[Head], look: Look) -> RenderableType:
-    """Draw one line for each head, in the order given."""
+def draw_heads(heads: Sequence[Head], look: Look, by: str | None = None) -> RenderableType:
+    """Draw one line for each head, in the order given, with the number that it goes by."""
     names = [
         Column(name, [str(head.names[name]) for head in heads], right=True)
         for name in heads[0].names
     ]
     whole = ["  ".join(called(name, number) for name, number in one.names.items()) for one in heads]
     digits = look.digits(WEIGHT_PRECISION)
-    numbers = [
-        Column(
-            heading,
-            format_array(np.asarray([head.value(sort) for head in heads]), digits),
-            right=True,
-        )
-        for sort, (heading, _) in SORTS.items()
-    ]
+    told = [by] if by is not None and not SORTS[by].always else []
+    told += [sort for sort, order in SORTS.items() if order.always]
+    if not any(head.square for head in heads):
+        told.remove("previous")
+    numbers = []
+    for sort in told:
+        values = np.asarray([head.value(sort) for head in heads])
+        texts = format_array(values, digits)
+        known = [
+            look.fit("–") if np.isnan(x) else text for x, text in zip(values, texts, strict=True)
+        ]
+        numbers.append(Column(SORTS[sort].heading, known, right=True))
     columns = [*names, *numbers]
     return draw_records(columns if fits(columns, look) else [Column("", whole), *numbers], look)
 
@@ -84,5 +120,5 @@ def draw_map(heads: Sequence[Head], by: str, look: Look) -> RenderableType:
         values[where] = head.value(by)
     picture = WeightMatrix("", values, downs, acrosses)
     last = next(reversed(heads[0].names))
-    note = f"1 cell = the {SORTS[by][0]} of 1 {last}"
+    note = f"1 cell = the {SORTS[by].heading} of 1 {last}"
     return Group(*draw_cells(picture, look, note))

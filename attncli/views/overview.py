@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -19,7 +20,6 @@ from attncli.views.pooling import Pool, factor, pool, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
 from attncli.weights.selection import Chosen, called
-from attncli.weights.statistics import head_statistics
 
 # Of more heads than this a terminal shows the first ones of the table; of more than this, one
 # cell for each instead of a picture.
@@ -159,6 +159,8 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     telling, count = selection.telling, len(gallery)
     grid = not look.plain and count <= _MOST_IN_GRID
     sort = wanted.sort or "entropy"
+    by = sort if sort in SORTS else None
+    selection.check_order(sort)
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     heads: list[Head] = []
     places = [place_in_grid(one, telling) for one in selection.matrices]
@@ -167,15 +169,16 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
         for number, one in enumerate(selection.matrices):
             cut = selection.cut(one)
             weights = one.load(cut)
-            statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
             names = one.names if look.plain else {name: one.names[name] for name in telling}
-            heads.append(Head(names, statistics))
+            statistics = selection.statistics(one, cut, weights)
+            heads.append(Head(names, statistics, selection.of_itself(one)))
             if overview is not None:
-                value = heads[-1].value("entropy" if sort == "file" else sort)
-                overview.add(places[number], weights, f"{value:.2f}")
+                value = heads[-1].value(by or "entropy")
+                overview.add(places[number], weights, "" if isnan(value) else f"{value:.2f}")
             step(number + 1, count)
-    by = None if sort == "file" else sort
     ordered = sort_heads(heads, by)
+    if sort == "name":
+        ordered.sort(key=lambda head: [(isinstance(x, str), x) for x in head.names.values()])
     matrices = "1 matrix" if count == 1 else f"{count} matrices"
     more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
     if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
@@ -184,7 +187,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
         more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
     yield ""
     if overview is not None:
-        what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""][0]
+        what = "entropy in bits" if by in (None, "entropy") else SORTS[by].heading
         under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
         explained = Text(look.fit(under), "dim italic")
         if overview.holes:
@@ -192,9 +195,9 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
         yield from (overview, explained, "")
     elif not look.plain:  # too many to be drawn one by one
         yield from (draw_map(heads, by or "entropy", look), "")
-    order = "in the order of the file" if by is None else f"sorted by {by}"
+    order = "in the order of the file" if sort == "file" else f"sorted by {sort}"
     yield Text(f"{count} {noun if count == 1 else noun + 's'}, {order}", "bold")
-    yield from (draw_heads(ordered, look), "", Text(more, "dim italic"))
+    yield from (draw_heads(ordered, look, by), "", Text(more, "dim italic"))
 
 
 def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:

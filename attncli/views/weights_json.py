@@ -12,7 +12,6 @@ from attncli.views.gallery import Gallery
 from attncli.views.json_text import json_pieces
 from attncli.views.strongest import strongest
 from attncli.weights.selection import Chosen, Selection
-from attncli.weights.statistics import head_statistics
 
 _NAMES = ("part", "layer", "item", "head")
 
@@ -52,9 +51,9 @@ def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
     if (len(cut.rows), len(cut.columns)) != one.shape:
         matrix |= {"rows": cut.rows.tolist(), "columns": cut.columns.tolist()}
     if wanted.diff is None:
-        statistics = head_statistics(weights, cut.rows.tolist(), cut.columns.tolist())
         matrix["statistics"] = {
-            name: np.asarray(value) for name, value in statistics._asdict().items()
+            name: None if value is None else np.asarray(value)
+            for name, value in selection.statistics(one, cut, weights)._asdict().items()
         }
     if not wanted.lists:
         return {**matrix, "shape": list(weights.shape), "weights": weights}

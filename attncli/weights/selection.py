@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from attncli.arrays import Array
 from attncli.errors import AttnWarning, ParameterError
 from attncli.weights.cutting import Cut
 from attncli.weights.frames import Frames
+from attncli.weights.statistics import Statistics, after_former_words, head_statistics
 from attncli.weights.tokens import is_padding, is_special, readable
 from attncli.weights.wanted import Span, Wanted, spelt
 from attncli.weights.weight_source import WeightSource
@@ -101,6 +103,58 @@ class Selection:
         row = tokens if tokens.ndim == 1 else tokens[one.item]
         return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
 
+    def of_itself(self, one: Chosen) -> bool:
+        """Whether rows and keys are one sequence, as far as one knows."""
+        words = [self.tokens(one, axis) for axis in ("T_dec", "T_enc")]
+        square = one.shape[0] == one.shape[1] and one.part != "cross"
+        return square and (None in words or words[0] == words[1])
+
+    def statistics(self, one: Chosen, cut: Cut, weights: Array) -> Statistics:
+        """Say in numbers what a part of a matrix does."""
+        following = _after_former(tuple(self._words(one)))
+        return head_statistics(
+            weights, cut.rows.tolist(), cut.columns.tolist(), one.shape, following
+        )
+
+    def _words(self, one: Chosen) -> list[str]:
+        """Give the words that a matrix relates to each other; none where they are not known."""
+        words = self.tokens(one, "T_dec") if self.of_itself(one) else None
+        return [] if words is None or self.tokens(one, "T_enc") is None else readable(words)
+
+    def check_order(self, sort: str) -> None:
+        """Say where an order of heads would be one of noise.
+
+        Raises
+        ------
+        ParameterError
+            If what they are sorted by means nothing for any of the matrices.
+        """
+        every = self.matrices
+        what = f"--sort {sort}: {self.source.label}"
+        if sort in ("monotonic", "diagonal", "previous") and all(
+            min(one.shape) < 2 for one in every
+        ):
+            raise ParameterError(
+                f"{what}: one row or one key, of {every[0].shape}, has no direction",
+                hint="--sort entropy",
+            )
+        if sort in ("previous", "induction") and not any(map(self.of_itself, every)):
+            raise ParameterError(
+                f"{what}: rows and keys are two sequences, of {every[0].shape} steps: "
+                "no key is the one before a row",
+                hint="--sort monotonic finds heads that follow the other sequence",
+            )
+        words = [self._words(one) for one in every] if sort == "induction" else []
+        if sort == "induction" and not any(words):
+            raise ParameterError(
+                f"{what} has no words, which say what comes again", hint="--tokens FILE gives them"
+            )
+        if sort == "induction" and not any(_after_former(tuple(some)) for some in words):
+            raise ParameterError(
+                f"{what}: no word comes again with another one after its first occurrence",
+                hint="--sort previous",
+            )
+
     def cut(self, one: Chosen) -> Cut:
         """Find the rows and columns that the options leave of a matrix.
 
@@ -170,6 +224,11 @@ class Selection:
             warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
             for one in self.matrices[1:]:
                 one.load(self.cut(one))
+
+
+@functools.lru_cache(maxsize=64)
+def _after_former(words: tuple[str, ...]) -> dict[int, list[int]]:
+    return after_former_words(words)
 
 
 def _within(span: Span | None, size: int, option: str) -> Array:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.weights.tokens import is_special
 
 # So many numbers are looked at in one go: a large head is never there twice.
 _AT_ONCE = 1 << 20
+# A spread of less than this is one that rounding makes.
+_NOTHING = 1e-9
 
 
 class Statistics(NamedTuple):
@@ -23,9 +26,18 @@ class Statistics(NamedTuple):
     maximum : float
         The largest weight.
     first, diagonal, previous : float
-        Mean weight on the first key, on the key of the same position, and on the one before it.
+        Mean weight on the first key, on the keys that the line from corner to corner goes through
+        (where there are as many rows as keys, the key of the same position), and on the one before.
     dead : int
         Rows that are all zero: every key masked. They count in no mean.
+    peak : float
+        Mean over the rows of the largest weight.
+    monotonic : float
+        How far the keys rise with the rows, as an alignment's do: the correlation of the positions
+        of row and key, each pair counted by its weight. 1 is a sharp and even rise, 0 none.
+    induction : float or None
+        Mean weight on what followed the word of the row where it was before, over the rows whose
+        word was there before; None where there is no such row, or nothing is known of words.
     """
 
     entropy: float
@@ -34,10 +46,17 @@ class Statistics(NamedTuple):
     diagonal: float
     previous: float
     dead: int
+    peak: float
+    monotonic: float
+    induction: float | None = None
 
 
 def head_statistics(
-    weights: Array, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None
+    weights: Array,
+    rows: Sequence[int] | None = None,
+    columns: Sequence[int] | None = None,
+    shape: tuple[int, int] | None = None,
+    following: Mapping[int, Sequence[int]] | None = None,
 ) -> Statistics:
     """Compute the statistics of a matrix of weights.
 
@@ -46,39 +65,112 @@ def head_statistics(
     weights : ndarray (T_dec, T_enc)
     rows, columns : sequence of int, optional
         The positions in the sequence, ascending, where they are not 0, 1, 2, …
+    shape : (int, int), optional
+        Of the whole, where this is a part.
+    following : mapping of int to sequence of int, optional
+        For a row whose word was there before, where what followed it stands; see
+        `after_former_words`.
 
     Examples
     --------
-    >>> [round(x, 2) for x in head_statistics(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]]))]
-    [0.5, 1.0, 0.75, 0.75, 0.5, 1]
+    >>> found = head_statistics(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]]))
+    >>> [round(x, 2) for x in found[:6]], round(found.peak, 2), round(found.monotonic, 2)
+    ([0.5, 1.0, 0.75, 1.0, 0.5, 1], 0.75, 0.58)
     """
     if not weights.size:
-        return Statistics(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+        return Statistics(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
     T_dec, T_enc = weights.shape
+    row_at = np.arange(T_dec) if rows is None else np.asarray(rows)
+    column_at = np.arange(T_enc) if columns is None else np.asarray(columns)
+    whole = weights.shape if shape is None else shape
     entropies = np.zeros(T_dec)
     largest = np.zeros(T_dec)
+    moments = np.zeros((T_dec, 3))  # of the positions of the keys: the sums of their powers 0, 1, 2
+    powers = (column_at / max(1, whole[1]))[:, None] ** np.arange(3)
     step = max(1, _AT_ONCE // T_enc)
     for start in range(0, T_dec, step):
         part = weights[start : start + step].astype(np.float64)
         largest[start : start + step] = part.max(axis=1)
         logs = np.log2(part, where=part > 0, out=np.zeros_like(part))
         entropies[start : start + step] = -np.einsum("qk,qk->q", part, logs)
+        moments[start : start + step] = np.fmax(part, 0.0, out=part) @ powers
     alive = np.array([weights[start].any() for start in range(T_dec)])
-    row_at = np.arange(T_dec) if rows is None else np.asarray(rows)
-    column_at = np.arange(T_enc) if columns is None else np.asarray(columns)
 
-    def on(keys: Array) -> float:
-        """The mean weight of every row on a key of its own, over the rows that have it."""
-        places = np.clip(np.searchsorted(column_at, keys), 0, T_enc - 1)
-        there = alive & (column_at[places] == keys)
-        picked = weights[np.flatnonzero(there), places[there]].astype(np.float64)
-        return float(picked.mean()) if picked.size else 0.0
+    def on(first: Array, behind: Array) -> float:
+        """The mean weight of every row on keys of its own, over the rows that have them."""
+        starts, ends = np.searchsorted(column_at, np.stack([first, behind]))
+        there = np.flatnonzero(alive & (ends > starts))
+        if (ends - starts <= 1).all():
+            sums = weights[there, starts[there]].astype(np.float64)
+        else:
+            every = zip(there.tolist(), starts[there].tolist(), ends[there].tolist(), strict=True)
+            sums = np.array([weights[row, i:j].sum(dtype=np.float64) for row, i, j in every])
+        return float(sums.mean()) if sums.size else 0.0
+
+    def mean(values: Array) -> float:
+        return float(values[alive].mean()) if alive.any() else 0.0
 
     return Statistics(
-        float(entropies[alive].mean()) if alive.any() else 0.0,
+        mean(entropies),
         float(largest.max()),
-        on(np.zeros_like(row_at)),
-        on(row_at),
-        on(row_at - 1),
+        on(np.zeros_like(row_at), np.ones_like(row_at)),
+        on(row_at * whole[1] // whole[0], -(-(row_at + 1) * whole[1] // whole[0])),
+        on(row_at - 1, row_at),
         int(T_dec - np.count_nonzero(alive)),
+        mean(largest),
+        _correlation(row_at[alive], moments[alive]),
+        _on_what_followed(weights, alive, row_at, column_at, following or {}),
     )
+
+
+def _correlation(rows: Array, moments: Array) -> float:
+    """Of the positions of row and key, each pair counted by its weight, all rows alike."""
+    sums = moments[:, 0]
+    told = np.isfinite(moments).all(axis=1) & (sums > 0)
+    rows, moments = rows[told].astype(np.float64), moments[told] / sums[told, None]
+    if len(rows) < 2:
+        return 0.0
+    rows = rows - rows.mean()
+    variance = moments[:, 2].mean() - moments[:, 1].mean() ** 2
+    scale = np.sqrt(max(0.0, variance) * np.mean(rows**2))
+    return float(np.mean(rows * moments[:, 1]) / scale) if scale > _NOTHING else 0.0
+
+
+def _on_what_followed(
+    weights: Array,
+    alive: Array,
+    row_at: Array,
+    column_at: Array,
+    following: Mapping[int, Sequence[int]],
+) -> float | None:
+    at = {position: place for place, position in enumerate(column_at.tolist())}
+    sums = []
+    for row in np.flatnonzero(alive).tolist():
+        keys = [at[key] for key in following.get(int(row_at[row]), ()) if key in at]
+        if keys:
+            sums.append(float(weights[row, keys].sum(dtype=np.float64)))
+    return float(np.mean(sums)) if sums else None
+
+
+def after_former_words(words: Sequence[str]) -> dict[int, list[int]]:
+    """Say for each word that was there before what followed it then: what induction looks at.
+
+    The word itself does not count where it follows itself, nor do tokens that are no words.
+
+    Examples
+    --------
+    >>> after_former_words(["<s>", "a", "cat", "saw", "a", "cat", "<s>"])
+    {4: [2], 5: [3]}
+    >>> after_former_words(["no", "no", "no"])
+    {2: [1]}
+    """
+    before: dict[str, list[int]] = {}
+    following: dict[int, list[int]] = {}
+    for place, word in enumerate(words):
+        if is_special(word):
+            continue
+        found = [former + 1 for former in before.get(word, ()) if former + 1 < place]
+        if found:
+            following[place] = found
+        before.setdefault(word, []).append(place)
+    return following

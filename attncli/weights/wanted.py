@@ -20,6 +20,12 @@ Span = tuple[int | None, int | None]
 Numbers = tuple["int | Span", ...]
 """Numbers of layers, items or heads, and spans of them."""
 
+ORDERS = (
+    "entropy", "peak", "max", "first", "diagonal", "previous", "monotonic", "induction", "dead",
+    "name", "file",
+)  # fmt: skip
+"""What heads can be sorted by."""
+
 DEFAULT_TOP = 3
 """How many keys a row has in a list on a terminal, where nothing says how many."""
 

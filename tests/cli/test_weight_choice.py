@@ -184,3 +184,72 @@ def test_a_set_in_the_difference_of_two_files(attn, gaps):
         expected = gaps[one["layer"]][one["item"], one["head"]] / 2
         np.testing.assert_allclose(one["weights"], expected)
     assert places(attn, *arguments[:-1]) == [(0, 0, 1), (0, 1, 1), (7, 0, 1), (7, 1, 1)]
+
+
+# Orders of heads
+
+
+def order_of(out):
+    lines = out.splitlines()
+    start = next(n for n, line in enumerate(lines) if " head " in f" {line} ")
+    place = lines[start].split().index("head")
+    return [int(line.split()[place]) for line in lines[start + 1 : lines.index("", start)]]
+
+
+def test_an_alignment_comes_first_of_those_that_rise(attn, folder):
+    heads = weights_of(1, 3, 7, 23)
+    heads[0, 1] = 0.01
+    heads[0, 1, range(7), range(1, 23, 3)[:7]] = 1
+    heads /= heads.sum(-1, keepdims=True)
+    np.savez("w.npz", weights=heads)
+    for sort in ("monotonic", "diagonal"):
+        result = attn("show-weights", "w.npz", "--sort", sort)
+        assert (result.code, order_of(result.out)[0], result.err) == (0, 1, "")
+        assert "on previous" not in result.out
+    shown = attn("show-weights", "w.npz", "--sort", "monotonic", columns=80).out
+    assert "under each: monotonic" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_head_that_looks_at_what_followed_comes_first(attn, folder):
+    words = ["<s>", "The", "Ġcat", "Ġsat", "Ġ.", "ĠThe", "Ġcat", "Ġsat"]
+    heads = np.tril(weights_of(1, 3, 8, 8))
+    heads[0, 2, 5:] = 0
+    heads[0, 2, [5, 6, 7], [2, 3, 4]] = 1  # "The" is there with and without its mark
+    np.savez("w.npz", weights=heads / heads.sum(-1, keepdims=True), tokens=np.array(words))
+    assert order_of(attn("show-weights", "w.npz", "--sort", "induction").out)[0] == 2
+    found = attn("show-weights", "w.npz", "--head", "2", "--json").json["matrices"][0]
+    assert found["statistics"]["induction"] == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "words", "sort", "message", "hint"),
+    [
+        ((5, 7), None, "previous", "rows and keys are two sequences, of (5, 7) steps", "monotonic"),
+        ((5, 5), None, "induction", "w.npz has no words, which say", "--tokens FILE"),
+        ((5, 5), "abcde", "induction", "no word comes again", "--sort previous"),
+        ((5, 5), "aabcd", "induction", "no word comes again", "--sort previous"),
+        ((1, 5), None, "monotonic", "one row or one key, of (1, 5)", "--sort entropy"),
+    ],
+)
+def test_no_order_is_one_of_noise(attn, folder, shape, words, sort, message, hint):
+    tokens = {} if words is None else {"tokens": np.array(list(words))}
+    np.savez("w.npz", weights=weights_of(1, 3, *shape), **tokens)
+    result = attn("show-weights", "w.npz", "--sort", sort)
+    assert (result.code, result.out) == (2, "")
+    assert f"--sort {sort}: w.npz" in result.err
+    assert message in result.err
+    assert hint in result.err.splitlines()[1]
+
+
+def test_a_head_for_which_an_order_means_nothing_comes_last(attn, folder):
+    np.savez("w.npz", layer0=weights_of(1, 1, 5, 7), layer1=weights_of(1, 2, 5, 5))
+    out = attn("show-weights", "w.npz", "--sort", "previous").out
+    assert order_of(out) in ([0, 1, 0], [1, 0, 0])
+    assert out.splitlines()[-3].split()[7] == "–"
+
+
+def test_heads_by_name_and_as_the_file_has_them(attn, pruned):
+    out = attn("show-weights", "pruned.npz", "--sort", "name").out
+    assert "6 heads, sorted by name" in out
+    assert order_of(out) == [0, 1, 0, 0, 1, 2]

@@ -15,7 +15,7 @@ from attncli.views.shades import levels
 from attncli.views.strongest import strongest
 from attncli.weights.combining import max_of, mean_of, rollout
 from attncli.weights.cutting import Cut, renormalised
-from attncli.weights.statistics import head_statistics
+from attncli.weights.statistics import after_former_words, head_statistics
 from attncli.weights.tokens import is_padding, is_special, readable
 
 
@@ -80,28 +80,76 @@ def test_statistics_of_heads():
     uniform = np.full((4, 4), 0.25)
     previous = np.eye(4, k=-1)
     previous[0, 0] = 1
-    assert head_statistics(uniform) == pytest.approx((2.0, 0.25, 0.25, 0.25, 0.25, 0))
-    assert head_statistics(previous) == pytest.approx((0.0, 1.0, 0.5, 0.25, 1.0, 0))
+    assert head_statistics(uniform)[:7] == pytest.approx((2.0, 0.25, 0.25, 0.25, 0.25, 0, 0.25))
+    assert head_statistics(previous)[:7] == pytest.approx((0.0, 1.0, 0.5, 0.25, 1.0, 0, 1.0))
 
 
 def test_dead_rows_are_counted_and_count_in_no_mean():
     weights = np.array([[0.0, 0.0], [0.5, 0.5]])
-    assert head_statistics(weights) == pytest.approx((1.0, 0.5, 0.5, 0.5, 0.5, 1))
-    assert head_statistics(np.zeros((2, 3))) == (0, 0, 0, 0, 0, 2)
-    assert head_statistics(np.zeros((0, 3))) == (0, 0, 0, 0, 0, 0)
+    assert head_statistics(weights)[:7] == pytest.approx((1.0, 0.5, 0.5, 0.5, 0.5, 1, 0.5))
+    assert head_statistics(np.zeros((2, 3))) == (0, 0, 0, 0, 0, 2, 0, 0, None)
+    assert head_statistics(np.zeros((0, 3))) == (0, 0, 0, 0, 0, 0, 0, 0, None)
 
 
 def test_statistics_of_a_part_know_where_it_lies():
     weights = np.eye(7)
-    part = head_statistics(weights[2:5, 1:6], range(2, 5), range(1, 6))
+    part = head_statistics(weights[2:5, 1:6], range(2, 5), range(1, 6), weights.shape)
     assert (part.diagonal, part.previous, part.first) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("T_dec", "T_enc"), [(5, 5), (5, 20), (20, 5), (7, 90), (13, 11)])
+def test_the_diagonal_of_a_rectangle_runs_from_corner_to_corner(T_dec, T_enc):
+    along = np.zeros((T_dec, T_enc))
+    for row in range(T_dec):
+        along[row, int((row + 0.5) * T_enc / T_dec)] = 1
+    assert head_statistics(along).diagonal == 1
+    assert head_statistics(along[::-1]).diagonal < 0.3
+    assert head_statistics(along[1:], range(1, T_dec), shape=along.shape).diagonal == 1
+
+
+@pytest.mark.parametrize(("T_dec", "T_enc"), [(12, 90), (11, 11), (90, 12)])
+def test_what_rises_with_the_rows_is_monotonic(T_dec, T_enc):
+    pauses = np.zeros((T_dec, T_enc))  # sharp, but no straight line
+    pauses[np.arange(T_dec), (np.linspace(0, 1, T_dec) ** 2 * (T_enc - 1)).astype(int)] = 1
+    even = np.full((T_dec, T_enc), 1 / T_enc)
+    noise = weights_of(T_dec, T_enc)
+    values = [head_statistics(one).monotonic for one in (pauses, noise, even, pauses[::-1])]
+    assert values[0] > 0.9
+    assert abs(values[1]) < 0.3
+    assert values[2] == pytest.approx(0)
+    assert values[3] < -0.9
+    first = np.zeros((T_dec, T_enc))
+    first[:, 0] = 1
+    assert head_statistics(first).monotonic == 0
+
+
+@given(st.integers(2, 13), st.integers(2, 13), st.integers(0, 99))
+def test_a_correlation_is_between_its_ends_and_turns_with_the_rows(T_dec, T_enc, seed):
+    weights = np.random.default_rng(seed).random((T_dec, T_enc))
+    found = head_statistics(weights).monotonic
+    assert -1 <= found <= 1
+    assert head_statistics(weights[::-1]).monotonic == pytest.approx(-found)
+    assert head_statistics(weights[:, ::-1]).monotonic == pytest.approx(-found)
+    assert head_statistics(weights * np.pi).monotonic == pytest.approx(found)
+
+
+def test_induction_is_the_weight_on_what_followed_before():
+    words = ["[CLS]", "a", "b", "a", "c", "a", "[SEP]", "[SEP]"]
+    following = after_former_words(words)
+    assert following == {3: [2], 5: [2, 4]}
+    weights = np.zeros((8, 8))
+    weights[3, 2], weights[5, 2], weights[5, 4], weights[1, 2] = 0.5, 0.25, 0.5, 1
+    assert head_statistics(weights, following=following).induction == pytest.approx(1.25 / 2)
+    part = head_statistics(weights[4:, 3:], range(4, 8), range(3, 8), (8, 8), following)
+    assert part.induction == 0.5  # row 5 on key 4, the only one left
+    assert head_statistics(weights).induction is None
 
 
 def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch):
     weights = weights_of(13, 11)
     whole = head_statistics(weights)
     monkeypatch.setattr("attncli.weights.statistics._AT_ONCE", 25)
-    assert head_statistics(weights) == pytest.approx(whole)
+    assert head_statistics(weights)[:8] == pytest.approx(whole[:8])
     assert whole.entropy == pytest.approx(-(weights * np.log2(weights)).sum(1).mean())
 
 
@@ -115,6 +163,8 @@ def test_heads_sort_by_what_stands_out():
     assert sort_heads([flat, sharp], None) == [flat, sharp]
     for by in SORTS:
         assert len(sort_heads([flat, sharp], by)) == 2
+    cross = Head({"head": 2}, head_statistics(np.eye(3, k=-1)), square=False)
+    assert sort_heads([cross, flat, sharp], "previous")[-1] == cross  # means nothing there
 
 
 def test_mean_and_maximum_of_heads():
