@@ -126,9 +126,15 @@ weight_options = Bundle(
     ),
     under_part(
         "--row",
-        metavar="TOKEN",
+        metavar="WORD",
         multiple=True,
-        help="The decoder steps of this token, or of this number; repeatable.",
+        help="The decoder steps of this word, or of this number: where they look; repeatable.",
+    ),
+    under_part(
+        "--col",
+        metavar="WORD",
+        multiple=True,
+        help="The encoder steps of this word, or of this number: who looks there; repeatable.",
     ),
     under_part(
         "--drop-special",

@@ -41,7 +41,7 @@ def _matrix(picture: WeightMatrix, look: Look) -> tuple[Matrix, bool]:
     texts = Rows(len(weights), lambda row: notation.write(weights[row]))
     longest_text = notation.longest(weights)
     aside: tuple[str, ...] = ()
-    if picture.shade != "diverging":  # the sum of a row of differences says nothing
+    if picture.shade != "diverging" and weights.shape[1] > 1:  # of differences it says nothing
         aside = ("sum", *format_array(weights.sum(axis=1, dtype=np.float64), digits))
     styles = shade(weights, look, picture.scale) if look.color else None
     for longest, gap in ((10**6, 2),) if look.plain else _FITS:

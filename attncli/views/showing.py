@@ -58,9 +58,9 @@ def show(
         Digits behind the point.
     **options
         The others of ``attn show-weights``: ``mean``, ``maximum``, ``rollout``, ``frame``,
-        ``frames``, ``rows``, ``cols``, ``row``, ``drop_special``, ``drop_pad``, ``drop_sink``,
-        ``renormalise``, ``view``, ``top``, ``threshold``, ``pool``, ``shade``, ``sort``,
-        ``raw_tokens``, ``full``.
+        ``frames``, ``rows``, ``cols``, ``row``, ``col``, ``drop_special``, ``drop_pad``,
+        ``drop_sink``, ``renormalise``, ``view``, ``top``, ``threshold``, ``pool``, ``shade``,
+        ``sort``, ``raw_tokens``, ``full``.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def show(
     for name in options:
         if name not in _OPTIONS:
             raise TypeError(f"show() got an unexpected keyword argument {name!r}")
-        if name in ("mean", "maximum", "row") and isinstance(options[name], str):
+        if name in ("mean", "maximum", "row", "col") and isinstance(options[name], str):
             options[name] = (options[name],)
     with in_python(), fitting_tokens():
         wanted = Wanted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -164,14 +165,14 @@ class Selection:
             If that is nothing, or the file has no tokens to go by.
         """
         wanted, kept = self.wanted, []
-        for axis, size, span, option in (
-            ("T_dec", one.shape[0], wanted.rows, "--rows"),
-            ("T_enc", one.shape[1], wanted.cols, "--cols"),
+        for axis, size, span, words, option in (
+            ("T_dec", one.shape[0], wanted.rows, wanted.row, "--row"),
+            ("T_enc", one.shape[1], wanted.cols, wanted.col, "--col"),
         ):
             tokens = self.tokens(one, axis)
-            keep = _within(span, size, option)
-            if axis == "T_dec" and wanted.row:
-                keep &= _named(wanted.row, tokens, size)
+            keep = _within(span, size, f"{option}s")
+            if words:
+                keep &= _named(option, words, tokens, size)
             for dropped, tells, name in (
                 (wanted.drop_special, is_special, "--drop-special"),
                 (wanted.drop_pad, is_padding, "--drop-pad"),
@@ -188,17 +189,18 @@ class Selection:
             if not keep.any() and size:
                 raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
             kept.append(np.flatnonzero(keep))
-        return Cut(kept[0], kept[1], wanted.renormalise, narrow=wanted.cols is not None)
+        narrow = wanted.cols is not None or bool(wanted.col)
+        return Cut(kept[0], kept[1], wanted.renormalise, narrow)
 
-    def with_rows(self) -> Selection:
-        """Leave out the matrices that have none of the rows that ``--row`` names, saying so.
+    def with_named(self) -> Selection:
+        """Leave out matrices that have not the rows and columns which options name, saying so.
 
         Raises
         ------
         ParameterError
             If none has.
         """
-        if not self.wanted.row or len(self.matrices) < 2:
+        if not (self.wanted.row or self.wanted.col) or len(self.matrices) < 2:
             return self
         kept, missing = [], None
         for one in self.matrices:
@@ -212,8 +214,11 @@ class Selection:
             raise missing
         if len(kept) < len(self.matrices):
             left_out = len(self.matrices) - len(kept)
+            named = " or ".join(
+                name for name in ("row", "column") if getattr(self.wanted, name[:3])
+            )
             message = (
-                f"{left_out} of {len(self.matrices)} matrices have no such row and are left out"
+                f"{left_out} of {len(self.matrices)} matrices have no such {named} and are left out"
             )
             warnings.warn(message, AttnWarning, stacklevel=3)
         return replace(self, matrices=kept)
@@ -246,30 +251,33 @@ def _steps(count: int) -> str:
     return f"{count} step" if count == 1 else f"{count} steps"
 
 
-def _named(wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
-    """Where a row has one of the tokens, as the file has it or as it is shown; or its number."""
+def _named(option: str, wanted: Sequence[str], tokens: list[str] | None, size: int) -> Array:
+    """Where a step has one of the words, as the file has it or as it is shown; or its number."""
     keep = np.zeros(size, bool)
     shown = readable(tokens) if tokens is not None else []
-    # An accent may be a character of its own, or one with its letter: they look alike.
-    names = [
-        {unicodedata.normalize("NFC", x) for x in pair}
-        for pair in zip(tokens or [], shown, strict=True)
-    ]
+    places: dict[str, list[int]] = {}
+    for place, pair in enumerate(zip(tokens or [], shown, strict=True)):
+        for name in {_alike(x) for x in pair}:
+            places.setdefault(name, []).append(place)
     for text in wanted:
-        wanted_name = unicodedata.normalize("NFC", text)
-        found = [
-            place
-            for place in range(size)
-            if (wanted_name in names[place] if tokens else str(place) == text)
-        ]
+        found = places.get(_alike(text)) or places.get(_alike(readable([text])[0]), [])
         if not found and text.isdecimal() and int(text) < size:
             found = [int(text)]
+        if not found and (numbered := re.fullmatch(r"(.*)\[(\d+)\]", text, re.DOTALL)):
+            place = int(numbered[2])  # as a word is shown that is there several times
+            found = [x for x in places.get(_alike(numbered[1]), []) if x == place]
         if not found:
             import difflib
 
             near = difflib.get_close_matches(text, shown, n=1)
             hint = f"did you mean {near[0]}?" if near else None
-            what = "is no decoder token here" if tokens else f"is none of {_steps(size)}"
-            raise ParameterError(f"--row {text}: {what}", hint=hint)
+            side = "decoder" if option == "--row" else "encoder"
+            what = f"is no {side} token here" if tokens else f"is none of {_steps(size)}"
+            raise ParameterError(f"{option} {text}: {what}", hint=hint)
         keep[found] = True
     return keep
+
+
+def _alike(text: str) -> str:
+    """Write alike what looks alike: an accent may be a character of its own, a space shown as ␣."""
+    return unicodedata.normalize("NFC", text).replace(" ", "␣")

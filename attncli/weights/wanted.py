@@ -152,6 +152,7 @@ class Wanted:
     rows: Span | None = None
     cols: Span | None = None
     row: tuple[str, ...] = ()
+    col: tuple[str, ...] = ()
     drop_special: bool = False
     drop_pad: bool = False
     drop_sink: bool = False
@@ -194,8 +195,9 @@ class Wanted:
         if self.frames and (self.frame is not None or self.browse):
             other = "--browse" if self.browse else f"--frame {self.frame}"
             raise ParameterError(f"--frames shows all of them: not with {other}")
-        if self.row and self.rows:
-            raise ParameterError("--row and --rows contradict each other")
+        for name, span in (("row", self.rows), ("col", self.cols)):
+            if getattr(self, name) and span:
+                raise ParameterError(f"--{name} and --{name}s contradict each other")
 
     @property
     def lists(self) -> bool:

@@ -253,3 +253,92 @@ def test_heads_by_name_and_as_the_file_has_them(attn, pruned):
     out = attn("show-weights", "pruned.npz", "--sort", "name").out
     assert "6 heads, sorted by name" in out
     assert order_of(out) == [0, 1, 0, 0, 1, 2]
+
+
+# Rows and columns by their words
+
+
+@pytest.fixture
+def cats(folder):
+    weights = np.tril(weights_of(1, 2, 7, 7))
+    words = ["the", "Ġcat", "Ġsaw", "Ġthe", "Ġother", "Ġcat", "Ġ3"]
+    np.savez("w.npz", weights=weights / weights.sum(-1, keepdims=True), tokens=np.array(words))
+    return weights[0] / weights[0].sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (["cat"], [1, 5]),
+        (["Ġcat"], [1, 5]),
+        (["the"], [0, 3]),
+        (["Ġthe"], [3]),
+        (["cat[5]"], [5]),
+        (["Ġcat[1]"], [1]),
+        (["saw", "cat"], [1, 2, 5]),
+        (["3"], [6]),  # a word before a number
+        (["4"], [4]),
+        (["0", "other"], [0, 4]),
+        (["Ġsaw", "saw"], [2]),
+    ],
+)
+def test_rows_and_columns_are_found_by_words_and_numbers(attn, cats, words, places):
+    for option, name, axis in (("--row", "rows", 0), ("--col", "columns", 1)):
+        given_words = [text for word in words for text in (option, word)]
+        result = attn("show-weights", "w.npz", "--head", 1, *given_words, "--json")
+        (one,) = result.json["matrices"]
+        assert one[name] == places
+        np.testing.assert_allclose(one["weights"], cats[1].take(places, axis))
+        assert result.err == ""
+
+
+def test_who_looks_at_a_word(attn, cats):
+    out = attn("show-weights", "w.npz", "--head", "0", "--col", "saw", "--precision", 3).out
+    for word, weight in (("saw", cats[0, 2, 2]), ("other", cats[0, 4, 2]), ("3", cats[0, 6, 2])):
+        assert [word, f"{weight:.3f}"] in [line.split() for line in out.splitlines()]
+    assert "sum" not in out  # of one column it says nothing
+    result = attn("show-weights", "w.npz", "--head", "0", "--col", "cat", "--top", 1)
+    assert result.out.splitlines()[-2].startswith("    3 → cat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["--col", "dog"], "--col dog: is no encoder token here", None),
+        (["--col", "cut"], "--col cut: is no encoder token here", "did you mean cat?"),
+        (["--col", "cat[2]"], "--col cat[2]: is no encoder token here", "did you mean cat?"),
+        (["--col", "cat", "--col", "7"], "--col 7: is no encoder token here", None),
+        (["--row", "dog"], "--row dog: is no decoder token here", None),
+        (["--col", "cat", "--cols", "1:"], "--col and --cols contradict each other", None),
+    ],
+)
+def test_a_word_that_is_not_there_is_named(attn, cats, arguments, message, hint):
+    result = attn("show-weights", "w.npz", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert hint is None or hint in result.err
+
+
+def test_a_column_of_a_file_without_words(attn, folder):
+    weights = weights_of(3, 5)
+    np.save("w.npy", weights)
+    (one,) = attn("show-weights", "w.npy", "--col", "4", "--col", "0", "--json").json["matrices"]
+    assert one["columns"] == [0, 4]
+    np.testing.assert_array_equal(one["weights"], weights[:, [0, 4]])
+    result = attn("show-weights", "w.npy", "--col", "5")
+    assert (result.code, "--col 5: is none of 5 steps" in result.err) == (2, True)
+
+
+def test_a_column_that_some_items_have(attn, folder):
+    tokens = np.array([["a", "cat", "sat"], ["a", "dog", "sat"]])
+    np.savez("w.npz", weights=weights_of(2, 3, 3), tokens=tokens)
+    result = attn("show-weights", "w.npz", "--col", "cat", "--json")
+    assert [one["item"] for one in result.json["matrices"]] == [0]
+    assert "1 of 2 matrices have no such column and are left out" in result.err
+
+
+def test_a_column_goes_into_exports(attn, cats):
+    assert attn("show-weights", "w.npz", "--head", 1, "--col", "cat", "--export", "w.csv").code == 0
+    with open("w.csv", encoding="utf-8") as file:
+        lines = [line.split(",") for line in file.read().splitlines()]
+    assert {(line[4], line[5]) for line in lines[1:]} == {("1", "cat"), ("5", "cat")}
