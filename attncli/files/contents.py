@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from attncli.errors import DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import ENDINGS, list_entries, listed
+from attncli.files.npy import list_folder
 from attncli.files.reading import Reading
 from attncli.files.source import open_source, refused
 from attncli.foreign import dtype_name
@@ -171,7 +173,7 @@ def _is_unicode(text: Array) -> bool:
 
 
 def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
-    """Open a file of tensors.
+    """Open a file of tensors, or a folder of .npy files, each of which is one.
 
     Parameters
     ----------
@@ -187,11 +189,13 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
     """
     reading = reading or Reading()
     expected = f"an {listed(ENDINGS)} file"
-    source = open_source(name, max_memory=reading.max_memory, expected=expected)
     try:
+        if os.path.isdir(name) and (entries := list_folder(name)):
+            return TensorFile(name, _by_our_names(entries, name, reading), reading)
+        source = open_source(name, max_memory=reading.max_memory, expected=expected)
         entries = list_entries(source)
     except OSError as error:
-        raise refused(source.label, error) from None
+        raise refused(name, error) from None
     return TensorFile(source.label, _by_our_names(entries, source.label, reading), reading)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +17,7 @@ from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry
 from attncli.files.mapped import reserve
 from attncli.files.preflight import Header, read_npy_header
-from attncli.files.source import Source
+from attncli.files.source import Source, open_source
 from attncli.memory import require
 
 _WRITTEN_AT_ONCE = 1 << 24  # bytes
@@ -35,6 +38,28 @@ def list_entries(source: Source) -> dict[str, Entry]:
         return array_from_bytes(source.data, header)
 
     return {"": Entry(header.shape, header.dtype, load)}
+
+
+def list_folder(path: str) -> dict[str, Entry]:
+    """Describe the arrays of the .npy files in a folder by the files' names.
+
+    None is left open: there may be more of them than a process may hold.
+    """
+    entries = {}
+    for name in sorted(os.listdir(path)):
+        stem, ending = os.path.splitext(name)
+        if ending == ".npy":
+            file = os.path.join(path, name)
+            entries[stem] = replace(_only_entry(file), load=partial(_load, file))
+    return entries
+
+
+def _only_entry(file: str) -> Entry:
+    return list_entries(open_source(file))[""]
+
+
+def _load(file: str, max_memory: int | None) -> Array:
+    return _only_entry(file).load(max_memory)
 
 
 def map_array(source: Source, header: Header, offset: int) -> Array:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import resource
 import struct
 import subprocess
 import sys
@@ -507,3 +509,35 @@ def test_trouble_of_the_system_is_no_damage(folder, monkeypatch):
     monkeypatch.setattr(zipfile, "ZipFile", fail)
     with pytest.raises(FileError, match=r"^x\.npz: too many open files$"):
         open_tensors("x.npz")
+
+
+def test_a_folder_of_npy_files_is_a_file_of_their_arrays(folder):
+    (folder / "dump").mkdir()
+    arrays = {f"layer_{n}": np.full((2, n + 1), n, np.float32) for n in range(11)}
+    for name, array in arrays.items():
+        np.save(f"dump/{name}.npy", array)
+    put(folder, "dump/notes.txt", b"what else lies there")
+    file = open_tensors("dump")
+    assert set(file) == set(arrays)
+    for name, array in arrays.items():
+        assert file.shape(name) == array.shape
+        np.testing.assert_array_equal(file.numbers(name), array)
+
+
+def test_no_file_of_a_folder_stays_open(folder):
+    for n in range(67):
+        np.save(f"layer_{n}.npy", np.zeros(2))
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 13, files[1]))
+    try:
+        file = open_tensors(".")
+        assert [file.numbers(name).sum() for name in file] == [0] * 67
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+def test_a_damaged_file_in_a_folder_is_named(folder):
+    np.save("layer_0.npy", np.zeros(2))
+    put(folder, "layer_1.npy", b"\x93NUMPY\x01")
+    with pytest.raises(FileError, match=r"layer_1\.npy: "):
+        open_tensors(".")
