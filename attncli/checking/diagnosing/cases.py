@@ -65,7 +65,7 @@ _BELOW, _FAR_BELOW = 3_000.0, 60_000.0
 _HELD = 30_000.0
 
 # The arrays beside query, key and value, which are the only layer's that have any.
-_EXTRAS = ("sinks", "alibi", "kv_lengths", "segments", "keep")
+_EXTRAS = ("sinks", "alibi", "segments", "keep")
 
 
 _HOLDING = {
@@ -339,6 +339,8 @@ class Suite:
                     cases += [self._large(sizes, label, claims) for sizes in every]
             if mask := self._parameter("mask"):
                 cases.append(self._large(across[0], "boolean mask", masked=mask))
+            if (lengths := self._parameter("kv_lengths")) and self._is_unplaced:
+                cases.append(self._large({"N": 5, **across[0]}, "lengths of keys", masked=lengths))
         if grouped and self._has("heads"):
             cases.append(self._large(HEADED[-1], "groups"))
         return sorted(filter(self._is_said, cases), key=lambda case: case.work)
@@ -357,8 +359,10 @@ class Suite:
         ]
         name = ", ".join([label, *named] if label else named)
         case = self._case(name, sizes, claims, probe=False)
+        if beside(masked) == "kv_lengths":
+            case = replace(self._ending(name, masked, sizes), probe=False)
         self._let_the_last_key_matter(case.inputs)
-        if masked:
+        if beside(masked) == "mask":
             mask = np.random.RandomState(7).random_sample(self._mask_shape(masked, sizes)) < 0.6
             case = self._masked(case, masked, mask)
         again = partial(self._large, label=label, claims=claims, masked=masked)
@@ -547,6 +551,8 @@ class Suite:
             for name in _EXTRAS:
                 if parameter := self._parameter(name):
                     yield self._with_extra(name, parameter)
+        if (parameter := self._parameter("kv_lengths")) and self._has("scores") and self.axes > 2:
+            yield from self._with_lengths(parameter)
 
     def _more_queries(self, sizes: Mapping[str, int], claims: Semantics) -> Mapping[str, int]:
         """Where a window is tried that nobody asked for, no more than let each query see a key.
@@ -580,6 +586,39 @@ class Suite:
         return replace(
             case, extras=extras, options={**case.options, parameter: given}, optional=True
         )
+
+    def _with_lengths(self, parameter: str) -> Iterator[Case]:
+        """Cases in which keys end sooner: for each item, or for each query of it.
+
+        Where queries stand at the end, nobody says it of a query beyond its item's keys.
+        """
+        if self.layer == QKV:
+            yield self._with_extra("kv_lengths", parameter)
+        if self._is_unplaced:
+            yield self._ending("lengths of keys", parameter, self.primes)
+            if self._has("T_dec"):
+                sizes = {**self.primes, "T_dec": self.primes["T_dec"] + 1}  # not as many as heads
+                yield self._ending("lengths of keys by query", parameter, sizes, each=True)
+
+    @property
+    def _is_unplaced(self) -> bool:
+        """Whether nothing says where queries stand beside keys."""
+        return (self.claims.causal, self.claims.align, self.claims.window) == (None, None, None)
+
+    def _ending(
+        self, name: str, parameter: str, sizes: Mapping[str, int], *, each: bool = False
+    ) -> Case:
+        """A case in which some keys are behind the last, which there always is."""
+        case = self._case(name, sizes)
+        N, T_dec, T_enc = (case.sizes[axis] for axis in ("N", "T_dec", "T_enc"))
+        shape = (N, T_dec) if each else (N,)
+        lengths = np.linspace(1, T_enc, N * T_dec if each else N).astype(np.int64).reshape(shape)
+        options = {**case.options, parameter: lengths}
+        case = replace(case, options=options, optional=True, probe=not each)
+        if self.layer == QKV and not each:
+            return replace(case, extras=Extras(kv_lengths=lengths))
+        seen = np.arange(T_enc) < lengths.reshape(N, -1, 1)
+        return replace(case, mask=seen if self.axes < 4 else seen[:, None])
 
     def _claimed(self) -> Iterator[tuple[str, Semantics]]:
         """One claim more for every option that forward has."""

@@ -34,6 +34,7 @@ from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.logsumexp import judge_logsumexp
 from attncli.checking.diagnosing.observing import Observation, observe, rounded_at_the_end
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
+from attncli.checking.diagnosing.untried import untried
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
 from attncli.checking.targets.given import Given, Shapes
@@ -397,6 +398,7 @@ class _Check:
         ordinary = observations[0]
         if ordinary.out is not None and not ordinary.forward_fault:
             self.findings.extend(self._contract(ordinary.case, ordinary))
+            self.findings.extend(self._untried(ordinary.case))
         self.findings.extend(judge_logsumexp(self.seen))
         self.findings.extend(self.repeated)
         if not self.target.has_backward:
@@ -655,6 +657,16 @@ class _Check:
             return case.lenient
         weights = case.truth.results.get("weights")
         return weights is not None and not weights.any(axis=-1).all()
+
+    def _untried(self, case: Case) -> Iterator[Finding]:
+        tried = {name for seen in self.seen if not seen.not_taken for name in seen.case.options}
+
+        def results(options: Mapping[str, Any]) -> Any:
+            layer = self.target.start(case.sizes)
+            with self.target.calls.under(seed=0):
+                return _results(layer, replace(case, options={**case.options, **options}), None)
+
+        yield from untried(self.target.options, tried, results, case.sizes)
 
     # What a layer does beside computing.
 

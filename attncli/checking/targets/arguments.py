@@ -71,7 +71,10 @@ _BESIDE = _spelled(
     window_right="windowright windowsizeright rightwindow",
     sinks="sinks sink saux attentionsinks attnsink attnsinks",
     alibi="alibi alibislopes slopes",
-    kv_lengths="kvlengths cacheseqlens keyvalueseqlengths sequsedk kvlens seqlensk",
+    kv_lengths="kvlengths cacheseqlens keyvalueseqlengths sequsedk kvlens kvlen seqlensk validlens "
+    "validlen validlengths validlength lengths lens seqlens seqlengths sequencelengths keylengths "
+    "keylens klens srclengths srclens sourcelengths encoderlengths enclengths enclens inputlengths "
+    "memorylengths memorylens memorysequencelength memorysequencelengths contextlengths xlens",
     segments="segments segmentids",
     keep="keep dropoutmask",
     dropout="dropout dropoutp dropoutrate dropoutprob pdropout pdrop dropoutratio dropprob "
@@ -340,6 +343,7 @@ def nothing(parameters: Parameters) -> dict[str, None]:
 _NEUTRAL: Mapping[str, Callable[[Sizes], Any]] = {
     "mask": lambda sizes: np.ones((sizes["T_dec"], sizes["T_enc"]), bool),
     "padding": lambda sizes: np.ones((sizes["N"], sizes["T_enc"]), bool),
+    "kv_lengths": lambda sizes: np.full(sizes["N"], sizes["T_enc"]),
     "bias": lambda sizes: np.zeros((sizes["T_dec"], sizes["T_enc"])),
     "scale": lambda sizes: sizes["H"] ** -0.5,
     "causal": lambda sizes: False,

@@ -1,0 +1,75 @@
+"""Every option of forward is given, or it is said that it is not."""
+
+import numpy as np
+import pytest
+
+from attncli.checking.diagnosing.examination import check
+
+
+def attention(taken, hidden=None, **more):
+    """A function of query, key and value with these options; `hidden` hides with them."""
+
+    def compute(q, k, v, options):
+        s = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) * options.get("gain", 1.0)
+        lengths = next((options[x] for x in options if options[x] is not None), None)
+        if hidden is not None and lengths is not None:
+            s = np.where(hidden(np.arange(s.shape[-1]), np.asarray(lengths), s.ndim), -np.inf, s)
+        e = np.exp(s - s.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True) @ v
+
+    names = {"compute": compute}
+    exec(f"def attend(q, k, v, {taken}): return compute(q, k, v, "
+         "{x: y for x, y in locals().items() if x not in 'qkv'})", names)  # fmt: skip
+    names["attend"].__module__ = __name__
+    return names["attend"]
+
+
+def behind(keys, lengths, axes):
+    lengths = lengths[:, None] if lengths.ndim == 1 else lengths
+    return keys >= lengths.reshape(len(lengths), *(1,) * (axes - 3), lengths.shape[1], 1)
+
+
+def of_items(keys, lengths, axes):
+    """Lengths of queries are none of ours: `lengths` is (N,)."""
+    (items,) = lengths.shape
+    return keys >= lengths.reshape(items, *(1,) * (axes - 1))
+
+
+LENGTHS = ("valid_lens=None", "lengths", "src_lengths=None", "memory_sequence_length=None")
+
+
+@pytest.mark.parametrize("hidden", [behind, of_items])
+@pytest.mark.parametrize("taken", LENGTHS)
+def test_keys_that_end_sooner_are_given_by_item_and_by_query(taken, hidden):
+    report = check(attention(taken, hidden), layer="scaled-dot-product")
+    assert report.passed, [one for one in report.findings if one.status == "wrong"]
+    by_query = {f.status for f in report.findings if f.name == "lengths of keys by query"}
+    assert by_query == {"ok" if hidden is behind else "skipped"}
+
+
+WRONG = {
+    "not at all": lambda keys, lengths, axes: np.zeros(1, bool),
+    "one too many": lambda keys, lengths, axes: behind(keys, lengths + 1, axes),
+    "by item alone": lambda keys, lengths, axes: behind(
+        keys, lengths if lengths.ndim == 1 else lengths[:, :1], axes
+    ),
+    "one key of many": lambda keys, lengths, axes: behind(keys, lengths, axes) & (keys != 130),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_lengths_that_are_used_wrongly_do_not_pass(wrong):
+    report = check(attention("valid_lens=None", WRONG[wrong]), layer="scaled-dot-product")
+    assert not report.passed
+    assert {one.name.split(",")[0] for one in report.findings if one.status == "wrong"} <= {
+        "kv lengths", "lengths of keys", "lengths of keys by query",
+    }  # fmt: skip
+
+
+def test_an_option_that_nothing_says_the_meaning_of_is_a_note_if_it_may_matter():
+    report = check(attention("gain=1.0, upcast=True, glow=None"), layer="scaled-dot-product")
+    assert report.passed
+    notes = {one.name: one.detail for one in report.findings if one.status == "note"}
+    assert "upcast" not in notes
+    assert "--arg gain=2.0" in notes["gain"]
+    assert "--arg glow=random:" in notes["glow"]
