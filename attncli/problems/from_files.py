@@ -370,13 +370,13 @@ def read_tokens(
         own = name if name in held else "tokens"
         if own not in held:
             continue
-        source = held[own][0]
-        texts = source.tokens(own)
+        source, theirs = held[own]
+        texts = source.tokens(theirs)
         if texts.shape in (shape, shape[1:]):
             tokens[name] = texts
         elif own == name:
             raise ShapeError(
-                f"{source.label}: {name} is {texts.shape}, expected one token a step: "
+                f"{source.label}: {theirs} is {texts.shape}, expected one token a step: "
                 f"{describe_shape(shape, ('N', axis))} or {describe_shape(shape[1:], (axis,))}"
             )
     if "tokens" in held and axes and not tokens:

@@ -40,7 +40,7 @@ def weights_as_json(selection: Selection) -> dict[str, Any]:
 def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
     wanted, cut = selection.wanted, selection.cut(one)
     weights = one.load(cut)
-    matrix: dict[str, Any] = {**dict.fromkeys(_NAMES), **one.names}
+    matrix: dict[str, Any] = {**dict.fromkeys(_NAMES), "part": one.part or None, **one.names}
     for axis, name, kept in (
         ("T_dec", "tokens_dec", cut.rows),
         ("T_enc", "tokens_enc", cut.columns),

@@ -33,6 +33,9 @@ def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
         If there are none, or not those that are wanted.
     """
     source, frames, chosen = _of_frames(file, wanted)
+    for part in source.parts.values():
+        if part.otherwise and wanted.item is None:
+            warnings.warn(part.otherwise, AttnWarning, stacklevel=2)
     if wanted.diff is not None:
         other = open_tensors(wanted.diff, file.reading)
         labels = (file.label, other.label)
@@ -58,11 +61,11 @@ def _of_frames(
                 f"{option}: {file.label} holds the weights of one step alone",
                 hint="--axes frames,N,dec,enc says which axis of an array is that of frames",
             )
-        source = find_weights(file, wanted.axes, asked)
+        source = find_weights(file, wanted.axes, asked, wanted.part)
         return source, None, choose_weights(source, wanted)
     chosen = []
     for number in frames.chosen(wanted):
-        source = find_weights(frames[number], frames.axes, asked)
+        source = find_weights(frames[number], frames.axes, asked, wanted.part)
         names = {"frame": number, "step": frames.steps[number]}
         of_frame = choose_weights(source, wanted)
         chosen += [replace(one, names={**names, **one.names}) for one in of_frame]
@@ -75,19 +78,11 @@ def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
     Raises
     ------
     ParameterError
-        If there is no such part, layer, item or head, or nothing to combine.
+        If there is no such layer, item or head, or nothing to combine.
     """
     parts, where = list(source.parts.values()), source.label
     if wanted.part is not None:
-        parts, where = (
-            [part for part in parts if part.name == wanted.part],
-            f"{where} {wanted.part}",
-        )
-        if not parts:
-            held = " and ".join(filter(None, source.parts)) or "no parts that are told apart"
-            raise ParameterError(
-                f"--part {wanted.part}: {source.label} has no such part; it holds {held}"
-            )
+        where = f"{where} {wanted.part}"
     every = [layer for part in parts for layer in part.layers.items()]
     there = sorted({number for number, _ in every})
     sizes = [max((layer.shape[axis] for _, layer in every), default=0) for axis in (0, 1)]
@@ -159,14 +154,14 @@ class _Group:
         """
         shape = part.layers[layers[0]].shape
         heads = {
-            layer: [head for head in self.heads if head < part.layers[layer].shape[1]]
+            layer: [head for head in self.heads if part.layers[layer].holds(self.items, head)]
             for layer in layers
         }
         self._check(part, heads)
         for item in (item for item in self.items if item < shape[0]):
             first = heads[layers[0]]
             for some in [first] if "heads" in self.how and first else [[head] for head in first]:
-                names: dict[str, Any] = {"part": part.name} if part.name else {}
+                names: dict[str, Any] = {"part": part.name} if len(self.source.parts) > 1 else {}
                 if part.numbered:
                     names["layer"] = self.how.get("layers", layers[0])
                 if "N" in part.axes:

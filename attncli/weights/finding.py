@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from attncli.arrays import Tokens
-from attncli.errors import DataError, ParameterError
+from attncli.errors import ParameterError
 from attncli.files.contents import TensorFile
 from attncli.operations import WITH_WEIGHTS
 from attncli.problems.from_files import read_tokens
 from attncli.problems.problem import TOKEN_AXES
 from attncli.weights.computed import computed_by_layer, computed_from_queries
-from attncli.weights.stored import stored_part
+from attncli.weights.parts import best_of_parts, read_parts, stored_families
 from attncli.weights.weight_source import FOUR, Part, WeightSource
 
 # Whose steps the rows and the keys of a part are, as the file names their tokens.
@@ -27,20 +27,24 @@ def find_weights(
     file: TensorFile,
     axes: tuple[str, ...] | None = None,
     asked: Mapping[str, Any] | None = None,
+    part: str | None = None,
 ) -> WeightSource:
     """Find the attention weights of a file, or of arrays at hand.
 
-    Taken from ``weights``, from ``layer0``, ``layer1`` …, from ``a``; else computed from
-    ``hs_enc`` and ``hs_dec`` or from ``query`` and ``key``.
+    Taken from ``weights``, from arrays whose names or numbers say that they are weights, of each
+    part of a model; from ``a``; else computed from ``hs_enc`` and ``hs_dec`` or from ``query`` and
+    ``key``.
 
     Parameters
     ----------
     file : TensorFile
     axes : tuple of str, optional
-        What the axes of the stored arrays are, of layers, N, heads, T_dec and T_enc; where that is
-        not what their number implies.
+        What the axes of the stored arrays are, of steps, layers, N, heads, T_dec and T_enc; where
+        that is not what their number implies. What the numbers in names count comes before them.
     asked : mapping, optional
         The ``layout`` and the ``heads`` of what weights are computed from.
+    part : {"encoder", "decoder", "cross"}, optional
+        Find those of this part alone.
 
     Raises
     ------
@@ -48,48 +52,50 @@ def find_weights(
         If the file holds nothing that weights follow from.
     ShapeError
         If the array has other axes.
+    ParameterError
+        If it has no such part.
     """
     asked = {name: given for name, given in (asked or {}).items() if given}
-    part = _found(file, axes, asked)
-    part = replace(part, tokens=_tokens(file, part))
-    return WeightSource(file.label, {part.name: part}, "sinks" in file)
-
-
-def _found(file: TensorFile, axes: tuple[str, ...] | None, asked: Mapping[str, Any]) -> Part:
-    layers = sorted(
-        (int(entry[5:]), entry)
-        for entry in file
-        if entry.startswith("layer") and entry[5:].isdecimal() and entry[5:].isascii()
-    )
-    if asked and (layers or "" in file or "weights" in file):
+    families = stored_families(file, shaped=axes is not None)
+    sure = [family for family in families if family.rank > 0]
+    if asked and sure:
         raise ParameterError(
             f"--{next(iter(asked))} has no meaning for {file.label}: it holds weights",
             hint="--axes N,heads,dec,enc says what their axes are",
         )
-    if "" in file:
-        return stored_part(file, {0: ""}, axes)
-    if "weights" in file:
-        return stored_part(file, {0: "weights"}, axes)
-    if layers:
-        return stored_part(file, dict(layers), axes, numbered=True)
+    computed = None if sure else _computed(file, axes, asked)
+    if computed is not None:
+        parts = {computed.name: computed}
+        _refuse_other(file.label, part, parts)
+    else:
+        found = best_of_parts(file, sure or families)
+        _refuse_other(file.label, part, found)
+        wanted = {name: one for name, one in found.items() if part in (None, name)}
+        parts = read_parts(file, wanted, found, axes)
+    parts = {name: replace(one, tokens=_tokens(file, one)) for name, one in parts.items()}
+    return WeightSource(file.label, parts, "sinks" in file)
+
+
+def _refuse_other(label: str, part: str | None, found: Iterable[str]) -> None:
+    if part is not None and part not in found:
+        held = " and ".join(filter(None, found)) or "weights, and does not say of which part"
+        raise ParameterError(f"--part {part}: {label} has no such part; it holds {held}")
+
+
+def _computed(
+    file: TensorFile, axes: tuple[str, ...] | None, asked: Mapping[str, Any]
+) -> Part | None:
+    """Compute weights from what is there, if they follow from it."""
+    by_layer = {"hs_enc", "hs_dec"} <= {*file} or file.options.get("layer") in WITH_WEIGHTS
+    if not (by_layer or {"query", "key"} <= {*file} or "qkv" in file):
+        return None
     if axes is not None and "a" not in file:
         raise ParameterError(
             f"--axes has no meaning for {file.label}: it holds no weights, they are computed"
         )
-    if {"hs_enc", "hs_dec"} <= {*file} or file.options.get("layer") in WITH_WEIGHTS:
+    if by_layer or not {"query", "key"} <= {*file}:
         return computed_by_layer(file, asked)
-    if "query" in file and "key" in file:
-        return computed_from_queries(file, asked)
-    if "qkv" in file:
-        return computed_by_layer(file, asked)
-    if "a" in file:
-        return stored_part(file, {0: "a"}, axes)
-    held = ", ".join(file) or "nothing"
-    raise DataError(
-        f"{file.label}: no weights: expected weights, layer0 …, hs_enc and hs_dec, or query and "
-        f"key; it holds {held}",
-        hint="--rename weights=THEIRS reads an array under another name",
-    )
+    return computed_from_queries(file, asked)
 
 
 def _tokens(file: TensorFile, part: Part) -> dict[str, Tokens]:

@@ -91,7 +91,9 @@ def _plan(
     head: int | None,
 ) -> tuple[tuple[int | slice, ...], tuple[str, ...]]:
     """Give the index of a part of an array, and the axes that are left."""
-    axes = weight_axes(_LABEL, name, shape, None if given is None else parse_axes(given))
+    axes = weight_axes(
+        _LABEL, name, shape, None if given is None else parse_axes(given), outer=("steps",)
+    )
     index = list[int | slice](slice(None) for _ in shape)
     for (what, axis), number in zip(_CHOSEN.items(), (layer, item, head), strict=True):
         if number is None:

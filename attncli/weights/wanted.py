@@ -100,6 +100,7 @@ _AXES = {
     "heads": "heads", "head": "heads",
     "layers": "layers", "layer": "layers",
     "frames": "frames", "frame": "frames",
+    "steps": "steps", "step": "steps",
     "dec": "T_dec", "t_dec": "T_dec", "query": "T_dec", "queries": "T_dec",
     "enc": "T_enc", "t_enc": "T_enc", "key": "T_enc", "keys": "T_enc",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from attncli.arrays import Array, Tokens
@@ -26,11 +27,20 @@ class Layer:
     load : callable
         ``load(item, head, region)`` returns the (T_dec, T_enc) weights, or what an index of rows
         and one of columns leaves of them; nothing else is read of a file that is mapped.
+    has : callable
+        ``has(item, head)`` says whether there is such a head: numbers may have gaps, and a stack of
+        layers is filled up where one has fewer heads than others.
     """
 
     name: str
     shape: tuple[int, int, int, int]
     load: Callable[[int, int, Region], Array]
+    has: Callable[[int, int], bool] = lambda item, head: True
+
+    def holds(self, items: Sequence[int], head: int) -> bool:
+        """Whether the first that there is of some items has a head."""
+        there = (item for item in items if item < self.shape[0])
+        return head < self.shape[1] and all(self.has(item, head) for item in islice(there, 1))
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class Part:
         The axes that the file really has.
     tokens : dict of str to ndarray of str
         The tokens of ``T_dec`` and ``T_enc``, (T,) or (N, T).
+    otherwise : str
+        How the axes were read, and may be read otherwise; empty where nothing is in doubt.
     """
 
     name: str
@@ -59,6 +71,7 @@ class Part:
     numbered: bool
     axes: tuple[str, ...]
     tokens: dict[str, Tokens] = field(default_factory=dict)
+    otherwise: str = ""
 
 
 @dataclass(frozen=True)

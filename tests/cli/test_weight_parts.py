@@ -280,7 +280,7 @@ def test_sorting_heads(attn, layers):
             "w.npy is (5, 7), v.npy (5, 6): T_enc differs (7 and 6)",
         ),
         (
-            ["two.npy", "--diff", "three.npy"],
+            ["two.npy", "--diff", "three.npy", "--axes", "N,dec,enc"],
             "two.npy item 0 is (5, 7), three.npy item 0 (3, 6): "
             "T_dec differs (5 and 3) and T_enc differs (7 and 6)",
         ),

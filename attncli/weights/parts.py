@@ -1,0 +1,220 @@
+"""Which of the arrays in a file are the weights of each part of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from attncli.errors import AttnWarning, DataError, ShapeError
+from attncli.files.contents import TensorFile
+from attncli.weights.counting import Counted, Shapes, count
+from attncli.weights.name_families import Family, families_of
+from attncli.weights.stored import OURS, stored_part
+from attncli.weights.wanted import PARTS
+from attncli.weights.weight_source import Part
+
+_MOST = 3  # how sure the name of an array can be that is not ours
+_READ_OTHERWISE = {5: "N,layers,heads,dec,enc", 4: "layers,heads,dec,enc", 3: "heads,dec,enc"}
+
+
+def stored_families(file: TensorFile, *, shaped: bool) -> list[Family]:
+    """Give what may be weights in a file, by names and shapes; nothing is read.
+
+    Parameters
+    ----------
+    file : TensorFile
+    shaped : bool
+        Whether it was said what the axes are, so that shapes need not speak for themselves.
+    """
+    for name in OURS:
+        if name in file:
+            return [
+                Family("", _MOST + 1, frozenset(), (), {(): name}),
+                *(one for one in stored_families(_without(file, name), shaped=shaped)),
+            ]
+    numbers = (name for name, entry in file.entries.items() if entry.dtype.kind in "fiubV")
+    found = []
+    for family in families_of(numbers):
+        members = {
+            key: name
+            for key, name in family.members.items()
+            if shaped or _may_be(family, file.shape(name))
+        }
+        if members:
+            found.append(replace(family, members=members))
+    if not found and "a" in file:
+        found.append(Family("", 0, frozenset(), (), {(): "a"}))
+    return found
+
+
+def _without(file: TensorFile, name: str) -> TensorFile:
+    entries = {one: entry for one, entry in file.entries.items() if one != name}
+    return TensorFile(file.label, entries, file.reading)
+
+
+def _may_be(family: Family, shape: tuple[int, ...]) -> bool:
+    """Whether an array can be weights: the less its name says, the more its shape has to."""
+    if family.rank == 1 and "layers" in family.counts:
+        return len(shape) > 0
+    if family.rank > 1:
+        return len(shape) > 1
+    square = len(shape) > 1 and shape[-1] == shape[-2]
+    if family.rank == 1:
+        return square or len(shape) > 3
+    return square and len(shape) > (3 if family.rank == 0 else 1)
+
+
+def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Family]:
+    """Choose the likeliest arrays for each part, in the order of parts; say which are left over.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    families = [_of_its_part(file, family, families) for family in families]
+    found: dict[str, Family] = {}
+    for family in sorted(families, key=lambda one: (-one.rank, -len(one.members))):
+        if family.part not in found:
+            found[family.part] = family
+            continue
+        names = list(family.members.values())
+        if family.rank >= 0:
+            which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+            warnings.warn(
+                f"{file.label}: {which} {file.shape(names[0])} not used: "
+                f"--rename weights={names[0]} reads it",
+                AttnWarning,
+                stacklevel=2,
+            )
+    if not found:
+        held = ", ".join(file) or "nothing"
+        raise DataError(
+            f"{file.label}: no weights: expected weights, layer0 …, hs_enc and hs_dec, or query "
+            f"and key; it holds {held}",
+            hint="--rename weights=THEIRS reads an array under another name",
+        )
+    if max(one.rank for one in found.values()) > _MOST:  # of this tool's own names
+        found = {part: one for part, one in found.items() if one.rank > _MOST}
+    if list(found) != [""]:
+        found = {name: found[name] for name in (*PARTS, "") if name in found}
+    return found
+
+
+def _of_its_part(file: TensorFile, family: Family, families: Iterable[Family]) -> Family:
+    """Say whose attention it is, where what stands beside it tells."""
+    beside = {one.part for one in families}
+    shapes = [file.shape(name) for name in family.members.values()]
+    if family.part == "" and family.rank > _MOST and {"hs_enc", "hs_dec"} <= {*file}:
+        return replace(family, part="cross")  # the book's
+    if family.part == "" and "cross" in beside and "decoder" not in beside:
+        return replace(family, part="decoder")
+    own = any(one.part == "" and "self" in one.words for one in families)
+    oblong = any(len(shape) > 1 and shape[-1] != shape[-2] for shape in shapes)
+    if family.part == "encoder" and "cross" not in beside and (oblong or own):
+        return replace(family, part="cross")  # of a decoder: its attention to the encoder
+    return family
+
+
+def read_parts(
+    file: TensorFile,
+    wanted: Mapping[str, Family],
+    every: Mapping[str, Family],
+    axes: tuple[str, ...] | None,
+) -> dict[str, Part]:
+    """Read the arrays of the parts that are wanted; what others' numbers count may tell theirs.
+
+    Raises
+    ------
+    ShapeError
+        If the axes do not fit.
+    """
+    shapes = {
+        name: {numbers: file.shape(one) for numbers, one in family.members.items()}
+        for name, family in every.items()
+    }
+    counted = {name: count(family, shapes[name]) for name, family in every.items()}
+    parts = {}
+    for name, family in wanted.items():
+        how, inner = counted[name], None
+        if axes is not None:
+            how, inner = _given(file, family, axes, how)
+        elif how.doubt:
+            how = _settled(file, family, name, shapes, counted)
+        numbered = "arr" not in family.words or len(family.members) > 1
+        parts[name] = stored_part(file, replace(family, part=name), how, inner, numbered=numbered)
+        if axes is None:
+            parts[name] = replace(parts[name], otherwise=_otherwise(file, family, parts[name]))
+    return parts
+
+
+def _given(
+    file: TensorFile, family: Family, axes: tuple[str, ...], counted: Counted
+) -> tuple[Counted, tuple[str, ...]]:
+    """Part the axes that were given into those of numbers in names and those of the arrays."""
+    name = next(iter(family.members.values()))
+    ndim = len(file.shape(name))
+    outer = len(axes) - ndim
+    if outer == 0 or not family.counts:
+        return counted, axes
+    if outer != len(family.counts):
+        raise ShapeError(
+            f"{file.label}: {name} is {file.shape(name)}: --axes names {len(axes)}, "
+            f"{', '.join(axes)}",
+            hint="what the numbers in names count may come first: --axes layers,N,heads,dec,enc",
+        )
+    return Counted(axes[:outer]), axes[outer:]
+
+
+def _settled(
+    file: TensorFile,
+    family: Family,
+    name: str,
+    shapes: Mapping[str, Shapes],
+    counted: Mapping[str, Counted],
+) -> Counted:
+    """Tell steps from layers by the parts beside, or by how many tokens there are."""
+    for other, how in counted.items():
+        if not how.doubt and {*shapes[other]} == {*shapes[name]}:
+            return replace(counted[name], axes=how.axes)
+    count = len(family.members)
+    if len(family.counts) == 1 and any(
+        tokens in file and file.shape(tokens)[-1:] in ((count,), (count + 1,))
+        for tokens in ("tokens_dec", "tokens")
+    ):
+        return replace(counted[name], axes=("steps",))
+    names = list(family.members.values())
+    read = ",".join(counted[name].axes)
+    ways = {"layers": "steps", "steps,layers": "layers,steps"}
+    if read in ways:
+        ndim = len(file.shape(names[0]))
+        inner = ",".join(("N", "heads", "dec", "enc")[-ndim:]) if ndim != 3 else "heads,dec,enc"
+        warnings.warn(
+            f"{file.label}: the numbers of {names[0]} to {names[-1]} are read as {read}; "
+            f"--axes {ways[read]},{inner} reads them otherwise",
+            AttnWarning,
+            stacklevel=3,
+        )
+    return counted[name]
+
+
+def _otherwise(file: TensorFile, family: Family, part: Part) -> str:
+    """Say how axes were read that may be others, and the option that reads them so."""
+    name = next(iter(family.members.values()))
+    shape = file.shape(name)
+    N = part.layers[min(part.layers)].shape[0]
+    if name == "weights" or N < 2 or "N" not in part.axes or len(shape) not in _READ_OTHERWISE:
+        return ""
+    if len(shape) > 3 and family.counts:
+        return ""
+    used = {*family.members.values()}
+    if any(
+        one not in used and len(entry.shape) > 1 and entry.shape[0] == N
+        for one, entry in file.entries.items()
+    ):
+        return ""  # beside it is what there is of each item
+    return (
+        f"{file.label}: {name or 'the array'} {shape} is read with N = {N}; "
+        f"--axes {_READ_OTHERWISE[len(shape)]} reads it otherwise"
+    )
