@@ -137,6 +137,11 @@ weight_options = Bundle(
         help="The encoder steps of this word, or of this number: who looks there; repeatable.",
     ),
     under_part(
+        "--merge-subwords",
+        is_flag=True,
+        help="Put the pieces of words together: weights to a word are added, from it averaged.",
+    ),
+    under_part(
         "--drop-special",
         is_flag=True,
         help="Leave out [CLS], <s> and the like, wherever there are tokens.",

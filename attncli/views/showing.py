@@ -58,9 +58,10 @@ def show(
         Digits behind the point.
     **options
         The others of ``attn show-weights``: ``mean``, ``maximum``, ``rollout``, ``frame``,
-        ``frames``, ``rows``, ``cols``, ``row``, ``col``, ``drop_special``, ``drop_pad``,
-        ``drop_sink``, ``renormalise``, ``view``, ``top``, ``threshold``, ``pool``, ``shade``,
-        ``sort``, ``raw_tokens``, ``full``.
+        ``frames``, ``rows``, ``cols``, ``row``, ``col``, ``merge_subwords``,
+        ``drop_special``, ``drop_pad``, ``drop_sink``, ``renormalise``, ``view``, ``top``,
+        ``threshold``, ``pool``, ``shade``, ``sort``, ``raw_tokens``,
+        ``full``.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
         other = open_tensors(wanted.diff, file.reading)
         labels = (file.label, other.label)
         chosen = difference(chosen, _of_frames(other, wanted)[2], labels)
-    selection = Selection(source, wanted, chosen, frames).with_named()
+    selection = Selection(source, wanted, chosen, frames).with_words().with_named()
     for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
         if size == 0:
             warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=2)

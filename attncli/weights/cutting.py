@@ -21,12 +21,18 @@ class Cut:
         Divide what is left of every row by its sum.
     narrow : bool
         Read these columns alone, rather than whole rows, whose sums tell whether they are weights.
+    row_edges, column_edges : ndarray of int or None
+        Where rows or columns are words of several steps: the first step of each word, and the one
+        behind the last. Weights from a word are averaged, to a word added, so that rows go on
+        summing to 1.
     """
 
     rows: Array
     columns: Array
     renormalise: bool = False
     narrow: bool = False
+    row_edges: Array | None = None
+    column_edges: Array | None = None
 
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> Cut:
@@ -36,19 +42,51 @@ class Cut:
     @property
     def region(self) -> tuple[slice | Array, slice]:
         """What is to be read of a matrix, as an index."""
-        columns = (
-            slice(self.first_column, int(self.columns[-1]) + 1) if self.narrow else slice(None)
-        )
-        return _index(self.rows), columns
+        columns = slice(None)
+        if self.narrow:
+            last = int(self.columns[-1]) + 1
+            behind = last if self.column_edges is None else int(self.column_edges[last])
+            columns = slice(self.first_column, behind)
+        return _index(self.steps), columns
+
+    @property
+    def steps(self) -> Array:
+        """The positions of the rows that are read."""
+        if self.row_edges is None:
+            return self.rows
+        starts, ends = self.row_edges[self.rows], self.row_edges[self.rows + 1]
+        spans = [np.arange(*span) for span in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate(spans) if spans else self.rows
 
     @property
     def first_column(self) -> int:
         """The position of the first column that is read."""
-        return int(self.columns[0]) if self.narrow else 0
+        if not self.narrow:
+            return 0
+        first = int(self.columns[0])
+        return first if self.column_edges is None else int(self.column_edges[first])
 
     def of_region(self, weights: Array) -> Array:
-        """Take the columns that stay from what was read; a view where that is possible."""
-        part: Array = weights[:, _index(self.columns - self.first_column)]
+        """Take the columns that stay from what was read; a view where that is possible.
+
+        Examples
+        --------
+        >>> both, edges = np.arange(2), np.array([0, 2, 3])
+        >>> words = Cut(both, both, row_edges=edges, column_edges=edges)
+        >>> words.of_region(np.array([[0.5, 0.25, 0.25], [0.0, 0.5, 0.5], [0.25, 0.0, 0.75]]))
+        array([[0.625, 0.375],
+               [0.25 , 0.75 ]])
+        """
+        if self.row_edges is not None and len(weights):
+            sizes = np.diff(self.row_edges)[self.rows]
+            sums = np.add.reduceat(weights, np.cumsum(sizes) - sizes, axis=0, dtype=np.float64)
+            weights = sums / sizes[:, None]
+        first = int(self.columns[0]) if self.narrow else 0
+        if self.column_edges is not None:
+            last = int(self.columns[-1]) + 1 if self.narrow else len(self.column_edges) - 1
+            starts = self.column_edges[first:last] - self.column_edges[first]
+            weights = np.add.reduceat(weights, starts, axis=1, dtype=np.float64)
+        part: Array = weights[:, _index(self.columns - first)]
         return part
 
     def apply(self, weights: Array) -> Array:

@@ -42,7 +42,7 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[str]:
     least = float(weights.min())
     if least < 0:
         row, column = np.unravel_index(int(weights.argmin()), weights.shape)
-        at = [int(cut.rows[row]), int(column) + cut.first_column]
+        at = [int(cut.steps[row]), int(column) + cut.first_column]
         yield f"weights are negative: the least, {least:.3g}, is at {at}"
     if cut.narrow:
         return
@@ -55,5 +55,5 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[str]:
     if off[worst] > _SUM_TOLERANCE:
         count = int((off > _SUM_TOLERANCE).sum())
         rows = "row does" if count == 1 else "rows do"
-        place = int(cut.rows[worst])
+        place = int(cut.steps[worst])
         yield f"{count} {rows} not sum to 1: the worst, row {place}, sums to {sums[worst]:.6g}"

@@ -6,8 +6,8 @@ import functools
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,11 @@ from attncli.weights.statistics import Statistics, after_former_words, head_stat
 from attncli.weights.tokens import is_padding, is_special, readable
 from attncli.weights.wanted import Span, Wanted, spelt
 from attncli.weights.weight_source import WeightSource
+from attncli.weights.words import Words, words_of
 
 Load = Callable[[Cut], Array]
+
+_AXES = ("T_dec", "T_enc")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Chosen:
         ``load(cut)`` returns the part of it that is looked at.
     part : {"encoder", "decoder", "cross", ""}
         Whose it is, where the file says.
+    words : mapping of str to Words
+        Of ``T_dec`` and ``T_enc``, where its steps are put together to words.
     """
 
     names: dict[str, Any]
@@ -48,6 +53,7 @@ class Chosen:
     shape: tuple[int, int]
     load: Load
     part: str = ""
+    words: Mapping[str, Words] = field(default_factory=dict)
 
     @property
     def place(self) -> dict[str, Any]:
@@ -98,6 +104,8 @@ class Selection:
 
     def tokens(self, one: Chosen, axis: str) -> list[str] | None:
         """Give the tokens along an axis of a matrix, as the file has them; None if it has none."""
+        if axis in one.words:
+            return one.words[axis].texts
         tokens = self.source.parts[one.part].tokens.get(axis)
         if tokens is None:
             return None
@@ -106,7 +114,7 @@ class Selection:
 
     def of_itself(self, one: Chosen) -> bool:
         """Whether rows and keys are one sequence, as far as one knows."""
-        words = [self.tokens(one, axis) for axis in ("T_dec", "T_enc")]
+        words = [self.tokens(one, axis) for axis in _AXES]
         square = one.shape[0] == one.shape[1] and one.part != "cross"
         return square and (None in words or words[0] == words[1])
 
@@ -190,7 +198,41 @@ class Selection:
                 raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
             kept.append(np.flatnonzero(keep))
         narrow = wanted.cols is not None or bool(wanted.col)
-        return Cut(kept[0], kept[1], wanted.renormalise, narrow)
+        edges = [one.words[axis].edges if axis in one.words else None for axis in _AXES]
+        return Cut(kept[0], kept[1], wanted.renormalise, narrow, *edges)
+
+    def with_words(self) -> Selection:
+        """Put the pieces of words together, if that is wanted; say where there are none.
+
+        Raises
+        ------
+        ParameterError
+            If the file has no words.
+        """
+        if not self.wanted.merge_subwords or not self.matrices:
+            return self
+        merged, pieces = [], 0
+        for one in self.matrices:
+            words = {
+                axis: _words_of(tuple(tokens))
+                for axis in _AXES
+                if (tokens := self.tokens(one, axis)) is not None
+            }
+            sizes = [
+                len(words[axis].texts) if axis in words else size
+                for axis, size in zip(_AXES, one.shape, strict=True)
+            ]
+            pieces += sum(one.shape) - sum(sizes)
+            merged.append(replace(one, shape=(sizes[0], sizes[1]), words=words))
+        if not any(one.words for one in merged):
+            raise ParameterError(
+                f"--merge-subwords: {self.source.label} has no words",
+                hint="--tokens FILE gives them",
+            )
+        if not pieces:
+            message = f"{self.source.label}: --merge-subwords finds no pieces of words to merge"
+            warnings.warn(message, AttnWarning, stacklevel=3)
+        return replace(self, matrices=merged)
 
     def with_named(self) -> Selection:
         """Leave out matrices that have not the rows and columns which options name, saying so.
@@ -229,6 +271,11 @@ class Selection:
             warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
             for one in self.matrices[1:]:
                 one.load(self.cut(one))
+
+
+@functools.lru_cache(maxsize=64)
+def _words_of(tokens: tuple[str, ...]) -> Words:
+    return words_of(tokens)
 
 
 @functools.lru_cache(maxsize=64)

@@ -71,6 +71,21 @@ def _joined(tokens: Sequence[str], space: str) -> list[str]:
     return shown
 
 
+def as_bytes(token: str) -> bytes:
+    r"""Give the bytes that a token of byte-level BPE stands for; a letter of none has its own.
+
+    Examples
+    --------
+    >>> as_bytes("ĠÃ©"), as_bytes("ðŁĺ")
+    (b' \xc3\xa9', b'\xf0\x9f\x98')
+    """
+    table = _byte_table()
+    return b"".join(
+        bytes([table[letter]]) if letter in table else letter.encode("utf-8", "replace")
+        for letter in token
+    )
+
+
 def _bytes_of(token: str) -> str:
     """Decode a token of byte-level BPE; one that holds part of a character stays as it is."""
     table = _byte_table()

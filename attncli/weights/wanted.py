@@ -154,6 +154,7 @@ class Wanted:
     cols: Span | None = None
     row: tuple[str, ...] = ()
     col: tuple[str, ...] = ()
+    merge_subwords: bool = False
     drop_special: bool = False
     drop_pad: bool = False
     drop_sink: bool = False
@@ -184,6 +185,8 @@ class Wanted:
                 raise ParameterError(
                     f"--{how} {axis} and --{axis[:-1]} {one} contradict each other"
                 )
+        if self.merge_subwords and self.raw_tokens:
+            raise ParameterError("--merge-subwords and --raw-tokens contradict each other")
         if self.top is not None and self.view not in (None, "list"):
             raise ParameterError(f"--top makes a list: not with --view {self.view}")
         if self.diff is not None and self.shade is not None:

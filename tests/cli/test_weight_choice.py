@@ -342,3 +342,98 @@ def test_a_column_goes_into_exports(attn, cats):
     with open("w.csv", encoding="utf-8") as file:
         lines = [line.split(",") for line in file.read().splitlines()]
     assert {(line[4], line[5]) for line in lines[1:]} == {("1", "cat"), ("5", "cat")}
+
+
+# Words out of pieces
+
+
+PIECES = ["[CLS]", "un", "##bear", "##ably", "slow", "photo", "##copier", "[SEP]"]
+MERGED = ["[CLS]", "unbearably", "slow", "photocopier", "[SEP]"]
+FIRST = [0, 1, 4, 5, 7]
+
+
+def merge(weights):
+    added = np.add.reduceat(weights, FIRST, axis=-1)
+    return np.stack([one.mean(-2) for one in np.split(added, FIRST[1:], axis=-2)], axis=-2)
+
+
+@pytest.fixture
+def pieces(folder):
+    layers = [weights_of(1, 2, 8, 8, seed=seed) for seed in (1, 2)]
+    arrays = {f"layer{number}": layer for number, layer in enumerate(layers)}
+    np.savez("w.npz", **arrays, tokens=np.array(PIECES))
+    return [layer[0] for layer in layers]
+
+
+def test_words_out_of_pieces_whatever_becomes_of_the_heads(attn, pieces):
+    first, second = pieces
+    for options, expected in (
+        (["--layer", 1, "--head", 0], merge(second[0])),
+        (["--layer", 0, "--mean", "heads"], merge(first.mean(0))),
+        (["--layer", 0, "--max", "heads"], np.maximum(*merge(first))),
+        (["--rollout"], merge(
+            (second.mean(0) + np.eye(8)) / 2 @ (first.mean(0) + np.eye(8)) / 2
+        )),
+    ):  # fmt: skip
+        arguments = ("show-weights", "w.npz", "--merge-subwords", *options, "--json")
+        (one,) = attn(*arguments).json["matrices"]
+        assert one["tokens_dec"] == one["tokens_enc"] == MERGED
+        np.testing.assert_allclose(one["weights"], expected)
+        if "--max" not in options:
+            np.testing.assert_allclose(np.sum(one["weights"], axis=1), 1)
+
+
+def test_words_are_rows_and_columns_like_others(attn, pieces):
+    arguments = ("show-weights", "w.npz", "--layer", 1, "--head", 0, "--merge-subwords")
+    whole = merge(pieces[1][0])
+    for options, rows, columns in (
+        (["--row", "unbearably", "--col", "photocopier"], [1], [3]),
+        (["--rows", "2:", "--cols", "1:4"], [2, 3, 4], [1, 2, 3]),
+        (["--drop-special"], [1, 2, 3], [1, 2, 3]),
+    ):
+        (one,) = attn(*arguments, *options, "--json").json["matrices"]
+        assert (one["rows"], one["columns"]) == (rows, columns)
+        np.testing.assert_allclose(one["weights"], whole[np.ix_(rows, columns)])
+    out = attn(*arguments, "--top", 1).out
+    place = whole[3].argmax()
+    assert f"photocopier → {MERGED[place]} {whole[3, place]:.4f}"[:-1] in out
+    assert attn(*arguments, "--row", "un").code == 2
+
+
+def test_words_of_both_sequences_and_of_one(attn, folder):
+    weights = weights_of(3, 8)
+    np.savez("w.npz", weights=weights, tokens_enc=np.array(PIECES))
+    (one,) = attn("show-weights", "w.npz", "--merge-subwords", "--json").json["matrices"]
+    assert (one["shape"], one.get("tokens_dec")) == ([3, 5], None)
+    np.testing.assert_allclose(one["weights"], np.add.reduceat(weights, FIRST, axis=1))
+
+
+def test_words_differ_from_item_to_item(attn, folder):
+    tokens = np.array([["un", "##do", "it"], ["go", "##es", "##on"]])
+    np.savez("w.npz", weights=weights_of(2, 3, 3), tokens=tokens)
+    matrices = attn("show-weights", "w.npz", "--merge-subwords", "--json").json["matrices"]
+    assert [one["tokens_dec"] for one in matrices] == [["undo", "it"], ["goeson"]]
+    assert [one["shape"] for one in matrices] == [[2, 2], [1, 1]]
+
+
+def test_where_there_is_nothing_to_merge_it_is_said(attn, folder):
+    np.savez("plain.npz", weights=weights_of(3, 3), tokens=np.array(["a", "b", "c"]))
+    result = attn("show-weights", "plain.npz", "--merge-subwords")
+    assert (result.code, "finds no pieces of words to merge" in result.err) == (0, True)
+    np.savez("bare.npz", weights=weights_of(3, 3))
+    result = attn("show-weights", "bare.npz", "--merge-subwords")
+    assert (result.code, result.out) == (2, "")
+    assert "--merge-subwords: bare.npz has no words\nhint:  --tokens FILE" in result.err
+
+
+def test_an_oddity_is_at_the_step_where_it_is(attn, folder):
+    weights = weights_of(8, 8)
+    weights[3, 0] += 0.5
+    np.savez("w.npz", weights=weights, tokens=np.array(PIECES))
+    assert "row 3, sums to 1.5" in attn("show-weights", "w.npz", "--merge-subwords").err
+    weights[6, 5] = -3
+    np.savez("w.npz", weights=weights, tokens=np.array(PIECES))
+    result = attn("show-weights", "w.npz", "--merge-subwords", "--row", "photocopier")
+    assert "the least, -3, is at [6, 5]" in result.err
+    narrow = attn("show-weights", "w.npz", "--merge-subwords", "--col", "photocopier")
+    assert "the least, -3, is at [6, 5]" in narrow.err
