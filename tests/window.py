@@ -18,7 +18,7 @@ quiet_forks = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:Runtim
 class Window:
     """A terminal window with a program in it."""
 
-    def __init__(self, *command, columns=80):
+    def __init__(self, *command, columns=80, lines=24):
         import pty
         import termios
 
@@ -27,13 +27,13 @@ class Window:
             sizes = ("COLUMNS", "LINES")  # would hide that of the window
             kept = {name: text for name, text in os.environ.items() if name not in sizes}
             os.execve(command[0], command, {**kept, "TERM": "xterm-256color"})
-        self.resize(columns)
+        self.resize(columns, lines)
         self.before = termios.tcgetattr(self.descriptor)
 
-    def resize(self, columns):
+    def resize(self, columns, lines=24):
         import termios
 
-        termios.tcsetwinsize(self.descriptor, (24, columns))
+        termios.tcsetwinsize(self.descriptor, (lines, columns))
 
     def press(self, keys):
         os.write(self.descriptor, keys.encode())

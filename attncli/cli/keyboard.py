@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib.util
 import os
@@ -15,6 +16,15 @@ from typing import Any
 
 from rich.console import Console
 
+RIGHT, LEFT, DOWN, UP = "\x1b[C", "\x1b[D", "\x1b[B", "\x1b[A"
+PAGE_DOWN, PAGE_UP, HOME, END = "\x1b[6~", "\x1b[5~", "\x1b[H", "\x1b[F"
+ENTER, ESCAPE, ERASE = "\n", "\x1b", "\x7f"
+
+# Terminals send some keys in several ways.
+_SAME = {
+    "\x1b[1~": HOME, "\x1b[7~": HOME, "\x1b[4~": END, "\x1b[8~": END, "\r": ENTER, "\b": ERASE,
+    **{f"\x1bO{letter}": f"\x1b[{letter}" for letter in "ABCDFH"},
+}  # fmt: skip
 # A key, or what a terminal sends for one; held keys come several in one read.
 _KEY = re.compile(r"\x1b\[[\d;]*[~A-Za-z]|\x1bO.|.", re.DOTALL)
 _UNFINISHED = re.compile(r"\x1b(\[[\d;]*|O)?$")
@@ -22,7 +32,7 @@ _REST_WITHIN = 0.05  # seconds; slow lines bring the bytes of a key one by one
 
 # Windows sends two characters for each of these, of which the first says nothing.
 _WINDOWS_KEYS = {
-    "H": "\x1b[A", "P": "\x1b[B", "M": "\x1b[C", "K": "\x1b[D", "I": "\x1b[5~", "Q": "\x1b[6~",
+    "H": UP, "P": DOWN, "M": RIGHT, "K": LEFT, "I": PAGE_UP, "Q": PAGE_DOWN, "G": HOME, "O": END,
 }  # fmt: skip
 
 ReadKeys = Callable[..., list[str] | None]
@@ -35,14 +45,17 @@ def full_screen(console: Console) -> Iterator[ReadKeys]:
     It waits, if seconds are given no longer than that, and returns the keys that were pressed: none
     where there was no key, or the picture is to be drawn anew, the window having another size or
     the program having been stopped and continued; None at the end of input.
-    Keys are neither echoed nor is a line waited for. However this ends, and as long as it is
-    stopped, the terminal is as it was before. On Windows a resized window is seen at the next key.
+    Keys are neither echoed nor is a line waited for, and no cursor is seen. However this ends, and
+    as long as it is stopped, the terminal is as it was before. On Windows a resized window is seen
+    at the next key.
     """
     if importlib.util.find_spec("termios") is None:  # Windows
         console.set_alt_screen(True)
+        console.show_cursor(False)
         try:
             yield _windows_keys
         finally:
+            console.show_cursor(True)
             console.set_alt_screen(False)
         return
     terminal = _Terminal(console)
@@ -63,6 +76,7 @@ class _Terminal:
         self.console = console
         self.descriptor = sys.stdin.fileno()
         self.before = termios.tcgetattr(self.descriptor)
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def enter(self) -> None:
         import tty
@@ -70,6 +84,7 @@ class _Terminal:
         # For all of it, not key by key: one pressed while something is drawn is not lost.
         tty.setcbreak(self.descriptor)
         self.console.set_alt_screen(True)
+        self.console.show_cursor(False)
 
     def leave(self) -> None:
         import termios
@@ -77,6 +92,7 @@ class _Terminal:
         # A terminal that is gone, which is why SIGHUP came, has nothing to be restored.
         with contextlib.suppress(OSError, termios.error):
             termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self.before)
+            self.console.show_cursor(True)
             self.console.set_alt_screen(False)
 
     @contextlib.contextmanager
@@ -109,13 +125,16 @@ class _Terminal:
             elif signal.SIGCONT in numbers:  # after a SIGSTOP, which nobody hears
                 self._go_on()
             return []
-        text = os.read(self.descriptor, 64)
+        read = os.read(self.descriptor, 64)
+        text = self.decoder.decode(read)
         while (
-            _UNFINISHED.search(text.decode("utf-8", "replace"))
+            read
+            and _UNFINISHED.search(text)
             and select.select([self.descriptor], [], [], _REST_WITHIN)[0]
         ):
-            text += os.read(self.descriptor, 64)
-        return split_keys(text.decode("utf-8", "replace")) or None
+            read = os.read(self.descriptor, 64)
+            text += self.decoder.decode(read)
+        return split_keys(text) if read else None
 
     def _stop(self) -> None:
         self.leave()
@@ -150,7 +169,7 @@ def _windows_keys(seconds: float | None = None) -> list[str] | None:
         key = _WINDOWS_KEYS.get(msvcrt.getwch(), "")
     if key == "\x03":
         raise KeyboardInterrupt
-    return [key]
+    return [_SAME.get(key, key)]
 
 
 def split_keys(text: str) -> list[str]:
@@ -158,7 +177,7 @@ def split_keys(text: str) -> list[str]:
 
     Examples
     --------
-    >>> split_keys("\x1b[C\x1b[6~q"), split_keys("")
-    (['\x1b[C', '\x1b[6~', 'q'], [])
+    >>> split_keys("\x1b[C\x1bOC\x1b[6~q"), split_keys("")
+    (['\x1b[C', '\x1b[C', '\x1b[6~', 'q'], [])
     """
-    return _KEY.findall(text)
+    return [_SAME.get(key, key) for key in _KEY.findall(text)]

@@ -69,14 +69,20 @@ class Screen:
     ) -> None:
         """Print what fits on so many lines, saying how many more there are, and a last line.
 
-        With `over` it takes the place of what is on the screen, line by line: nothing flickers.
+        With `over` it takes the place of what is on the screen, line by line, so that nothing
+        flickers, and the last line is the last of so many.
         """
         drawn, end = list(lines(self.look, *renderables)), list(lines(self.look, last))
+        while over and drawn and not drawn[-1]:
+            drawn.pop()
         if (more := len(drawn) + len(end) - height) > 0:
             cut = height - len(end) - 1
             drawn = [*drawn[:cut], f"{more + 1} more lines: a taller window shows them"]
-        home, erase, below = ("\x1b[H", "\x1b[K", "\x1b[J") if over else ("", "", "")
-        _print([home, *(f"{line}{erase}\n" for line in [*drawn, *end]), below])
+        elif over:
+            drawn += [""] * -more
+        # Erased before it is written: behind a line as wide as the screen its last letter would go.
+        home, erase, at_end = ("\x1b[H", "\x1b[K", "") if over else ("", "", "\n")
+        _print([home, "\n".join(f"{erase}{line}" for line in [*drawn, *end]), at_end])
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; arrays in it become text piece by piece."""

@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from attncli.cli.keyboard import full_screen
+from attncli.cli.keyboard import ESCAPE, LEFT, RIGHT, full_screen
 from attncli.cli.screen import Screen
 from attncli.views.film import caption, draw_frame, shots
 from attncli.views.gallery import Gallery
@@ -16,8 +16,8 @@ from attncli.weights.selection import Selection
 
 _SECONDS = 8.0  # the whole of it
 _FASTEST, _SLOWEST = 0.05, 0.5  # seconds a frame
-_STEPS = {"\x1b[C": 1, "\x1bOC": 1, "l": 1, "\x1b[D": -1, "\x1bOD": -1, "h": -1}
-_QUIT = ("q", "\x1b", "\x04")
+_STEPS = {RIGHT: 1, "l": 1, LEFT: -1, "h": -1}
+_QUIT = ("q", ESCAPE, "\x04")
 _LINES_AROUND = 4
 
 
@@ -65,7 +65,7 @@ def play(selection: Selection, screen: Screen) -> None:
         while not player.over:
             # A new one each time: the terminal may have another size by now.
             now = dataclasses.replace(screen, precision=None)
-            height = now.look.height - 1
+            height = now.look.height
             look = dataclasses.replace(now.look, height=height - _LINES_AROUND)
             gallery = dataclasses.replace(gallery, look=look)
             name = Text(gallery.title, "bold", no_wrap=True, overflow="ellipsis")

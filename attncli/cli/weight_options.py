@@ -198,7 +198,10 @@ weight_options = Bundle(
         help="Every number of every head as a table, however many there are.",
     ),
     under_shown(
-        "--browse", is_flag=True, help="Page through layers, heads and items with the arrow keys."
+        "--browse",
+        is_flag=True,
+        help="Look at one matrix after the other with keys, which the bottom line names: scroll, "
+        "find words, zoom, other heads and layers, sorted or not.",
     ),
     *export_options,
 )

@@ -58,6 +58,11 @@ def draw_cells(
     return parts
 
 
+def columns_that_fit(picture: WeightMatrix, look: Look) -> int:
+    """Give how many columns fit beside each other, each so wide that words stand over them."""
+    return max(1, (look.width - _label_width(picture, look) - 1) // 2)
+
+
 def _label_width(picture: WeightMatrix, look: Look) -> int:
     """Give the columns that row labels get beside shaded cells: at most a third."""
     return min(max(map(cell_len, picture.rows), default=0), max(4, look.width // 3))

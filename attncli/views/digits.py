@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rich.console import RenderableType
 
 from attncli.views.labels import shorten
@@ -33,6 +32,17 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType] | 
     return [matrix.draw(look), *parts]
 
 
+def columns_that_fit(picture: WeightMatrix, look: Look) -> int:
+    """Give how many columns fit beside each other under headings that say something."""
+    (longest, gap), digits = _FITS[1], look.digits(WEIGHT_PRECISION)
+    headings = [shorten(column, longest, look) for column in picture.columns]
+    aside = [] if picture.shade == "diverging" else format_array(picture.row_sums, digits)
+    longest_text = Notation(picture.weights, digits).longest(picture.weights)
+    matrix = Matrix("", picture.rows, headings, [], None, aside, gap, longest_text)
+    one = matrix.column_width + gap
+    return max(1, (look.width - matrix.width()) // one + len(headings))
+
+
 def _matrix(picture: WeightMatrix, look: Look) -> tuple[Matrix, bool]:
     """Make the roomiest table of digits that fits, else the tightest; and say if it fits."""
     weights = picture.weights
@@ -42,7 +52,7 @@ def _matrix(picture: WeightMatrix, look: Look) -> tuple[Matrix, bool]:
     longest_text = notation.longest(weights)
     aside: tuple[str, ...] = ()
     if picture.shade != "diverging" and weights.shape[1] > 1:  # of differences it says nothing
-        aside = ("sum", *format_array(weights.sum(axis=1, dtype=np.float64), digits))
+        aside = ("sum", *format_array(picture.row_sums, digits))
     styles = shade(weights, look, picture.scale) if look.color else None
     for longest, gap in ((10**6, 2),) if look.plain else _FITS:
         columns = [shorten(column, longest, look) for column in picture.columns]

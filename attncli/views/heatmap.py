@@ -11,8 +11,8 @@ from attncli.views.picture import How, WeightMatrix
 from attncli.views.pooling import factor
 from attncli.views.strips import Strips
 
-# What stands around a heatmap: title, ticks, legend, a blank line, the prompt.
-_AROUND = 6
+# What stands around a heatmap: ticks and a legend; title, a blank line and the prompt.
+_AROUND, _AND_MORE = 3, 3
 _FEWEST_LINES = 8
 
 
@@ -25,7 +25,9 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType]:
     half = look.color and look.unicode
     label_width = len(str(picture.row_number(T_dec - 1))) if T_dec else 1
     room = look.width - label_width - 1
-    free = max(_FEWEST_LINES, (how.lines or look.height) - _AROUND)
+    free = max(_FEWEST_LINES, look.height - _AROUND - _AND_MORE)
+    if how.lines is not None:
+        free = max(1, how.lines - _AROUND)
     across = factor(T_enc, room)
     down = 1 if look.plain else factor(T_dec, free * (2 if half else 1))
     pooled, scale, note = picture.pooled(down, across)

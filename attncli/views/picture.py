@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 from rich.text import Text
 
 from attncli.arrays import Array
@@ -36,6 +37,8 @@ class WeightMatrix:
         The steps' positions in the sequence, where the picture is a part of it.
     top : float or None
         The number of the last shade, where it is not the largest one here.
+    sums : ndarray or None
+        Of the rows, where columns are left out that belong to them.
     """
 
     heading: str
@@ -47,6 +50,7 @@ class WeightMatrix:
     row_numbers: Sequence[int] = field(default=())
     column_numbers: Sequence[int] = field(default=())
     top: float | None = None
+    sums: Array | None = None
 
     @cached_property
     def scale(self) -> Scale:
@@ -72,6 +76,27 @@ class WeightMatrix:
             rows=self.rows[:count],
             row_numbers=self.row_numbers[:count],
         )
+
+    def window(self, rows: slice, columns: slice) -> WeightMatrix:
+        """Return a part of it, whose shades and sums are those of the whole."""
+        return replace(
+            self,
+            weights=self.weights[rows, columns],
+            rows=self.rows[rows],
+            columns=self.columns[columns],
+            row_numbers=self.row_numbers[rows],
+            column_numbers=self.column_numbers[columns],
+            top=self.scale.top,
+            sums=self.row_sums[rows],
+        )
+
+    @cached_property
+    def row_sums(self) -> Array:
+        """Return the sums of its rows."""
+        if self.sums is not None:
+            return self.sums
+        sums: Array = self.weights.sum(axis=1, dtype=np.float64)
+        return sums
 
     def row_number(self, row: int) -> int:
         """Return the position of a row in the sequence."""

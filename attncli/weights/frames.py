@@ -48,7 +48,7 @@ class Frames:
         return self.file.at(self.name, self.axis, number)
 
     def chosen(self, wanted: Wanted) -> Sequence[int]:
-        """Give the numbers of those that are wanted; without a word, of the last.
+        """Give the numbers of those that are wanted: without a word the last, to browse all.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Frames:
             If there is no such frame.
         """
         count, number = len(self), wanted.frame
-        if wanted.frames:
+        if wanted.frames or (wanted.browse and number is None):
             return range(count)
         if number is None:
             return [count - 1]

@@ -358,8 +358,6 @@ def test_what_is_not_finite_is_shown_on_request(attn, folder, options, shade):
     assert "2 rows do not sum to 1" in result.err
     assert "RuntimeWarning" not in result.err
     assert "#ff00ff" in (folder / f"{shade}.svg").read_text(encoding="utf-8")
-    page = (folder / f"{shade}.html").read_text(encoding="utf-8")
-    assert '"holes":true' in page
 
 
 def test_the_mean_of_a_block_in_every_picture(attn, folder):
