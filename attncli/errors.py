@@ -92,11 +92,13 @@ class ForeignFormatError(Exception):
     ----------
     kind : str
         "a pickle" …
+    inside : bytes or None
+        The beginning of what is pickled, where an archive has it.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, inside: bytes | None = None) -> None:
         super().__init__(kind)
-        self.kind = kind
+        self.kind, self.inside = kind, inside
 
 
 def harmless(text: str) -> str:

@@ -27,10 +27,10 @@ attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 
-    FILE is an .npz, .npy or .safetensors file with the inputs of a layer (hs_enc and hs_dec;
-    query, key and value; hs and h; …), a run file, or - for standard input. Shows the inputs, the
-    output and the weights. Results that FILE brings along (output, weights, lse) are compared with
-    ours. Exits with 1 if one differs.
+    FILE is an .npz, .npy, .safetensors, .json or .csv file with the inputs of a layer (hs_enc and
+    hs_dec; query, key and value; hs and h; …), a run file, or - for standard input. Shows the
+    inputs, the output and the weights. Results that FILE brings along (output, weights, lse) are
+    compared with ours. Exits with 1 if one differs.
     """
     from attncli.cli.posing import leave, pose
     from attncli.views.run_report import draw_run, run_as_json

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import click
 
 from attncli.errors import ParameterError
-from attncli.files.formats import ENDINGS, FORMATS
+from attncli.files.formats import FORMATS, WRITTEN
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -651,11 +651,11 @@ def _output_options(help_text: str) -> Bundle:
 
 
 output_options = _output_options(
-    f"Write a run file: inputs, options and results ({', '.join(ENDINGS)}, or -)."
+    f"Write a run file: inputs, options and results ({', '.join(WRITTEN)}, or -)."
 )
 trace_output_options = _output_options(
     "Write a trace file: every intermediate in full by its name, whatever is shown "
-    f"({', '.join(one.ending for one in FORMATS if not one.holds_one)}, or -)."
+    f"({', '.join(one.ending for one in FORMATS if one.written and not one.holds_one)}, or -)."
 )
 
 

@@ -13,6 +13,7 @@ from attncli.errors import harmless
 from attncli.version import __version__
 
 _LONGEST = 800  # characters of a message
+_LONGEST_HINT = 6000  # a command that converts a file has to be whole
 
 color_forbidden = False
 """Set by ``--color never``."""
@@ -39,14 +40,14 @@ def silence_stdout() -> None:
     os.close(nowhere)
 
 
-def say(text: str, label: str = "", color: str | None = None) -> None:
+def say(text: str, label: str = "", color: str | None = None, *, longest: int = _LONGEST) -> None:
     """Write a line to standard error, with a coloured label in front.
 
     Text from files does no harm: control characters are escaped.  If nobody reads standard error,
     nothing happens.
     """
-    if len(text) > _LONGEST:  # a file may name its arrays as it likes
-        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    if len(text) > longest:  # a file may name its arrays as it likes
+        text = f"{text[: longest // 2]} … {text[-longest // 2 :]}"
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         color = None
     # click takes colours out again where standard error is no terminal.
@@ -59,7 +60,7 @@ def say_error(message: str, hint: str | None) -> None:
     """Say what is wrong, and what to do about it."""
     say(message, "error: ", "red")
     for line in (hint or "").splitlines():
-        say(line, "hint:  ", "cyan")
+        say(line, "hint:  ", "cyan", longest=_LONGEST_HINT)
 
 
 def say_bug(traceback: str) -> None:

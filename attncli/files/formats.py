@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from attncli.errors import FileError, ForeignFormatError
+from attncli.files.source import encoding_of
 
 if TYPE_CHECKING:
     from attncli.arrays import Array
@@ -39,6 +40,8 @@ class Format(NamedTuple):
         makes a file that is filled in place.
     library : str
         What reading needs that is no dependency; the extra has the same name.
+    written : bool
+        Whether tensors are written as such too; what is not needs no `write`.
     """
 
     ending: str
@@ -46,6 +49,7 @@ class Format(NamedTuple):
     begins: Begins
     holds_one: bool = False
     library: str = ""
+    written: bool = True
 
     def list_entries(self, source: Source) -> dict[str, Entry]:
         """Describe every array of a file by its name."""
@@ -73,41 +77,42 @@ def _as_safetensors(beginning: bytes, source: Source) -> bool:
     return begins or source.label.endswith(".safetensors")
 
 
+def _as_json(beginning: bytes, source: Source) -> bool:
+    """A list or an object; or whatever its name says."""
+    return _first_line(beginning)[:1] in ("{", "[") or (
+        bool(beginning) and ending_of(source.label) == ".json"
+    )
+
+
+def _as_csv(beginning: bytes, source: Source) -> bool:
+    """Text whose first line has a separator or a number; or whatever its name says."""
+    if b"\x80" <= beginning[:1] < b"\xc0":  # no character begins so
+        return False
+    if ending_of(source.label) in (".csv", ".tsv"):
+        return bool(beginning)
+    first = _first_line(beginning)
+    if not first.isprintable() and not first.replace("\t", "").isprintable():
+        return False
+    return any(mark in first for mark in ",;\t") or first[:1] in tuple("-+.0123456789")
+
+
+def _first_line(beginning: bytes) -> str:
+    text = beginning.decode(encoding_of(beginning), "replace").lstrip("\ufeff \t\r\n")
+    return text.partition("\n")[0].rstrip("\r")
+
+
 FORMATS = (
     Format(".npz", "attncli.files.npz", _with(b"PK\x03\x04", b"PK\x05\x06")),
     Format(".npy", "attncli.files.npy", _with(b"\x93NUMPY"), holds_one=True),
     Format(
         ".safetensors", "attncli.files.safetensors", _as_safetensors, library="safetensors"
     ),
+    Format(".json", "attncli.files.json_arrays", _as_json, written=False),
+    Format(".csv", "attncli.files.csv_rows", _as_csv, written=False),
 )  # fmt: skip
 ENDINGS = tuple(one.ending for one in FORMATS)
-
-# What people have that executes code or needs another library: how it begins, or, where text has
-# no beginning to be told by, ends; and the lines that convert it.
-_FOREIGN = {
-    "a pickle": (
-        b"\x80",
-        "convert it where you trust it: import numpy, torch; t = torch.load(FILE)",
-        "numpy.savez('out.npz', **{name: tensor.numpy() for name, tensor in t.items()})",
-    ),
-    "an HDF5 file": (
-        b"\x89HDF",
-        "convert it: import h5py, numpy; f = h5py.File(FILE)",
-        "numpy.savez('out.npz', **{name: f[name][()] for name in f})",
-    ),
-    "a CSV file": (
-        ".csv",
-        "convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE, delimiter=','))",
-    ),
-    "a TSV file": (
-        ".tsv",
-        "convert it: import numpy; numpy.save('out.npy', numpy.loadtxt(FILE))",
-    ),
-    "a JSON file": (
-        ".json",
-        "convert it: import json, numpy; numpy.save('out.npy', json.load(open(FILE)))",
-    ),
-}
+WRITTEN = tuple(one.ending for one in FORMATS if one.written)
+_BEGINNING = 512
 
 
 def listed(endings: Sequence[str]) -> str:
@@ -116,7 +121,7 @@ def listed(endings: Sequence[str]) -> str:
     Examples
     --------
     >>> listed(ENDINGS)
-    '.npz, .npy or .safetensors'
+    '.npz, .npy, .safetensors, .json or .csv'
     """
     *others, last = endings
     return f"{', '.join(others)} or {last}"
@@ -130,27 +135,23 @@ def list_entries(source: Source) -> dict[str, Entry]:
     FileError
         If it is of no known format, or damaged.
     """
+    from attncli.files.conversions import conversion, kind_of  # not for help texts alone
+
     with source.open() as stream:
-        beginning = stream.read(16)
+        beginning = stream.read(_BEGINNING)
     try:
         for one in FORMATS:
             if one.begins(beginning, source):
                 return one.list_entries(source)
-        _refuse_foreign(beginning, ending_of(source.label))
+        if kind := kind_of(beginning, ending_of(source.label)):
+            raise ForeignFormatError(kind)
     except ForeignFormatError as found:
         raise FileError(
             f"{source.label}: is {found.kind}, expected {listed(ENDINGS)}",
-            hint="\n".join(map(str, _FOREIGN[found.kind][1:])),
+            hint=conversion(found.kind, source, found.inside),
         ) from None
     what = f"not an {listed(ENDINGS)} file"
     raise FileError(f"{source.label}: {what}" + (": it is empty" if source.size == 0 else ""))
-
-
-def _refuse_foreign(beginning: bytes, ending: str) -> None:
-    for kind, (told_by, *_) in _FOREIGN.items():
-        by_bytes = isinstance(told_by, bytes) and beginning.startswith(told_by)
-        if by_bytes or (told_by == ending and beginning):
-            raise ForeignFormatError(kind)
 
 
 def ending_of(path: str, known: Collection[str] = ()) -> str:
@@ -178,4 +179,4 @@ def format_of(path: str) -> Format:
     """
     if not path or (os.path.exists(path) and not os.path.isfile(path)):
         return FORMATS[0]  # a pipe or a device has no ending, and a folder another fault
-    return FORMATS[ENDINGS.index(ending_of(path, ENDINGS))]
+    return FORMATS[ENDINGS.index(ending_of(path, WRITTEN))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -16,6 +17,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError, ForeignFormatError
+from attncli.files.conversions import READ_OF_A_PICKLE
 from attncli.files.entries import Entry
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
@@ -45,6 +47,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     try:
         with source.open() as stream, zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
+            _refuse_pickle(archive, members)
             _refuse_doubtful(members, source.label)
             for member in members:
                 if _is_array(member, source.label):
@@ -55,10 +58,16 @@ def list_entries(source: Source) -> dict[str, Entry]:
     return entries
 
 
+def _refuse_pickle(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
+    for member in members:
+        if f"/{member.filename}".endswith("/data.pkl"):
+            with contextlib.suppress(*_DAMAGE), archive.open(member) as stream:
+                raise ForeignFormatError("a pickle", stream.read(READ_OF_A_PICKLE))
+            raise ForeignFormatError("a pickle", b"")
+
+
 def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
     names = [member.filename for member in members]
-    if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
-        raise ForeignFormatError("a pickle")
     name, count = next(iter(Counter(names).most_common(1)), ("", 0))
     if count > 1:
         raise FileError(f"{label}: holds {count} members named {name}, expected each name once")

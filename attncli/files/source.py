@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -13,6 +14,14 @@ from attncli.errors import FileError
 from attncli.memory import available_memory, readable
 
 _CHUNK = 1 << 20
+# The longest first: one begins with another.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class Source:
@@ -29,6 +38,8 @@ class Source:
         The bytes of a stream; empty for a file.
     descriptor : int, optional
         Of a regular file, opened for reading; it is closed with this object.
+    max_memory : int, optional
+        The most bytes to take for what has to be read whole; default: what there is.
 
     Attributes
     ----------
@@ -36,8 +47,15 @@ class Source:
         How many bytes there are.
     """
 
-    def __init__(self, label: str, data: bytes = b"", descriptor: int | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        data: bytes = b"",
+        descriptor: int | None = None,
+        max_memory: int | None = None,
+    ) -> None:
         self.label, self.data, self.descriptor = label, data, descriptor
+        self.max_memory = max_memory
         self.size = len(data)
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
@@ -83,7 +101,7 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refused(name, error) from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return Source(name, descriptor=descriptor)
+        return Source(name, descriptor=descriptor, max_memory=max_memory)
     with os.fdopen(descriptor, "rb") as stream:  # a pipe or a device
         try:
             return _read_stream(name, stream, max_memory)
@@ -107,4 +125,9 @@ def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source
                 f"{label}: more than the {readable(limit)} of memory there is",
                 hint="save it as a file: files are mapped, not read whole",
             )
-    return Source(label, data.getvalue())
+    return Source(label, data.getvalue(), max_memory=max_memory)
+
+
+def encoding_of(beginning: bytes) -> str:
+    """Tell the encoding of text by the mark at its beginning; without one it is UTF-8."""
+    return next((name for mark, name in _MARKS.items() if beginning.startswith(mark)), "utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attncli.errors import harmless
-from attncli.views.spreadsheet import no_formula
+from attncli.files.exported import protected
 from attncli.views.verdicts import Submission, fault_of, mistakes, parts
 
 _HEADINGS = (
@@ -28,13 +28,13 @@ def write(report: dict[str, Any], submissions: Sequence[Submission]) -> Iterator
         judged = [p for told in one.targets for p in parts(told) if p.status in ("ok", "wrong")]
         named = dict.fromkeys(name for told in one.targets for name in mistakes(told))
         sheet.writerow([
-            no_formula(harmless(one.text)),
+            protected(harmless(one.text)),
             one.verdict,
             one.layers,
             one.right,
             len(judged),
             sum(part.status == "ok" for part in judged),
-            no_formula(harmless("; ".join(named))),
-            no_formula(harmless(fault_of(one))),
+            protected(harmless("; ".join(named))),
+            protected(harmless(fault_of(one))),
         ])  # fmt: skip
     yield text.getvalue()

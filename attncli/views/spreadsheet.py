@@ -6,31 +6,34 @@ import csv
 import io
 from collections.abc import Iterator
 
+from attncli.arrays import Array
+from attncli.files.exported import COLUMNS, protected
 from attncli.views.gallery import Gallery
 from attncli.views.numbers import format_array
+from attncli.weights.selection import Chosen, Selection
 
 
 def write(gallery: Gallery) -> Iterator[str]:
-    """Write a line for each weight: layer, item and head, both steps and their labels, weight.
+    """Write a line for each weight: layer, item and head, both steps and their words, weight.
 
-    In full precision unless asked otherwise. A label that a spreadsheet would take for a formula
-    has an apostrophe before it.
+    In full precision unless asked otherwise, and with words as the file has them. One that a
+    spreadsheet would take for a formula has an apostrophe before it.
     """
+    selection = gallery.selection
+    names = list(dict.fromkeys(name for one in selection.matrices for name in one.names))
     text = io.StringIO()
     sheet = csv.writer(text, lineterminator="\n")
-    for count, one in enumerate(gallery.selection.matrices):
-        picture = gallery.picture(one)
-        if count == 0:
-            sheet.writerow([*one.names, "dec", "dec_label", "enc", "enc_label", "weight"])
-        columns = [
-            (picture.column_number(place), no_formula(label))
-            for place, label in enumerate(picture.columns)
-        ]
-        for row, label in enumerate(picture.rows):
-            first = [*one.names.values(), picture.row_number(row), no_formula(label)]
-            numbers = format_array(picture.weights[row], gallery.look.precision)
+    if selection.matrices:
+        sheet.writerow([*names, *COLUMNS])
+    for one in selection.matrices:
+        weights, cut = gallery.picture(one).weights, selection.cut(one)
+        columns = list(_steps(selection, one, "T_enc", cut.columns))
+        first = [one.names.get(name) for name in names]
+        for row, step in enumerate(_steps(selection, one, "T_dec", cut.rows)):
+            numbers = format_array(weights[row], gallery.look.precision)
             sheet.writerows(
-                [*first, *column, number] for column, number in zip(columns, numbers, strict=True)
+                [*first, *step, *column, number]
+                for column, number in zip(columns, numbers, strict=True)
             )
             yield text.getvalue()
             text.seek(0)
@@ -38,9 +41,11 @@ def write(gallery: Gallery) -> Iterator[str]:
     yield text.getvalue()  # the headings, where there is no row
 
 
-def no_formula(label: str) -> str:
-    """Put an apostrophe before what spreadsheets would compute, as OWASP advises; they hide it.
-
-    A token may be anything, `=HYPERLINK(…)` too; and `-ing` would be an error there.
-    """
-    return f"'{label}" if label.startswith(("=", "+", "-", "@")) else label
+def _steps(selection: Selection, one: Chosen, axis: str, kept: Array) -> Iterator[tuple[int, str]]:
+    """Give the steps along an axis, each with its word, or its place where it has none."""
+    words = selection.tokens(one, axis)
+    for place in kept.tolist():
+        word = str(place) if words is None else words[place]
+        # No text file holds half a character; and a bare CR would end a line.
+        word = word.encode(errors="backslashreplace").decode().replace("\r", "\\r")
+        yield place, protected(word)
