@@ -13,7 +13,15 @@ from attncli.cli.options import Bundle, option, under_output
 from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
-from attncli.weights.wanted import ORDERS, PARTS, Wanted, parse_axes, parse_numbers, parse_span
+from attncli.weights.wanted import (
+    ORDERS,
+    PARTS,
+    Wanted,
+    parse_axes,
+    parse_grid,
+    parse_numbers,
+    parse_span,
+)
 
 T = TypeVar("T")
 
@@ -190,6 +198,12 @@ weight_options = Bundle(
         type=click.Choice(ORDERS),
         help="Give an overview of the heads, in this order; `attn guide weights` says what each "
         "means.  [default, of many: entropy]",
+    ),
+    under_shown(
+        "--grid",
+        metavar="ROWSxCOLS",
+        callback=_parsed(parse_grid),
+        help="Draw each row as the image that its keys are: --row chooses rows, --cols patches.",
     ),
     under_shown("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
     under_shown(

@@ -118,7 +118,7 @@ class Gallery:
         if wanted.threshold is not None and not wanted.lists:
             weights = np.where(np.abs(weights) >= wanted.threshold, weights, weights.dtype.type(0))
         return WeightMatrix(
-            one.heading,
+            one.heading if one.image is None else safe(one.heading, self.look),
             weights,
             self._labels(selection.tokens(one, "T_dec"), cut.rows),
             self._labels(selection.tokens(one, "T_enc"), cut.columns),

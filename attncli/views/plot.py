@@ -53,7 +53,8 @@ def write(gallery: Gallery) -> list[bytes]:
     holes = False
     for panel, picture in zip(panels, gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
-        image, scale = _panel(panel, picture, down, across, small)
+        square = gallery.selection.wanted.grid is not None
+        image, scale = _panel(panel, picture, down, across, small, square=square)
         if small:
             factors.add((down, across))
             holes |= scale.holes
@@ -79,7 +80,7 @@ def _legend(bar: Any, scale: Scale) -> None:
 
 
 def _panel(
-    panel: Any, picture: WeightMatrix, down: int, across: int, small: bool
+    panel: Any, picture: WeightMatrix, down: int, across: int, small: bool, *, square: bool
 ) -> tuple[Any, Scale]:
     from matplotlib.colors import ListedColormap
 
@@ -102,7 +103,7 @@ def _panel(
         vmin=low,
         vmax=top,
         extent=extent,
-        aspect="auto",
+        aspect="equal" if square else "auto",
         interpolation="nearest",
     )
     title = (

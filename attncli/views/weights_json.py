@@ -50,7 +50,10 @@ def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
             matrix[name] = [tokens[place] for place in kept.tolist()]
     if (len(cut.rows), len(cut.columns)) != one.shape:
         matrix |= {"rows": cut.rows.tolist(), "columns": cut.columns.tolist()}
-    if wanted.diff is None:
+    if one.image is not None:
+        matrix |= {"columns": one.image.keys}
+        matrix |= {} if one.image.word is None else {"word": one.image.word}
+    elif wanted.diff is None:
         matrix["statistics"] = {
             name: None if value is None else np.asarray(value)
             for name, value in selection.statistics(one, cut, weights)._asdict().items()

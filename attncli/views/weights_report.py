@@ -30,6 +30,12 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
     if 0 in selection.source.shape:
         yield heading
         return
+    if wanted.grid is not None:
+        from attncli.views import image_grid
+
+        yield Group(heading, "")
+        yield from image_grid.draw(gallery)
+        return
     drawn = wanted.full or wanted.lists or wanted.view is not None
     if wanted.frames and not drawn and wanted.sort is None:
         from attncli.views.film import draw_strip

@@ -16,6 +16,7 @@ from attncli.weights.cutting import Cut
 from attncli.weights.difference import difference
 from attncli.weights.finding import find_weights
 from attncli.weights.frames import Frames, frames_in
+from attncli.weights.images import as_images
 from attncli.weights.oddities import load_weights
 from attncli.weights.selection import Chosen, Load, Selection
 from attncli.weights.wanted import Numbers, Span, Wanted, spelt
@@ -41,6 +42,8 @@ def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
         labels = (file.label, other.label)
         chosen = difference(chosen, _of_frames(other, wanted)[2], labels)
     selection = Selection(source, wanted, chosen, frames).with_words().with_named()
+    if wanted.grid is not None:
+        selection = as_images(selection, wanted.grid)
     for axis, size in zip(("N", "heads", "T_dec"), source.shape, strict=False):
         if size == 0:
             warnings.warn(f"{source.label}: no weights: {axis} is 0", AttnWarning, stacklevel=2)

@@ -8,7 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,21 @@ from attncli.weights.words import Words, words_of
 Load = Callable[[Cut], Array]
 
 _AXES = ("T_dec", "T_enc")
+
+
+class ImageRow(NamedTuple):
+    """A row of keys that are the patches of an image.
+
+    Attributes
+    ----------
+    word : str or None
+        Of the row, as it is shown; None where it is not known.
+    keys : list of int
+        The positions of the patches.
+    """
+
+    word: str | None
+    keys: list[int]
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,8 @@ class Chosen:
         Whose it is, where the file says.
     words : mapping of str to Words
         Of ``T_dec`` and ``T_enc``, where its steps are put together to words.
+    image : ImageRow or None
+        Where it is one row of weights, as the image that its keys are.
     """
 
     names: dict[str, Any]
@@ -54,6 +71,7 @@ class Chosen:
     load: Load
     part: str = ""
     words: Mapping[str, Words] = field(default_factory=dict)
+    image: ImageRow | None = None
 
     @property
     def place(self) -> dict[str, Any]:
@@ -63,7 +81,9 @@ class Chosen:
     @property
     def heading(self) -> str:
         """Its names in one line."""
-        return "  ".join(called(name, number) for name, number in self.names.items())
+        names = "  ".join(called(name, number) for name, number in self.names.items())
+        word = self.image.word if self.image is not None else None
+        return names if word is None else f"{names}: {word}"
 
 
 def called(name: str, value: Any) -> str:
@@ -100,10 +120,13 @@ class Selection:
         """The names that tell the matrices apart; all of them where there is but one matrix."""
         every = self.matrices
         names = list(every[0].names) if every else []
-        return [x for x in names if len({one.names[x] for one in every}) > 1] or names
+        telling = [x for x in names if len({one.names[x] for one in every}) > 1]
+        return [x for x in names if x in telling or x == "row"] if telling else names
 
     def tokens(self, one: Chosen, axis: str) -> list[str] | None:
         """Give the tokens along an axis of a matrix, as the file has them; None if it has none."""
+        if one.image is not None:  # its rows and columns are those of patches
+            return None
         if axis in one.words:
             return one.words[axis].texts
         tokens = self.source.parts[one.part].tokens.get(axis)
@@ -111,6 +134,11 @@ class Selection:
             return None
         row = tokens if tokens.ndim == 1 else tokens[one.item]
         return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+
+    def shown(self, one: Chosen, axis: str) -> list[str] | None:
+        """Give the words along an axis as they are shown: without the marks of tokenizers."""
+        tokens = self.tokens(one, axis)
+        return tokens if tokens is None or self.wanted.raw_tokens else readable(tokens)
 
     def of_itself(self, one: Chosen) -> bool:
         """Whether rows and keys are one sequence, as far as one knows."""
@@ -172,6 +200,8 @@ class Selection:
         ParameterError
             If that is nothing, or the file has no tokens to go by.
         """
+        if one.image is not None:
+            return Cut.whole(one.shape)
         wanted, kept = self.wanted, []
         for axis, size, span, words, option in (
             ("T_dec", one.shape[0], wanted.rows, wanted.row, "--row"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -82,6 +83,26 @@ def parse_numbers(text: str) -> Numbers:
         raise ParameterError(f"{text!r} is not a number, nor a set such as 0:2,7") from None
 
 
+def parse_grid(text: str) -> tuple[int, int]:
+    """Read how many patches an image has, down and across.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such pair.
+
+    Examples
+    --------
+    >>> parse_grid("5x8"), parse_grid("14 × 14")
+    ((5, 8), (14, 14))
+    """
+    found = re.fullmatch(r"\s*(\d{1,6})\s*[xX×]\s*(\d{1,6})\s*", text)
+    grid = (0, 0) if found is None else (int(found[1]), int(found[2]))
+    if 0 in grid:
+        raise ParameterError(f"{text!r} is not rows and columns of an image, such as 14x14")
+    return grid
+
+
 def as_numbers(given: Numbers | Iterable[int] | int | str | None) -> Numbers | None:
     """Take a set as callers in Python have it: a number, several, or the text of an option.
 
@@ -154,6 +175,7 @@ class Wanted:
     cols: Span | None = None
     row: tuple[str, ...] = ()
     col: tuple[str, ...] = ()
+    grid: tuple[int, int] | None = None
     merge_subwords: bool = False
     drop_special: bool = False
     drop_pad: bool = False
@@ -185,6 +207,14 @@ class Wanted:
                 raise ParameterError(
                     f"--{how} {axis} and --{axis[:-1]} {one} contradict each other"
                 )
+        if self.grid is not None:
+            for given, other in (
+                (self.sort, "--sort"), (self.view, "--view"), (self.top, "--top"),
+                (self.threshold is not None, "--threshold"),
+                (self.frames, "--frames"), (self.browse, "--browse"),
+            ):  # fmt: skip
+                if given:
+                    raise ParameterError(f"--grid draws rows as images: not with {other}")
         if self.merge_subwords and self.raw_tokens:
             raise ParameterError("--merge-subwords and --raw-tokens contradict each other")
         if self.top is not None and self.view not in (None, "list"):
