@@ -28,6 +28,8 @@ from attncli.memory import require
 # checksum is verified.
 _MAP_FROM = 16_000_000
 
+_ENCRYPTED = 1  # a bit of a member's flags
+
 # What the zip and compression libraries raise on damaged archives.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -109,13 +111,17 @@ def _data_offset(source: Source, member: zipfile.ZipInfo, where: str) -> int:
     name_length, extra_length = local[26:28], local[28:30]
     offset = member.header_offset + 30
     offset += int.from_bytes(name_length, "little") + int.from_bytes(extra_length, "little")
-    if offset + member.file_size > source.size:
+    if offset + member.compress_size > source.size:
         raise FileError(f"{where}: truncated")
     return offset
 
 
 def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where: str) -> Array:
     try:
+        if header.nbytes < _MAP_FROM and member.compress_type in (
+            zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED,
+        ) and not member.flag_bits & _ENCRYPTED:  # fmt: skip
+            return array_from_bytes(_small_member(source, member, header, where), header)
         with (
             source.open() as raw,
             zipfile.ZipFile(raw) as archive,
@@ -128,6 +134,21 @@ def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where:
     if len(data) < header.offset + header.nbytes:
         raise FileError(f"{where}: truncated")
     return array_from_bytes(data, header)
+
+
+def _small_member(source: Source, member: zipfile.ZipInfo, header: Header, where: str) -> bytes:
+    """Read a member where it lies: of many, the archive's directory is not read again for each."""
+    offset, size = _data_offset(source, member, where), header.offset + header.nbytes
+    with source.open() as stream:
+        stream.seek(offset)
+        data = stream.read(member.compress_size)
+    if member.compress_type == zipfile.ZIP_DEFLATED:
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+    if len(data) < size:
+        raise FileError(f"{where}: truncated")
+    if len(data) == member.file_size and zlib.crc32(data) != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
+    return data[:size]
 
 
 def _damaged(where: str, error: Exception) -> FileError:

@@ -45,8 +45,9 @@ def show(
     weights : array, sequence of arrays, mapping of arrays, str or path
         (T_dec, T_enc), (N, T_dec, T_enc), (N, heads, T_dec, T_enc) or a stack of layers of these:
         NumPy's, torch's on any device, JAX's. A sequence is one such array a layer; or the
-        ``attention_weights`` of the book, (N, T_enc) for each decoder step. A mapping is read as a
-        file with arrays of these names is, and a path as that file.
+        ``attention_weights`` of the book, (N, T_enc) for each decoder step; or of such sequences,
+        one a step of ``generate()``. A mapping is read as a file with arrays of these names is, a
+        path as that file, and what a model of transformers returns by its attentions.
     tokens : sequence of str or int, or a pair of them
         One a step, of both axes or of the one that is so long; as a pair, those of the decoder and
         of the encoder. Each can be a list for every item of the batch.

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,18 +53,27 @@ def name_weights(weights: Any, tokens: Any, label: str, axes: str | None) -> Map
 
     A list of matrices is a list of layers where they are square, as those of self-attention are,
     and else the book's: a matrix (N, T_enc) for each decoder step. Tokens or axes that fit but
-    one of the two decide.
+    one of the two decide. Of lists of lists, as generate() gives them, the outer ones are steps.
+    What a model returns has its parts by their names.
     """
     if hasattr(weights, "shape"):
         return {"weights": weights}
-    if isinstance(weights, Mapping):
-        return weights
+    whole = _output_of_model(weights)
+    if whole is not None:
+        named: dict[str, Any] = {}
+        for name, given in whole.items():
+            if isinstance(given, tuple) and any(one is None for one in given):
+                raise _none(label, f"{name}, a tuple of None")
+            if _is_nested(given):
+                named |= _numbered(f"{name}.", given)
+            elif hasattr(given, "shape") or isinstance(given, list | tuple):
+                named[name] = given  # and no cache, nor what was not asked for
+        return named
     several = weights if isinstance(weights, list | tuple) else ()
     if weights is None or any(one is None for one in several):
-        raise DtypeError(
-            f"{label}: weights is {'None' if weights is None else 'a tuple of None'}",
-            hint="models return them with output_attentions=True, attn_implementation='eager'",
-        )
+        raise _none(label, "None" if weights is None else "a tuple of None")
+    if several and all(map(_is_nested, several)):
+        return _numbered("step", several, "_layer")
     shapes = [tuple(one.shape) for one in several if hasattr(one, "shape")]
     if not several or len(shapes) < len(several):
         return {"weights": weights}
@@ -74,7 +83,39 @@ def name_weights(weights: Any, tokens: Any, label: str, axes: str | None) -> Map
         if axes is None and len(shapes[0]) == 2 and _are_steps(len(shapes), shapes[0], tokens):
             steps = [number_array(one, "weights", label) for one in several]
             return {"weights": np.stack(steps, axis=1)}
-    return {f"layer{number}": one for number, one in enumerate(several)}
+    return _numbered("layer", several)
+
+
+def _none(label: str, what: str) -> DtypeError:
+    return DtypeError(
+        f"{label}: weights is {what}",
+        hint="models return them with output_attentions=True, attn_implementation='eager'",
+    )
+
+
+def _output_of_model(weights: Any) -> Mapping[str, Any] | None:
+    """Give what has names: a mapping as it is, of what a model returns its attentions."""
+    if isinstance(weights, Mapping) and not hasattr(weights, "to_tuple"):
+        return weights
+    names = [name for name in dir(weights) if name.endswith("attentions")]
+    held = {name: getattr(weights, name) for name in names}
+    return {name: one for name, one in held.items() if one is not None} if held else None
+
+
+def _is_nested(given: Any) -> bool:
+    """Whether it is a list of arrays, or of such lists."""
+    return isinstance(given, list | tuple) and bool(given) and (
+        all(hasattr(one, "shape") for one in given) or all(map(_is_nested, given))
+    )  # fmt: skip
+
+
+def _numbered(name: str, given: Sequence[Any], inner: str = ".") -> dict[str, Any]:
+    """Name the arrays of a list, and of the lists in it, by their numbers."""
+    named: dict[str, Any] = {}
+    for number, one in enumerate(given):
+        of_one = f"{name}{number}"
+        named |= {of_one: one} if hasattr(one, "shape") else _numbered(f"{of_one}{inner}", one)
+    return named
 
 
 def _are_steps(count: int, shape: tuple[int, ...], tokens: Any) -> bool:

@@ -47,7 +47,7 @@ class Cut:
             last = int(self.columns[-1]) + 1
             behind = last if self.column_edges is None else int(self.column_edges[last])
             columns = slice(self.first_column, behind)
-        return _index(self.steps), columns
+        return as_index(self.steps), columns
 
     @property
     def steps(self) -> Array:
@@ -86,7 +86,7 @@ class Cut:
             last = int(self.columns[-1]) + 1 if self.narrow else len(self.column_edges) - 1
             starts = self.column_edges[first:last] - self.column_edges[first]
             weights = np.add.reduceat(weights, starts, axis=1, dtype=np.float64)
-        part: Array = weights[:, _index(self.columns - first)]
+        part: Array = weights[:, as_index(self.columns - first)]
         return part
 
     def apply(self, weights: Array) -> Array:
@@ -119,8 +119,8 @@ def renormalised(weights: Array) -> Array:
     return scaled
 
 
-def _index(positions: Array) -> slice | Array:
-    """A slice where the positions follow each other, which takes a view instead of a copy."""
+def as_index(positions: Array) -> slice | Array:
+    """Give a slice where the positions follow each other, which takes a view instead of a copy."""
     if positions.size and positions[-1] - positions[0] + 1 == positions.size:
         return slice(int(positions[0]), int(positions[-1]) + 1)
     return positions

@@ -14,6 +14,7 @@ from attncli.files.dtypes import require_finite
 from attncli.memory import require
 from attncli.tensors import describe_shape
 from attncli.weights.counting import Counted, rows_along
+from attncli.weights.cutting import as_index
 from attncli.weights.name_families import Family
 from attncli.weights.weight_source import FOUR, Layer, Part, Region, short
 
@@ -265,7 +266,7 @@ def _put_together(
     for piece in pieces:
         places = np.flatnonzero((wanted >= first) & (wanted < first + piece.rows))
         if places.size:
-            at = wanted[places] - first + piece.first_row
+            at = as_index(wanted[places] - first + piece.first_row)
             of_item = item * piece.size("N") // items  # beams may share what came before them
             part = piece.load(file, of_item, head, (at, slice(None)))
             if matrix is None:
