@@ -24,7 +24,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 SLOW = {
     "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_peer_combinations.py",
     "test_conventions_of_others.py", "test_kernels.py", "test_frameworks.py", "test_logsumexp.py",
-    "test_float16_throughout.py",
+    "test_float16_throughout.py", "test_laid_out.py",
 }  # fmt: skip
 
 

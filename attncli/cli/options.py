@@ -506,8 +506,8 @@ layout_option = under_semantics(
     metavar="AXES",
     multiple=True,
     callback=parse_layouts,
-    help="The axes of query, key, value and result, as N,T,heads,H or T,N,H; total,heads,H; "
-    "N,T,3,heads,H of qkv; query=…,key=… for each.  [default: N,T,H or N,heads,T,H]",
+    help="The axes of query, key, value and result, as N,T,heads,H, T,N,H or N,T,heads·H; "
+    "total,heads,H; N,T,3,heads,H of qkv; query=…,key=… for each.  [default: N,T,H or N,heads,T,H]",
 )
 
 

@@ -22,6 +22,7 @@ Words = tuple[str, ...]
 """Axes as somebody names them: of N, T or total, heads and H; 3 of query, key and value in one."""
 
 PACKED = "3"
+SIDE_BY_SIDE = "heads·H"
 ALL = ""
 """The name under which `parse_layout` has the axes of every tensor."""
 
@@ -30,7 +31,7 @@ _WORDS = {
     "T": "T", "t": "T", "S": "T", "s": "T", "L": "T", "seq": "T", "steps": "T",
     "total": "total", "tokens": "total",
     "heads": "heads", "H": "H", "D": "H", "d": "H",
-    PACKED: PACKED,
+    PACKED: PACKED, SIDE_BY_SIDE: SIDE_BY_SIDE, "heads*H": SIDE_BY_SIDE,
 }  # fmt: skip
 _NAMES = {"q": "query", "k": "key", "v": "value", "output": "out"}
 
@@ -47,8 +48,8 @@ def parse_layout(text: str) -> dict[str, Words]:
     --------
     >>> parse_layout("T,N,H")
     {'': ('T', 'N', 'H')}
-    >>> parse_layout("query=N,T,heads,H,key=N,heads,T,H")
-    {'query': ('N', 'T', 'heads', 'H'), 'key': ('N', 'heads', 'T', 'H')}
+    >>> parse_layout("query=N,T,heads,H,key=N,T,heads·H")
+    {'query': ('N', 'T', 'heads', 'H'), 'key': ('N', 'T', 'heads·H')}
     """
     found: dict[str, list[str]] = {}
     name = ALL
@@ -62,10 +63,17 @@ def parse_layout(text: str) -> dict[str, Words]:
     layout = {name: tuple(_WORDS.get(word, "") for word in words) for name, words in found.items()}
     for words in layout.values():
         steps = len({"T", "total"} & {*words})
-        if "" in words or len({*words}) < len(words) or steps != 1 or "H" not in words:
+        twice = SIDE_BY_SIDE in words and {"heads", "H"} & {*words}
+        if (
+            "" in words
+            or len({*words}) < len(words)
+            or steps != 1
+            or not {"H", SIDE_BY_SIDE} & {*words}
+            or twice
+        ):
             raise ParameterError(
                 f"{text!r} is not a layout such as N,T,heads,H: axes are N, T (or total), heads "
-                "and H, T and H among them",
+                "and H (or heads·H), T and H among them",
                 hint="--layout N,T,heads,H",
             )
     return layout
@@ -260,7 +268,13 @@ class Layout:
         asked = {}
         for name in movable:
             usual = _USUAL[3 if heads else ndims.get(name, 3)]
-            asked[name] = words.get(name) or words.get(ALL) or usual
+            one = words.get(name) or words.get(ALL) or usual
+            if SIDE_BY_SIDE in one and not heads:
+                raise ParameterError(
+                    f"--layout {','.join(one)}: nothing says how many heads there are",
+                    hint="--heads 2",
+                )
+            asked[name] = tuple("H" if axis == SIDE_BY_SIDE else axis for axis in one)
         leads = next((name for name in movable if "T_dec" in operation.input_axes(name)), None)
         if result and leads is not None:
             asked[operation.result] = words.get(operation.result) or asked[leads]

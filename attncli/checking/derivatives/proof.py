@@ -20,11 +20,13 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial, no_backward
+from attncli.checking.targets.arranging import arranged
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
 from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, Operation
+from attncli.operations.layout import SIDE_BY_SIDE
 from attncli.reports import (
     GradcheckReport,
     GradcheckReports,
@@ -149,11 +151,11 @@ def _target(thing: Any, given: Given) -> Target:
         raise target.fault
     if not target.has_backward:
         raise no_backward(target)
-    return target.laid_out(target.given.layout)
+    return arranged(target, target.given.layout)
 
 
 def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "_Proof":
-    if any("heads" in words for words in target.given.layout.values()):
+    if any({"heads", SIDE_BY_SIDE} & {*words} for words in target.given.layout.values()):
         sizes = {**sizes, "heads": HEADS}
     try:
         return _Proof(target, sizes, seed, dtype)

@@ -69,7 +69,8 @@ class Trial:
     def __init__(
         self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
     ) -> None:
-        self.target, self.sizes, self.given, self.seed = target, sizes, given, seed
+        self.target, self.given, self.seed = target, given, seed
+        self.sizes: Mapping[str, int] = target.fitted(sizes)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.dtype = dtype

@@ -276,6 +276,8 @@ class Suite:
         Sizes that are the same in every case.
     blocks : mapping of str to int
         Of what sizes are multiples.
+    alike : bool
+        Whether there are as many queries as keys.
     framework : bool
         Whether it may take no more than one dtype of floating-point numbers.
     is_taken, refusal : bool, str
@@ -301,16 +303,22 @@ class Suite:
         dtype: Any = None,
         said: Mapping[str, int] = MappingProxyType({}),
         blocks: Mapping[str, int] = MappingProxyType({}),
+        alike: bool = False,
     ) -> None:
         self.layer, self.claims, self.parameters, self.axes = layer, claims, parameters, axes
         self.precision, self.dtype = precision, np.dtype(dtype or precision)
-        self.said, self.blocks = said, blocks
+        self.said, self.blocks, self.alike = said, blocks, alike
         self.primes, self.equal = (self._whole({**x, **said}) for x in (_PRIMES, _EQUAL))
         # Where queries stand where nobody says it, and code has causal order or windows to choose.
         self.align = "upper_left"
 
     def _whole(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """The sizes, as they are in whole blocks."""
+        """The sizes, as they are in whole blocks, and where queries are as many as keys."""
+        if self.alike and {"T_dec", "T_enc"} <= sizes.keys():
+            sizes = {
+                **sizes,
+                **dict.fromkeys(("T_dec", "T_enc"), max(sizes["T_dec"], sizes["T_enc"])),
+            }
         blocks = {axis: self.blocks.get(axis, 1) for axis in sizes}
         return {axis: -(-size // blocks[axis]) * blocks[axis] for axis, size in sizes.items()}
 
@@ -536,6 +544,7 @@ class Suite:
         return replace(case, mask=ours, options={**case.options, name: mask})
 
     def _mask_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        sizes = self._whole(sizes)
         N, T_dec, T_enc = sizes["N"], sizes["T_dec"], sizes["T_enc"]
         if beside(name) == "padding" or self.layer in ("attention", "attention-weight"):
             return (N, T_enc)

@@ -37,6 +37,7 @@ from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
 from attncli.checking.diagnosing.untried import untried
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
+from attncli.checking.targets.arranging import arranged, holds_all, usual_layouts
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.loading import reports_on, targets_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
@@ -44,7 +45,7 @@ from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
 from attncli.errors import CodeError, NoLayerError, ParameterError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
-from attncli.operations.layout import ALL, written
+from attncli.operations.layout import ALL, SIDE_BY_SIDE, written
 from attncli.operations.steps import QKV
 from attncli.reports import CheckReport, CheckReports, Finding, Part, Status
 from attncli.tensors import axes_of
@@ -53,21 +54,12 @@ from attncli.tensors import axes_of
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
 # Elements that are further off than this are told apart, to say where they are.
 _RIGHT = beside_largest(1e-9)
-# Other layouts than ours, and what that makes of which.
-_LAYOUTS: tuple[tuple[Mapping[str, tuple[str, ...]], str, str], ...] = (
-    ({ALL: ("T", "N", "H")}, "(T, N, H), time first", "(N, T, H)"),
-    (
-        {ALL: ("N", "T", "heads", "H")},
-        "(N, T, heads, H), time before the heads",
-        "(N, heads, T, H)",
-    ),
-    (
-        {"out": ("N", "T", "heads", "H")},
-        "(N, heads, T, H), and out as (N, T, heads, H)",
-        "(N, heads, T, H)",
-    ),
-    ({ALL: ("T", "N", "heads", "H")}, "(T, N, heads, H), time first", "(N, heads, T, H)"),
-)
+# Other layouts than ours.
+_LAYOUTS: tuple[Mapping[str, tuple[str, ...]], ...] = (
+    {ALL: ("T", "N", "H")}, {ALL: ("N", "T", "heads", "H")}, {"out": ("N", "T", "heads", "H")},
+    {ALL: ("T", "N", "heads", "H")}, {ALL: ("N", "T", SIDE_BY_SIDE)},
+    {ALL: ("T", "N", SIDE_BY_SIDE)},
+)  # fmt: skip
 # What code for accelerators wants steps and head sizes to be multiples of.
 _BLOCKS: tuple[Sizes, ...] = (
     {"T_dec": 16, "T_enc": 16}, {"H": 16}, {"T_dec": 16, "T_enc": 16, "H": 16},
@@ -182,8 +174,7 @@ def _judged(
         raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
-        target = target.laid_out(target.given.layout, OPERATIONS[chosen].inputs)
-    else:
+    elif not (chosen == QKV and holds_all(target)):
         raise NoLayerError(
             f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
             f"{', '.join(OPERATIONS[chosen].inputs)}",
@@ -224,6 +215,8 @@ def guess_layer(target: Target) -> str:
     TargetError
         If neither says it.
     """
+    if holds_all(target):
+        return QKV
     named = layer_named(target.name)
     if named is not None and len(OPERATIONS[named].inputs) == len(target.inputs):
         return named
@@ -281,9 +274,11 @@ class _Check:
         self, target: Target, layer: str, claims: Semantics, *, dtype: str | None,
         thorough: bool,
     ) -> None:  # fmt: skip
-        self.target, self.layer, self.claims = target, layer, claims
+        self.layer, self.claims = layer, claims
         self.dtype, self.asked, self.thorough = dtype or "float64", dtype is not None, thorough
         self.names = OPERATIONS[layer].inputs
+        self.plain = target
+        self.target = arranged(target, target.given.layout, self.names)
         self.findings = _Findings()
         self.trace: tuple[str, ...] = ()
         self.alone = ""  # why backward is not judged
@@ -449,6 +444,7 @@ class _Check:
                     suite = Suite(
                         self.layer, self.claims, self.target.options, axes,
                         precision=precision, dtype=dtype, said=said, blocks=blocks,
+                        alike=self.target.is_alike,
                     )  # fmt: skip
                     suites.append(suite)
                     for case in (suite.ordinary(), suite.square()):
@@ -469,24 +465,31 @@ class _Check:
 
     def _laid_out(self, suite: Suite) -> Suite | None:
         """The suite if the target is right in it, else in another layout, which is said."""
+        said, usual = self.plain.given.layout, usual_layouts(self.plain)
         if self._right(suite.ordinary()):
+            if usual and not said:
+                detail = f"arrays are {_described(usual[0])}"
+                self.findings.append(Finding("layout", "contract", "note", detail))
             return suite
-        if self.target.given.layout:
-            return None
         given, findings = self.target, self.findings
-        for layout, taken, meant in _LAYOUTS:
-            ((_, words),) = layout.items()
-            if len(words) != 3 and self.layer != QKV:
+        for layout in [{ALL: words} for words in usual] or _LAYOUTS:
+            ((where, words),) = layout.items()
+            headed = bool({"heads", SIDE_BY_SIDE} & {*words})
+            if layout == given.given.layout or (headed and self.layer != QKV):
                 continue
-            self.target, self.findings = given.laid_out(layout, self.names), _Findings()
+            self.target, self.findings = arranged(self.plain, layout, self.names), _Findings()
             found = self._suite(suite)
-            if found.axes == len(words) and self._right(found.ordinary()):
+            if found.axes == 3 + headed and self._right(found.ordinary()):
+                taken = _described(words)
+                meant = written(said) or ("(N, heads, T, H)" if headed else "(N, T, H)")
+                if where:
+                    taken = f"{meant}, and {where} as {taken}"
                 detail = f"arrays are taken and given as {taken}, expected {meant}"
                 option = f"--layout {written(layout)} if they are meant so"
-                said = Finding("layout", "contract", "wrong", f"{detail}: {option}")
-                if self.target.published:
-                    said = replace(said, status="note", detail=f"arrays are {taken}")
-                self.findings.append(said)
+                said_so = Finding("layout", "contract", "wrong", f"{detail}: {option}")
+                if not said and (usual or self.target.published):
+                    said_so = replace(said_so, status="note", detail=f"arrays are {taken}")
+                self.findings.append(said_so)
                 return found
         self.target, self.findings = given, findings
         return None
@@ -791,6 +794,24 @@ class _Check:
         return Finding(
             "params and grads", "contract", "note", "the book's optimisers expect both as lists"
         )
+
+
+def _described(words: tuple[str, ...]) -> str:
+    """Say in which order axes come, and what that is.
+
+    Examples
+    --------
+    >>> _described(("T", "N", "H")), _described(("N", "T", "heads", "H"))
+    ('(T, N, H), time first', '(N, T, heads, H), time before the heads')
+    """
+    where = ""
+    if words[0] == "T":
+        where = ", time first"
+    elif "total" in words:
+        where = ", items one behind the other"
+    elif "heads" in words and words.index("T") < words.index("heads"):
+        where = ", time before the heads"
+    return f"({', '.join(words)}){where}"
 
 
 def _shortened(text: str) -> str:

@@ -25,6 +25,7 @@ from attncli.checking.derivatives.trial import Trial
 from attncli.checking.diagnosing.cases import beside_largest
 from attncli.checking.diagnosing.forms import Form, forms
 from attncli.checking.diagnosing.mistakes import MISTAKES
+from attncli.checking.targets.arranging import arranged
 from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
 from attncli.errors import TargetError
@@ -87,7 +88,7 @@ def explain_weighted(
 
 def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
     """Check a layer with weights of its own; None where there is no form for it."""
-    target = target.laid_out(target.given.layout)
+    target = arranged(target, target.given.layout)
     if "causal" in target.name.lower() and claims.causal is None:
         claims = replace(claims, causal="upper_left")
     trials = list[Trial]()

@@ -47,6 +47,7 @@ _TENSORS = _spelled(
     "state prevhidden lasthidden s",
     a="a alpha alphas",
     scores="scores score logits",
+    qkv="qkv qkvpacked packedqkv mixedqkv",
 )
 _ONE_OF = {
     "query": ("query", "hs_dec", "h"),
@@ -84,6 +85,12 @@ _BESIDE = _spelled(
     returns="needweights returnweights returnattn returnattnprobs returnattention outputattentions "
     "returnattentionweights returnlse returnsoftmax returnsoftmaxlse averageattnweights",
     grouped="enablegqa",
+    heads="heads numheads nheads nhead numattentionheads attentionheads",
+    kv_heads="kvheads numkvheads nkvheads numkeyvalueheads",
+    cu_seqlens="cuseqlensq cuseqlens qcuseqlens cuseqlensquery cuseqlenq cuseqlen",
+    cu_seqlens_k="cuseqlensk cuseqlenskv kcuseqlens kvcuseqlens cuseqlenskey cuseqlenk",
+    max_seqlen="maxseqlenq maxseqlen maxseqlensq maxqlen",
+    max_seqlen_k="maxseqlenk maxseqlenkv maxseqlensk maxkvlen maxklen",
     module="module",
 )
 # Of windows, those whose length counts the query's own position, and that end there.
@@ -355,6 +362,8 @@ _NEUTRAL: Mapping[str, Callable[[Sizes], Any]] = {
     "training": lambda sizes: False,
     "deterministic": lambda sizes: True,
     "returns": lambda sizes: False,
+    "heads": lambda sizes: sizes.get("heads", _HEADS),
+    "kv_heads": lambda sizes: sizes.get("kv_heads", sizes.get("heads", _HEADS)),
     # As functions of transformers expect the module that they compute for.
     "module": lambda sizes: SimpleNamespace(
         training=False, is_causal=False, num_key_value_groups=1
@@ -485,11 +494,11 @@ class _Saying:
             return _HEADS
         axis = _SIZES.get(short)
         if axis in ("heads", "kv_heads"):
-            return _HEADS
+            return _NEUTRAL[axis](sizes)
         if axis in ("T", "T_max"):
             return max(sizes["T_enc"], sizes["T_dec"])
         if axis == "head":
-            return sizes["H"] // _HEADS if "heads" in heads else sizes["H"]
+            return sizes["H"] // sizes.get("heads", _HEADS) if "heads" in heads else sizes["H"]
         if axis is not None:
             return sizes[axis]
         meaning = beside(name)

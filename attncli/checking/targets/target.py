@@ -4,7 +4,6 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -35,9 +34,8 @@ from attncli.checking.targets.parameters import Weights, weights_of
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.walking_back import first, walk_back
 from attncli.checking.targets.wire import Foreign, as_array
-from attncli.errors import CodeError, ParameterError, TargetError
+from attncli.errors import CodeError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
-from attncli.operations.layout import ALL, Words, written
 from attncli.tensors import axes_of, default_axes, random_tensor
 
 # What people call the result where they give others beside it.
@@ -88,8 +86,10 @@ class Target:
         ``shape_with(sizes)`` gives the shapes of inputs, where their names do not say them.
     one_step : bool
         Whether the state that looks at others has an axis for its step, which is its only one.
-    is_laid_out : bool
+    is_arranged : bool
         Whether the layout that was said of it is seen to.
+    is_alike : bool
+        Whether it has as many queries as keys, and as many heads of both.
     frameworks : tuple of str
         Whose arrays it may take beside NumPy's: its code has loaded them.
     takes, made_of : tuple of Parameter
@@ -114,7 +114,8 @@ class Target:
     revive: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     shape_with: Callable[[Sizes], Shapes] | None = None
     one_step: bool = False
-    is_laid_out: bool = False
+    is_arranged: bool = False
+    is_alike: bool = False
     frameworks: tuple[str, ...] = ()
     takes: Parameters = field(default=(), compare=False, repr=False)
     made_of: Parameters = field(default=(), compare=False, repr=False)
@@ -293,54 +294,6 @@ class Target:
             renew=lambda: self.anew().in_order(names),
         )
 
-    def laid_out(self, layout: Mapping[str, Words], names: Sequence[str] | None = None) -> "Target":
-        """The target given arrays whose axes come in another order, which are ours to the caller.
-
-        Parameters
-        ----------
-        layout : mapping of str to tuple of str
-            As `attncli.operations.layout.parse_layout` gives it; "" is for all tensors.
-        names : sequence of str, optional
-            The inputs, as we call them.
-
-        Raises
-        ------
-        ParameterError
-            If there are no such tensors or axes.
-        """
-        if not layout or self.is_laid_out:
-            return self
-        names = names or [self.known_as(name) or name for name in self.inputs]
-        queries = next((x for x in names if "T_dec" in (axes_of(x, 3) or ())), names[0])
-        asked = {name: layout.get(name, layout.get(ALL)) for name in names}
-        asked["out"] = layout.get("out", asked[queries])
-        unknown = layout.keys() - {ALL, *asked}
-        unfit = {*chain(*layout.values())} - {*_OWN}
-        if unknown or unfit:
-            raise ParameterError(
-                f"--layout {written(layout)}: {self.where} takes {', '.join(names)} and gives out, "
-                "each of N, T, heads and H",
-                hint="--layout N,T,heads,H",
-            )
-        orders = {name: _order(words) for name, words in asked.items() if words is not None}
-
-        def start(sizes: Sizes, given: Given, seed: int) -> Any:
-            layer = self.having(given).start(sizes, seed=seed)
-            return _LaidOut(layer, [orders.get(name) for name in names], orders.get("out"))
-
-        shapes = {
-            theirs: tuple(self.given.shapes[theirs][i] for i in orders[ours])
-            for theirs, ours in zip(self.inputs, names, strict=True)
-            if theirs in self.given.shapes and ours in orders
-        }
-        return replace(
-            self,
-            given=replace(self.given, shapes={**self.given.shapes, **shapes}),
-            start_with=start,
-            is_laid_out=True,
-            renew=lambda: self.anew().laid_out(layout, names),
-        )
-
     def shapes(self, sizes: Sizes, given: Shapes | None = None) -> dict[str, tuple[int, ...]]:
         """Give the shape of every input.
 
@@ -349,6 +302,7 @@ class Target:
         TargetError
             If there is an input whose shape neither its name nor `given` says.
         """
+        sizes = self.fitted(sizes)
         said = self.shape_with(sizes) if self.shape_with else {}
         given = {**said, **self.given.shapes, **(given or {})}
         shapes = {}
@@ -366,6 +320,13 @@ class Target:
                 if self.one_step and known in ("h", "hs_dec", "query"):
                     shapes[name] = (sizes["N"], 1, sizes["H"])
         return shapes
+
+    def fitted(self, sizes: Sizes) -> dict[str, int]:
+        """The sizes as it takes them."""
+        found = dict(sizes)
+        if self.is_alike:
+            found["T_dec"] = found["T_enc"] = max(sizes["T_dec"], sizes["T_enc"])
+        return found
 
     def _sizes_in(self, shapes: Shapes) -> dict[str, int]:
         """The sizes that the given shapes of inputs have."""
@@ -650,7 +611,7 @@ def _numbers(value: Any) -> Array | None:
         return None
 
 
-class _Around(Layer):
+class Around(Layer):
     """A layer that stands before another."""
 
     def __init__(self, layer: Layer) -> None:
@@ -682,64 +643,7 @@ class _Around(Layer):
         return self._layer.logsumexp(rows)
 
 
-_OWN = ("N", "heads", "T", "H")
-
-
-def _order(words: Words) -> tuple[int, ...]:
-    """Where our axes are among these."""
-    return tuple(words.index(axis) for axis in _OWN if axis in words)
-
-
-class _LaidOut(_Around):
-    """A layer that takes and gives arrays whose axes come in another order."""
-
-    def __init__(
-        self, layer: Layer, orders: Sequence[tuple[int, ...] | None], out: tuple[int, ...] | None
-    ) -> None:
-        super().__init__(layer)
-        self._orders, self._out = orders, out
-
-    def forward(self, *arrays: Array, **options: Any) -> Any:
-        """Run forward."""
-        theirs = map(_theirs, arrays, self._orders)
-        result = self._layer.forward(*theirs, **options)
-        self.facts = self._layer.facts
-        return _ours(result, self._out)
-
-    def backward(self, dout: Array) -> Any:
-        """Run backward."""
-        result = self._layer.backward(_theirs(dout, self._out))
-        self.facts = self._layer.facts
-        if isinstance(result, (tuple, list)) and len(self._orders) > 1:
-            return tuple(map(_ours, result, self._orders))
-        return _ours(result, self._orders[0])
-
-    def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
-        """What the last forward gave for every row, which may lie as our rows do or as theirs."""
-        array, named = self._layer.logsumexp(rows)
-        if array is None and self._out is not None and len(self._out) == len(rows) + 1:
-            order = tuple(i - (i > self._out[-1]) for i in self._out[:-1])
-            theirs = tuple(rows[order.index(i)] for i in range(len(rows)))
-            array, named = self._layer.logsumexp(theirs)
-            array = None if array is None else array.transpose(order)
-        return array, named
-
-
-def _theirs(array: Array, order: tuple[int, ...] | None) -> Array:
-    if order is None or array.ndim != len(order):
-        return array
-    turned = array.transpose(np.argsort(order))
-    return np.ascontiguousarray(turned) if array.flags.c_contiguous else turned
-
-
-def _ours(value: Any, order: tuple[int, ...] | None) -> Any:
-    array = real_array(value)
-    if array is None or order is None or array.ndim != len(order):
-        return value
-    return array.transpose(order)
-
-
-class _Reordered(_Around):
+class _Reordered(Around):
     """A layer that takes its inputs, and gives their gradients, in another order."""
 
     def __init__(self, layer: Layer, order: tuple[int, ...]) -> None:
@@ -810,9 +714,11 @@ def known_inputs(forward: Any) -> bool:
 
 
 def are_known_inputs(names: Iterable[str]) -> bool:
-    """Whether query, key and value are among these names."""
+    """Whether query, key and value are among these names, or what holds all three."""
     known = [meanings(name)[:1] for name in names]
-    return all((ours,) in known for ours in OPERATIONS["scaled-dot-product"].inputs)
+    return ("qkv",) in known or all(
+        (ours,) in known for ours in OPERATIONS["scaled-dot-product"].inputs
+    )
 
 
 def real_array(value: Any) -> Array | None:
