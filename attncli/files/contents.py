@@ -34,7 +34,6 @@ _OTHER_NAMES = {
     "cu_seqlens_q": "cu_seqlens",
 }
 _OPTIONS = "options"
-_MOST_REMEMBERED = 16_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class TensorFile:
     entries: dict[str, Entry]
     reading: Reading
     _last: dict[str, Array] = field(default_factory=dict, repr=False)
-    _sizes: list[int] = field(default_factory=list, repr=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self.entries
@@ -156,22 +154,13 @@ class TensorFile:
         return TensorFile(self.label, {**self.entries, name: part}, self.reading)
 
     def _load(self, name: str) -> Array:
-        """Load an array; the last one is remembered, and of small ones those before it too.
-
-        What many small ones make up, one a step or a layer, is looked at head by head.
-        """
+        """Load an array; of those that cannot be mapped, the last one is remembered."""
         if name not in self._last:
-            if self._sizes and self._sizes[-1] > _MOST_REMEMBERED:
-                self._last.clear()
-                self._sizes.clear()
+            self._last.clear()
             try:
-                array = self.entries[name].load(self.reading.max_memory)
+                self._last[name] = self.entries[name].load(self.reading.max_memory)
             except OSError as error:
                 raise refused(self.label, error) from None
-            # Summed up; a mapped one, which holds its file open, is never kept for long.
-            nbytes = _MOST_REMEMBERED + 1 if isinstance(array, np.memmap) else array.nbytes
-            self._sizes.append(nbytes + sum(self._sizes[-1:]))
-            self._last[name] = array
         return self._last[name]
 
 

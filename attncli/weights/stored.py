@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +24,7 @@ STACK = ("layers", *FOUR)
 _OUTER = ("steps", *STACK)
 OURS = ("", "weights")
 """What this tool calls weights: an array alone in a file, and one among others."""
+_MOST_REMEMBERED = 64_000_000  # bytes
 _COUNTED: tuple[str, ...] = ("layers", "steps")
 
 
@@ -112,6 +115,7 @@ def stored_part(
     ShapeError
         If they have other axes than weights have, or than those given.
     """
+    file = _remembering(file, family, counted)
     # By layer, by item and head where names count them, in the order of the steps.
     found: dict[tuple[int, ...], dict[tuple[int, int], list[_Piece]]] = {}
     for numbers, name in family.members.items():
@@ -150,6 +154,29 @@ def stored_part(
         family.part, _reading(file, family, counted, layers, some), layers,
         stacked or (numbered and "layers" in counted.axes), axes,
     )  # fmt: skip
+
+
+def _remembering(file: TensorFile, family: Family, counted: Counted) -> TensorFile:
+    """Load small arrays once for all heads, where one matrix is made of many; not more at once.
+
+    Copies of mapped ones: those would hold as many files open.
+    """
+    if "steps" not in counted.axes:
+        return file
+    steps = counted.axes.index("steps")
+    count = len({numbers[steps] for numbers in family.members})
+
+    @functools.lru_cache(maxsize=count)
+    def once(name: str, max_memory: int | None) -> Array:
+        return np.array(file.entries[name].load(max_memory))
+
+    small = {
+        name: replace(entry, load=functools.partial(once, name))
+        for name in family.members.values()
+        if math.prod((entry := file.entries[name]).shape) * entry.dtype.itemsize
+        <= _MOST_REMEMBERED // count
+    }
+    return TensorFile(file.label, {**file.entries, **small}, file.reading)
 
 
 def weight_axes(
