@@ -112,7 +112,7 @@ def _matrices(
     gallery: Gallery, size: int, most: int, labels: dict[tuple[str, ...], int]
 ) -> Iterator[dict[str, Any]]:
     selection = gallery.selection
-    said = set()
+    said: dict[str, None] = {}
 
     def known(texts: Sequence[str] | None) -> int | None:
         """Give the number of a list of labels, most of which are those of the matrix before."""
@@ -125,10 +125,7 @@ def _matrices(
         rounded = {2: f"1/{_CODES} of its largest", 4: "7 digits"}.get(numbers.itemsize, "")
         notes = [note, "" if exact else f"weights are rounded to {rounded}"]
         notes = [*filter(None, notes)]
-        for text in notes:
-            if text not in said:
-                said.add(text)
-                warnings.warn(f"the page is not exact: {text}; {_FEWER}", AttnWarning, stacklevel=2)
+        said |= dict.fromkeys(notes)
         cut, pooled = selection.cut(one), down * across > 1
         tokens = {
             name: None if pooled or texts is None else [texts[place] for place in kept.tolist()]
@@ -152,6 +149,9 @@ def _matrices(
             "unit": unit,
             "weights": base64.b64encode(numbers.tobytes()).decode(),
         }
+    if said:
+        message = f"the page is not exact: {', '.join(said)}; {_FEWER}"
+        warnings.warn(message, AttnWarning, stacklevel=2)
 
 
 def _numbers(weights: Array, size: int) -> tuple[Array, float, bool]:
