@@ -25,7 +25,7 @@ from attncli.views.shades import HOLE, LEVELS, gradient
 # small beside them.
 _MOST_BYTES = 15_000_000
 # No picture has more cells down or across than a canvas may have, or fewer than say anything.
-_MOST_CELLS, _FEWEST_CELLS = 8192, 24
+_MOST_CELLS, _FEWEST_CELLS = 30_000, 24
 _MOST_MATRICES = 10_000
 _CODES = 32767
 """Numbers that are rounded become whole multiples of so small a share of their largest."""
@@ -89,7 +89,7 @@ def _affordable(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     Examples
     --------
     >>> _affordable([(500, 500)] * 12), _affordable([(512, 512)] * 144)
-    ((4, 8192), (2, 248))
+    ((4, 30000), (2, 232))
     """
     if len(shapes) > _MOST_MATRICES:
         raise FileError(
