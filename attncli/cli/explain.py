@@ -27,7 +27,7 @@ attn explain "softmax backward without Σ"
 attn explain window-missing --json""",
 )
 @click.argument("mistake", required=False, shell_complete=_complete)
-@options.screen_options
+@options.shaded_options
 def explain(mistake: str | None, screen: Screen) -> None:
     """Explain a mistake that attn check knows; without MISTAKE, list them by kind.
 

@@ -78,7 +78,7 @@ attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
 @options.size_options
 @options.seed_option
 @batch_options
-@options.report_options
+@options.shaded_report_options
 @click.pass_context
 def gradcheck(
     ctx: click.Context,

@@ -682,6 +682,15 @@ color_option = under_output(
     show_default=True,
     help="auto: on a terminal, unless NO_COLOR is set.",
 )
+theme_option = under_output(
+    "--theme",
+    type=click.Choice(["auto", "light", "dark"]),
+    default="auto",
+    show_default=True,
+    envvar="ATTN_THEME",
+    help="Shades for a light background or a dark one; auto: as COLORFGBG says, or the terminal if "
+    "it answers, else dark. ATTN_THEME sets it for all.",
+)
 quiet_option = under_output("-q", "--quiet", is_flag=True, help="Print no tables and no notes.")
 verbose_option = under_output("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 
@@ -689,8 +698,24 @@ screen_options = Bundle(
     "screen", _screen, json_option, precision_option, color_option, quiet_option, verbose_option
 )
 
+# For what has shades.
+shaded_options = Bundle(
+    "screen",
+    _screen,
+    json_option,
+    precision_option,
+    color_option,
+    theme_option,
+    quiet_option,
+    verbose_option,
+)
+
 # For what has numbers of one sort, whose digits say all there is.
 report_options = Bundle("screen", _screen, json_option, color_option, quiet_option, verbose_option)
+
+shaded_report_options = Bundle(
+    "screen", _screen, json_option, color_option, theme_option, quiet_option, verbose_option
+)
 
 # For what is only to be read.
 page_options = Bundle("screen", _screen, color_option)
@@ -707,6 +732,7 @@ tensor_screen_options = Bundle(
     json_option,
     precision_option,
     color_option,
+    theme_option,
     quiet_option,
     verbose_option,
 )
@@ -718,6 +744,7 @@ mask_screen_options = Bundle(
     under_output("--full", is_flag=True, help="Draw and count every item and head."),
     json_option,
     color_option,
+    theme_option,
     quiet_option,
     verbose_option,
 )

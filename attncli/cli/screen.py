@@ -41,6 +41,8 @@ class Screen:
         Digits behind the point; None leaves it to the view.
     full : bool
         Every number, however many there are.
+    theme : {"auto", "light", "dark"} or None
+        What the background is; None where there are no shades to go by it.
     """
 
     as_json: bool = False
@@ -49,11 +51,15 @@ class Screen:
     verbose: bool = False
     precision: int | None = None
     full: bool = False
+    theme: str | None = None
 
     @cached_property
     def look(self) -> Look:
         """What standard output can show."""
-        return look_of(sys.stdout, color=self.color, precision=self.precision, full=self.full)
+        return look_of(
+            sys.stdout, color=self.color, precision=self.precision, full=self.full,
+            theme=self.theme, ask=self.theme is not None,
+        )  # fmt: skip
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""

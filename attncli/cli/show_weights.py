@@ -13,6 +13,7 @@ from attncli.cli.weight_options import weight_options
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
     from attncli.files.reading import Reading
+    from attncli.weights.selection import Selection
     from attncli.weights.wanted import Wanted
 
 
@@ -31,7 +32,7 @@ cat run.npz | attn show-weights -""",
 @options.heads_options
 @options.layout_option
 @options.reading_options
-@options.screen_options
+@options.shaded_options
 def show_weights(
     file: str,
     wanted: Wanted,
@@ -56,6 +57,7 @@ def show_weights(
     from attncli.files.contents import open_tensors
     from attncli.views.exports import check_exports, export
     from attncli.weights.choosing import select_weights
+    from attncli.weights.oddities import counted
 
     wanted = replace(wanted, heads=heads, layout=layout)
     if wanted.export:
@@ -64,27 +66,34 @@ def show_weights(
     with np.errstate(invalid="ignore", over="ignore"):
         with screen.timed("reading"):
             selection = select_weights(open_tensors(file, reading), wanted)
-        for path in wanted.export:
-            export(path, selection, screen.precision)
-            screen.note(f"wrote {click.format_filename(path)}")
+        with counted():
+            for path in wanted.export:
+                export(path, selection, screen.precision)
+                screen.note(f"wrote {click.format_filename(path)}")
+            if not wanted.browse:
+                _show(selection, screen)
         if wanted.browse:
             from attncli.cli.weight_browse import browse
 
             browse(selection, screen)
-        elif screen.as_json:
-            from attncli.views.weights_json import weights_as_json
 
-            selection.load_all()
-            screen.show_json(weights_as_json(selection))
-        elif not screen.quiet:
-            if wanted.frames:
-                from attncli.cli.weight_film import can_play, play
 
-                if can_play(screen):
-                    play(selection, screen)
-            from attncli.views.gallery import Gallery
-            from attncli.views.weights_report import draw_selection
+def _show(selection: Selection, screen: Screen) -> None:
+    if screen.as_json:
+        from attncli.views.weights_json import weights_as_json
 
-            gallery = Gallery(selection, screen.look)
-            for part in draw_selection(gallery, screen.progress):
-                screen.show(part)
+        selection.load_all()
+        screen.show_json(weights_as_json(selection))
+    elif not screen.quiet:
+        from attncli.views.gallery import Gallery
+        from attncli.views.weights_report import draw_selection, what_it_weighs
+
+        if selection.wanted.frames:
+            from attncli.cli.weight_film import can_play, play
+
+            if can_play(screen):
+                play(selection, screen)
+        gallery = Gallery(selection, screen.look)
+        screen.note(what_it_weighs(gallery))
+        for part in draw_selection(gallery, screen.progress):
+            screen.show(part)

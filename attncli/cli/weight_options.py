@@ -194,6 +194,20 @@ weight_options = Bundle(
         help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
     ),
     under_shown(
+        "--vmin",
+        type=float,
+        metavar="X",
+        help="The number of the first shade; the legend counts what lies beyond.  [default: 0; "
+        "with --diff, as far below 0 as --vmax is above]",
+    ),
+    under_shown(
+        "--vmax",
+        type=float,
+        metavar="X",
+        help="The number of the last shade: pictures of several files compare.  [default: the "
+        "largest of each]",
+    ),
+    under_shown(
         "--sort",
         type=click.Choice(ORDERS),
         help="Give an overview of the heads, in this order; `attn guide weights` says what each "

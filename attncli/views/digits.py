@@ -26,7 +26,7 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType] | 
     if not (asked or look.plain or columns <= look.width // _NARROWEST):
         return None
     matrix, fits = _matrix(picture, look)
-    if not (asked or (fits and (how.lines is None or rows < how.tallest))):
+    if not (asked or look.plain or (fits and rows < how.tallest)):
         return None
     parts = [] if matrix.styles is None else [legend(picture.scale, 0, look, "")]
     return [matrix.draw(look), *parts]

@@ -12,10 +12,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.views.gallery import Gallery
-from attncli.views.legends import hole_key, number
+from attncli.views.legends import beyond, ends, hole_key
 from attncli.views.look import Look
 from attncli.views.overview import Overview, place_in_grid
-from attncli.views.scales import brightest
 from attncli.views.shades import levels
 from attncli.views.ways import draw_weights
 from attncli.weights.selection import Chosen, called
@@ -44,15 +43,17 @@ def draw_strip(gallery: Gallery) -> Iterator[RenderableType]:
     columns = [f"step {frames.steps[one]:g}" if unique else f"frame {one}" for one in numbers]
     places = [(row, column) for column in columns for row in rows]
     widest = max(shown[0].shape[1], *map(len, columns))
-    overview = Overview(places, look, gallery.selection.wanted.pool, widest=widest)
+    overview = Overview(places, look, widest=widest)
     for column, some, frame in zip(columns, picked, numbers, strict=True):
         for row, one in zip(rows, some, strict=False):
             known = row == rows[-1] and not math.isnan(frames.loss[frame])
             under = f"{frames.loss[frame]:.3g}" if known else ""
-            overview.add((row, column), gallery.picture(one).weights, under)
-    overview.top = max(brightest(one.weights) for one in overview.at.values())
+            overview.add((row, column), gallery.picture(one), under)
+    low, top = ends(overview.on_one_scale())
     told = f"frames {', '.join(map(str, numbers))} of {len(frames)}, "
-    told += f"shaded from 0 to {number(overview.top)}; {overview.note}"
+    told += f"shaded from {low} to {top}; {overview.note(gallery.selection.wanted.pool)}"
+    if more_told := beyond(*overview.beyond):
+        told += f"; {more_told}"
     if not all(math.isnan(loss) for loss in frames.loss):
         told += "; below: the loss"
     explained = Text(look.fit(told), "dim italic")
@@ -71,10 +72,10 @@ def draw_frame(gallery: Gallery, shot: Sequence[Chosen]) -> RenderableType:
         picture = replace(gallery.picture(shot[0]), heading="")
         return draw_weights(picture, look, view=wanted.view, lines=look.height)
     places = [place_in_grid(one, _telling(gallery)) for one in shot]
-    overview = Overview(places, look, wanted.pool, gallery.top)
+    overview = Overview(places, look)
     for place, one in zip(places, shot, strict=True):
-        overview.add(place, gallery.picture(one).weights, "")
-    return Group(overview, Text(look.fit(overview.note), "dim italic"))
+        overview.add(place, gallery.picture(one), "")
+    return Group(overview, Text(look.fit(overview.note(wanted.pool)), "dim italic"))
 
 
 def _telling(gallery: Gallery) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.views.labels import safe, shorten
+from attncli.views.labels import safe, shorten, told_apart
 from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
@@ -48,7 +48,7 @@ class Gallery:
 
     def alike(self, progress: Watched | None = None) -> Gallery:
         """Give one scale to the frames of a training: what is grey at first and what is sharp."""
-        if not self.selection.wanted.frames:
+        if not self.selection.wanted.frames or self.selection.wanted.vmax is not None:
             return self
         top = 0.0
         with progress("reading frames") if progress else nullcontext(lambda *_: None) as step:
@@ -126,7 +126,7 @@ class Gallery:
             wanted.pool,
             cut.rows.tolist(),
             cut.columns.tolist(),
-            self.top,
+            (wanted.vmin, self.top if wanted.vmax is None else wanted.vmax),
         )
 
     def _labels(self, tokens: list[str] | None, positions: Array) -> list[str]:
@@ -135,5 +135,5 @@ class Gallery:
             return [str(position) for position in positions.tolist()]
         shown = tokens if self.selection.wanted.raw_tokens else readable(tokens)
         longest = 10**6 if self.look.plain else _LONGEST_LABEL
-        look = self.look
-        return [shorten(safe(shown[place], look), longest, look) for place in positions.tolist()]
+        labels = told_apart([safe(word, self.look) for word in shown])
+        return [shorten(labels[place], longest, self.look) for place in positions.tolist()]

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from attncli.views.clusters import clusters
+from attncli.views.labels import Placed
 from attncli.views.look import Look
 
 STYLE = "bold"
@@ -23,8 +24,8 @@ def narrow_headings(
     """Write the headings of columns of one or two terminal columns each.
 
     Slanted, beginning over their column and rising to the right, where cells are two wide and
-    there is room at the right; else downwards, their ends on the last line; numbered, downwards,
-    where a character is wider than the cell.
+    there is room at the right; else downwards, their ends on the last line, positions below them;
+    numbered, downwards, where a character is wider than the cell.
 
     Parameters
     ----------
@@ -36,25 +37,39 @@ def narrow_headings(
     look : Look
     """
     # A letter with its accents stands in one place: labels are lists of such letters from here.
-    short = [_short(clusters(label), look) for label in labels]
-    words = any(len(label) > 2 and not "".join(label).isdecimal() for label in short)
-    if cell == 2 and words and indent + _slanted_width(short) <= look.width:
-        return _slanted(short, indent)
+    plain = [label.word if isinstance(label, Placed) else label for label in labels]
+    short = [clusters(word) for word in plain]
+    if cell == 2 and any(len(word) > 2 and not "".join(word).isdecimal() for word in short):
+        slanted = [_shortened(label, look) for label in labels]
+        if indent + _slanted_width(slanted) <= look.width:
+            return _slanted(slanted, indent)
     if any(cell_len(letter) > cell for label in short for letter in label):
-        short = [list(str(first + place)) for place in range(len(short))]
-    height = max(map(len, short), default=0)
-    padded = [[" "] * (height - len(label)) + label for label in short]
+        return _downwards([list(str(first + place)) for place in range(len(short))], cell, indent)
+    lines = _downwards([_shortened(word, look) for word in plain], cell, indent)
+    # Of words that are there more than once the positions, on lines of their own.
+    places = [list(str(x.position)) if isinstance(x, Placed) else [] for x in labels]
+    return [*lines, *_downwards(places, cell, indent, "dim")]
+
+
+def _downwards(
+    labels: Sequence[list[str]], cell: int, indent: int, style: str = STYLE
+) -> list[Text]:
+    height = max(map(len, labels), default=0)
+    padded = [[" "] * (height - len(label)) + label for label in labels]
     return [
         Text(
             " " * indent
             + "".join(x[row] + " " * (cell - cell_len(x[row])) for x in padded).rstrip(),
-            STYLE,
+            style,
         )
         for row in range(height)
     ]
 
 
-def _short(letters: list[str], look: Look) -> list[str]:
+def _shortened(label: str, look: Look) -> list[str]:
+    letters = clusters(label)
+    if len(letters) > _LINES and isinstance(label, Placed):
+        letters = clusters(label.cut(_LINES, look))
     return letters if len(letters) <= _LINES else [*letters[: _LINES - 1], look.ellipsis]
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
+from rich.text import Text
 
-from attncli.views.cells import draw_cells
+from attncli.views.headings import narrow_headings
+from attncli.views.legends import legend
 from attncli.views.look import Look
+from attncli.views.matrix import LABEL_STYLE
 from attncli.views.numbers import format_array
-from attncli.views.picture import WEIGHT_PRECISION, WeightMatrix
+from attncli.views.picture import WEIGHT_PRECISION
 from attncli.views.records import Column, draw_records, fits
+from attncli.views.scales import Scale
+from attncli.views.strips import strip
 from attncli.weights.selection import called
 from attncli.weights.statistics import Statistics
 
@@ -88,7 +94,7 @@ def sort_heads(heads: Sequence[Head], by: str | None) -> list[Head]:
 def draw_heads(heads: Sequence[Head], look: Look, by: str | None = None) -> RenderableType:
     """Draw one line for each head, in the order given, with the number that it goes by."""
     names = [
-        Column(name, [str(head.names[name]) for head in heads], right=True)
+        Column(name, [str(head.names[name]) for head in heads], right=name != "part")
         for name in heads[0].names
     ]
     whole = ["  ".join(called(name, number) for name, number in one.names.items()) for one in heads]
@@ -105,20 +111,57 @@ def draw_heads(heads: Sequence[Head], look: Look, by: str | None = None) -> Rend
             look.fit("–") if np.isnan(x) else text for x, text in zip(values, texts, strict=True)
         ]
         numbers.append(Column(SORTS[sort].heading, known, right=True))
-    columns = [*names, *numbers]
-    return draw_records(columns if fits(columns, look) else [Column("", whole), *numbers], look)
+    # Those at the end go where there is no room: what is sorted by comes first there.
+    if not fits([*names, *numbers], look):
+        numbers.sort(key=lambda column: by is None or column.heading != SORTS[by].heading)
+    if not fits([*names, numbers[0]], look):
+        names = [Column("", whole)]
+    while len(numbers) > 1 and not fits([*names, *numbers], look):
+        numbers.pop()
+    return draw_records([*names, *numbers], look)
 
 
-def draw_map(heads: Sequence[Head], by: str, look: Look) -> RenderableType:
-    """Draw one cell for each head, shaded by one of its numbers: layers down, heads across."""
-    places = [[called(name, number) for name, number in head.names.items()] for head in heads]
-    downs = list(dict.fromkeys(" ".join(names[:-1]) for names in places))
-    acrosses = list(dict.fromkeys(names[-1].split(" ")[-1] for names in places))
-    values = np.zeros((len(downs), len(acrosses)))
-    for head, names in zip(heads, places, strict=True):
-        where = downs.index(" ".join(names[:-1])), acrosses.index(names[-1].split(" ")[-1])
-        values[where] = head.value(by)
-    picture = WeightMatrix("", values, downs, acrosses)
+def draw_map(
+    heads: Sequence[Head], places: Sequence[tuple[str, str]], by: str, look: Look, lines: int
+) -> list[RenderableType]:
+    """Draw one cell for each head, shaded by one of its numbers: layers down, heads across.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+    places : sequence of (str, str)
+        Where each stands.
+    by : str
+        The number it is shaded by.
+    look : Look
+    lines : int
+        No more lines than these: what is left out is said.
+    """
+    downs = list(dict.fromkeys(down for down, _ in places))
+    acrosses = list(dict.fromkeys(across for _, across in places))
+    values = dict(zip(places, (head.value(by) for head in heads), strict=True))
+    scale = Scale.of(np.array(list(values.values())))
+    label_width = max(map(len, downs))
+    room = max(1, look.width - label_width - 1)
+    cell = 2 if 2 * len(acrosses) <= room else 1
+    drawn: list[RenderableType] = []
+    blocks = range(0, len(acrosses), room // cell)
+    most = max(1, lines // len(blocks) - 4)
+    for first in blocks:
+        block = acrosses[first : first + room // cell]
+        numbers = [name.split(" ")[-1] for name in block]
+        drawn += narrow_headings(numbers, first, cell, label_width + 1, look)
+        for down in downs[:most]:
+            line = Text().append(f"{down:>{label_width}} ", LABEL_STYLE)
+            for there, some in groupby(block, lambda across: (down, across) in values):  # noqa: B023
+                row = np.array([values.get((down, across), 0.0) for across in some])
+                line.append_text(
+                    strip(row, look, scale, cell) if there else Text(" " * cell * len(row))
+                )
+            line.rstrip()
+            drawn.append(line)
     last = next(reversed(heads[0].names))
     note = f"1 cell = the {SORTS[by].heading} of 1 {last}"
-    return Group(*draw_cells(picture, look, note))
+    if len(downs) > most:
+        note += f"; {len(downs) - most} more lines of them are not shown"
+    return [*drawn, legend(scale, label_width + 1, look, note)]

@@ -7,6 +7,8 @@ that runs right to left, or characters that the output cannot encode.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 
@@ -46,6 +48,49 @@ def safe(text: str, look: Look | None = None) -> str:
     return escaped.encode(look.encoding, "backslashreplace").decode(look.encoding)
 
 
+class Placed(str):
+    """A word that is there more than once, with its position behind it, which is never cut off.
+
+    Examples
+    --------
+    >>> cat = Placed("cat", 11)
+    >>> cat, cat.word, shorten(cat, 6), shorten(cat, 5), shorten(cat, 4)
+    ('cat[11]', 'cat', 'c…[11]', 'c[11]', '[11]')
+    """
+
+    word: str
+    position: int
+
+    def __new__(cls, word: str, position: int) -> Placed:
+        """Write the word with its position."""
+        label = super().__new__(cls, f"{word}[{position}]")
+        label.word, label.position = word, position
+        return label
+
+    def cut(self, width: int, look: Look | None) -> str:
+        """Cut it to a number of terminal columns."""
+        behind = f"[{self.position}]"
+        left = width - len(behind)
+        if left > 1:
+            return Placed(shorten(self.word, left, look), self.position)
+        first = clusters(self.word)[0]
+        if left == 1 == cell_len(first):
+            return Placed(first, self.position)
+        return behind if left >= 0 else shorten(str(self.position), width, look)
+
+
+def told_apart(words: Sequence[str]) -> list[str]:
+    """Give words that are there more than once their positions, which tell them apart.
+
+    Examples
+    --------
+    >>> told_apart(["the", "cat", "saw", "the"])
+    ['the[0]', 'cat', 'saw', 'the[3]']
+    """
+    counts = Counter(words)
+    return [Placed(word, place) if counts[word] > 1 else word for place, word in enumerate(words)]
+
+
 def shorten(text: str, width: int, look: Look | None = None) -> str:
     """Cut text to a number of terminal columns, with an ellipsis where something went.
 
@@ -56,6 +101,8 @@ def shorten(text: str, width: int, look: Look | None = None) -> str:
     """
     if cell_len(text) <= width:
         return text
+    if isinstance(text, Placed):
+        return text.cut(width, look)
     kept, left = "", width - 1
     for letter in clusters(text):
         left -= cell_len(letter)

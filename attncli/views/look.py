@@ -45,6 +45,8 @@ class Look:
         The digits behind the point that were asked for.
     full : bool
         Every number was asked for, however many there are.
+    light : bool
+        The background is light: what is nothing is light too.
     """
 
     width: int = 80
@@ -57,6 +59,7 @@ class Look:
     indexed: bool = False
     precision: int | None = None
     full: bool = False
+    light: bool = False
 
     @classmethod
     def terminal(

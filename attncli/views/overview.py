@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -14,18 +14,23 @@ from rich.text import Text
 from attncli.arrays import Array
 from attncli.views.gallery import Gallery, Watched
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
-from attncli.views.legends import hole_key
+from attncli.views.legends import beyond, hole_key
 from attncli.views.look import Look
-from attncli.views.pooling import Pool, factor, pool, stated
+from attncli.views.picture import SCREENS, WeightMatrix
+from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
 from attncli.weights.selection import Chosen, called
 
-# Of more heads than this a terminal shows the first ones of the table; of more than this, one
-# cell for each instead of a picture.
-_MOST_HEADS, _MOST_IN_GRID = 24, 400
+# Of more heads than this a terminal shows the first ones of the table, and fewer where there is
+# little room; of more than this, one cell for each instead of a picture.
+_MOST_HEADS, _MOST_IN_GRID, _FEWEST_HEADS = 24, 400, 5
 # A small heatmap is so many columns wide, at least and at most.
 _NARROWEST, _WIDEST = 5, 16
+# What stands in an overview beside the pictures and the heads: blank lines, headings.
+_AROUND = 7
+# Where what is said under the pictures takes a line more.
+_NARROW = 70
 _BOLD, _DIM, _LABEL = Style.parse("bold"), Style.parse("dim"), Style.parse("cyan")
 
 
@@ -37,6 +42,7 @@ class Thumbnail:
     ----------
     weights : ndarray
         Pooled.
+    scale : Scale
     number : str
         What stands under it.
     by : (int, int)
@@ -44,6 +50,7 @@ class Thumbnail:
     """
 
     weights: Array
+    scale: Scale
     number: str
     by: tuple[int, int]
 
@@ -51,58 +58,85 @@ class Thumbnail:
 class Overview:
     """The grid: a row of small heatmaps for each layer, a column for each head.
 
-    Where they do not fit beside each other, the columns come in blocks.
+    Where they do not fit beside each other, the columns come in blocks; where they would be too
+    tall, they are lower, and in the end there is no room for them.
 
     Parameters
     ----------
     places : sequence of (str, str)
         Where the heads stand: the layer (and item), the head.
     look : Look
-    how : {"max", "mean"}
-        How weights become one.
-    top : float, optional
-        The number of the last shade of all; without it each has its own largest.
     widest : int
         No more columns than these are of use.
+    lines : int, optional
+        No more lines than these.
     """
 
     def __init__(
         self,
         places: Sequence[tuple[str, str]],
         look: Look,
-        how: Pool = "max",
-        top: float | None = None,
+        *,
         widest: int = _WIDEST,
+        lines: int | None = None,
     ) -> None:
-        self.look, self.how, self.top = look, how, top
+        self.look = look
         self.rows = list(dict.fromkeys(row for row, _ in places))
         self.columns = list(dict.fromkeys(column for _, column in places))
         self.at: dict[tuple[str, str], Thumbnail] = {}
         self.label_width = max(map(len, (*self.rows, self.columns[0].split(" ")[0])))
         room = max(_NARROWEST + 1, look.width - self.label_width - 1)
         fits = min(_WIDEST, max(_NARROWEST, room // len(self.columns) - 1))
-        self.cell = min(fits, widest)
-        self.per_block = max(1, (room + 1) // (self.cell + 1))
         self.half = look.color and look.unicode
-        lines = -(-fits // 2)  # as tall as it is wide, a cell being twice as high
+        for cell in range(fits, _NARROWEST - 1, -1):
+            self._lay_out(min(cell, widest), -(-cell // 2), room)
+            if lines is None or self.height <= lines:
+                break
+        while lines is not None and self.height > lines and self.lines > 1:
+            self._lay_out(self.cell, self.lines - 1, room)
+        self.fits = lines is None or self.height <= lines
+
+    def _lay_out(self, cell: int, lines: int, room: int) -> None:
+        # As tall as it is wide where there is room, a cell being twice as high.
+        self.cell, self.lines = cell, lines
+        self.per_block = max(1, (room + 1) // (cell + 1))
         self.tall = lines * (2 if self.half else 1)
 
-    def add(self, place: tuple[str, str], weights: Array, number: str) -> None:
+    @property
+    def height(self) -> int:
+        """How many lines there are, each picture with a number under it."""
+        blocks = -(-len(self.columns) // self.per_block)
+        return blocks * (1 + len(self.rows) * (self.lines + 1))
+
+    def add(self, place: tuple[str, str], picture: WeightMatrix, number: str) -> None:
         """Make a head small, with a number under it; what it was made of is not kept."""
-        T_dec, T_enc = weights.shape
+        T_dec, T_enc = picture.weights.shape
         by = factor(T_dec, self.tall), factor(T_enc, self.cell)
-        self.at[place] = Thumbnail(pool(weights, *by, self.how).copy(), number, by)
+        weights, scale, _ = picture.pooled(*by)
+        self.at[place] = Thumbnail(weights.copy(), scale, number, by)
+
+    def on_one_scale(self) -> Scale:
+        """Give all of them the scale of the brightest, unless they were given one."""
+        scale = max((one.scale for one in self.at.values()), key=lambda scale: scale.top)
+        for place, one in self.at.items():
+            self.at[place] = replace(one, scale=replace(one.scale, top=scale.top))
+        return scale
 
     @property
     def holes(self) -> bool:
         """Whether some numbers are not finite."""
-        return any(Scale.of(one.weights).holes for one in self.at.values())
+        return any(one.scale.holes for one in self.at.values())
 
     @property
-    def note(self) -> str:
+    def beyond(self) -> tuple[int, int]:
+        """How many numbers are smaller and how many larger than the shades that were given."""
+        scales = [one.scale for one in self.at.values()]
+        return sum(scale.smaller for scale in scales), sum(scale.larger for scale in scales)
+
+    def note(self, how: Pool) -> str:
         """Say what a cell stands for."""
         factors = {one.by for one in self.at.values()}
-        return stated(factors, self.how) or "1 cell = 1 weight"
+        return stated(factors, how) or "1 cell = 1 weight"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the segments of every line."""
@@ -142,8 +176,7 @@ class Overview:
         one = self.at.get((row, column))
         if one is None:
             return None
-        scale = Scale.of(one.weights, top=self.top)
-        return Strips(one.weights, self.look, scale, half=self.half)
+        return Strips(one.weights, self.look, one.scale, half=self.half)
 
 
 def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
@@ -157,47 +190,67 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     """
     look, selection, wanted = gallery.look, gallery.selection, gallery.selection.wanted
     telling, count = selection.telling, len(gallery)
-    grid = not look.plain and count <= _MOST_IN_GRID
     sort = wanted.sort or "entropy"
     by = sort if sort in SORTS else None
     selection.check_order(sort)
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
-    heads: list[Head] = []
+    matrices = "1 matrix" if count == 1 else f"{count} matrices"
+    more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
+    what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""].heading
+
+    # What there is room for, of the pictures and of the heads in the table.
+    lines = SCREENS * look.height - _AROUND - min(count, _FEWEST_HEADS)
+    lines -= sum(-(-len(text) // look.width) for text in (gallery.title + gallery.reading, more))
+    lines -= 3 if look.width < _NARROW else 2  # what is said under the pictures
     places = [place_in_grid(one, telling) for one in selection.matrices]
-    overview = Overview(places, look, wanted.pool) if grid else None
+    overview = Overview(places, look, lines=lines)
+    grid = not look.plain and count <= _MOST_IN_GRID and overview.fits
+    heads: list[Head] = []
     with progress("reading heads") as step:
         for number, one in enumerate(selection.matrices):
             cut = selection.cut(one)
-            weights = one.load(cut)
+            picture = gallery.picture(one)
             names = one.names if look.plain else {name: one.names[name] for name in telling}
-            statistics = selection.statistics(one, cut, weights)
+            statistics = selection.statistics(one, cut, picture.weights)
             heads.append(Head(names, statistics, selection.of_itself(one)))
-            if overview is not None:
+            if grid:
                 value = heads[-1].value(by or "entropy")
-                overview.add(places[number], weights, "" if isnan(value) else f"{value:.2f}")
+                overview.add(places[number], picture, "" if isnan(value) else f"{value:.2f}")
             step(number + 1, count)
     ordered = sort_heads(heads, by)
     if sort == "name":
         ordered.sort(key=lambda head: [(isinstance(x, str), x) for x in head.names.values()])
-    matrices = "1 matrix" if count == 1 else f"{count} matrices"
-    more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
-    if not look.plain and len(ordered) > _MOST_HEADS and not wanted.full:
-        left = len(ordered) - _MOST_HEADS
-        ordered = ordered[:_MOST_HEADS]
-        more = f"{left} more {noun}s not shown: --sort {sort} --full lists all; {more}"
     yield ""
-    if overview is not None:
-        what = "entropy in bits" if by in (None, "entropy") else SORTS[by].heading
-        under = f"{overview.note}, shaded by its {noun}'s largest; under each: {what}"
-        explained = Text(look.fit(under), "dim italic")
-        if overview.holes:
-            explained = Text.assemble(hole_key(look), "  ", explained)
-        yield from (overview, explained, "")
+    taken = 0
+    if grid:
+        taken = overview.height
+        yield from (overview, _explained(gallery, overview, noun, what), "")
     elif not look.plain:  # too many to be drawn one by one
-        yield from (draw_map(heads, by or "entropy", look), "")
+        drawn = draw_map(heads, places, by or "entropy", look, lines)
+        taken = len(drawn)
+        yield from (*drawn, "")
+    most = min(_MOST_HEADS, max(_FEWEST_HEADS, lines + min(count, _FEWEST_HEADS) - taken))
+    if not look.plain and count > most and not wanted.full:
+        ordered = ordered[:most]
+        left = f"{count - most} more {noun}s not shown"
+        more = f"{left}: --sort {sort} --full lists all; {more}"
     order = "in the order of the file" if sort == "file" else f"sorted by {sort}"
     yield Text(f"{count} {noun if count == 1 else noun + 's'}, {order}", "bold")
     yield from (draw_heads(ordered, look, by), "", Text(more, "dim italic"))
+
+
+def _explained(gallery: Gallery, overview: Overview, noun: str, what: str) -> Text:
+    """Say what the cells of the pictures are, their shades, and the number under each."""
+    look, wanted = gallery.look, gallery.selection.wanted
+    shades = f"shaded by its {noun}'s largest"
+    if wanted.vmin is not None or wanted.vmax is not None:
+        low, top = wanted.vmin or 0, wanted.vmax
+        shades = f"shaded from {low:g} to {f'its {noun}s largest' if top is None else f'{top:g}'}"
+        if told := beyond(*overview.beyond):
+            shades += f", {told}"
+    text = f"{overview.note(wanted.pool)}, {shades}; under each: {what}"
+    explained = Text(look.fit(text), "dim italic")
+    return Text.assemble(hole_key(look), "  ", explained) if overview.holes else explained
 
 
 def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:

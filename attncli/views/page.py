@@ -17,7 +17,7 @@ from attncli.errors import AttnWarning, FileError
 from attncli.version import __version__
 from attncli.views.gallery import Gallery
 from attncli.views.json_text import json_pieces
-from attncli.views.legends import ends
+from attncli.views.legends import beyond, ends
 from attncli.views.pooling import factor
 from attncli.views.shades import HOLE, LEVELS, gradient
 
@@ -76,7 +76,7 @@ def _data(gallery: Gallery) -> dict[str, Any]:
         "hole": f"{HOLE:06x}",
         "colors": {
             "dark": _hex(gradient(LEVELS, diverging=diverging)),
-            "light": _hex(gradient(LEVELS, diverging=diverging)[::-1]),
+            "light": _hex(gradient(LEVELS, diverging=diverging, light=True)),
         },
         "matrices": _matrices(gallery, size, most, labels),
         "labels": _listed(labels),
@@ -126,6 +126,7 @@ def _matrices(
         notes = [note, "" if exact else f"weights are rounded to {rounded}"]
         notes = [*filter(None, notes)]
         said |= dict.fromkeys(notes)
+        told = beyond(scale.smaller, scale.larger)
         cut, pooled = selection.cut(one), down * across > 1
         tokens = {
             name: None if pooled or texts is None else [texts[place] for place in kept.tolist()]
@@ -144,7 +145,7 @@ def _matrices(
             "rows": known(_blocks(picture.rows, down)),
             "columns": known(_blocks(picture.columns, across)),
             "scale": {"kind": scale.kind, "bottom": scale.bottom, "top": scale.top},
-            "legend": [low, top, *notes],
+            "legend": [low, top, *filter(None, (told, *notes))],
             "dtype": numbers.dtype.str,
             "unit": unit,
             "weights": base64.b64encode(numbers.tobytes()).decode(),

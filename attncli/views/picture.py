@@ -11,11 +11,13 @@ from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.views.pooling import Pool, pool, stated
-from attncli.views.scales import Scale, Shade
+from attncli.views.scales import Ends, Scale, Shade
 
 WEIGHT_PRECISION = 2
 # A table and labelled cells scroll like any text, up to here; more rows become a heatmap.
-_MOST_LINES = 100
+MOST_LINES = 100
+SCREENS = 2
+"""Many pictures are small enough to be seen on so many."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class WeightMatrix:
         What becomes of weights that share a cell.
     row_numbers, column_numbers : sequence of int
         The steps' positions in the sequence, where the picture is a part of it.
-    top : float or None
-        The number of the last shade, where it is not the largest one here.
+    ends : (float or None, float or None)
+        The numbers of the first and the last shade, where these here do not decide them.
     sums : ndarray or None
         Of the rows, where columns are left out that belong to them.
     """
@@ -49,13 +51,13 @@ class WeightMatrix:
     pool: Pool = "max"
     row_numbers: Sequence[int] = field(default=())
     column_numbers: Sequence[int] = field(default=())
-    top: float | None = None
+    ends: Ends = (None, None)
     sums: Array | None = None
 
     @cached_property
     def scale(self) -> Scale:
         """From its numbers to shades."""
-        return Scale.of(self.weights, self.shade, self.top)
+        return Scale.of(self.weights, self.shade, self.ends)
 
     def title(self) -> list[Text]:
         """Give the line above the picture, if there is one."""
@@ -66,7 +68,10 @@ class WeightMatrix:
         if down == across == 1:
             return self.weights, self.scale, ""
         weights = pool(self.weights, down, across, self.pool)
-        return weights, Scale.of(weights, self.shade, self.top), stated([(down, across)], self.pool)
+        scale = Scale.of(weights, self.shade, self.ends)
+        if self.ends != (None, None):  # counted are the weights, not the cells
+            scale = replace(scale, smaller=self.scale.smaller, larger=self.scale.larger)
+        return weights, scale, stated([(down, across)], self.pool)
 
     def first_rows(self, count: int) -> WeightMatrix:
         """Return its first rows alone."""
@@ -86,7 +91,7 @@ class WeightMatrix:
             columns=self.columns[columns],
             row_numbers=self.row_numbers[rows],
             column_numbers=self.column_numbers[columns],
-            top=self.scale.top,
+            ends=(self.ends[0], self.scale.top),
             sums=self.row_sums[rows],
         )
 
@@ -129,7 +134,7 @@ class How:
     @property
     def tallest(self) -> int:
         """How many rows fit."""
-        return _MOST_LINES if self.lines is None else self.lines - 4
+        return MOST_LINES if self.lines is None else self.lines - 4
 
 
 def shortened(heading: str) -> str:

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
+from attncli.views.background import is_light
 from attncli.views.look import Look
 
 _WIDEST = 2000  # columns; what claims to be wider is filled no further
@@ -26,14 +27,20 @@ _TONES = [
 _ON_ANY_PAGE = TerminalTheme(_GREY, _GREY, _TONES, _TONES)
 
 
-def look_of(stream: TextIO, *, color: str = "auto", **more: Any) -> Look:
-    """Find out what a stream can show; `color` is "auto", "always" or "never"."""
+def look_of(
+    stream: TextIO, *, color: str = "auto", theme: str | None = None, ask: bool = False, **more: Any
+) -> Look:
+    """Find out what a stream can show; `color` is "auto", "always" or "never".
+
+    `theme` and `ask` are those of `is_light`.
+    """
     system = _color_system(stream, color)
     shown: dict[str, Any] = {
         "encoding": getattr(stream, "encoding", None) or "utf-8",
         "color": system is not None,
         "few_colors": system in ("standard", "windows"),
         "indexed": system == "256",
+        "light": system is not None and is_light(theme, ask=ask),
         **more,
     }
     if not stream.isatty():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from attncli.arrays import Array
 
 Shade = Literal["linear", "log", "row", "diverging"]
+Ends = tuple[float | None, float | None]
+"""The numbers of the first and of the last shade; None where the numbers themselves decide."""
 
 # A logarithmic scale ends where a linear one would be black: at so small a share of the largest.
 _LOG_SPAN = 1e-4
@@ -27,6 +29,12 @@ class Scale:
         The number of the last shade.
     holes : bool
         Whether some numbers are not finite, and so have no shade.
+    least : float or None
+        The number of the first shade, where it was given.
+    given : bool
+        Whether the last one was.
+    smaller, larger : int
+        How many numbers lie beyond the first and the last shade, and are drawn as these.
 
     Examples
     --------
@@ -39,23 +47,44 @@ class Scale:
     [[0.0, 0.5, 0.75]]
     >>> Scale("linear", 1.0).shares(np.array([[0.5, np.nan]])).tolist()
     [[0.5, nan]]
+    >>> Scale.of(np.array([[0.1, 0.3, 0.8]]), ends=(0.2, 0.4))
+    Scale(kind='linear', top=0.4, holes=False, least=0.2, given=True, smaller=1, larger=1)
     """
 
     kind: Shade
     top: float
     holes: bool = False
+    least: float | None = None
+    given: bool = False
+    smaller: int = 0
+    larger: int = 0
 
     @classmethod
-    def of(cls, values: Array, kind: Shade = "linear", top: float | None = None) -> Scale:
+    def of(cls, values: Array, kind: Shade = "linear", ends: Ends = (None, None)) -> Scale:
         """Make the scale whose last shade is the largest number there is, or is given."""
-        finite = np.isfinite(values).all()
+        least, top = ends
+        if kind == "diverging" and None in ends and ends != (None, None):
+            top = top if least is None else -least  # 0 is in the middle
+        given = top is not None
         if top is None:
             top = brightest(np.abs(values) if kind == "diverging" else values)
-        return cls(kind, top, not finite)
+            if least is not None and top <= least:
+                top = least + 1.0  # as where none is above 0
+        scale = cls(kind, top, not np.isfinite(values).all(), least, given)
+        if ends == (None, None):
+            return scale
+        smaller = least is not None or kind != "log"  # which ends somewhere, but at nothing told
+        return replace(
+            scale,
+            smaller=int((values < scale.bottom).sum()) if smaller else 0,
+            larger=int((values > top).sum()),
+        )
 
     @property
     def bottom(self) -> float:
         """The number of the first shade."""
+        if self.least is not None:
+            return self.least
         return {"log": self.top * _LOG_SPAN, "diverging": -self.top}.get(self.kind, 0.0)
 
     def shares(self, values: Array) -> Array:
@@ -71,11 +100,12 @@ class Scale:
             largest = np.fmax.reduce(values, axis=1, keepdims=True, initial=0.0)  # not NaN
             shares = values / np.where(largest > 0, largest, 1.0)
         elif self.kind == "log":
-            shares = 1 - np.log10(np.maximum(values, self.bottom) / self.top) / np.log10(_LOG_SPAN)
+            span = np.log10(self.bottom / self.top)
+            shares = 1 - np.log10(np.maximum(values, self.bottom) / self.top) / span
         elif self.kind == "diverging":
-            shares = 0.5 + values / (2 * self.top)
+            shares = 0.5 + values / np.where(values < 0, -2 * self.bottom, 2 * self.top)
         else:
-            shares = values / self.top
+            shares = (values - self.bottom) / (self.top - self.bottom)
         return shares
 
 

@@ -28,14 +28,26 @@ MAKO = (0x0B0405, 0x28192F, 0x3B2F5E, 0x40498E, 0x366DA0, 0x3490A8, 0x43B4AB, 0x
 # The "icefire" scale for numbers of both signs: black in the middle, blue below, red above.
 ICEFIRE = (0xBDE7DB, 0x5DAFC4, 0x4472C4, 0x3B3B6F, 0x1F1E1E, 0x6B2337, 0xC4304A, 0xF28B4F, 0xFFD4AC)
 
-# The 16 colours of old terminals, darkest first, and for both signs.
+# On a light background what is nothing is nearly white: mako from its other end, and "RdBu".
+_LIGHT = (0xFAFDFB, 0xDEF5E5, 0x8AD9B1, 0x43B4AB, 0x3490A8, 0x366DA0, 0x40498E, 0x3B2F5E, 0x28192F)
+_LIGHT_DIVERGING = (
+    0x053061, 0x2166AC, 0x4393C3, 0x92C5DE, 0xF7F7F7, 0xF4A582, 0xD6604D, 0xB2182B, 0x67001F
+)  # fmt: skip
+
+# The 16 colours of old terminals, quiet first, and for both signs.
 _FEW = ("black", "blue", "cyan", "white", "bright_white")
 _FEW_DIVERGING = ("cyan", "blue", "black", "red", "yellow")
+_FEW_LIGHT = ("bright_white", "white", "cyan", "blue", "black")
+_FEW_LIGHT_DIVERGING = ("blue", "cyan", "bright_white", "yellow", "red")
+# Those of them on which black is read: on most terminals they are brighter than in rich's table.
+_BRIGHT = ("cyan", "yellow", "white", "bright_white")
 
-# Of the table of 256 those nearest to the scales in which lightness still rises step by step: the
+# Of the table of 256 those nearest to the scales in which lightness still changes step by step: the
 # nearest ones to every single colour would be purple and grey in between.
 _INDEXED = (16, 17, 18, 19, 24, 25, 31, 37, 43, 79, 115, 158, 194)
 _INDEXED_DIVERGING = (195, 117, 75, 32, 25, 18, 17, 233, 52, 88, 124, 160, 202, 215, 223)
+_INDEXED_LIGHT = (231, 194, 158, 115, 79, 43, 37, 31, 25, 24, 19, 18, 17)
+_INDEXED_LIGHT_DIVERGING = (17, 18, 25, 32, 75, 117, 195, 231, 224, 217, 210, 203, 160, 124, 88)
 
 _BLOCKS, _BLOCKS_DIVERGING = " ░▒▓█", "≣≡=- ░▒▓█"
 _ASCII, _ASCII_DIVERGING = " .:-=+*#%@", "NM=- +o*@"
@@ -63,26 +75,22 @@ def ramp(look: Look, *, diverging: bool = False) -> str:
 
 def steps_of(look: Look, scale: Scale) -> int:
     """Give how many shades can be told apart."""
-    diverging = scale.kind == "diverging"
     if not look.color:
-        return len(ramp(look, diverging=diverging))
-    if look.few_colors:
-        return len(_FEW_DIVERGING if diverging else _FEW)
-    if look.indexed:
-        return len(_INDEXED_DIVERGING if diverging else _INDEXED)
-    return LEVELS
+        return len(ramp(look, diverging=scale.kind == "diverging"))
+    return len(colors(look, scale))
 
 
 def colors(look: Look, scale: Scale) -> list[Color]:
     """Give the colour of every level."""
     diverging = scale.kind == "diverging"
     if look.few_colors:
-        return [Color.parse(name) for name in (_FEW_DIVERGING if diverging else _FEW)]
+        few = (_FEW, _FEW_DIVERGING, _FEW_LIGHT, _FEW_LIGHT_DIVERGING)
+        return [Color.parse(name) for name in few[2 * look.light + diverging]]
     if look.indexed:
-        return [
-            Color.from_ansi(number) for number in (_INDEXED_DIVERGING if diverging else _INDEXED)
-        ]
-    return [Color.from_triplet(ColorTriplet(*rgb)) for rgb in gradient(LEVELS, diverging=diverging)]
+        indexed = (_INDEXED, _INDEXED_DIVERGING, _INDEXED_LIGHT, _INDEXED_LIGHT_DIVERGING)
+        return [Color.from_ansi(number) for number in indexed[2 * look.light + diverging]]
+    every = gradient(LEVELS, diverging=diverging, light=look.light)
+    return [Color.from_triplet(ColorTriplet(*rgb)) for rgb in every]
 
 
 def hole_color(look: Look) -> Color:
@@ -95,15 +103,18 @@ def hole_color(look: Look) -> Color:
 
 
 @functools.cache
-def gradient(steps: int, *, diverging: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """Give so many colours of the scale as red, green and blue.
+def gradient(
+    steps: int, *, diverging: bool = False, light: bool = False
+) -> tuple[tuple[int, int, int], ...]:
+    """Give so many colours of the scale as red, green and blue; for a dark background, or a light.
 
     Examples
     --------
     >>> gradient(3)
     ((11, 4, 5), (54, 109, 160), (222, 245, 229))
     """
-    anchors = np.array([(c >> 16, c >> 8 & 255, c & 255) for c in (ICEFIRE if diverging else MAKO)])
+    every = (MAKO, ICEFIRE, _LIGHT, _LIGHT_DIVERGING)[2 * light + diverging]
+    anchors = np.array([(c >> 16, c >> 8 & 255, c & 255) for c in every])
     places = np.linspace(0, len(anchors) - 1, steps)
     channels = [np.interp(places, np.arange(len(anchors)), channel) for channel in anchors.T]
     return tuple(map(tuple, np.stack(channels, axis=1).round().astype(int).tolist()))
@@ -126,15 +137,17 @@ def shade_styles(look: Look, scale: Scale) -> list[Style]:
 
 
 def _readable(color: Color, look: Look) -> Style:
-    dark, light = Color.parse("#101010"), Color.parse("#e8e8e8")
-    middle = 120
     if look.few_colors:
-        dark, light = Color.parse("black"), Color.parse("bright_white")
-        middle = 60  # cyan and yellow are brighter on most terminals than in the table
-    return Style.from_color(dark if lightness(color) > middle else light, color)
+        return Style.from_color(
+            Color.parse("black" if color.name in _BRIGHT else "bright_white"), color
+        )
+    # The one of the two that stands out more: at 4.5 times the luminance or more, always.
+    dark = (luminance(color) + 0.05) ** 2 < 1.05 * 0.05
+    return Style.from_color(Color.parse("#ffffff" if dark else "#000000"), color)
 
 
-def lightness(color: Color) -> float:
-    """Give how light a colour looks, 0 to 255."""
-    red, green, blue = color.get_truecolor()
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+def luminance(color: Color) -> float:
+    """Give the relative luminance of a colour as WCAG defines it, 0 to 1."""
+    channels = np.array(color.get_truecolor()) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))

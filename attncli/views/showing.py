@@ -18,6 +18,7 @@ from attncli.views.svg import write
 from attncli.views.weights_report import draw_selection
 from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
 from attncli.weights.choosing import select_weights
+from attncli.weights.oddities import counted
 from attncli.weights.selection import Selection
 from attncli.weights.wanted import Wanted, as_numbers, parse_axes
 
@@ -126,8 +127,9 @@ class Picture:
 
     def lines(self, look: Look) -> Iterator[str]:
         """Draw it for a place that can show so much, line by line."""
-        for part in draw_selection(Gallery(self.selection, look), _unwatched):
-            yield from lines(look, part)
+        with counted():
+            for part in draw_selection(Gallery(self.selection, look), _unwatched):
+                yield from lines(look, part)
 
     def __str__(self) -> str:
         """Draw it as standard output is, without colours."""
@@ -141,6 +143,10 @@ class Picture:
         return f"<{pictures}: {self.selection.source.reading}>"
 
     def _repr_html_(self) -> str:
+        with counted():
+            return self._html()
+
+    def _html(self) -> str:
         wanted = self.selection.wanted
         if wanted.lists or wanted.full or wanted.sort or wanted.view == "table":  # no drawing
             return html(

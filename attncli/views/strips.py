@@ -19,7 +19,7 @@ from attncli.views.look import Look
 from attncli.views.scales import Scale
 from attncli.views.shades import HOLE_CHARACTER, colors, hole_color, levels, ramp, steps_of
 
-_LABEL = Style.parse("cyan")
+_LABEL, _ASIDE = Style.parse("cyan"), Style.parse("dim")
 # A half block shows two weights, and so many pairs of colours: fewer levels keep them few.
 _HALF_LEVELS = 32
 
@@ -40,6 +40,8 @@ class Strips:
         Two rows a line, as half blocks; only with colours.
     labels : sequence of str
         One a line, or none.
+    asides : sequence of str
+        What stands at the right of each line, or none.
     hole : str
         The character of what has no shade, where there is no colour.
     """
@@ -54,10 +56,12 @@ class Strips:
         half: bool = False,
         labels: Sequence[str] = (),
         label_width: int = 0,
+        asides: Sequence[str] = (),
         hole: str = HOLE_CHARACTER,
     ) -> None:
         self.look, self.cell, self.half = look, cell, half and look.color and look.unicode
         self.scale, self.labels, self.label_width = scale, labels, label_width
+        self.asides = asides
         self.steps = steps_of(look, scale)
         if self.half:
             self.steps = min(self.steps, _HALF_LEVELS + (scale.kind == "diverging"))
@@ -76,6 +80,8 @@ class Strips:
                 yield Segment(label, _LABEL)
                 yield Segment(" ")
             yield from self.line(number)
+            if self.asides:
+                yield Segment(f" {self.asides[number]}", _ASIDE)
             yield Segment.line()
 
     @property

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from attncli.arrays import Array, Tokens, parts
 from attncli.tensors import describe_shape
-from attncli.views.labels import safe, shorten
+from attncli.views.labels import safe, shorten, told_apart
 from attncli.views.lazy import OneByOne, Rows
 from attncli.views.look import Look
 from attncli.views.matrix import Matrix
@@ -147,7 +147,8 @@ def axis_labels(
     if row is None or len(row) != size:
         return [str(position) for position in range(size)]
     longest = 10**6 if look.plain else _LONGEST_LABEL
-    return [shorten(safe(token, look), longest, look) for token in row.tolist()]
+    words = told_apart([safe(token, look) for token in row.tolist()])
+    return [shorten(word, longest, look) for word in words]
 
 
 def _arranged(matrices: Callable[[], Iterator[Matrix]], look: Look) -> RenderableType:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.views.gallery import Gallery, Watched
-from attncli.views.picture import WeightMatrix
+from attncli.views.numbers import Notation
+from attncli.views.picture import MOST_LINES, SCREENS, WEIGHT_PRECISION, WeightMatrix
 from attncli.views.ways import draw_overview, draw_weights
 from attncli.weights.wanted import DEFAULT_TOP
 
 # More rows than this are not sent to a terminal unless asked for.
 _MOST_ROWS = 500
+# A few pictures are looked at one after the other, each as large as it is alone; of more than these
+# one wants to see all at a glance, if they would go on for longer than an overview.
+_FEW, _FEW_SCREENS = 4, 3
+# Beside the rows: title, headings, legend, a blank line.
+_AROUND = 5
+# So many bytes are worth a word before they come; a number takes at least so many.
+_MUCH, _SHORTEST = 10_000_000, 3
 
 
 def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
@@ -25,24 +36,23 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
     progress : callable
         How a long step is watched.
     """
-    selection, wanted = gallery.selection, gallery.selection.wanted
+    selection, opens = gallery.selection, _opens_as(gallery)
     heading = Text(gallery.title, "bold").append(f"  {gallery.reading}", "not bold dim")
     if 0 in selection.source.shape:
         yield heading
         return
-    if wanted.grid is not None:
+    if opens == "images":
         from attncli.views import image_grid
 
         yield Group(heading, "")
         yield from image_grid.draw(gallery)
         return
-    drawn = wanted.full or wanted.lists or wanted.view is not None
-    if wanted.frames and not drawn and wanted.sort is None:
+    if opens == "strip":
         from attncli.views.film import draw_strip
 
         yield Group(heading, *draw_strip(gallery))
         return
-    if wanted.sort is not None or (gallery.many and not drawn):
+    if opens == "overview":
         yield Group(heading, *draw_overview(gallery, progress))
         return
     if gallery.look.plain:
@@ -55,19 +65,68 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         yield from _draw_picture(gallery, picture)
 
 
+def _opens_as(gallery: Gallery) -> Literal["images", "strip", "overview", "pictures"]:
+    wanted = gallery.selection.wanted
+    if wanted.grid is not None:
+        return "images"
+    drawn = wanted.full or wanted.lists or wanted.view is not None
+    if wanted.frames and not drawn and wanted.sort is None:
+        return "strip"
+    if wanted.sort is not None or (not drawn and (gallery.many or _too_tall(gallery))):
+        return "overview"
+    return "pictures"
+
+
+def what_it_weighs(gallery: Gallery) -> str:
+    """Say of more text than anybody reads how much it is, and how to get less; else nothing."""
+    selection, wanted = gallery.selection, gallery.selection.wanted
+    if (
+        not gallery.look.plain
+        or wanted.grid is not None
+        or 0 in selection.source.shape
+        or _opens_as(gallery) != "pictures"
+    ):
+        return ""
+    cuts = [selection.cut(one) for one in selection.matrices]
+    counts = [len(x.rows) * min(len(x.columns), wanted.top or len(x.columns)) for x in cuts]
+    if sum(counts) * _SHORTEST < _MUCH:
+        return ""
+    first = gallery.picture(selection.matrices[0])
+    notation = Notation(first.weights, gallery.look.digits(WEIGHT_PRECISION))
+    each = notation.longest(first.weights) + 2
+    if wanted.lists:
+        each += max(map(cell_len, first.columns)) + 1
+    size = sum(counts) * each
+    if size < _MUCH:
+        return ""
+    return (
+        f"{gallery.title}: {sum(counts):,} numbers, about {size / 1e6:.0f} MB of text; "
+        "--top 3 lists the strongest of every row, --rows 0:20 some rows, "
+        "--export weights.html a page to explore"
+    )
+
+
+def _too_tall(gallery: Gallery) -> bool:
+    """Whether there are several, and to see them one would scroll for long."""
+    selection, height = gallery.selection, gallery.look.height
+    if gallery.look.plain or len(gallery) <= _FEW:
+        return False
+    rows = [len(selection.cut(one).rows) for one in selection.matrices]
+    lines = sum(count + _AROUND if count < MOST_LINES else height for count in rows)
+    return lines > SCREENS * height
+
+
 def _draw_picture(gallery: Gallery, picture: WeightMatrix) -> Iterator[RenderableType]:
     look, wanted = gallery.look, gallery.selection.wanted
     keys = picture.weights.shape[1]
+    if len(gallery) > 1:  # a few large ones do not take a screen each
+        look = replace(look, height=min(look.height, _FEW_SCREENS * look.height // len(gallery)))
     view = "list" if wanted.lists else "table" if wanted.full else wanted.view
     top, notes = wanted.top, []
     if picture.shade == "diverging" and not picture.weights.any():
         yield Group(*picture.title(), Text("no difference", "green"), "")
         return
-    if (
-        view in ("table", "cells", "list")
-        or (view is None and 5 * keys <= look.width)
-        or (look.precision is not None)
-    ):
+    if view in ("table", "cells", "list") or look.precision is not None:
         rows = len(picture.weights)
         if not (look.plain or wanted.full or rows <= _MOST_ROWS):
             # What would run through a terminal for minutes.

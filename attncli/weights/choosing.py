@@ -68,7 +68,8 @@ def _of_frames(
         return source, None, choose_weights(source, wanted)
     chosen = []
     for number in frames.chosen(wanted):
-        source = find_weights(frames[number], frames.axes, asked, wanted.part)
+        found = find_weights(frames[number], frames.axes, asked, wanted.part)
+        source = replace(found, frame=number)
         names = {"frame": number, "step": frames.steps[number]}
         of_frame = choose_weights(source, wanted)
         chosen += [replace(one, names={**names, **one.names}) for one in of_frame]

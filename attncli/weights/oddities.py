@@ -1,9 +1,13 @@
-"""Loading weights, and what they never are said in a warning."""
+"""Loading weights; what weights never are is counted over all heads, and said once."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +18,89 @@ from attncli.weights.weight_source import Part, WeightSource
 
 # How far the sum of a row may be from 1 before it is worth a warning: float16 has 3 digits.
 _SUM_TOLERANCE = 5e-3
+_MOST_WARNINGS = 3
+
+
+class Oddity(NamedTuple):
+    """What the weights of a head never are.
+
+    Attributes
+    ----------
+    kind : str
+        What others may have too.
+    size : float
+        How odd: the largest of several is the worst.
+    worst : str
+        Where in the head it is worst, and what is there.
+    alone : str
+        All of it, where no other head is looked at.
+    why : str
+        What it may come from.
+    """
+
+    kind: str
+    size: float
+    worst: str
+    alone: str
+    why: str = ""
+
+
+class Head(NamedTuple):
+    """Which head of which file; the item goes without saying where it is the only one."""
+
+    label: str
+    whole: str
+    short: str
+    order: tuple[int, int, int]
+
+
+@dataclass
+class Count:
+    """What is odd in each of the heads that were looked at."""
+
+    heads: dict[Head, list[Oddity]] = field(default_factory=dict)
+
+    def warn(self) -> None:
+        """Say each kind once: in how many heads it is, and where it is worst."""
+        kinds: dict[tuple[str, str], list[tuple[Head, Oddity]]] = {}
+        for head, oddities in self.heads.items():
+            for oddity in oddities:
+                kinds.setdefault((head.label, oddity.kind), []).append((head, oddity))
+        told = []
+        for (label, kind), found in kinds.items():
+            looked_at = sum(head.label == label for head in self.heads)
+            # Of equal ones the first, in whatever order they were loaded.
+            head, worst = min(found, key=lambda pair: (-pair[1].size, pair[0].order))
+            if looked_at == 1:
+                told.append(f"{head.whole}: {worst.alone}{worst.why}")
+            else:
+                heads = f"in {len(found)} of {looked_at} heads"
+                told.append(
+                    f"{label}: {heads} {kind}: the worst, {head.short} {worst.worst}{worst.why}"
+                )
+        if len(told) > _MOST_WARNINGS:
+            left = len(told) - _MOST_WARNINGS + 1
+            told[_MOST_WARNINGS - 1 :] = [f"{left} more such warnings: --head shows those of one"]
+        for text in told:
+            warnings.warn(text, AttnWarning, stacklevel=4)
+
+
+_counting: ContextVar[Count | None] = ContextVar("counting", default=None)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[None]:
+    """Say what is odd in all weights that are loaded within this at its end, and only once."""
+    if _counting.get() is not None:  # whoever counts already will say it
+        yield
+        return
+    count = Count()
+    token = _counting.set(count)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
+        count.warn()
 
 
 def load_weights(
@@ -27,33 +114,82 @@ def load_weights(
     weights = part.layers[layer].load(item, head, cut.region)
     if weights.dtype.kind != "f":
         weights = weights.astype(np.float64)
-    names = [part.name] if part.name else []
-    names += [f"layer {layer}"] if part.numbered else []
-    names += [f"item {item}"] if "N" in part.axes else []
-    names += [f"head {head}"] if "heads" in part.axes else []
-    for problem in _oddities(weights, cut, source.has_sinks):
-        warnings.warn(f"{' '.join((source.label, *names))}: {problem}", AttnWarning, stacklevel=1)
+    with counted():
+        count = _counting.get()
+        assert count is not None
+        head_of = _head(source, part, layer, item, head)
+        count.heads[head_of] = list(_oddities(weights, cut, source.has_sinks))
     return cut.of_region(weights)
 
 
-def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[str]:
+def _head(source: WeightSource, part: Part, layer: int, item: int, head: int) -> Head:
+    first = [] if source.frame is None else [f"frame {source.frame}"]
+    first += [part.name] if part.name else []
+    first += [f"layer {layer}"] if part.numbered else []
+    of_item = [f"item {item}"] if "N" in part.axes else []
+    last = [f"head {head}"] if "heads" in part.axes else []
+    whole = " ".join((source.label, *first, *of_item, *last))
+    if part.layers[layer].shape[0] == 1:
+        of_item = []
+    return Head(source.label, whole, " ".join((*first, *of_item, *last)), (layer, item, head))
+
+
+def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
     if not weights.size:
         return
-    least = float(weights.min())
-    if least < 0:
-        row, column = np.unravel_index(int(weights.argmin()), weights.shape)
-        at = [int(cut.steps[row]), int(column) + cut.first_column]
-        yield f"weights are negative: the least, {least:.3g}, is at {at}"
-    if cut.narrow:
-        return
-    sums = weights.sum(axis=1, dtype=np.float64)
-    off = sums - 1
-    if not has_sinks:
-        off = np.where(sums == 0, 0.0, np.abs(off))  # a masked row is all zero
+
+    def place(index: int) -> tuple[int, int]:
+        row, column = divmod(index, weights.shape[1])
+        return int(cut.steps[row]), column + cut.first_column
+
+    known = weights
+    finite = np.isfinite(weights)
+    if not finite.all():
+        row, key = place(int(finite.argmin()))
+        count = int(finite.size - np.count_nonzero(finite))
+        yield Oddity(
+            "weights are not finite", count, f"has {count}, the first in row {row}, key {key}",
+            f"{count} not finite, the first at [{row}, {key}]",
+        )  # fmt: skip
+        known = np.where(finite, weights, weights.dtype.type(0))
+    least, most = int(known.argmin()), int(known.argmax())
+    lowest, highest = float(known.flat[least]), float(known.flat[most])
+    if lowest < 0:
+        (row, key), why = place(least), ""
+        if highest > 1 + _SUM_TOLERANCE:
+            why = "; and some are above 1, as scores are before the softmax"
+        elif not cut.narrow and _sum_to_1(np.abs(known)):
+            why = "; their sizes sum to 1, as where the sign marks dropout"
+        yield Oddity(
+            "weights are negative", -lowest, f"row {row}, is {lowest:.3g} at key {key}",
+            f"weights are negative: the least, {lowest:.3g}, is at [{row}, {key}]", why,
+        )  # fmt: skip
+    elif cut.narrow and highest > 1 + _SUM_TOLERANCE:
+        row, key = place(most)
+        yield Oddity(
+            "weights are above 1", highest, f"row {row}, is {highest:.3g} at key {key}",
+            f"weights are above 1: the largest, {highest:.3g}, is at [{row}, {key}]",
+        )  # fmt: skip
+    if not cut.narrow:
+        yield from _odd_sums(weights.sum(axis=1, dtype=np.float64), cut, has_sinks)
+
+
+def _sum_to_1(sizes: Array) -> bool:
+    return bool(np.abs(sizes.sum(axis=1, dtype=np.float64) - 1).max() < _SUM_TOLERANCE)
+
+
+def _odd_sums(sums: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
+    off = sums - 1 if has_sinks else np.abs(sums - 1)
     off[np.isnan(off)] = np.inf
-    worst = int(off.argmax())
-    if off[worst] > _SUM_TOLERANCE:
-        count = int((off > _SUM_TOLERANCE).sum())
-        rows = "row does" if count == 1 else "rows do"
-        place = int(cut.steps[worst])
-        yield f"{count} {rows} not sum to 1: the worst, row {place}, sums to {sums[worst]:.6g}"
+    odd = off > _SUM_TOLERANCE
+    # A row that is all zero is masked; where most others do not sum to 1 it may be none.
+    masked = (sums == 0) & (2 * np.count_nonzero(odd & (sums != 0)) <= np.count_nonzero(sums))
+    off[masked], odd[masked] = 0.0, False
+    if not odd.any():
+        return
+    count, worst = np.count_nonzero(odd), int(off.argmax())
+    row, rows = int(cut.steps[worst]), "row does" if count == 1 else "rows do"
+    yield Oddity(
+        "rows do not sum to 1", float(off[worst]), f"row {row}, sums to {sums[worst]:.3f}",
+        f"{count} {rows} not sum to 1: the worst, row {row}, sums to {sums[worst]:.6g}",
+    )  # fmt: skip

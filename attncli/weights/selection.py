@@ -297,10 +297,8 @@ class Selection:
 
     def load_all(self) -> None:
         """Load every matrix and forget it: what cannot be is said before any is printed."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
-            for one in self.matrices[1:]:
-                one.load(self.cut(one))
+        for one in self.matrices[1:]:
+            one.load(self.cut(one))
 
 
 @functools.lru_cache(maxsize=64)

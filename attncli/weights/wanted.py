@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -186,6 +187,8 @@ class Wanted:
     threshold: float | None = None
     pool: Literal["max", "mean"] = "max"
     shade: Literal["linear", "log", "row"] | None = None
+    vmin: float | None = None
+    vmax: float | None = None
     sort: str | None = None
     raw_tokens: bool = False
     full: bool = False
@@ -221,6 +224,7 @@ class Wanted:
             raise ParameterError(f"--top makes a list: not with --view {self.view}")
         if self.diff is not None and self.shade is not None:
             raise ParameterError("--diff has a scale of its own: not with --shade")
+        self._check_range()
         if self.force and not self.export:
             raise ParameterError("--force has no meaning without --export")
         if self.sort is not None and (self.view is not None or self.lists):
@@ -232,6 +236,27 @@ class Wanted:
         for name, span in (("row", self.rows), ("col", self.cols)):
             if getattr(self, name) and span:
                 raise ParameterError(f"--{name} and --{name}s contradict each other")
+
+    def _check_range(self) -> None:
+        ends = {"--vmin": self.vmin, "--vmax": self.vmax}
+        said = {option: f"{option} {end:g}" for option, end in ends.items() if end is not None}
+        numbers = [end for end in ends.values() if end is not None]
+        given = " ".join(said.values())
+        if not numbers:
+            return
+        if not all(map(math.isfinite, numbers)):
+            raise ParameterError(f"{given}: shades run from one finite number to another")
+        if self.shade == "row":
+            raise ParameterError(f"{given}: --shade row gives every row a range of its own")
+        if self.shade == "log" and min(numbers) <= 0:
+            raise ParameterError(f"{given}: --shade log runs between numbers above 0")
+        least = self.vmin if self.vmin is not None else -math.inf if self.diff else 0.0
+        most = self.vmax if self.vmax is not None else math.inf
+        if least >= most:
+            least_said = said.get("--vmin", "--vmin 0, as it is unless given,")
+            raise ParameterError(f"{least_said} is not below --vmax {most:g}")
+        if self.diff is not None and not least < 0 < most:
+            raise ParameterError(f"{given}: with --diff the middle shade is 0, between the two")
 
     @property
     def lists(self) -> bool:

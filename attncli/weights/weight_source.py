@@ -86,11 +86,14 @@ class WeightSource:
         By their names.
     has_sinks : bool
         Whether rows sum to less than 1, because a sink has the rest.
+    frame : int or None
+        Which frame of a training it is, where there are several.
     """
 
     label: str
     parts: dict[str, Part]
     has_sinks: bool = False
+    frame: int | None = None
 
     @property
     def reading(self) -> str:

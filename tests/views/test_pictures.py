@@ -18,7 +18,7 @@ from attncli.views.picture import WeightMatrix
 from attncli.views.records import Column, draw_records
 from attncli.views.scales import Scale
 from attncli.views.shades import colors as colors_of
-from attncli.views.shades import hole_color, lightness, shade_styles
+from attncli.views.shades import hole_color, luminance, shade_styles
 from attncli.views.tensor_tables import draw_tensor
 from attncli.views.ways import draw_weights
 from attncli.weights.statistics import head_statistics
@@ -186,7 +186,7 @@ def test_256_colours_are_of_the_table_and_get_lighter(shade):
     picture = WeightMatrix("", np.linspace(-1, 1, 80)[None], ["a"], ["x"] * 80, shade)
     (_, row, *_) = render(draw_weights(picture, look, view="heatmap"), look, color="256")
     used = [int(number) for number in re.findall(r"8;5;(\d+)", row)]
-    lights = [lightness(Color.from_ansi(number)) for number in used]
+    lights = [luminance(Color.from_ansi(number)) for number in used]
     if shade == "linear":
         assert len({*used}) == 13
         assert lights == sorted(lights)
@@ -243,8 +243,9 @@ def test_the_key_of_what_is_not_finite_is_shown_only_where_there_is_any():
 @pytest.mark.parametrize("size", [33, 50, 97])
 def test_the_overview_pools_once(size):
     weights = np.random.default_rng(0).random((size, size))
-    overview = Overview([("layer 0", "head 0")], Look.terminal(80, color=True), "mean")
-    overview.add(("layer 0", "head 0"), weights, "")
+    overview = Overview([("layer 0", "head 0")], Look.terminal(80, color=True))
+    picture = WeightMatrix("", weights, [""] * size, [""] * size, pool="mean")
+    overview.add(("layer 0", "head 0"), picture, "")
     one = overview.at["layer 0", "head 0"]
     down, across = one.by
     for row, column in np.ndindex(one.weights.shape):
@@ -252,11 +253,15 @@ def test_the_overview_pools_once(size):
         assert one.weights[row, column] == pytest.approx(block.mean(), rel=1e-12)
 
 
-def test_heads_on_a_narrow_terminal_say_which_they_are():
-    head = Head({"layer": 3, "head": 5}, head_statistics(np.eye(2)))
-    assert render(draw_heads([head], terminal(40)), terminal(40))[:2] == [
-        "layer 3  head 5",
-        "  entropy      0.00",
+def test_heads_on_a_narrow_terminal_say_which_they_are_and_what_they_are_sorted_by():
+    heads = [Head({"part": "cross", "layer": 3, "head": 5}, head_statistics(np.eye(2)))]
+    assert render(draw_heads(heads, terminal(40), "previous"), terminal(40)) == [
+        "part   layer  head  on previous  entropy",
+        "cross      3     5         0.00     0.00",
+    ]
+    assert render(draw_heads(heads, terminal(25), "max"), terminal(25)) == [
+        "part   layer  head   max",
+        "cross      3     5  1.00",
     ]
 
 
@@ -264,7 +269,8 @@ def test_an_overview_of_heads():
     places = [(f"layer {layer}", f"head {head}") for layer in range(2) for head in range(2)]
     overview = Overview(places, terminal(24))
     for place in places:
-        overview.add(place, np.eye(8)[:, ::-1] if place[1] == "head 1" else np.eye(8), "1.5")
+        weights = np.eye(8)[:, ::-1] if place[1] == "head 1" else np.eye(8)
+        overview.add(place, WeightMatrix("", weights, [""] * 8, [""] * 8), "1.5")
     lines = render(overview, terminal(24))
     assert lines == [
         "        head 0  head 1",
@@ -324,12 +330,38 @@ def test_strongest_keys_as_a_list():
     ]
 
 
-def test_shades_get_lighter_and_stay_readable():
-    styles = shade_styles(Look.terminal(80, color=True), Scale.of(WEIGHTS))
-    backgrounds = [lightness(style.bgcolor) for style in styles]
-    assert backgrounds == sorted(backgrounds)
-    contrasts = [abs(lightness(style.color) - lightness(style.bgcolor)) for style in styles]
-    assert min(contrasts) > 90
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize("shade", ["linear", "log", "row", "diverging"])
+@pytest.mark.parametrize("colors", [{}, {"indexed": True}, {"few_colors": True}])
+def test_nothing_is_quiet_and_strong_is_loud_on_a_background_dark_or_light(light, shade, colors):
+    look = Look.terminal(80, color=True, light=light, **colors)
+    styles = shade_styles(look, Scale(shade, 1.0))
+    shades = [luminance(style.bgcolor) for style in styles]
+    quiet, louds = shades[0], [shades[-1]]
+    if shade == "diverging":
+        middle = len(shades) // 2
+        quiet, louds = shades[middle], [shades[0], shades[-1]]
+        halves = [shades[middle - 1 :: -1], shades[middle:]]
+    else:
+        halves = [shades]
+    if light:
+        assert quiet >= 0.8
+        assert max(louds) <= 0.35
+        assert all(half == sorted(half, reverse=True) for half in halves)
+    else:
+        assert quiet <= 0.02
+        assert min(louds) >= (0.15 if shade == "diverging" else 0.75)
+        assert all(half == sorted(half) for half in halves)
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize("shade", ["linear", "diverging"])
+@pytest.mark.parametrize("colors", [{}, {"indexed": True}])
+def test_digits_can_be_read_on_every_shade(light, shade, colors):
+    look = Look.terminal(80, color=True, light=light, **colors)
+    for style in shade_styles(look, Scale(shade, 1.0)):
+        low, high = sorted((luminance(style.color), luminance(style.bgcolor)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 # Tensors

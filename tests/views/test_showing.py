@@ -141,7 +141,7 @@ def test_ids_are_tokens(capsys):
     assert shown(capsys, weights_of(2, 2), [101, 2023]).splitlines()[2].split()[0] == "101"
 
 
-@pytest.mark.filterwarnings("ignore:.*sum to 1")
+@pytest.mark.filterwarnings("ignore:.*(sum to 1|not finite)")
 def test_numbers_that_are_not_finite_are_shown(capsys):
     assert "nan" in shown(capsys, [[np.nan, 1.0], [0.5, 0.5]])
 
