@@ -70,6 +70,7 @@ def _data(gallery: Gallery) -> dict[str, Any]:
         "attn": __version__,
         "source": selection.source.label,
         "reading": gallery.reading,
+        "image": wanted.grid is not None,
         "pool": wanted.pool,
         "digits": gallery.look.precision,
         "frames": [frames.described(number) for number in range(len(frames))] if frames else [],
@@ -138,6 +139,7 @@ def _matrices(
         }
         low, top = ends(scale)
         yield {
+            "heading": picture.heading,
             "names": one.names,
             "shape": list(numbers.shape),
             "by": [down, across],
