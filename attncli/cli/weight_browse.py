@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from attncli.cli.keyboard import (
     full_screen,
 )
 from attncli.cli.screen import Screen
+from attncli.cli.weight_film import can_play
 from attncli.errors import AttnError, AttnWarning, ParameterError
 from attncli.views.gallery import Gallery
 from attncli.views.heads import SORTS, Head, sort_heads
@@ -225,7 +225,7 @@ def browse(selection: Selection, screen: Screen) -> None:
     ParameterError
         If there is no terminal, or nothing to page through.
     """
-    if screen.as_json or screen.quiet or screen.look.plain or not sys.stdin.isatty():
+    if screen.as_json or screen.quiet or not can_play(screen):
         raise ParameterError(
             "--browse needs a terminal, for what it shows and for the keys",
             hint="--layer, --item and --head choose without one",
