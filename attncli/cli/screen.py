@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,13 @@ class Screen:
             sys.stdout, color=self.color, precision=self.precision, full=self.full,
             theme=self.theme, ask=self.theme is not None,
         )  # fmt: skip
+
+    def anew(self, **changes: Any) -> Screen:
+        """Give it as it is now: a terminal may have another size.
+
+        Its background is not asked for again: between keys the answer would be taken for some.
+        """
+        return replace(self, theme="light" if self.look.light else "dark", **changes)
 
     def show(self, *renderables: RenderableType) -> None:
         """Print results; nothing is cut, and lines have no spaces at their ends."""

@@ -242,8 +242,7 @@ def browse(selection: Selection, screen: Screen) -> None:
     with full_screen(Console(force_terminal=True, legacy_windows=False)) as read_keys:
         keys: list[str] | None = []
         while keys is not None and all(browser.press(key) for key in keys):
-            # A new one each time: the terminal may have another size by now.
-            stage.draw(dataclasses.replace(screen))
+            stage.draw(screen.anew())
             keys = read_keys()
 
 

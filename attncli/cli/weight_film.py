@@ -63,8 +63,7 @@ def play(selection: Selection, screen: Screen) -> None:
     console = Console(force_terminal=True, legacy_windows=False)
     with full_screen(console) as read_keys:
         while not player.over:
-            # A new one each time: the terminal may have another size by now.
-            now = dataclasses.replace(screen, precision=None)
+            now = screen.anew(precision=None)
             height = now.look.height
             look = dataclasses.replace(now.look, height=height - _LINES_AROUND)
             gallery = dataclasses.replace(gallery, look=look)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import RenderableType
 
 from attncli.views.labels import shorten
@@ -34,13 +36,13 @@ def draw(picture: WeightMatrix, look: Look, how: How) -> list[RenderableType] | 
 
 def columns_that_fit(picture: WeightMatrix, look: Look) -> int:
     """Give how many columns fit beside each other under headings that say something."""
-    (longest, gap), digits = _FITS[1], look.digits(WEIGHT_PRECISION)
+    matrix, fits = _matrix(picture, look)
+    if fits:
+        return len(picture.columns)
+    longest, gap = _FITS[1]
     headings = [shorten(column, longest, look) for column in picture.columns]
-    aside = [] if picture.shade == "diverging" else format_array(picture.row_sums, digits)
-    longest_text = Notation(picture.weights, digits).longest(picture.weights)
-    matrix = Matrix("", picture.rows, headings, [], None, aside, gap, longest_text)
-    one = matrix.column_width + gap
-    return max(1, (look.width - matrix.width()) // one + len(headings))
+    matrix = replace(matrix, column_labels=headings, gap=gap)
+    return max(1, len(headings) - -(-(matrix.width() - look.width) // (matrix.column_width + gap)))
 
 
 def _matrix(picture: WeightMatrix, look: Look) -> tuple[Matrix, bool]:

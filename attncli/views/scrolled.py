@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rich.console import RenderableType
 
 from attncli.views import cells, digits
-from attncli.views.labels import shorten
+from attncli.views.labels import Placed, shorten
 from attncli.views.look import Look
 from attncli.views.picture import How, WeightMatrix
 from attncli.views.rendering import lines
@@ -105,7 +105,10 @@ def _marked(picture: WeightMatrix, found: Place | None) -> WeightMatrix:
         return picture
     axis, place = found
     labels = list(picture.rows if axis == "row" else picture.columns)
-    labels[place] = f">{labels[place]}"
+    label = labels[place]
+    labels[place] = f">{label}"
+    if isinstance(label, Placed):
+        labels[place] = Placed(f">{label.word}", label.position)
     return replace(picture, rows=labels) if axis == "row" else replace(picture, columns=labels)
 
 

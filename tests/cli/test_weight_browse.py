@@ -240,6 +240,19 @@ def test_only_what_is_looked_at_is_loaded(tmp_path):
 
 
 @on_posix
+def test_the_background_is_asked_for_once():
+    window = Window(*COMMAND)
+    texts = [window.until("q quit")]
+    for key in ("h", "h"):
+        window.press(key)
+        texts.append(window.until("q quit"))
+    window.press("q")
+    window.until(AS_BEFORE)
+    assert window.ends() == 0
+    assert [text.count("\x1b]11;?") for text in texts] == [1, 0, 0]
+
+
+@on_posix
 def test_a_difference_names_both_files():
     window = Window(*COMMAND, "--diff", str(HEADS), columns=200)
     shown = "".join(plain_lines(window.until("q quit")))
