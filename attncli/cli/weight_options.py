@@ -214,6 +214,11 @@ weight_options = Bundle(
         "means.  [default, of many: entropy]",
     ),
     under_shown(
+        "--overlay",
+        is_flag=True,
+        help="Draw the heads over each other, each in a colour of its own; at most eight.",
+    ),
+    under_shown(
         "--grid",
         metavar="ROWSxCOLS",
         callback=_parsed(parse_grid),

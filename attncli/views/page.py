@@ -15,6 +15,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
 from attncli.version import __version__
+from attncli.views import svg
 from attncli.views.gallery import Gallery
 from attncli.views.json_text import json_pieces
 from attncli.views.legends import beyond, ends
@@ -47,6 +48,9 @@ def write(gallery: Gallery) -> Iterator[str]:
     FileError
         If there are so many that not even that would help.
     """
+    if gallery.selection.wanted.overlay:
+        yield from _drawn(gallery)
+        return
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     before, after = template.split("{{data}}")
     texts = {"title": gallery.title, "reading": gallery.reading}
@@ -56,6 +60,16 @@ def write(gallery: Gallery) -> Iterator[str]:
             piece = piece.replace(character, f"\\u{ord(character):04x}")
         yield piece
     yield after
+
+
+def _drawn(gallery: Gallery) -> Iterator[str]:
+    """Write a page that holds a drawing, whose cells say the weights of all heads."""
+    title = escape(gallery.title)
+    yield '<!DOCTYPE html>\n<html xmlns="http://www.w3.org/1999/xhtml" lang="en">\n<head>\n'
+    yield f'<meta charset="utf-8"/>\n<title>{title}</title>\n'
+    yield "<style>:root{color-scheme:light dark}body{margin:1rem}</style>\n</head>\n<body>\n"
+    yield from svg.write(gallery)
+    yield "</body>\n</html>\n"
 
 
 def _data(gallery: Gallery) -> dict[str, Any]:

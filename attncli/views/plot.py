@@ -7,14 +7,17 @@ import warnings
 from typing import Any
 
 import numpy as np
+from rich.color import Color
 
 from attncli.errors import FileError
 from attncli.views.gallery import HOLES, Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import ends
+from attncli.views.overlaid import Overlaid, overlays, rgb
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import factor
 from attncli.views.scales import Scale
+from attncli.views.shades import takes_black
 
 _MOST_LABELLED = 40
 # No more cells than pixels: matplotlib would leave out or blend what it has no pixel for.
@@ -35,8 +38,9 @@ def write(gallery: Gallery) -> list[bytes]:
         raise FileError(
             "writing .png needs matplotlib", hint="pip install 'attncli[plot]', or export .svg"
         ) from None
-    count = max(1, len(gallery))  # of nothing, an empty picture
-    small = gallery.many
+    overlaid = overlays(gallery) if gallery.selection.wanted.overlay else []
+    count = max(1, len(overlaid or gallery))  # of nothing, an empty picture
+    small = gallery.many and not overlaid
     columns = min(gallery.across, count) if small else 1
     rows = -(-count // columns)
     size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
@@ -51,7 +55,9 @@ def write(gallery: Gallery) -> list[bytes]:
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
     holes = False
-    for panel, picture in zip(panels, gallery, strict=False):
+    for panel, one in zip(panels, overlaid, strict=False):
+        _mixed(panel, one)
+    for panel, picture in zip(panels, () if overlaid else gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
         square = gallery.selection.wanted.grid is not None
         image, scale = _panel(panel, picture, down, across, small, square=square)
@@ -113,11 +119,36 @@ def _panel(
     if small:
         panel.set_xticks([])
         panel.set_yticks([])
-    elif max(picture.weights.shape) <= _MOST_LABELLED:
-        for axis, texts, angle in (
-            (panel.xaxis, picture.columns, 60),
-            (panel.yaxis, picture.rows, 0),
-        ):
-            names = [shorten(text, 16) for text in texts]
-            axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
+    else:
+        _labels(panel, picture)
     return image, scale
+
+
+def _labels(panel: Any, picture: WeightMatrix) -> None:
+    """Write the words at the axes, where there is room."""
+    if max(picture.weights.shape) > _MOST_LABELLED:
+        return
+    for axis, texts, angle in ((panel.xaxis, picture.columns, 60), (panel.yaxis, picture.rows, 0)):
+        names = [shorten(text, 16) for text in texts]
+        axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
+
+
+def _mixed(panel: Any, one: Overlaid) -> None:
+    """Draw several heads over each other."""
+    from matplotlib.patches import Patch
+
+    rows, columns = one.first.weights.shape
+    weights, note = one.pooled(factor(rows, _MOST_CELLS), factor(columns, _MOST_CELLS))
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    panel.imshow(one.colors(weights), extent=extent, aspect="auto", interpolation="nearest")
+    title = "\n".join(filter(None, (one.heading, one.explained, one.lettered, note)))
+    panel.set_title(title, fontsize=9, parse_math=False)
+    colors = zip(one.letters, one.names, rgb(one.hues()) / 255, strict=True)
+    handles = [Patch(color=hue.tolist(), label=f"{letter}  {name}") for letter, name, hue in colors]
+    if max(weights.shape) <= _MOST_LABELLED:
+        mixed = one.colors(weights)
+        for (row, column), letter in np.ndenumerate(one.named(weights)):
+            ink = "black" if takes_black(Color.from_rgb(*mixed[row, column].tolist())) else "white"
+            panel.text(column, row, letter, ha="center", va="center", fontsize=7, color=ink)
+    panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=7)
+    _labels(panel, one.first)

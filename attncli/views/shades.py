@@ -136,14 +136,24 @@ def shade_styles(look: Look, scale: Scale) -> list[Style]:
     return [_readable(color, look) for color in colors(look, scale)]
 
 
+def takes_black(color: Color) -> bool:
+    """Tell whether black stands out more on a colour than white: at 4.5 to 1 or more, either way.
+
+    Examples
+    --------
+    >>> takes_black(Color.from_rgb(230, 159, 0)), takes_black(Color.from_rgb(0, 114, 178))
+    (True, False)
+    """
+    return (luminance(color) + 0.05) ** 2 >= 1.05 * 0.05
+
+
 def _readable(color: Color, look: Look) -> Style:
     if look.few_colors:
         return Style.from_color(
             Color.parse("black" if color.name in _BRIGHT else "bright_white"), color
         )
-    # The one of the two that stands out more: at 4.5 times the luminance or more, always.
-    dark = (luminance(color) + 0.05) ** 2 < 1.05 * 0.05
-    return Style.from_color(Color.parse("#ffffff" if dark else "#000000"), color)
+    black = takes_black(color)
+    return Style.from_color(Color.parse("#000000" if black else "#ffffff"), color)
 
 
 def luminance(color: Color) -> float:

@@ -11,15 +11,17 @@ from html import escape
 
 import numpy as np
 from rich.cells import cell_len
+from rich.color import Color
 
 from attncli.arrays import Array
 from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import ends, number
+from attncli.views.overlaid import Overlaid, overlays, rgb
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import factor
 from attncli.views.scales import Scale
-from attncli.views.shades import HOLE, LEVELS, gradient, levels
+from attncli.views.shades import HOLE, LEVELS, gradient, levels, takes_black
 
 _MARGIN, _FONT = 24, 12
 _LETTER = 0.61 * _FONT  # the width of a letter of a monospaced font
@@ -71,7 +73,9 @@ def write(gallery: Gallery) -> list[str]:
     top = _MARGIN + 4.0 * _FONT
     factors: set[tuple[int, int]] = set()
     holes = False
-    for place, picture in enumerate(gallery):
+    for one in overlays(gallery) if gallery.selection.wanted.overlay else ():
+        top = _large(drawing, one.first, top, one) + 2.0 * _FONT
+    for place, picture in enumerate(gallery if not gallery.selection.wanted.overlay else ()):
         if gallery.many:
             x = _MARGIN + place % across * (_SMALL + 12)
             y = top + place // across * (_SMALL + 2.4 * _FONT)
@@ -105,15 +109,18 @@ def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> tupl
     return down, across
 
 
-def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:
-    """Draw one matrix with its labels and legend; return where it ends."""
+def _large(
+    drawing: _Drawing, picture: WeightMatrix, top: float, overlaid: Overlaid | None = None
+) -> float:
+    """Draw one matrix, or several over each other, with labels and legend; return where it ends."""
     rows, columns = picture.weights.shape
     labelled = max(rows, columns) <= _MOST_LABELLED
     down, across = (factor(size, _MOST_CELLS) for size in (rows, columns))
     weights, scale, note = picture.pooled(down, across)
     cell = max(2, min(_LARGEST_CELL, _MAP // max(1, *weights.shape)))
-    if picture.heading:
-        drawing.text(_MARGIN, top + _FONT, picture.heading, "t")
+    heading = picture.heading if overlaid is None else overlaid.heading
+    if heading:
+        drawing.text(_MARGIN, top + _FONT, heading, "t")
         top += 1.6 * _FONT
 
     row_labels = [shorten(text, _LONGEST_LABEL) for text in picture.rows] if labelled else []
@@ -132,10 +139,57 @@ def _large(drawing: _Drawing, picture: WeightMatrix, top: float) -> float:
         drawing.reach(x + (0.7 * cell_len(str(text)) + 1) * _LETTER, y)
 
     names = (picture.rows, picture.columns) if labelled else None
-    drawing.parts += _cells(weights, scale, left, y, cell, cell, names)
     bottom = y + weights.shape[0] * cell
     drawing.reach(left + weights.shape[1] * cell, bottom)
-    return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
+    if overlaid is None:
+        drawing.parts += _cells(weights, scale, left, y, cell, cell, names)
+        return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
+    drawing.parts += _mixed(overlaid, (down, across), left, y, cell, names)
+    return _key(drawing, overlaid, left, bottom + 1.5 * _FONT, note)
+
+
+def _mixed(
+    one: Overlaid,
+    by: tuple[int, int],
+    left: float,
+    top: float,
+    cell: float,
+    names: tuple[Sequence[str], Sequence[str]] | None,
+) -> Iterator[str]:
+    """Draw the cells of several heads, each of which says the weights of all."""
+    weights, _ = one.pooled(*by)
+    colors = one.colors(weights)
+    if names is None:
+        yield _image(_png(colors), left, top, cell, cell, colors.shape)
+        return
+    letters = one.named(weights).tolist()
+    for row, some in enumerate(colors.tolist()):
+        for column, color in enumerate(some):
+            says = f"{names[0][row]} → {names[1][column]}: {one.says(weights, row, column)}"
+            x, y = left + column * cell, top + row * cell
+            yield _rectangle(x, y, cell, cell, _hex(*color), says)
+            if cell >= _FONT and letters[row][column] != " ":
+                yield _letter(letters[row][column], x + cell / 2, y + cell / 2, color)
+
+
+def _letter(letter: str, x: float, y: float, color: Sequence[int]) -> str:
+    """Write a letter in the middle of a cell of that colour, so that it can be read."""
+    ink = "#000" if takes_black(Color.from_rgb(*color)) else "#fff"
+    style = f'text-anchor="middle" style="fill:{ink};pointer-events:none"'
+    return f'<text x="{x:g}" y="{y + 0.35 * _FONT:g}" {style}>{letter}</text>'
+
+
+def _key(drawing: _Drawing, one: Overlaid, left: float, y: float, note: str) -> float:
+    """Say which colour is whose."""
+    for letter, name, color in zip(one.letters, one.names, rgb(one.hues()).tolist(), strict=True):
+        drawing.parts.append(
+            _rectangle(left, y - 0.9 * _FONT, 2 * _FONT, 1.2 * _FONT, _hex(*color))
+        )
+        drawing.parts.append(_letter(letter, left + _FONT, y - 0.3 * _FONT, color))
+        drawing.text(left + 2.5 * _FONT, y, name)
+        y += 1.4 * _FONT
+    drawing.text(left, y, "; ".join(filter(None, (one.explained, one.lettered, note))), "s")
+    return y
 
 
 def _ticks(size: int, by: int, cell: int) -> Iterator[tuple[int, str]]:
@@ -159,11 +213,8 @@ def _cells(
         (HOLE >> 16, HOLE >> 8 & 255, HOLE & 255),
     ]
     shades = levels(scale.shares(weights), LEVELS)
-    rows, columns = weights.shape
     if names is None:
-        data = base64.b64encode(_png(shades, colors)).decode()
-        size = f'width="{columns * width:g}" height="{rows * height:g}" preserveAspectRatio="none"'
-        yield f'<image x="{left:g}" y="{top:g}" {size} href="data:image/png;base64,{data}"/>'
+        yield _image(_png(shades, colors), left, top, width, height, shades.shape)
         return
     for row, some in enumerate(shades.tolist()):
         for column, shade in enumerate(some):
@@ -172,13 +223,25 @@ def _cells(
             yield _rectangle(x, y, width, height, _hex(*colors[shade]), says)
 
 
-def _png(shades: Array, colors: Sequence[tuple[int, int, int]]) -> bytes:
-    """Write numbers of colours as a picture, a pixel each."""
-    height, width = shades.shape
-    lines = np.insert(shades.astype(np.uint8), 0, 0, axis=1)  # each begins with how it is filtered
+def _image(
+    png: bytes, left: float, top: float, width: float, height: float, shape: Sequence[int]
+) -> str:
+    """Draw cells as one image, a pixel each."""
+    data = base64.b64encode(png).decode()
+    size = f'width="{shape[1] * width:g}" height="{shape[0] * height:g}"'
+    href = f'preserveAspectRatio="none" href="data:image/png;base64,{data}"'
+    return f'<image x="{left:g}" y="{top:g}" {size} {href}/>'
+
+
+def _png(pixels: Array, colors: Sequence[tuple[int, int, int]] = ()) -> bytes:
+    """Write a picture: numbers of colours, or red, green and blue, for each pixel."""
+    height, width = pixels.shape[:2]
+    lines = pixels.astype(np.uint8).reshape(height, -1)
+    lines = np.insert(lines, 0, 0, axis=1)  # each begins with how it is filtered
+    palette = {b"PLTE": bytes(itertools.chain.from_iterable(colors))} if colors else {}
     parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
-        b"PLTE": bytes(itertools.chain.from_iterable(colors)),
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3 if colors else 2, 0, 0, 0),
+        **palette,
         b"IDAT": zlib.compress(lines.tobytes(), 9),
         b"IEND": b"",
     }
@@ -205,8 +268,8 @@ def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -
     low, top = ends(scale)
     drawing.text(left, y, low, "s")
     x = left + (len(low) + 1) * _LETTER
-    for place, rgb in enumerate(gradient(32, diverging=_signed(scale))):
-        drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, _hex(*rgb)))
+    for place, color in enumerate(gradient(32, diverging=_signed(scale))):
+        drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, _hex(*color)))
     x += 32 * 4 + _LETTER
     text = f"{top}  {note}".rstrip()
     drawing.text(x, y, text, "s")

@@ -41,6 +41,11 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
     if 0 in selection.source.shape:
         yield heading
         return
+    if opens == "overlay":
+        from attncli.views import overlaid
+
+        yield Group(heading, "", *overlaid.draw(gallery))
+        return
     if opens == "images":
         from attncli.views import image_grid
 
@@ -65,8 +70,10 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         yield from _draw_picture(gallery, picture)
 
 
-def _opens_as(gallery: Gallery) -> Literal["images", "strip", "overview", "pictures"]:
+def _opens_as(gallery: Gallery) -> Literal["overlay", "images", "strip", "overview", "pictures"]:
     wanted = gallery.selection.wanted
+    if wanted.overlay:
+        return "overlay"
     if wanted.grid is not None:
         return "images"
     drawn = wanted.full or wanted.lists or wanted.view is not None
@@ -80,12 +87,7 @@ def _opens_as(gallery: Gallery) -> Literal["images", "strip", "overview", "pictu
 def what_it_weighs(gallery: Gallery) -> str:
     """Say of more text than anybody reads how much it is, and how to get less; else nothing."""
     selection, wanted = gallery.selection, gallery.selection.wanted
-    if (
-        not gallery.look.plain
-        or wanted.grid is not None
-        or 0 in selection.source.shape
-        or _opens_as(gallery) != "pictures"
-    ):
+    if not gallery.look.plain or 0 in selection.source.shape or _opens_as(gallery) != "pictures":
         return ""
     cuts = [selection.cut(one) for one in selection.matrices]
     counts = [len(x.rows) * min(len(x.columns), wanted.top or len(x.columns)) for x in cuts]

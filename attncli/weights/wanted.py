@@ -177,6 +177,7 @@ class Wanted:
     row: tuple[str, ...] = ()
     col: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
+    overlay: bool = False
     merge_subwords: bool = False
     drop_special: bool = False
     drop_pad: bool = False
@@ -210,14 +211,16 @@ class Wanted:
                 raise ParameterError(
                     f"--{how} {axis} and --{axis[:-1]} {one} contradict each other"
                 )
-        if self.grid is not None:
-            for given, other in (
-                (self.sort, "--sort"), (self.view, "--view"), (self.top, "--top"),
-                (self.threshold is not None, "--threshold"),
-                (self.frames, "--frames"), (self.browse, "--browse"),
+        pictures = (("--grid", self.grid is not None), ("--overlay", self.overlay))
+        for option in (name for name, given in pictures if given):
+            for other, given in (
+                ("--sort", self.sort), ("--view", self.view), ("--top", self.top),
+                ("--threshold", self.threshold is not None), ("--frames", self.frames),
+                ("--browse", self.browse), ("--overlay", self.overlay and option == "--grid"),
+                ("--diff", self.diff and self.overlay), ("--shade", self.shade and self.overlay),
             ):  # fmt: skip
                 if given:
-                    raise ParameterError(f"--grid draws rows as images: not with {other}")
+                    raise ParameterError(f"{option} is a picture of its own: not with {other}")
         if self.merge_subwords and self.raw_tokens:
             raise ParameterError("--merge-subwords and --raw-tokens contradict each other")
         if self.top is not None and self.view not in (None, "list"):

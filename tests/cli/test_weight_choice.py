@@ -298,7 +298,7 @@ def test_who_looks_at_a_word(attn, cats):
         assert [word, f"{weight:.3f}"] in [line.split() for line in out.splitlines()]
     assert "sum" not in out  # of one column it says nothing
     result = attn("show-weights", "w.npz", "--head", "0", "--col", "cat", "--top", 1)
-    assert result.out.splitlines()[-2].startswith("    3 → cat")
+    assert result.out.splitlines()[-2].lstrip().startswith("3 → cat[5] 0.27")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_column_goes_into_exports(attn, cats):
     assert attn("show-weights", "w.npz", "--head", 1, "--col", "cat", "--export", "w.csv").code == 0
     with open("w.csv", encoding="utf-8") as file:
         lines = [line.split(",") for line in file.read().splitlines()]
-    assert {(line[4], line[5]) for line in lines[1:]} == {("1", "cat"), ("5", "cat")}
+    assert {(line[4], line[5]) for line in lines[1:]} == {("1", "Ġcat"), ("5", "Ġcat")}
 
 
 # Words out of pieces

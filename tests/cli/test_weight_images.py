@@ -112,8 +112,8 @@ def test_more_images_than_a_screen_holds_are_said(attn, folder):
         (["--grid", "9x9"], "is 81 patches (9 × 9): there are 17 keys", "--cols 1: --grid 4x4"),
         (["--grid", "3by5"], "'3by5' is not rows and columns of an image, such as 14x14", None),
         (["--grid", "0x5"], "'0x5' is not rows and columns", None),
-        (["--grid", "3x5", "--top", "1"], "--grid draws rows as images: not with --top", None),
-        (["--grid", "3x5", "--sort", "max"], "--grid draws rows as images: not with --sort", None),
+        (["--grid", "3x5", "--top", "1"], "is a picture of its own: not with --top", None),
+        (["--grid", "3x5", "--sort", "max"], "is a picture of its own: not with --sort", None),
     ],
 )  # fmt: skip
 def test_a_wrong_size_names_both(attn, seen, arguments, message, hint):
