@@ -46,8 +46,7 @@ def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
         ("T_enc", "tokens_enc", cut.columns),
     ):
         tokens = selection.tokens(one, axis)
-        if tokens is not None:
-            matrix[name] = [tokens[place] for place in kept.tolist()]
+        matrix[name] = None if tokens is None else [tokens[place] for place in kept.tolist()]
     if (len(cut.rows), len(cut.columns)) != one.shape:
         matrix |= {"rows": cut.rows.tolist(), "columns": cut.columns.tolist()}
     if one.image is not None:
