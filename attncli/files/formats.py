@@ -8,6 +8,7 @@ texts are made from the table too.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from attncli.files.source import Source
 
 Begins = Callable[[bytes, "Source"], bool]
+_JSON = re.compile(r"[\[{]\s*(?:[\[\]{}\"0-9-]|true|false|null|NaN|$)")
 
 
 class Format(NamedTuple):
@@ -78,8 +80,8 @@ def _as_safetensors(beginning: bytes, source: Source) -> bool:
 
 
 def _as_json(beginning: bytes, source: Source) -> bool:
-    """A list or an object; or whatever its name says."""
-    return _first_line(beginning)[:1] in ("{", "[") or (
+    """A list or an object, which a table that begins with [CLS] is not; or what its name says."""
+    return bool(_JSON.match(_first_line(beginning))) or (
         bool(beginning) and ending_of(source.label) == ".json"
     )
 

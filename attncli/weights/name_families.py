@@ -190,6 +190,7 @@ def _rank(words: list[str], texts: tuple[str, ...]) -> int:
         return 3
     if kinds & {*_ATTENTION, "cross", "self"} or _part_of(words):
         return 2
+    kinds -= {"h"}  # of heads; alone it is a state
     return 1 if kinds and kinds <= _GENERIC and len(texts) > 1 else 0
 
 

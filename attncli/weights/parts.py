@@ -35,11 +35,18 @@ def stored_families(file: TensorFile, *, shaped: bool) -> list[Family]:
             ]
     numbers = (name for name, entry in file.entries.items() if entry.dtype.kind in "fiubV")
     found = []
-    for family in families_of(numbers):
+    families = families_of(numbers)
+    for family in families:
+        shapes = {name: file.shape(name) for name in family.members.values()}
+        square = {shape[:-2] for shape in shapes.values() if shape[-1:] == shape[-2:-1]}
         members = {
             key: name
             for key, name in family.members.items()
-            if shaped or _may_be(family, file.shape(name))
+            if shaped
+            or _may_be(family, shapes[name])
+            # A row of what grows from a square, and whatever a list of matrices was of.
+            or (len(shapes[name]) > 3 and shapes[name][:-2] in square)
+            or (family.rank == 1 and len(families) == 1 and len(shapes[name]) > 1)
         }
         if members:
             found.append(replace(family, members=members))
@@ -60,9 +67,7 @@ def _may_be(family: Family, shape: tuple[int, ...]) -> bool:
     if family.rank > 1:
         return len(shape) > 1
     square = len(shape) > 1 and shape[-1] == shape[-2]
-    if family.rank == 1:
-        return square or len(shape) > 3
-    return square and len(shape) > (3 if family.rank == 0 else 1)
+    return square and len(shape) > 3 if family.rank == 0 else square or len(shape) > 3
 
 
 def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Family]:

@@ -167,6 +167,7 @@ CSV = {
         "token" + HEAD + BODY, {"": ROWS, "tokens_dec": WORDS[:2], "tokens_enc": WORDS},
     ),
     "numbers for words": (",0,1,2\n0,0.25,0.75,0.0\n1,0.5,0.25,0.25\n", {"": ROWS}),
+    "a word in brackets": ("[CLS],b\n1,0\n0,1\n", {"": [[1, 0], [0, 1]], "tokens": ["[CLS]", "b"]}),
     "semicolons": (BARE.replace(",", ";"), {"": ROWS}),
     "tabs": ((HEAD + BODY).replace(",", "\t"),
              {"": ROWS, "tokens_dec": WORDS[:2], "tokens_enc": WORDS}),

@@ -1,0 +1,170 @@
+"""Weights under the names that libraries, hooks and tutorials give them."""
+
+import numpy as np
+import pytest
+
+ITEMS, HEADS, SOURCE, TARGET = 2, 3, 7, 5
+LAYERS = 4
+
+
+def weights_of(*shape, causal=False):
+    exps = np.exp(np.random.default_rng(7).normal(size=shape))
+    exps = np.tril(exps) if causal else exps
+    return (exps / exps.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+OWN = weights_of(LAYERS, ITEMS, HEADS, SOURCE, SOURCE)
+ENCODER = weights_of(2, 1, HEADS, SOURCE, SOURCE)
+DECODER = weights_of(2, 1, HEADS, TARGET, TARGET, causal=True)
+CROSS = weights_of(2, 1, HEADS, TARGET, SOURCE)
+
+
+def shown(attn, file, *options):
+    """Every matrix that is shown, by part, layer, item and head."""
+    result = attn("show-weights", file, *options, "--json")
+    assert result.code == 0, result.err
+    return {
+        (m["part"] or "", m["layer"] or 0, m["item"] or 0, m["head"] or 0): np.array(m["weights"])
+        for m in result.json["matrices"]
+    }
+
+
+def given(layers, part=""):
+    return {
+        (part, number, item, head): matrix
+        for number, layer in (layers.items() if isinstance(layers, dict) else enumerate(layers))
+        for item, heads in enumerate(layer)
+        for head, matrix in enumerate(heads)
+    }
+
+
+def assert_the_same(found, right):
+    assert found.keys() == right.keys()
+    for place, matrix in right.items():
+        np.testing.assert_array_equal(found[place], matrix, err_msg=str(place))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "part"),
+    [
+        ("layer{}", ""), ("layer_{:02}", ""), ("arr_{}", ""), ("{}", ""), ("attentions.{}", ""),
+        ("attentions/{}", ""), ("attn_layer_{}", ""), ("attention_weights_{}", ""),
+        ("blocks.{}.attn.hook_pattern", ""), ("blocks.{}.attn.softmax", ""),
+        ("blocks.{}.attn.attn_drop", ""), ("model.layers.{}.self_attn", ""),
+        ("transformer.h.{}.attn", ""), ("bert.encoder.layer.{}.attention.self", "encoder"),
+        ("intermediates/encoderblock_{}/MultiHeadDotProductAttention_0/attention_weights/0", ""),
+    ],
+)  # fmt: skip
+def test_numbers_in_names_are_layers(attn, folder, spelling, part):
+    numbers = (0, 2, 3, 10)
+    np.savez("w.npz", **{spelling.format(n): x for n, x in zip(numbers, OWN, strict=True)})
+    assert_the_same(shown(attn, "w.npz"), given(dict(zip(numbers, OWN, strict=True)), part))
+
+
+THREE_PARTS = {
+    "fields": ("encoder_attentions_{}", "decoder_attentions_{}", "cross_attentions_{}"),
+    "words": ("encoder.{}", "decoder.{}", "cross.{}"),
+    "fairseq": (
+        "encoder.layers.{}.self_attn", "decoder.layers.{}.self_attn",
+        "decoder.layers.{}.encoder_attn",
+    ),
+    "T5": (
+        "encoder.block.{}.layer.0.SelfAttention", "decoder.block.{}.layer.0.SelfAttention",
+        "decoder.block.{}.layer.1.EncDecAttention",
+    ),
+    "annotated": (
+        "encoder.layers.{}.self_attn.attn", "decoder.layers.{}.self_attn.attn",
+        "decoder.layers.{}.src_attn.attn",
+    ),
+    "TensorFlow": (
+        "encoder_layer{}_block1", "decoder_layer{}_block1", "decoder_layer{}_block2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", THREE_PARTS)
+def test_names_say_whose_attention_it_is(attn, folder, library):
+    parts = dict(zip(("encoder", "decoder", "cross"), (ENCODER, DECODER, CROSS), strict=True))
+    spelled = zip(THREE_PARTS[library], parts.values(), strict=True)
+    np.savez(
+        "w.npz", **{name.format(n): x for name, layers in spelled for n, x in enumerate(layers)}
+    )
+    right = {}
+    for part, layers in parts.items():
+        right |= given(layers, part)
+        assert_the_same(shown(attn, "w.npz", "--part", part), given(layers, part))
+    assert_the_same(shown(attn, "w.npz"), right)
+
+
+def test_what_else_a_model_gave_is_left_out(attn, folder):
+    states = np.zeros((1, SOURCE, 12))
+    kept = {"hook_embed": states, "ln_final.hook_scale": states[..., :1]}
+    for number, layer in enumerate(OWN[:, :1]):
+        block = f"blocks.{number}."
+        kept |= {block + name: states for name in ("hook_resid_pre", "hook_attn_out")}
+        kept |= {block + f"attn.hook_{name}": np.zeros((1, SOURCE, 3, 4)) for name in "qkvz"}
+        kept[block + "attn.hook_attn_scores"] = np.log(layer)
+        kept[block + "attn.hook_pattern"] = layer
+    np.savez("cache.npz", **kept)
+    assert_the_same(shown(attn, "cache.npz"), given(OWN[:, :1]))
+
+
+@pytest.mark.parametrize("spelling", ["layer{}_head{}", "L{}H{}", "layers.{}.heads.{}"])
+def test_one_matrix_a_head(attn, folder, spelling):
+    np.savez(
+        "w.npz",
+        **{spelling.format(n, h): x[0, h] for n, x in enumerate(OWN) for h in range(HEADS)},
+    )
+    assert_the_same(shown(attn, "w.npz"), given(OWN[:, :1]))
+
+
+STEPS = range(TARGET, SOURCE)  # the prompt first, then a token at a time
+
+
+def grown(layer, step=None):
+    """What a step of generating gave of a layer; the first is the prompt's."""
+    rows = slice(0, TARGET) if step is None else slice(step, step + 1)
+    return layer[:, :, rows, : rows.stop]
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{}_{}", "step{}_layer{}", "token_{:03}/layer_{:02}", "attentions_{}_{}"]
+)
+def test_steps_and_layers_in_names_are_put_together(attn, folder, spelling):
+    layers = weights_of(2, ITEMS, HEADS, SOURCE, SOURCE, causal=True)
+    np.savez(
+        "w.npz",
+        **{
+            spelling.format(number, n): grown(layer, step)
+            for number, step in enumerate([None, *STEPS])
+            for n, layer in enumerate(layers)
+        },
+    )
+    assert_the_same(shown(attn, "w.npz"), given(layers))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_one_stack_of_layers_a_step(attn, folder, named):
+    layers = weights_of(2, 1, HEADS, SOURCE, SOURCE, causal=True)
+    steps = [np.stack([grown(layer, step) for layer in layers]) for step in [None, *STEPS]]
+    if named:
+        np.savez("w.npz", **{f"step_{n}": step for n, step in enumerate(steps)})
+    else:
+        np.savez("w.npz", *steps)
+    assert_the_same(shown(attn, "w.npz"), given(layers))
+
+
+def test_a_list_of_sentences_each_of_its_own_length(attn, folder):
+    matrices = [weights_of(rows, keys) for rows, keys in ((3, 5), (4, 7), (6, 6))]
+    np.savez("w.npz", *matrices)
+    found = shown(attn, "w.npz")
+    assert [x.shape for x in found.values()] == [x.shape for x in matrices]
+    for one, right in zip(found.values(), matrices, strict=True):
+        np.testing.assert_array_equal(one, right)
+
+
+def test_scores_are_looked_at_where_there_is_nothing_better(attn, folder):
+    np.savez("w.npz", attention_scores=CROSS[0])
+    assert_the_same(shown(attn, "w.npz"), given(CROSS[:1]))
+    np.savez("w.npz", attention_scores=np.log(CROSS[0]), attention_weights=CROSS[0])
+    assert_the_same(shown(attn, "w.npz"), given(CROSS[:1]))
