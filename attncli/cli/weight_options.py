@@ -45,6 +45,7 @@ def _not_nan(ctx: click.Context, param: click.Parameter, value: float | None) ->
 
 
 under_choice = partial(option, group="What to show")
+under_words = partial(option, group="Words")
 under_part = partial(option, group="Which part of it")
 under_shown = partial(option, group="How to show it")
 _OVER = click.Choice(["heads", "layers"])
@@ -119,6 +120,15 @@ weight_options = Bundle(
         callback=_parsed(parse_axes),
         help="Read the array's axes so, as N,heads,dec,enc; also layers and frames.",
     ),
+    under_words(
+        "--tokens",
+        metavar="FILE|A,B,…",
+        help="The words of the steps: in a text file one a line, as a JSON list (a list of lists "
+        "for a batch), or with commas between; or a tokenizer.json, vocab.json or vocab.txt, which "
+        "has the words for the ids in FILE.",
+    ),
+    under_words("--tokens-enc", metavar="FILE|A,B,…", help="Those of the encoder alone."),
+    under_words("--tokens-dec", metavar="FILE|A,B,…", help="Those of the decoder alone."),
     under_part(
         "--rows",
         metavar="A:B",

@@ -121,10 +121,9 @@ def _table(lines: Sequence[Line], source: Source) -> dict[str, Array]:
     }
     if len(words) == 1 and shape[0] == shape[1]:
         words = {"tokens": next(iter(words.values()))}
-    return {
-        **found,
-        **{name: words_array(list(some or ()), source) for name, some in words.items()},
-    }
+    for name, some in words.items():
+        found[name] = words_array(list(some or ()), source.label, source.max_memory)
+    return found
 
 
 def _parts(lines: Sequence[Line]) -> list[list[Line]]:

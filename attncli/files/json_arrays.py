@@ -194,7 +194,7 @@ class _Reader:
             self._collect(value, shape, path, rows)
         kinds = {kind for row in rows for kind in set(map(type, row))}
         if kinds <= {str} and not all(text in _NOT_FINITE for row in rows for text in row):
-            return words_array(rows, self.source).reshape(shape)
+            return words_array(rows, self.label, self.source.max_memory).reshape(shape)
         if kinds > {str}:
             rows = [[_NOT_FINITE.get(one, one) if type(one) is str else one for one in row]
                     for row in rows]  # fmt: skip

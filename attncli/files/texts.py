@@ -40,11 +40,11 @@ def decoded(source: Source) -> str:
         ) from None
 
 
-def words_array(words: list[Any], source: Source) -> Array:
+def words_array(words: list[Any], label: str, max_memory: int | None) -> Array:
     """Make an array of words, if it fits: each takes as much as the longest."""
     flat = np.array(words, dtype=object).ravel()
     nbytes = 4 * flat.size * max(map(len, flat), default=1)
-    require(nbytes, f"{source.label}: {flat.size} words", source.max_memory)
+    require(nbytes, f"{label}: {flat.size} words", max_memory)
     return np.array(words, dtype=np.str_)
 
 

@@ -162,7 +162,7 @@ def _texts(tokens: Any, name: str, label: str) -> Array:
         array = np.empty(0, object)
     if array.dtype.kind not in "USiu":
         raise DtypeError(f"{label}: {name} is no list of tokens, nor one for each item")
-    return array
+    return array if array.dtype.kind in "US" else array.astype(np.str_)  # ids, as they are meant
 
 
 def number_array(numbers: Any, name: str, label: str) -> Array:

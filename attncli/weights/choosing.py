@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +18,11 @@ from attncli.weights.finding import find_weights
 from attncli.weights.frames import Frames, frames_in
 from attncli.weights.images import as_images
 from attncli.weights.oddities import load_weights
+from attncli.weights.padding import with_masks
 from attncli.weights.selection import Chosen, Load, Selection
 from attncli.weights.wanted import Numbers, Span, Wanted, spelt
 from attncli.weights.weight_source import Part, WeightSource
+from attncli.weights.words_given import with_given_words
 
 _COMBINE: dict[str, Callable[[Iterable[Array]], Array]] = {"mean": mean_of, "max": max_of}
 
@@ -33,12 +35,13 @@ def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
     AttnError
         If there are none, or not those that are wanted.
     """
+    file = with_given_words(file, wanted)
     source, frames, chosen = _of_frames(file, wanted)
     for part in source.parts.values():
         if part.otherwise and wanted.item is None:
             warnings.warn(part.otherwise, AttnWarning, stacklevel=2)
     if wanted.diff is not None:
-        other = open_tensors(wanted.diff, file.reading)
+        other = with_given_words(open_tensors(wanted.diff, file.reading), wanted)
         labels = (file.label, other.label)
         chosen = difference(chosen, _of_frames(other, wanted)[2], labels)
     selection = Selection(source, wanted, chosen, frames).with_words().with_named()
@@ -64,16 +67,23 @@ def _of_frames(
                 f"{option}: {file.label} holds the weights of one step alone",
                 hint="--axes frames,N,dec,enc says which axis of an array is that of frames",
             )
-        source = find_weights(file, wanted.axes, asked, wanted.part)
+        source = _found(file, wanted.axes, asked, wanted)
         return source, None, choose_weights(source, wanted)
     chosen = []
     for number in frames.chosen(wanted):
-        found = find_weights(frames[number], frames.axes, asked, wanted.part)
+        found = _found(frames[number], frames.axes, asked, wanted)
         source = replace(found, frame=number)
         names = {"frame": number, "step": frames.steps[number]}
         of_frame = choose_weights(source, wanted)
         chosen += [replace(one, names={**names, **one.names}) for one in of_frame]
     return source, frames, chosen
+
+
+def _found(
+    file: TensorFile, axes: tuple[str, ...] | None, asked: Mapping[str, Any], wanted: Wanted
+) -> WeightSource:
+    source = find_weights(file, axes, asked, wanted.part)
+    return replace(source, parts=with_masks(file, source.parts)) if wanted.drop_pad else source
 
 
 def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:

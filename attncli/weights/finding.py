@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from attncli.arrays import Tokens
 from attncli.errors import ParameterError
 from attncli.files.contents import TensorFile
 from attncli.operations import WITH_WEIGHTS
-from attncli.problems.from_files import read_tokens
-from attncli.problems.problem import TOKEN_AXES
 from attncli.weights.computed import computed_by_layer, computed_from_queries
 from attncli.weights.parts import best_of_parts, read_parts, stored_families
-from attncli.weights.weight_source import FOUR, Part, WeightSource
-
-# Whose steps the rows and the keys of a part are, as the file names their tokens.
-_SIDES = {
-    "encoder": ("tokens_enc", "tokens_enc"),
-    "decoder": ("tokens_dec", "tokens_dec"),
-}
+from attncli.weights.weight_source import Part, WeightSource
+from attncli.weights.words_beside import words_of_parts
 
 
 def find_weights(
@@ -72,8 +63,7 @@ def find_weights(
         _refuse_other(file.label, part, found)
         wanted = {name: one for name, one in found.items() if part in (None, name)}
         parts = read_parts(file, wanted, found, axes)
-    parts = {name: replace(one, tokens=_tokens(file, one)) for name, one in parts.items()}
-    return WeightSource(file.label, parts, "sinks" in file)
+    return WeightSource(file.label, words_of_parts(file, parts), "sinks" in file)
 
 
 def _refuse_other(label: str, part: str | None, found: Iterable[str]) -> None:
@@ -96,15 +86,3 @@ def _computed(
     if by_layer or not {"query", "key"} <= {*file}:
         return computed_by_layer(file, asked)
     return computed_from_queries(file, asked)
-
-
-def _tokens(file: TensorFile, part: Part) -> dict[str, Tokens]:
-    """The tokens of both axes: those of the side that the rows and the keys of a part are from."""
-    held = {name: (file, name) for name in file}
-    for ours, theirs in zip(("tokens_dec", "tokens_enc"), _SIDES.get(part.name, ()), strict=False):
-        held.pop(ours, None)
-        if theirs in file:
-            held[ours] = (file, theirs)
-    shape = part.layers[min(part.layers)].shape
-    tokens = read_tokens(held, dict(zip(FOUR, shape, strict=True)))
-    return {TOKEN_AXES[name]: texts for name, texts in tokens.items()}

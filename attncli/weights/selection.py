@@ -16,8 +16,9 @@ from attncli.arrays import Array
 from attncli.errors import AttnWarning, ParameterError
 from attncli.weights.cutting import Cut
 from attncli.weights.frames import Frames
+from attncli.weights.padding import padding_by_words, padding_by_zeros
 from attncli.weights.statistics import Statistics, after_former_words, head_statistics
-from attncli.weights.tokens import is_padding, is_special, readable
+from attncli.weights.tokens import is_special, readable
 from attncli.weights.wanted import Span, Wanted, spelt
 from attncli.weights.weight_source import WeightSource
 from attncli.weights.words import Words, words_of
@@ -203,6 +204,7 @@ class Selection:
         if one.image is not None:
             return Cut.whole(one.shape)
         wanted, kept = self.wanted, []
+        padding = self._padding(one) if wanted.drop_pad else {}
         for axis, size, span, words, option in (
             ("T_dec", one.shape[0], wanted.rows, wanted.row, "--row"),
             ("T_enc", one.shape[1], wanted.cols, wanted.col, "--col"),
@@ -211,25 +213,63 @@ class Selection:
             keep = _within(span, size, f"{option}s")
             if words:
                 keep &= _named(option, words, tokens, size)
-            for dropped, tells, name in (
-                (wanted.drop_special, is_special, "--drop-special"),
-                (wanted.drop_pad, is_padding, "--drop-pad"),
-            ):
-                if dropped and tokens is not None:
-                    keep &= [not tells(token) for token in tokens]
-                elif dropped and not any(self.tokens(one, other) for other in ("T_dec", "T_enc")):
-                    raise ParameterError(
-                        f"{name}: {self.source.label} has no tokens, of {one.shape} steps",
-                        hint="tokens_dec and tokens_enc, or tokens for both, say what each step is",
-                    )
+            if axis in padding:
+                keep &= ~padding[axis]
+            if wanted.drop_special and tokens is not None:
+                keep &= [not is_special(token) for token in tokens]
+            elif wanted.drop_special and not any(self.tokens(one, other) for other in _AXES):
+                raise ParameterError(
+                    f"--drop-special: {self.source.label} has no words, of {one.shape} steps",
+                    hint="--tokens FILE gives them",
+                )
             if axis == "T_enc" and wanted.drop_sink:
                 keep[0] = False
             if not keep.any() and size:
                 raise ParameterError(f"nothing is left of {axis}: {_steps(size)}, all left out")
             kept.append(np.flatnonzero(keep))
         narrow = wanted.cols is not None or bool(wanted.col)
-        edges = [one.words[axis].edges if axis in one.words else None for axis in _AXES]
-        return Cut(kept[0], kept[1], wanted.renormalise, narrow, *edges)
+        return Cut(kept[0], kept[1], wanted.renormalise, narrow, *self._edges(one))
+
+    def _padding(self, one: Chosen) -> dict[str, Array]:
+        """Tell which steps are padding: by their words and masks, else by weights that are zero.
+
+        Raises
+        ------
+        ParameterError
+            If nothing says so.
+        """
+        found: dict[str, Array] = {}
+        part = self.source.parts[one.part]
+        for axis in _AXES:
+            tokens = self.tokens(one, axis)
+            starts = one.part == "decoder" or (one.part == "cross" and axis == "T_dec")
+            known = None if tokens is None else padding_by_words(tokens, starts=starts)
+            if axis in part.padding:
+                mask = part.padding[axis][one.item]
+                if axis in one.words:
+                    mask = mask[one.words[axis].edges[:-1]]
+                known = mask if known is None else known | mask
+            if known is not None:
+                found[axis] = known
+        if found:
+            return found
+        zeros = None
+        if self.wanted.diff is None:
+            every = (np.arange(size) for size in one.shape)
+            whole = Cut(next(every), next(every), False, False, *self._edges(one))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AttnWarning)  # they come when it is shown
+                zeros = padding_by_zeros(one.load(whole), square=self.of_itself(one))
+        if zeros is None:
+            raise ParameterError(
+                f"--drop-pad: {self.source.label} has no words, no attention_mask and no rows of "
+                "zeros: nothing says what is padding",
+                hint="--tokens FILE gives the words",
+            )
+        return dict(zip(_AXES, zeros, strict=True))
+
+    def _edges(self, one: Chosen) -> list[Array | None]:
+        return [one.words[axis].edges if axis in one.words else None for axis in _AXES]
 
     def with_words(self) -> Selection:
         """Put the pieces of words together, if that is wanted; say where there are none.

@@ -6,7 +6,9 @@ import functools
 import re
 from collections.abc import Sequence
 
-_PADDING = re.compile(r"\[PAD\]|<pad>|<\|pad(ding)?\|>|<\|PAD(_TOKEN)?\|>")
+_PADDING = re.compile(
+    r"[<[][|｜_▁]*(pad|padding|blank)(_token|<[0-9]+>)?[|｜_▁]*[]>]", re.IGNORECASE
+)
 # Not [UNK] and <unk>: they stand for a real word.
 _SPECIAL = re.compile(
     r"\[(CLS|SEP|MASK|BOS|EOS|PAD|/?INST|unused\d+)\]"

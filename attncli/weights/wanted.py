@@ -174,6 +174,9 @@ class Wanted:
     diff: str | None = None
     rows: Span | None = None
     cols: Span | None = None
+    tokens: str | None = None
+    tokens_enc: str | None = None
+    tokens_dec: str | None = None
     row: tuple[str, ...] = ()
     col: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None

@@ -61,6 +61,8 @@ class Part:
         The axes that the file really has.
     tokens : dict of str to ndarray of str
         The tokens of ``T_dec`` and ``T_enc``, (T,) or (N, T).
+    padding : dict of str to ndarray of bool
+        Which steps of ``T_dec`` and ``T_enc`` masks say are padding, (N, T).
     otherwise : str
         How the axes were read, and may be read otherwise; empty where nothing is in doubt.
     """
@@ -71,6 +73,7 @@ class Part:
     numbered: bool
     axes: tuple[str, ...]
     tokens: dict[str, Tokens] = field(default_factory=dict)
+    padding: dict[str, Array] = field(default_factory=dict)
     otherwise: str = ""
 
 

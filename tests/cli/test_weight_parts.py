@@ -270,7 +270,7 @@ def test_sorting_heads(attn, layers):
         ([HEADS, "--rows", "20:30"], "--rows 20:30 leaves nothing: there are 15, 0 to 14"),
         ([HEADS, "--row", "animl"], "--row animl: is no decoder token here"),
         (["w.npy", "--row", "9"], "--row 9: is none of 5 steps"),
-        (["w.npy", "--drop-pad"], "--drop-pad: w.npy has no tokens, of (5, 7) steps"),
+        (["w.npy", "--drop-pad"], "--drop-pad: w.npy has no words, no attention_mask and no"),
         (
             [HEADS, "--diff", DATES],
             f"{HEADS} has 72 matrices, {DATES} 4: layers differs (6 and 1), N differs (1 and 4)",
