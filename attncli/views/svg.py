@@ -24,6 +24,7 @@ from attncli.views.scales import Scale
 from attncli.views.shades import HOLE, LEVELS, gradient, levels, takes_black
 
 _MARGIN, _FONT = 24, 12
+_LINE = _FONT + 2
 _LETTER = 0.61 * _FONT  # the width of a letter of a monospaced font
 _LONGEST_LABEL = 16
 # Cells of up to so many rows or columns are labelled; more are pooled to so many.
@@ -114,37 +115,49 @@ def _large(
 ) -> float:
     """Draw one matrix, or several over each other, with labels and legend; return where it ends."""
     rows, columns = picture.weights.shape
-    labelled = max(rows, columns) <= _MOST_LABELLED
     down, across = (factor(size, _MOST_CELLS) for size in (rows, columns))
     weights, scale, note = picture.pooled(down, across)
-    cell = max(2, min(_LARGEST_CELL, _MAP // max(1, *weights.shape)))
+    wide = high = max(2, min(_LARGEST_CELL, _MAP // max(1, *weights.shape)))
+    worded = rows <= _MOST_LABELLED, columns <= _MOST_LABELLED
+    if worded == (True, False):
+        high = max(high, _LINE)
+    if worded == (False, True):
+        wide = max(wide, _LINE)
     heading = picture.heading if overlaid is None else overlaid.heading
     if heading:
         drawing.text(_MARGIN, top + _FONT, heading, "t")
         top += 1.6 * _FONT
 
-    row_labels = [shorten(text, _LONGEST_LABEL) for text in picture.rows] if labelled else []
-    column_labels = [shorten(text, _LONGEST_LABEL) for text in picture.columns] if labelled else []
-    longest = max(map(cell_len, column_labels), default=3)
-    left = _MARGIN + (max(map(cell_len, row_labels), default=4) + 1) * _LETTER
-    y = top + (0.8 * longest * _LETTER + 8 if labelled else 2 * _FONT)
-    numbers = _ticks(rows, down, cell) if not labelled else enumerate(row_labels)
-    for place, text in numbers:
-        middle = y + (place + 0.5) * cell + 0.35 * _FONT
-        drawing.text(left - 6, middle, str(text), "" if labelled else "s", ' text-anchor="end"')
-    for place, text in enumerate(column_labels) if labelled else _ticks(columns, across, cell):
-        x = left + (place + 0.5) * cell
-        turned = f' transform="rotate(-50 {x:g} {y - 6:g})"' if labelled else " "
-        drawing.text(x, y - 6, str(text), "" if labelled else "s", turned)
-        drawing.reach(x + (0.7 * cell_len(str(text)) + 1) * _LETTER, y)
+    row_labels, column_labels = (
+        [(place, shorten(text, _LONGEST_LABEL)) for place, text in enumerate(texts)]
+        if labelled
+        else list(_ticks(len(texts), by, cell))
+        for texts, labelled, by, cell in (
+            (picture.rows, worded[0], down, high), (picture.columns, worded[1], across, wide)
+        )
+    )  # fmt: skip
+    longest, widest = (
+        max((cell_len(text) for _, text in labels), default=3)
+        for labels in (column_labels, row_labels)
+    )
+    left = _MARGIN + (widest + 1) * _LETTER
+    y = top + (0.8 * longest * _LETTER + 8 if worded[1] else 2 * _FONT)
+    for place, text in row_labels:
+        middle = y + (place + 0.5) * high + 0.35 * _FONT
+        drawing.text(left - 6, middle, text, "" if worded[0] else "s", ' text-anchor="end"')
+    for place, text in column_labels:
+        x = left + (place + 0.5) * wide
+        turned = f' transform="rotate(-50 {x:g} {y - 6:g})"' if worded[1] else " "
+        drawing.text(x, y - 6, text, "" if worded[1] else "s", turned)
+        drawing.reach(x + (0.7 * cell_len(text) + 1) * _LETTER, y)
 
-    names = (picture.rows, picture.columns) if labelled else None
-    bottom = y + weights.shape[0] * cell
-    drawing.reach(left + weights.shape[1] * cell, bottom)
+    names = (picture.rows, picture.columns) if all(worded) else None
+    bottom = y + weights.shape[0] * high
+    drawing.reach(left + weights.shape[1] * wide, bottom)
     if overlaid is None:
-        drawing.parts += _cells(weights, scale, left, y, cell, cell, names)
+        drawing.parts += _cells(weights, scale, left, y, wide, high, names)
         return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
-    drawing.parts += _mixed(overlaid, (down, across), left, y, cell, names)
+    drawing.parts += _mixed(overlaid, (down, across), left, y, wide, high, names)
     return _key(drawing, overlaid, left, bottom + 1.5 * _FONT, note)
 
 
@@ -153,23 +166,24 @@ def _mixed(
     by: tuple[int, int],
     left: float,
     top: float,
-    cell: float,
+    wide: float,
+    high: float,
     names: tuple[Sequence[str], Sequence[str]] | None,
 ) -> Iterator[str]:
     """Draw the cells of several heads, each of which says the weights of all."""
     weights, _ = one.pooled(*by)
     colors = one.colors(weights)
     if names is None:
-        yield _image(_png(colors), left, top, cell, cell, colors.shape)
+        yield _image(_png(colors), left, top, wide, high, colors.shape)
         return
     letters = one.named(weights).tolist()
     for row, some in enumerate(colors.tolist()):
         for column, color in enumerate(some):
             says = f"{names[0][row]} → {names[1][column]}: {one.says(weights, row, column)}"
-            x, y = left + column * cell, top + row * cell
-            yield _rectangle(x, y, cell, cell, _hex(*color), says)
-            if cell >= _FONT and letters[row][column] != " ":
-                yield _letter(letters[row][column], x + cell / 2, y + cell / 2, color)
+            x, y = left + column * wide, top + row * high
+            yield _rectangle(x, y, wide, high, _hex(*color), says)
+            if wide >= _FONT and letters[row][column] != " ":
+                yield _letter(letters[row][column], x + wide / 2, y + high / 2, color)
 
 
 def _letter(letter: str, x: float, y: float, color: Sequence[int]) -> str:

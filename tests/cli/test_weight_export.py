@@ -82,6 +82,20 @@ def test_a_drawing_says_every_weight(attn, folder):
     assert len([title for title in titles if " → " in title]) == 14 * 12
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2003), (2003, 1), (29, 503), (503, 5), (307, 503)])
+def test_drawings_and_pages_of_any_shape_have_the_words_there_is_room_for(attn, folder, shape):
+    tokens = [
+        [f"{side}{place}<" for place in range(size)] for side, size in zip("qk", shape, strict=True)
+    ]
+    weights = np.full(shape, 1 / shape[1])
+    np.savez("w.npz", weights=weights, tokens_dec=tokens[0], tokens_enc=tokens[1])
+    attn("show-weights", "w.npz", "-q", "--export", "x.svg", "--export", "x.html")
+    ET.parse(folder / "x.html")
+    texts = [e.text for e in ET.parse(folder / "x.svg").getroot().iter() if e.tag.endswith("text")]
+    for words in tokens:
+        assert [text for text in texts if text in words] == (words if len(words) <= 60 else [])
+
+
 def test_large_weights_are_pooled_in_a_drawing_which_says_so(attn, folder):
     np.save("w.npy", np.full((500, 500), 1 / 500))
     attn("show-weights", "w.npy", "-q", "--export", "x.svg", "--export", "x.html")
