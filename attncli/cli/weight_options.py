@@ -234,6 +234,11 @@ weight_options = Bundle(
         callback=_parsed(parse_grid),
         help="Draw each row as the image that its keys are: --row chooses rows, --cols patches.",
     ),
+    under_shown(
+        "--over",
+        metavar="IMAGE",
+        help="In the .html of --grid lay the weights over this picture, PNG or JPEG.",
+    ),
     under_shown("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
     under_shown(
         "--full",

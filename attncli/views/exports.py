@@ -66,8 +66,12 @@ def check_exports(wanted: Wanted, file: str | None) -> None:
     """
     from attncli.files.writing import check_outputs
 
-    inputs = [name for name in (file, wanted.diff) if name is not None]
+    inputs = [name for name in (file, wanted.diff, wanted.over) if name is not None]
     check_outputs("--export", wanted.export, EXPORTS, force=wanted.force, inputs=inputs)
+    if wanted.over is not None:
+        from attncli.files.pictures import read_picture
+
+        read_picture(wanted.over)
 
 
 def export(path: str, selection: Selection, precision: int | None) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
+from attncli.files.pictures import read_picture
 from attncli.version import __version__
 from attncli.views import svg
 from attncli.views.gallery import Gallery
@@ -89,6 +90,7 @@ def _data(gallery: Gallery) -> dict[str, Any]:
         "digits": gallery.look.precision,
         "frames": [frames.described(number) for number in range(len(frames))] if frames else [],
         "hole": f"{HOLE:06x}",
+        "over": None if wanted.over is None else read_picture(wanted.over),
         "colors": {
             "dark": _hex(gradient(LEVELS, diverging=diverging)),
             "light": _hex(gradient(LEVELS, diverging=diverging, light=True)),

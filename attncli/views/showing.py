@@ -24,7 +24,7 @@ from attncli.weights.wanted import Wanted, as_numbers, parse_axes
 
 _LABEL = "attncli.show"
 _OPTIONS = frozenset(Wanted.__dataclass_fields__) - {
-    "axes", "layout", "heads", "diff", "browse", "export", "force"
+    "axes", "layout", "heads", "diff", "browse", "export", "force", "over"
 }  # fmt: skip
 
 

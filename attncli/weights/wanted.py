@@ -180,6 +180,7 @@ class Wanted:
     row: tuple[str, ...] = ()
     col: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
+    over: str | None = None
     overlay: bool = False
     merge_subwords: bool = False
     drop_special: bool = False
@@ -213,6 +214,14 @@ class Wanted:
                 how = "mean" if axis in self.mean else "max"
                 raise ParameterError(
                     f"--{how} {axis} and --{axis[:-1]} {one} contradict each other"
+                )
+        if self.over is not None:
+            if self.grid is None:
+                raise ParameterError("--over lays a picture under --grid", hint="--grid 14x14")
+            if not any(path.lower().endswith(".html") for path in self.export):
+                raise ParameterError(
+                    "--over lays a picture under the weights of a page, and none is written",
+                    hint="--export page.html",
                 )
         pictures = (("--grid", self.grid is not None), ("--overlay", self.overlay))
         for option in (name for name, given in pictures if given):

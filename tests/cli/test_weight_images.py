@@ -1,8 +1,12 @@
 """``attn show-weights --grid``: a row of keys as the image that they are."""
 
+import base64
 import json
+import os
 import re
+import struct
 import xml.etree.ElementTree as ET
+import zlib
 
 import numpy as np
 import pytest
@@ -164,3 +168,87 @@ def test_a_word_is_harmless_in_a_name(attn, folder):
     out = attn("show-weights", "w.npz", "--grid", "2x2").out
     assert "row 0: \\x1b[31mred" in out
     assert "\x1b" not in out
+
+
+# Over a picture
+
+
+def png(width=2, height=1, more=b""):
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IEND", b"")]
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + more
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+
+
+def jpeg(width=2, height=1):
+    app = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF" + bytes(10)
+    frame = b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes(3)
+    return b"\xff\xd8" + app + b"\xff" + frame + b"\xff\xd9"  # segments may be padded
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(png(), "png"), (jpeg(), "jpeg")], ids=["png", "jpeg"]
+)
+def test_weights_lie_over_a_picture_in_a_page(attn, seen, content, kind):
+    with open("photo.dat", "wb") as file:  # its name says nothing
+        file.write(content)
+    assert attn(*GRID, "--over", "photo.dat", "--export", "w.html", "--quiet").code == 0
+    with open("w.html", encoding="utf-8") as file:
+        page = file.read()
+    data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data["over"] == f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    policy = re.search('Content-Security-Policy" content="(.*?)"', page)[1]
+    assert policy.startswith("default-src 'none'")
+    assert "img-src data:" in policy
+    ET.parse("w.html")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "neither a PNG nor a JPEG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "neither a PNG nor a JPEG"),
+        (b"GIF89a" + bytes(50), "neither a PNG nor a JPEG"),
+        (png()[:20], "neither a PNG nor a JPEG"),
+        (png(more=b"\0\0\0\x01tEXta\0\0\0\0"), "neither a PNG nor a JPEG"),
+        (jpeg()[:19], "neither a PNG nor a JPEG"),
+        (b"\xff\xd8\xff\xe0\0\0" + bytes(30), "neither a PNG nor a JPEG"),
+        (b"\xff\xd8" + b"\xff" * 99, "neither a PNG nor a JPEG"),
+        (png(0, 5), "the picture is 0 × 5 pixels"),
+        (png(30_000, 30_000), "the picture is 30000 × 30000 pixels"),
+        (jpeg(65_535, 65_535), "the picture is 65535 × 65535 pixels"),
+        (png() + bytes(3_000_000), "the picture is larger than 3 MB"),
+        (None, "no such file"),
+    ],
+)
+def test_what_is_no_picture_is_refused_before_anything_is_written(attn, seen, content, message):
+    if content is not None:
+        with open("photo.png", "wb") as file:
+            file.write(content)
+    exports = ["--export", "w.json", "--export", "w.html"]
+    result = attn(*GRID, "--over", "photo.png", *exports)
+    assert (result.code, result.out) == (2, "")
+    assert f"photo.png: {message}" in result.err
+    assert not os.path.exists("w.json")
+    assert not os.path.exists("w.html")
+
+
+def test_a_picture_needs_a_page_and_a_grid(attn, seen):
+    result = attn(*GRID, "--over", "photo.png", "--export", "w.svg")
+    assert (result.code, "hint:  --export page.html" in result.err) == (2, True)
+    result = attn("show-weights", "w.npz", "--over", "photo.png", "--export", "w.html")
+    assert (result.code, "--over lays a picture under --grid" in result.err) == (2, True)
+
+
+def test_a_picture_is_not_overwritten(attn, seen):
+    with open("photo.html", "wb") as file:
+        file.write(png())
+    result = attn(*GRID, "--over", "photo.html", "--export", "photo.html", "--force")
+    assert result.code == 2
+    with open("photo.html", "rb") as file:
+        assert file.read() == png()
