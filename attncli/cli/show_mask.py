@@ -177,4 +177,5 @@ def _export(path: str, scene: Scene, wanted: Wanted, tile: tuple[int, int], scre
     else:
         from attncli.weights.masking import masks_as_weights
 
-        export(path, masks_as_weights(scene, wanted, _MOST.get(ending, _MOST_DRAWN)), None)
+        drawn = masks_as_weights(scene, wanted, _MOST.get(ending, _MOST_DRAWN))
+        export(path, drawn, None, light=screen.theme == "light")

@@ -68,7 +68,7 @@ def show_weights(
             selection = select_weights(open_tensors(file, reading), wanted)
         with counted():
             for path in wanted.export:
-                export(path, selection, screen.precision)
+                export(path, selection, screen.precision, light=screen.theme == "light")
                 screen.note(f"wrote {click.format_filename(path)}")
             if not wanted.browse:
                 _show(selection, screen)

@@ -74,8 +74,10 @@ def check_exports(wanted: Wanted, file: str | None) -> None:
         read_picture(wanted.over)
 
 
-def export(path: str, selection: Selection, precision: int | None) -> None:
+def export(path: str, selection: Selection, precision: int | None, *, light: bool = False) -> None:
     """Write a selection of weights to a file, whole or not at all.
+
+    Shades are those for a light background where that is wanted.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def export(path: str, selection: Selection, precision: int | None) -> None:
     from attncli.views.look import Look
 
     module = import_module(EXPORTS[ending_of(path)].module)
-    gallery = Gallery(selection, Look.piped(precision=precision))  # labels in full
+    gallery = Gallery(selection, Look.piped(precision=precision, light=light))  # labels in full
     save(path, module.write(gallery.alike()), force=selection.wanted.force)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.views.gallery import Gallery
+from attncli.views.gallery import Gallery, place_in_grid
 from attncli.views.legends import beyond, ends, hole_key
 from attncli.views.look import Look
-from attncli.views.overview import Overview, place_in_grid
+from attncli.views.overview import Overview
 from attncli.views.shades import levels
 from attncli.views.ways import draw_weights
 from attncli.weights.selection import Chosen, called

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.views.labels import safe, shorten, told_apart
+from attncli.views.legends import beyond
 from attncli.views.look import Look
 from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
-from attncli.views.scales import brightest
-from attncli.weights.selection import Chosen, Selection
+from attncli.views.scales import Scale, Shade, brightest
+from attncli.weights.selection import Chosen, Selection, called
 from attncli.weights.tokens import readable
 
 Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -88,21 +89,33 @@ class Gallery:
         """Whether there are so many that each is drawn small."""
         return len(self) > _MOST_LARGE
 
-    def note(self, factors: Collection[tuple[int, int]], *, holes: bool) -> str:
-        """Say of small ones what a cell stands for, and of what is not finite how it is shown."""
-        parts = (stated(factors, self.selection.wanted.pool), HOLES if holes else "")
-        return "  ".join(filter(None, parts))
+    def note(self, factors: Collection[tuple[int, int]], scales: Collection[Scale]) -> str:
+        """Say of small ones what a cell stands for, and of numbers that have no shade how many."""
+        counts = [sum(x.smaller for x in scales), sum(x.larger for x in scales)]
+        holes = HOLES if any(scale.holes for scale in scales) else ""
+        pool = self.selection.wanted.pool
+        return "  ".join(filter(None, (stated(factors, pool), self.range, beyond(*counts), holes)))
 
     @property
-    def across(self) -> int:
-        """How many there are of everything but the last name: the heads of a layer."""
-        chosen = self.selection.matrices
-        if not chosen or not chosen[0].names:
-            return 1
-        if self.selection.telling[-1] == "step":  # one of each frame
-            return _MOST_LARGE
-        *others, _ = chosen[0].names.items()
-        return sum(all(one.names[name] == value for name, value in others) for one in chosen)
+    def range(self) -> str:
+        """Say between which numbers the shades are, where that was given."""
+        wanted = self.selection.wanted
+        if wanted.vmin is None and wanted.vmax is None:
+            return ""
+        kind: Shade = "diverging" if wanted.diff is not None else wanted.shade or "linear"
+        scale = Scale.of(np.zeros((1, 1)), kind, (wanted.vmin, wanted.vmax))
+        top = f"{scale.top:g}" if scale.given else "the largest of each"
+        return f"shaded from {scale.bottom:g} to {top}"
+
+    @property
+    def grid(self) -> list[tuple[int, int]]:
+        """The row and column of each where all are small: those of a layer in a row, by head."""
+        telling, every = self.selection.telling, self.selection.matrices
+        if telling and telling[-1] == "step":  # one of each frame
+            return [divmod(place, _MOST_LARGE) for place in range(len(every))]
+        places = [place_in_grid(one, telling) for one in every]
+        rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+        return [(rows.index(row), columns.index(column)) for row, column in places]
 
     def __iter__(self) -> Iterator[WeightMatrix]:
         """Load and label matrix after matrix, each called by what tells it from the others."""
@@ -137,3 +150,9 @@ class Gallery:
         longest = 10**6 if self.look.plain else _LONGEST_LABEL
         labels = told_apart([safe(word, self.look) for word in shown])
         return [shorten(labels[place], longest, self.look) for place in positions.tolist()]
+
+
+def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
+    """Where in the grid a matrix stands: its last name across, all others down."""
+    names = [called(name, one.names[name]) for name in telling]
+    return (" ".join(names[:-1]), names[-1]) if names else ("", "")

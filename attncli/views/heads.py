@@ -123,7 +123,7 @@ def draw_heads(heads: Sequence[Head], look: Look, by: str | None = None) -> Rend
 
 def draw_map(
     heads: Sequence[Head], places: Sequence[tuple[str, str]], by: str, look: Look, lines: int
-) -> list[RenderableType]:
+) -> list[Text]:
     """Draw one cell for each head, shaded by one of its numbers: layers down, heads across.
 
     Parameters
@@ -144,9 +144,13 @@ def draw_map(
     label_width = max(map(len, downs))
     room = max(1, look.width - label_width - 1)
     cell = 2 if 2 * len(acrosses) <= room else 1
-    drawn: list[RenderableType] = []
+    drawn: list[Text] = []
     blocks = range(0, len(acrosses), room // cell)
-    most = max(1, lines // len(blocks) - 4)
+    last = next(reversed(heads[0].names))
+    note = f"1 cell = the {SORTS[by].heading} of 1 {last}"
+    said = legend(scale, label_width + 1, look, f"{note}; {len(downs)} more rows are not shown")
+    around = len(str(len(acrosses)))
+    most = max(1, (lines - said.plain.count("\n") - 2) // len(blocks) - around)
     for first in blocks:
         block = acrosses[first : first + room // cell]
         numbers = [name.split(" ")[-1] for name in block]
@@ -160,8 +164,6 @@ def draw_map(
                 )
             line.rstrip()
             drawn.append(line)
-    last = next(reversed(heads[0].names))
-    note = f"1 cell = the {SORTS[by].heading} of 1 {last}"
     if len(downs) > most:
-        note += f"; {len(downs) - most} more lines of them are not shown"
+        note += f"; {len(downs) - most} more rows are not shown"
     return [*drawn, legend(scale, label_width + 1, look, note)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -12,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from attncli.arrays import Array
-from attncli.views.gallery import Gallery, Watched
+from attncli.views.gallery import Gallery, Watched, place_in_grid
 from attncli.views.heads import SORTS, Head, draw_heads, draw_map, sort_heads
 from attncli.views.legends import beyond, hole_key
 from attncli.views.look import Look
@@ -20,7 +21,7 @@ from attncli.views.picture import SCREENS, WeightMatrix
 from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
-from attncli.weights.selection import Chosen, called
+from attncli.weights.selection import Selection, called
 
 # Of more heads than this a terminal shows the first ones of the table, and fewer where there is
 # little room; of more than this, one cell for each instead of a picture.
@@ -28,9 +29,8 @@ _MOST_HEADS, _MOST_IN_GRID, _FEWEST_HEADS = 24, 400, 5
 # A small heatmap is so many columns wide, at least and at most.
 _NARROWEST, _WIDEST = 5, 16
 # What stands in an overview beside the pictures and the heads: blank lines, headings.
-_AROUND = 7
-# Where what is said under the pictures takes a line more.
-_NARROW = 70
+_AROUND = 6
+_LONGEST_NOTE = "1 cell = the maximum of up to 99 × 99 weights"
 _BOLD, _DIM, _LABEL = Style.parse("bold"), Style.parse("dim"), Style.parse("cyan")
 
 
@@ -194,16 +194,17 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     by = sort if sort in SORTS else None
     selection.check_order(sort)
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
+    what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""].heading
     matrices = "1 matrix" if count == 1 else f"{count} matrices"
     more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
-    what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""].heading
+    left = f"{count - _FEWEST_HEADS} more {noun}s not shown: --sort {sort} --full lists all; {more}"
 
-    # What there is room for, of the pictures and of the heads in the table.
-    lines = SCREENS * look.height - _AROUND - min(count, _FEWEST_HEADS)
-    lines -= sum(-(-len(text) // look.width) for text in (gallery.title + gallery.reading, more))
-    lines -= 3 if look.width < _NARROW else 2  # what is said under the pictures
+    # What there is room for: the pictures first, but for some of the heads in the table.
+    lines = SCREENS * look.height - _AROUND
+    lines -= sum(_height(x, look) for x in (f"{gallery.title}  {gallery.reading}", left))
+    said = _height(f"{_LONGEST_NOTE}, shaded by its {noun}'s largest; under each: {what}", look)
     places = [place_in_grid(one, telling) for one in selection.matrices]
-    overview = Overview(places, look, lines=lines)
+    overview = Overview(places, look, lines=lines - said - min(count, _FEWEST_HEADS))
     grid = not look.plain and count <= _MOST_IN_GRID and overview.fits
     heads: list[Head] = []
     with progress("reading heads") as step:
@@ -221,39 +222,47 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     if sort == "name":
         ordered.sort(key=lambda head: [(isinstance(x, str), x) for x in head.names.values()])
     yield ""
-    taken = 0
     if grid:
-        taken = overview.height
-        yield from (overview, _explained(gallery, overview, noun, what), "")
+        explained = _explained(gallery, overview, noun, what)
+        lines -= overview.height + _height(explained.plain, look)
+        yield from (overview, explained, "")
     elif not look.plain:  # too many to be drawn one by one
-        drawn = draw_map(heads, places, by or "entropy", look, lines)
-        taken = len(drawn)
-        yield from (*drawn, "")
-    most = min(_MOST_HEADS, max(_FEWEST_HEADS, lines + min(count, _FEWEST_HEADS) - taken))
+        drawn = draw_map(heads, places, by or "entropy", look, lines - _FEWEST_HEADS)
+        lines -= sum(_height(line.plain, look) for line in drawn)
+        yield from drawn
+        yield ""
+    most = min(_MOST_HEADS, max(_FEWEST_HEADS, lines))
     if not look.plain and count > most and not wanted.full:
         ordered = ordered[:most]
-        left = f"{count - most} more {noun}s not shown"
-        more = f"{left}: --sort {sort} --full lists all; {more}"
+        more = left.replace(str(count - _FEWEST_HEADS), str(count - most), 1)
+        more = more.replace(f"1 more {noun}s", f"1 more {noun}") if count - most == 1 else more
+    of = _common(selection)
     order = "in the order of the file" if sort == "file" else f"sorted by {sort}"
-    yield Text(f"{count} {noun if count == 1 else noun + 's'}, {order}", "bold")
+    yield Text(f"{count} {noun if count == 1 else noun + 's'}{of}, {order}", "bold")
     yield from (draw_heads(ordered, look, by), "", Text(more, "dim italic"))
+
+
+def _height(text: str, look: Look) -> int:
+    """How many lines a text takes."""
+    return len(textwrap.wrap(text, look.width))
+
+
+def _common(selection: Selection) -> str:
+    """Say which layer all are of, and whatever else does not tell them apart."""
+    names = {
+        name: value
+        for name, value in selection.matrices[0].names.items()
+        if name not in selection.telling and (name != "item" or selection.source.shape[0] > 1)
+    }
+    return "".join(f" of {called(name, value)}" for name, value in names.items())
 
 
 def _explained(gallery: Gallery, overview: Overview, noun: str, what: str) -> Text:
     """Say what the cells of the pictures are, their shades, and the number under each."""
     look, wanted = gallery.look, gallery.selection.wanted
-    shades = f"shaded by its {noun}'s largest"
-    if wanted.vmin is not None or wanted.vmax is not None:
-        low, top = wanted.vmin or 0, wanted.vmax
-        shades = f"shaded from {low:g} to {f'its {noun}s largest' if top is None else f'{top:g}'}"
-        if told := beyond(*overview.beyond):
-            shades += f", {told}"
+    shades = gallery.range or f"shaded by its {noun}'s largest"
+    if told := beyond(*overview.beyond):
+        shades += f", {told}"
     text = f"{overview.note(wanted.pool)}, {shades}; under each: {what}"
     explained = Text(look.fit(text), "dim italic")
     return Text.assemble(hole_key(look), "  ", explained) if overview.holes else explained
-
-
-def place_in_grid(one: Chosen, telling: Sequence[str]) -> tuple[str, str]:
-    """Where in the grid a matrix stands: its last name across, all others down."""
-    names = [called(name, one.names[name]) for name in telling]
-    return (" ".join(names[:-1]), names[-1]) if names else ("", "")

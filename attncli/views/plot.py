@@ -12,7 +12,7 @@ from rich.color import Color
 from attncli.errors import FileError
 from attncli.views.gallery import HOLES, Gallery
 from attncli.views.labels import shorten
-from attncli.views.legends import ends
+from attncli.views.legends import beyond, ends
 from attncli.views.overlaid import Overlaid, overlays, rgb
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import factor
@@ -41,8 +41,8 @@ def write(gallery: Gallery) -> list[bytes]:
     overlaid = overlays(gallery) if gallery.selection.wanted.overlay else []
     count = max(1, len(overlaid or gallery))  # of nothing, an empty picture
     small = gallery.many and not overlaid
-    columns = min(gallery.across, count) if small else 1
-    rows = -(-count // columns)
+    grid = gallery.grid if small else [(place, 0) for place in range(count)]
+    rows, columns = (1 + max(places) for places in zip(*grid, strict=True))
     size = (1.1 * columns + 1, 1.2 * rows + 1) if small else (7.0, 6.0 * rows)
     # Small ones have no labels to make room for, and a layout that looks for some takes a minute.
     figure = Figure(figsize=size, layout=None if small else "constrained", dpi=144)
@@ -51,25 +51,27 @@ def write(gallery: Gallery) -> list[bytes]:
         sides, above = 0.5 / width, 0.7 / height
         figure.subplots_adjust(sides, 0.4 / height, 1 - sides, 1 - above, wspace=0.2, hspace=0.4)
     figure.suptitle(gallery.title, parse_math=False, fontsize=10)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    every = figure.subplots(rows, columns, squeeze=False)
+    panels = [every[place] for place in grid]
     most = _MOST_SMALL_CELLS if small else _MOST_CELLS
     factors: set[tuple[int, int]] = set()
-    holes = False
+    scales: list[Scale] = []
     for panel, one in zip(panels, overlaid, strict=False):
         _mixed(panel, one)
     for panel, picture in zip(panels, () if overlaid else gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
         square = gallery.selection.wanted.grid is not None
-        image, scale = _panel(panel, picture, down, across, small, square=square)
+        light = gallery.look.light
+        image, scale = _panel(panel, picture, down, across, small, square=square, light=light)
         if small:
             factors.add((down, across))
-            holes |= scale.holes
+            scales.append(scale)
         else:
             _legend(figure.colorbar(image, ax=panel), scale)
-    if note := gallery.note(factors, holes=holes):
+    if note := gallery.note(factors, scales) if small else "":
         figure.supxlabel(note, fontsize=8)
-    for panel in panels[count:]:
-        panel.set_axis_off()
+    for place in {*np.ndindex(rows, columns)} - {*grid}:
+        every[place].set_axis_off()
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font without some letter draws a box for it
@@ -83,10 +85,20 @@ def _legend(bar: Any, scale: Scale) -> None:
         bar.set_ticks([0, 1], labels=ends(scale))
     elif scale.kind == "row":
         bar.set_ticks([0, 1], labels=["0", "the row's\nlargest"])
+    elif scale.kind == "diverging" and scale.bottom != -scale.top:
+        low, top = ends(scale)
+        bar.set_ticks([0, 0.5, 1], labels=[low, "0", top])
 
 
 def _panel(
-    panel: Any, picture: WeightMatrix, down: int, across: int, small: bool, *, square: bool
+    panel: Any,
+    picture: WeightMatrix,
+    down: int,
+    across: int,
+    small: bool,
+    *,
+    square: bool,
+    light: bool,
 ) -> tuple[Any, Scale]:
     from matplotlib.colors import ListedColormap
 
@@ -97,11 +109,14 @@ def _panel(
     if scale.holes:
         note = "  ".join(filter(None, (note, HOLES)))
     colors = [
-        [c / 255 for c in rgb] for rgb in gradient(LEVELS, diverging=scale.kind == "diverging")
+        [c / 255 for c in rgb]
+        for rgb in gradient(LEVELS, diverging=scale.kind == "diverging", light=light)
     ]
-    kind = scale.kind
-    values = scale.shares(weights) if kind in ("row", "log") else weights
-    low, top = (0.0, 1.0) if kind in ("row", "log") else (scale.bottom, scale.top)
+    if told := beyond(scale.smaller, scale.larger):
+        note = "  ".join(filter(None, (note, told)))
+    linear = scale.kind == "linear" or scale.bottom == -scale.top  # 0 in the middle, as shades are
+    values = weights if linear else scale.shares(weights)
+    low, top = (scale.bottom, scale.top) if linear else (0.0, 1.0)
     extent = (-0.5, picture.weights.shape[1] - 0.5, picture.weights.shape[0] - 0.5, -0.5)
     image = panel.imshow(
         values,

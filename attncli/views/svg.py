@@ -16,7 +16,7 @@ from rich.color import Color
 from attncli.arrays import Array
 from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
-from attncli.views.legends import ends, number
+from attncli.views.legends import beyond, ends, number
 from attncli.views.overlaid import Overlaid, overlays, rgb
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import factor
@@ -46,7 +46,8 @@ _STYLE = (
 class _Drawing:
     """Elements, and how far they reach."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, light: bool) -> None:
+        self.light = light
         self.parts: list[str] = []
         self.width = self.height = 0.0
 
@@ -67,24 +68,24 @@ def write(gallery: Gallery) -> list[str]:
 
     Every cell that has a label says its tokens and weight when pointed at.
     """
-    title, across = gallery.title, gallery.across
-    drawing = _Drawing()
+    title, drawing = gallery.title, _Drawing(light=gallery.look.light)
     drawing.text(_MARGIN, _MARGIN + _FONT, title, "t")
     drawing.text(_MARGIN, _MARGIN + 2.4 * _FONT, gallery.reading, "s")
     top = _MARGIN + 4.0 * _FONT
     factors: set[tuple[int, int]] = set()
-    holes = False
+    scales: list[Scale] = []
     for one in overlays(gallery) if gallery.selection.wanted.overlay else ():
         top = _large(drawing, one.first, top, one) + 2.0 * _FONT
-    for place, picture in enumerate(gallery if not gallery.selection.wanted.overlay else ()):
+    pictures = () if gallery.selection.wanted.overlay else gallery
+    for (row, column), picture in zip(gallery.grid, pictures, strict=False):
         if gallery.many:
-            x = _MARGIN + place % across * (_SMALL + 12)
-            y = top + place // across * (_SMALL + 2.4 * _FONT)
+            x = _MARGIN + column * (_SMALL + 12)
+            y = top + row * (_SMALL + 2.4 * _FONT)
             factors.add(_small(drawing, picture, x, y))
-            holes |= picture.scale.holes
+            scales.append(picture.scale)
         else:
             top = _large(drawing, picture, top) + 2.0 * _FONT
-    if note := gallery.note(factors, holes=holes):
+    if note := gallery.note(factors, scales) if gallery.many else "":
         drawing.text(_MARGIN, drawing.height + 2 * _FONT, note, "s")
     width, height = drawing.width + _MARGIN, drawing.height + _MARGIN
     return [
@@ -105,7 +106,7 @@ def _small(drawing: _Drawing, picture: WeightMatrix, x: float, y: float) -> tupl
     down, across = factor(rows, _SMALL // 2), factor(columns, _SMALL // 2)
     small, scale, _ = picture.pooled(down, across)
     cell = _SMALL / max(small.shape)
-    drawing.parts += _cells(small, scale, x, y + 1.5 * _FONT, cell, cell)
+    drawing.parts += _cells(small, scale, x, y + 1.5 * _FONT, cell, cell, light=drawing.light)
     drawing.reach(x + _SMALL, y + 1.5 * _FONT + _SMALL)
     return down, across
 
@@ -155,7 +156,7 @@ def _large(
     bottom = y + weights.shape[0] * high
     drawing.reach(left + weights.shape[1] * wide, bottom)
     if overlaid is None:
-        drawing.parts += _cells(weights, scale, left, y, wide, high, names)
+        drawing.parts += _cells(weights, scale, left, y, wide, high, names, light=drawing.light)
         return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
     drawing.parts += _mixed(overlaid, (down, across), left, y, wide, high, names)
     return _key(drawing, overlaid, left, bottom + 1.5 * _FONT, note)
@@ -220,10 +221,12 @@ def _cells(
     width: float,
     height: float,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
+    *,
+    light: bool,
 ) -> Iterator[str]:
     """Draw the cells: with labels one by one, each of which says its own; else as one image."""
     colors = [
-        *gradient(LEVELS, diverging=_signed(scale)),
+        *gradient(LEVELS, diverging=_signed(scale), light=light),
         (HOLE >> 16, HOLE >> 8 & 255, HOLE & 255),
     ]
     shades = levels(scale.shares(weights), LEVELS)
@@ -282,10 +285,10 @@ def _legend(drawing: _Drawing, scale: Scale, left: float, y: float, note: str) -
     low, top = ends(scale)
     drawing.text(left, y, low, "s")
     x = left + (len(low) + 1) * _LETTER
-    for place, color in enumerate(gradient(32, diverging=_signed(scale))):
+    for place, color in enumerate(gradient(32, diverging=_signed(scale), light=drawing.light)):
         drawing.parts.append(_rectangle(x + 4 * place, y - 0.8 * _FONT, 4.2, _FONT, _hex(*color)))
     x += 32 * 4 + _LETTER
-    text = f"{top}  {note}".rstrip()
+    text = "  ".join(filter(None, (top, beyond(scale.smaller, scale.larger), note)))
     drawing.text(x, y, text, "s")
     if scale.holes:
         x += (len(text) + 2) * _LETTER

@@ -22,7 +22,7 @@ _MOST_ROWS = 500
 # one wants to see all at a glance, if they would go on for longer than an overview.
 _FEW, _FEW_SCREENS = 4, 3
 # Beside the rows: title, headings, legend, a blank line.
-_AROUND = 5
+_AROUND = 6
 # So many bytes are worth a word before they come; a number takes at least so many.
 _MUCH, _SHORTEST = 10_000_000, 3
 
@@ -113,8 +113,12 @@ def _too_tall(gallery: Gallery) -> bool:
     selection, height = gallery.selection, gallery.look.height
     if gallery.look.plain or len(gallery) <= _FEW:
         return False
-    rows = [len(selection.cut(one).rows) for one in selection.matrices]
-    lines = sum(count + _AROUND if count < MOST_LINES else height for count in rows)
+    lines = 0
+    for one in selection.matrices:
+        cut = selection.cut(one)
+        rows, keys = len(cut.rows), len(cut.columns)
+        words = _AROUND if 5 * keys <= gallery.look.width else 2 * _AROUND  # which go downwards
+        lines += rows + words if rows < MOST_LINES else height
     return lines > SCREENS * height
 
 
