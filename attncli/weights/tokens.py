@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 _PADDING = re.compile(
     r"[<[][|｜_▁]*(pad|padding|blank)(_token|<[0-9]+>)?[|｜_▁]*[]>]", re.IGNORECASE
 )
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Not [UNK] and <unk>: they stand for a real word.
 _SPECIAL = re.compile(
     r"\[(CLS|SEP|MASK|BOS|EOS|PAD|/?INST|unused\d+)\]"
@@ -41,8 +43,10 @@ def is_special(token: str) -> bool:
 def readable(tokens: Sequence[str]) -> list[str]:
     r"""Show the pieces of words as people write them: words plain, what continues one as ``-ing``.
 
-    Knows WordPiece (``##ing``), SentencePiece (``▁the``) and byte-level BPE (``Ġthe``, whose
-    letters stand for bytes).
+    Knows WordPiece (``##ing``), SentencePiece (``▁the``), byte-level BPE (``Ġthe``, whose letters
+    stand for bytes), words that end in ``</w>`` and pieces that end in ``@@``. A character whose
+    bytes are spread over several tokens stands at the first of them; a dot in the others is where
+    it goes on.
 
     Examples
     --------
@@ -50,14 +54,82 @@ def readable(tokens: Sequence[str]) -> list[str]:
     (['[CLS]', 'run', '-ning'], ['the', 'kit', '-ten', '.'])
     >>> readable(["The", "Ġcaf", "Ã©", "Ċ"]), readable(["a", "b"])
     (['The', 'caf', '-é', '\n'], ['a', 'b'])
+    >>> readable(["Ġhi", "ĠðŁĺ", "Ģ", "!"]), readable(["low", "er</w>"]), readable(["lo@@", "w"])
+    (['hi', '😀', '·', '!'], ['low', '-er'], ['lo', '-w'])
     """
-    if any(token.startswith("Ġ") for token in tokens):
-        return _joined([_bytes_of(token) for token in tokens], " ")
+    if _are_bytes(tokens):
+        return _joined(_characters(tokens, [_bytes_of(token) for token in tokens]), " ")
     if any(token.startswith("▁") for token in tokens):
-        return _joined([token.replace("▁", " ") for token in tokens], " ")
+        data = [_bytes_of_piece(token) for token in tokens]
+        return _joined(_characters(tokens, data), " ")
+    for end, goes_on in (("</w>", False), ("@@", True)):
+        if any(token.endswith(end) and token != end for token in tokens):
+            ends = [token.endswith(end) != goes_on or is_special(token) for token in tokens]
+            bare = [token.removesuffix(end) for token in tokens]
+            return [
+                one if before or is_special(one) else f"-{one}"
+                for before, one in zip([True, *ends], bare, strict=False)
+            ]
     return [
         f"-{token[2:]}" if token.startswith("##") and len(token) > 2 else token for token in tokens
     ]
+
+
+def _are_bytes(tokens: Sequence[str]) -> bool:
+    """Whether letters stand for bytes: a space or line break does, or all make sense as such."""
+    if any(token.startswith(("Ġ", "Ċ")) for token in tokens):
+        return True
+    data = [_bytes_of(token) for token in tokens]
+    whole = b"".join(one or b"" for one in data)
+    if None in data or whole.isascii():
+        return False
+    try:
+        return len(whole.decode()) < len(whole)
+    except UnicodeDecodeError:
+        return False
+
+
+def _characters(tokens: Sequence[str], data: Sequence[bytes | None]) -> list[str]:
+    """Decode the bytes of tokens, each character at its first; what is no text stays as it is."""
+    shown = list(tokens)
+    place = 0
+    while place < len(data):
+        one = data[place]
+        if one is None:
+            place += 1
+            continue
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        texts: list[str] = []
+        for more in data[place:]:
+            if more is None:
+                break
+            try:
+                begun = bool(decoder.getstate()[0])
+                text = decoder.decode(more)
+            except UnicodeDecodeError:
+                break
+            if begun and text:
+                texts[-1 - _silent(texts)] += text[0]
+                text = f"·{text[1:]}"
+            texts.append(text or ("·" if begun else ""))
+            if not decoder.getstate()[0]:  # whole characters until here
+                shown[place : place + len(texts)] = texts
+                break
+        else:
+            texts = []
+        place += len(texts) if texts and not decoder.getstate()[0] else 1
+    return shown
+
+
+def _silent(texts: Sequence[str]) -> int:
+    """How many at the end only go on with a character."""
+    return next((n for n, text in enumerate(reversed(texts)) if text != "·"), 0)
+
+
+def _bytes_of_piece(token: str) -> bytes:
+    """Give the bytes of a piece of SentencePiece, which has some by their number."""
+    byte = _BYTE.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode("utf-8", "replace")
 
 
 def _joined(tokens: Sequence[str], space: str) -> list[str]:
@@ -88,13 +160,10 @@ def as_bytes(token: str) -> bytes:
     )
 
 
-def _bytes_of(token: str) -> str:
-    """Decode a token of byte-level BPE; one that holds part of a character stays as it is."""
+def _bytes_of(token: str) -> bytes | None:
+    """Give the bytes of a token of byte-level BPE; None where a letter stands for none."""
     table = _byte_table()
-    try:
-        return bytes(table[character] for character in token).decode("utf-8")
-    except (KeyError, UnicodeDecodeError):
-        return token
+    return bytes(table[one] for one in token) if all(one in table for one in token) else None
 
 
 @functools.cache
