@@ -372,7 +372,8 @@ def _named(option: str, wanted: Sequence[str], tokens: list[str] | None, size: i
     shown = readable(tokens) if tokens is not None else []
     places: dict[str, list[int]] = {}
     for place, pair in enumerate(zip(tokens or [], shown, strict=True)):
-        for name in {_alike(x) for x in pair}:
+        word, label = pair
+        for name in {_alike(x) for x in (word, label, label.removeprefix("-"))}:
             places.setdefault(name, []).append(place)
     for text in wanted:
         found = places.get(_alike(text)) or places.get(_alike(readable([text])[0]), [])

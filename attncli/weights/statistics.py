@@ -34,7 +34,8 @@ class Statistics(NamedTuple):
         Mean over the rows of the largest weight.
     monotonic : float
         How far the keys rise with the rows, as an alignment's do: the correlation of the positions
-        of row and key, each pair counted by its weight. 1 is a sharp and even rise, 0 none.
+        of row and key, each pair counted by its weight beyond what all rows look at alike. 1 is a
+        sharp and even rise, 0 none.
     induction : float or None
         Mean weight on what followed the word of the row where it was before, over the rows whose
         word was there before; None where there is no such row, or nothing is known of words.
@@ -75,7 +76,7 @@ def head_statistics(
     --------
     >>> found = head_statistics(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]]))
     >>> [round(x, 2) for x in found[:6]], round(found.peak, 2), round(found.monotonic, 2)
-    ([0.5, 1.0, 0.75, 1.0, 0.5, 1], 0.75, 0.58)
+    ([0.5, 1.0, 0.75, 1.0, 0.5, 1], 0.75, 1.0)
     """
     if not weights.size:
         return Statistics(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
@@ -85,15 +86,14 @@ def head_statistics(
     whole = weights.shape if shape is None else shape
     entropies = np.zeros(T_dec)
     largest = np.zeros(T_dec)
-    moments = np.zeros((T_dec, 3))  # of the positions of the keys: the sums of their powers 0, 1, 2
-    powers = (column_at / max(1, whole[1]))[:, None] ** np.arange(3)
+    totals = np.zeros(T_enc)
     step = max(1, _AT_ONCE // T_enc)
     for start in range(0, T_dec, step):
         part = weights[start : start + step].astype(np.float64)
         largest[start : start + step] = part.max(axis=1)
         logs = np.log2(part, where=part > 0, out=np.zeros_like(part))
         entropies[start : start + step] = -np.einsum("qk,qk->q", part, logs)
-        moments[start : start + step] = np.fmax(part, 0.0, out=part) @ powers
+        totals += np.nan_to_num(part, posinf=0.0, neginf=0.0).sum(axis=0)
     alive = np.array([weights[start].any() for start in range(T_dec)])
 
     def on(first: Array, behind: Array) -> float:
@@ -118,22 +118,36 @@ def head_statistics(
         on(row_at - 1, row_at),
         int(T_dec - np.count_nonzero(alive)),
         mean(largest),
-        _correlation(row_at[alive], moments[alive]),
+        _correlation(weights, alive, totals, row_at, column_at),
         _on_what_followed(weights, alive, row_at, column_at, following or {}),
     )
 
 
-def _correlation(rows: Array, moments: Array) -> float:
-    """Of the positions of row and key, each pair counted by its weight, all rows alike."""
-    sums = moments[:, 0]
-    told = np.isfinite(moments).all(axis=1) & (sums > 0)
-    rows, moments = rows[told].astype(np.float64), moments[told] / sums[told, None]
+def _correlation(
+    weights: Array, alive: Array, totals: Array, row_at: Array, column_at: Array
+) -> float:
+    """Of the positions of row and key, each pair counted by its weight, all rows alike.
+
+    What all rows look at alike, as at a sink, does not count.
+    """
+    rows = np.flatnonzero(alive)
     if len(rows) < 2:
         return 0.0
-    rows = rows - rows.mean()
-    variance = moments[:, 2].mean() - moments[:, 1].mean() ** 2
-    scale = np.sqrt(max(0.0, variance) * np.mean(rows**2))
-    return float(np.mean(rows * moments[:, 1]) / scale) if scale > _NOTHING else 0.0
+    common = totals / len(rows)
+    powers = (column_at / (1 + column_at[-1]))[:, None] ** np.arange(3)
+    moments = np.zeros((len(rows), 3))  # of the positions of the keys: their powers 0, 1 and 2
+    step = max(1, _AT_ONCE // len(column_at))
+    for start in range(0, len(rows), step):
+        own = weights[rows[start : start + step]].astype(np.float64) - common
+        moments[start : start + step] = np.where(own > _NOTHING, own, 0.0) @ powers
+    told = np.isfinite(moments).all(axis=1) & (moments[:, 0] > 0)
+    sums, firsts, squares = moments[told].T
+    if len(sums) < 2:
+        return 0.0
+    places = row_at[rows[told]] - row_at[rows[told]].mean()
+    firsts, squares = firsts / sums, squares / sums
+    variance = max(0.0, float(squares.mean() - firsts.mean() ** 2)) * float(np.mean(places**2))
+    return float(np.mean(places * firsts) / np.sqrt(variance)) if variance > _NOTHING**2 else 0.0
 
 
 def _on_what_followed(

@@ -14,6 +14,9 @@ from attncli.arrays import Array
 from attncli.weights.tokens import as_bytes, is_special
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+# What stands for something else than text: <image>, <unk>, [INST] and the like.
+_STANDS_FOR = re.compile(r"<[^<>\s]+>|\[[A-Z][A-Z_]*\d*\]")
+_JOINER, _TONES = "\u200d", range(0x1F3FB, 0x1F400)  # parts of an emoji
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _characters(tokens: Sequence[str]) -> list[tuple[int, str, bool]]:
 
     A space at the beginning of the text is the mark of a word.
     """
-    plain = [token for token in tokens if not is_special(token)]
+    plain = [token for token in tokens if not _alone(token)]
     for mark in ("Ġ", "▁", " "):
         if any(token.startswith(mark) for token in plain):
             return _by_beginnings(tokens, mark)
@@ -84,7 +87,7 @@ def _joined(
     tokens: Sequence[str], bare: Sequence[str], joins: Sequence[bool]
 ) -> list[tuple[int, str, bool]]:
     """Join pieces as they are marked, but for special tokens."""
-    special = [is_special(token) for token in tokens]
+    special = [_alone(token) for token in tokens]
     return [
         (
             place,
@@ -102,7 +105,7 @@ def _by_beginnings(tokens: Sequence[str], mark: str) -> list[tuple[int, str, boo
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     start, text, pending = 0, "", False
     for place, token in enumerate(tokens):
-        data = None if is_special(token) else _data(token, mark)
+        data = None if _alone(token) else _data(token, mark)
         if data is None or (pending and not _continues(data)):
             if pending:  # a character that never ends
                 text += decoder.decode(b"", final=True)
@@ -144,11 +147,23 @@ def _continues(data: bytes) -> bool:
 
 def _goes_on(word: str, text: str) -> bool:
     """Whether a piece without a mark belongs to the word before it."""
-    if not word or text.startswith(" "):
+    if not word or not text or text.startswith(" "):
         return False
     if word.isspace():  # a mark alone, whose word comes now
         return word == " "
+    first = text[0]
+    if word[-1] == _JOINER or first == _JOINER or ord(first) in _TONES:
+        return True
+    if unicodedata.category(first)[0] == "M":  # an accent, or how a sign is to be drawn
+        return True
     return _is_letter(word[-1]) and any(map(_is_letter, text))  # neither is punctuation
+
+
+def _alone(token: str) -> bool:
+    """Whether a token is no piece of any word."""
+    if is_special(token):
+        return True
+    return _STANDS_FOR.fullmatch(token) is not None and _BYTE.fullmatch(token) is None
 
 
 def _is_letter(character: str) -> bool:

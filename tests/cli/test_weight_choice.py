@@ -292,6 +292,14 @@ def test_rows_and_columns_are_found_by_words_and_numbers(attn, cats, words, plac
         assert result.err == ""
 
 
+def test_a_piece_of_a_word_is_found_with_and_without_its_mark(attn, folder):
+    tokens = np.array(["Quil", "##ter", "ter"])
+    np.savez("w.npz", weights=weights_of(3, 3), tokens=tokens)
+    for word, places in (("##ter", [1]), ("-ter", [1]), ("ter", [1, 2])):
+        (one,) = attn("show-weights", "w.npz", "--row", word, "--json").json["matrices"]
+        assert one["rows"] == places
+
+
 def test_who_looks_at_a_word(attn, cats):
     out = attn("show-weights", "w.npz", "--head", "0", "--col", "saw", "--precision", 3).out
     for word, weight in (("saw", cats[0, 2, 2]), ("other", cats[0, 4, 2]), ("3", cats[0, 6, 2])):

@@ -27,6 +27,8 @@ from attncli.weights.words import words_of
         ("▁a <0xC3>", "a \ufffd"),
         ("▁हि न् दी", "हिन्दी"),
         ("▁日本 語 。", "日本語 。"),
+        ("▁is <image> <image> a", "is <image> <image> a"),
+        ("▁❤ \ufe0f ▁👍 \U0001f3fd ▁👩 \u200d 🚀 ▁x", "❤\ufe0f 👍\U0001f3fd 👩\u200d🚀 x"),
         # byte-level
         ("So Ġtoken ization Ġð Ł ĺ Ģ Ġhelps !", "So tokenization 😀 helps !"),
         ("The Ġcaf Ã © s", "The cafés"),
