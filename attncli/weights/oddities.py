@@ -142,9 +142,11 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
         row, column = divmod(index, weights.shape[1])
         return int(cut.steps[row]), column + cut.first_column
 
+    # What is right is looked at where it is mapped, without a copy of its size.
     known = weights
-    finite = np.isfinite(weights)
-    if not finite.all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = weights.sum(axis=1, dtype=np.float64)
+    if not np.isfinite(sums).all() and not (finite := np.isfinite(weights)).all():
         row, key = place(int(finite.argmin()))
         count = int(finite.size - np.count_nonzero(finite))
         yield Oddity(
@@ -152,10 +154,9 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
             f"{count} not finite, the first at [{row}, {key}]",
         )  # fmt: skip
         known = np.where(finite, weights, weights.dtype.type(0))
-    least, most = int(known.argmin()), int(known.argmax())
-    lowest, highest = float(known.flat[least]), float(known.flat[most])
+    lowest, highest = float(known.min()), float(known.max())
     if lowest < 0:
-        (row, key), why = place(least), ""
+        (row, key), why = place(int(known.argmin())), ""
         if highest > 1 + _SUM_TOLERANCE:
             why = "; and some are above 1, as scores are before the softmax"
         elif not cut.narrow and _sum_to_1(np.abs(known)):
@@ -165,13 +166,13 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
             f"weights are negative: the least, {lowest:.3g}, is at [{row}, {key}]", why,
         )  # fmt: skip
     elif cut.narrow and highest > 1 + _SUM_TOLERANCE:
-        row, key = place(most)
+        row, key = place(int(known.argmax()))
         yield Oddity(
             "weights are above 1", highest, f"row {row}, is {highest:.3g} at key {key}",
             f"weights are above 1: the largest, {highest:.3g}, is at [{row}, {key}]",
         )  # fmt: skip
     if not cut.narrow:
-        yield from _odd_sums(weights.sum(axis=1, dtype=np.float64), cut, has_sinks)
+        yield from _odd_sums(sums, cut, has_sinks)
 
 
 def _sum_to_1(sizes: Array) -> bool:
