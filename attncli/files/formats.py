@@ -98,6 +98,10 @@ def _as_csv(beginning: bytes, source: Source) -> bool:
     return any(mark in first for mark in ",;\t") or first[:1] in tuple("-+.0123456789")
 
 
+def _as_page(beginning: bytes, source: Source) -> bool:
+    return _first_line(beginning).lower().startswith("<!doctype html")
+
+
 def _first_line(beginning: bytes) -> str:
     text = beginning.decode(encoding_of(beginning), "replace").lstrip("\ufeff \t\r\n")
     return text.partition("\n")[0].rstrip("\r")
@@ -110,6 +114,7 @@ FORMATS = (
         ".safetensors", "attncli.files.safetensors", _as_safetensors, library="safetensors"
     ),
     Format(".json", "attncli.files.json_arrays", _as_json, written=False),
+    Format(".html", "attncli.files.pages", _as_page, written=False),
     Format(".csv", "attncli.files.csv_rows", _as_csv, written=False),
 )  # fmt: skip
 ENDINGS = tuple(one.ending for one in FORMATS)
@@ -123,7 +128,7 @@ def listed(endings: Sequence[str]) -> str:
     Examples
     --------
     >>> listed(ENDINGS)
-    '.npz, .npy, .safetensors, .json or .csv'
+    '.npz, .npy, .safetensors, .json, .html or .csv'
     """
     *others, last = endings
     return f"{', '.join(others)} or {last}"

@@ -250,7 +250,9 @@ def test_closed_standard_input_is_empty():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "standard input: not an .npz, .npy, .safetensors, .json or .csv file" in done.stderr
+    assert (
+        "standard input: not an .npz, .npy, .safetensors, .json, .html or .csv file" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("target", ["/dev/null", ">(cat > through.npz)", "/dev/stdout"])

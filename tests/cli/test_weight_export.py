@@ -240,6 +240,11 @@ def test_a_page_holds_every_number_and_word(attn, folder, dtype):
         )
         for name, texts in words.items():
             assert data["labels"][one[name]] == texts
+    of_file, of_page = (
+        attn("show-weights", file, "--allow-nonfinite", "--json").json["matrices"]
+        for file in ("w.npz", "x.html")
+    )
+    assert of_page == of_file
 
 
 def test_a_page_says_what_of_it_is_not_exact_and_how_to_have_it(attn, folder, monkeypatch):

@@ -1,0 +1,94 @@
+"""The pages that ``attn show-weights --export`` writes, whose numbers and words are read back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from attncli.arrays import Array
+from attncli.errors import AttnWarning, DataError, FileError
+from attncli.files.entries import Entry
+from attncli.files.exported import Matrix, Words, arrays_of
+from attncli.files.json_arrays import parse_json
+from attncli.files.source import Source
+from attncli.files.texts import decoded, entries_of
+
+_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+_DTYPES = ("<f8", "<f4", "<i2")
+_HOLE = -32768  # of integers; each other one stands for a multiple of the unit
+_EXACT = "--export page.json writes every number"
+
+
+def list_entries(source: Source) -> dict[str, Entry]:
+    """Describe every array of the page; all of them are read.
+
+    Raises
+    ------
+    FileError
+        If it is another's page.
+    DataError
+        If it is damaged, or holds no weight for itself.
+    """
+    found = _DATA.search(decoded(source))
+    tree = None if found is None else parse_json(found[1], source.label)
+    if not isinstance(tree, dict) or not isinstance(tree.get("matrices"), list):
+        raise FileError(f"{source.label}: a page, but none that attn show-weights wrote")
+    if tree.get("image"):
+        raise DataError(f"{source.label}: holds rows as images", hint=_EXACT)
+    matrices = [
+        _matrix(tree, one, f"{source.label}: matrices[{number}]")
+        for number, one in enumerate(tree["matrices"])
+    ]
+    if any(one["dtype"] == "<i2" for one in tree["matrices"]):
+        message = f"{source.label}: its weights were rounded when it was written"
+        warnings.warn(message, AttnWarning, stacklevel=2)
+    return entries_of(arrays_of(matrices, source.label))
+
+
+def _matrix(tree: Mapping[str, Any], one: Any, what: str) -> Matrix:
+    if not isinstance(one, dict) or not isinstance(one.get("names"), dict):
+        raise DataError(f"{what} has no names")
+    by: Any = one.get("by")
+    if by != [1, 1]:
+        pair = isinstance(by, list) and [*map(type, by)] == [int, int]
+        several = f"{by[0]} × {by[1]}" if pair else "several"
+        raise DataError(f"{what} has one number for {several} weights", hint=_EXACT)
+    weights = _weights(one, what)
+    words = (
+        _words(tree, one, "tokens_dec", "rows", weights.shape[0], what),
+        _words(tree, one, "tokens_enc", "columns", weights.shape[1], what),
+    )
+    return Matrix(one["names"], words, weights)
+
+
+def _weights(one: Mapping[str, Any], what: str) -> Array:
+    shape, dtype, unit = one.get("shape"), one.get("dtype"), one.get("unit")
+    try:
+        data = base64.b64decode(one["weights"], validate=True)
+        stored = np.frombuffer(data, _DTYPES[_DTYPES.index(dtype)]).reshape(shape)
+        if stored.ndim != 2 or type(unit) not in (int, float):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        raise DataError(f"{what}.weights are no {dtype} of shape {shape}") from None
+    return stored if stored.dtype.kind == "f" else np.where(stored == _HOLE, np.nan, stored * unit)
+
+
+def _words(
+    tree: Mapping[str, Any], one: Mapping[str, Any], name: str, shown: str, size: int, what: str
+) -> Words:
+    """Give the words along an axis; of a part without words, the places that it was cut at."""
+    labels: Any = tree.get("labels")
+    place = one.get(name)
+    try:
+        words = labels[one[shown] if place is None else place]
+    except (KeyError, TypeError, IndexError):
+        raise DataError(f"{what} has no {name}") from None
+    if not isinstance(words, list) or [*map(type, words)] != [str] * size:
+        raise DataError(f"{what}.{name} are no {size} words")
+    return None if place is None and words == [*map(str, range(size))] else words
