@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
@@ -69,6 +70,11 @@ class Overlaid:
     def letters(self) -> str:
         """What each is called in a cell."""
         return ascii_lowercase[: len(self.names)]
+
+    @property
+    def called(self) -> list[tuple[str, str]]:
+        """The letter and the name of each."""
+        return list(zip(self.letters, self.names, strict=True))
 
     def pooled(self, down: int, across: int) -> tuple[Array, str]:
         """Give the weights, (heads, rows, columns), and what a cell stands for."""
@@ -168,18 +174,24 @@ def _called(one: Chosen, names: Sequence[str]) -> str:
 
 
 def draw(gallery: Gallery) -> Iterator[RenderableType]:
-    """Draw coloured cells that name their strongest head; piped, a table of these."""
+    """Draw a coloured table of the strongest head of each cell; too wide, of its letter alone."""
     look = gallery.look
     for one in overlays(gallery):
         if one.heading:
             yield Text(one.heading, "bold")
-        yield from _table(one, look) if look.plain else _cells(one, look)
+        table = _table(one, look)
+        if look.plain:
+            yield from (Text(f"{letter} = {name}") for letter, name in one.called)
+            yield table.draw(look)
+        elif table.width() <= look.width and len(table.row_labels) <= MOST_LINES:
+            yield table.draw(look)
+            yield from _legend(one, 0, look, "a cell says the strongest")
+        else:
+            yield from _cells(one, look)
         yield ""
 
 
-def _table(one: Overlaid, look: Look) -> Iterator[RenderableType]:
-    for letter, name in zip(one.letters, one.names, strict=True):
-        yield Text(f"{letter} = {name}")
+def _table(one: Overlaid, look: Look) -> Matrix:
     weights, _ = one.pooled(1, 1)
     strongest = weights.argmax(axis=0)
     values = np.take_along_axis(weights, strongest[None], axis=0)[0]
@@ -191,9 +203,15 @@ def _table(one: Overlaid, look: Look) -> Iterator[RenderableType]:
         written = notation.write(values[row])
         return [f"{letter} {text}" for letter, text in zip(own, written, strict=True)]
 
-    rows = Rows(len(values), texts)
-    longest = notation.longest(values) + 2
-    yield Matrix("", one.first.rows, one.first.columns, rows, longest_cell=longest).draw(look)
+    def styles(row: int) -> list[Style]:
+        return [_style(color) for color in colors[row]]
+
+    colors = one.colors(weights, light=look.light)
+    return Matrix(
+        "", one.first.rows, one.first.columns, Rows(len(values), texts),
+        Rows(len(values), styles) if look.color else None,
+        longest_cell=notation.longest(values) + 2,
+    )  # fmt: skip
 
 
 def _cells(one: Overlaid, look: Look) -> Iterator[RenderableType]:
@@ -206,19 +224,17 @@ def _cells(one: Overlaid, look: Look) -> Iterator[RenderableType]:
     headings = one.first.columns[::across]
     yield from narrow_headings(headings, one.first.column_number(0), 2, label_width + 1, look)
     yield _Mixed(one, weights, labels, label_width, look)
-    for place, name in enumerate(one.names):
-        line = Text(" " * (label_width + 1))
-        if look.color:
-            hue = rgb(one.hues(light=look.light))[place]
-            line.append(f" {one.letters[place]} ", _style(hue))
-        else:
-            line.append(one.letters[place])
+    yield from _legend(one, label_width + 1, look, "; ".join(filter(None, (one.lettered, note))))
+
+
+def _legend(one: Overlaid, indent: int, look: Look, note: str) -> Iterator[Text]:
+    """Say whose each letter and colour is."""
+    hues = rgb(one.hues(light=look.light))
+    for (letter, name), hue in zip(one.called, hues, strict=True):
+        line = Text(" " * indent).append(f" {letter} ", _style(hue) if look.color else "")
         yield line.append(f" {name}")
-    strong, top = number(one.scale.top * _STRONG), number(one.scale.top)
-    text = (
-        f"colours mix by weight, full at {top}; a letter is the strongest, a capital from {strong}"
-    )
-    yield Text(look.fit("; ".join(filter(None, (text, note)))), "dim italic")
+    explained = one.explained if look.color else ""
+    yield Text(look.fit("; ".join(filter(None, (explained, note)))), "dim italic")
 
 
 class _Mixed:
@@ -230,7 +246,6 @@ class _Mixed:
         self.labels, self.width, self.look = labels, width, look
         self.letters = one.named(weights)
         self.colors = one.colors(weights, light=look.light)
-        self.styles: dict[bytes, Style] = {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the segments of every line."""
@@ -245,14 +260,17 @@ class _Mixed:
                 yield Segment("".join(f"{letter} " for letter in letters))
             else:
                 for letter, color in zip(letters, self.colors[row], strict=True):
-                    style = self.styles.get(color.tobytes())
-                    if style is None:
-                        style = self.styles[color.tobytes()] = _style(color)
-                    yield Segment(f"{letter} ", style)
+                    yield Segment(f"{letter} ", _style(color))
             yield Segment.line()
 
 
 def _style(color: Array) -> Style:
-    background = Color.from_rgb(*color.tolist())
+    return _styled(*color.tolist())
+
+
+@functools.lru_cache(maxsize=4096)
+def _styled(red: int, green: int, blue: int) -> Style:
+    """Make the style of a background, and of what can be read on it."""
+    background = Color.from_rgb(red, green, blue)
     text = Color.parse("#000000" if takes_black(background) else "#ffffff")
     return Style.from_color(text, background)

@@ -158,8 +158,10 @@ def _mixed(panel: Any, one: Overlaid) -> None:
     panel.imshow(one.colors(weights), extent=extent, aspect="auto", interpolation="nearest")
     title = "\n".join(filter(None, (one.heading, one.explained, one.lettered, note)))
     panel.set_title(title, fontsize=9, parse_math=False)
-    colors = zip(one.letters, one.names, rgb(one.hues()) / 255, strict=True)
-    handles = [Patch(color=hue.tolist(), label=f"{letter}  {name}") for letter, name, hue in colors]
+    colors = zip(one.called, rgb(one.hues()) / 255, strict=True)
+    handles = [
+        Patch(color=hue.tolist(), label=f"{letter}  {name}") for (letter, name), hue in colors
+    ]
     if max(weights.shape) <= _MOST_LABELLED:
         mixed = one.colors(weights)
         for (row, column), letter in np.ndenumerate(one.named(weights)):

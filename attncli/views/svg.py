@@ -196,7 +196,7 @@ def _letter(letter: str, x: float, y: float, color: Sequence[int]) -> str:
 
 def _key(drawing: _Drawing, one: Overlaid, left: float, y: float, note: str) -> float:
     """Say which colour is whose."""
-    for letter, name, color in zip(one.letters, one.names, rgb(one.hues()).tolist(), strict=True):
+    for (letter, name), color in zip(one.called, rgb(one.hues()).tolist(), strict=True):
         drawing.parts.append(
             _rectangle(left, y - 0.9 * _FONT, 2 * _FONT, 1.2 * _FONT, _hex(*color))
         )

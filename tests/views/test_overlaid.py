@@ -93,19 +93,28 @@ def test_piped_it_says_which_head_is_the_strongest(attn, heads):
     ]
 
 
-def test_a_terminal_has_letters_and_a_legend(attn, heads):
-    for colors in (None, "truecolor", "256"):
-        result = attn(
-            "show-weights", "w.npz", "--overlay", "--head", "0,2", columns=40, colors=colors
-        )
-        lines = re.sub("\x1b\\[[0-9;]*m", "", result.out).splitlines()
-        cells = [line.split() for line in lines if line.lstrip().startswith(("le ", "chat "))]
-        assert cells == [["le", "A", "B"], ["chat", "B", "B"]]
-        for letter, head in (("a", 0), ("b", 2)):
-            assert [letter, "head", str(head)] in [line.split() for line in lines]
-        assert "a capital from 0.45" in " ".join(" ".join(lines).split())
-        assert max(map(len, lines)) <= 40
-        assert ("\x1b[" in result.out) == (colors is not None)
+@pytest.mark.parametrize("colors", [None, "truecolor", "256"])
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        (
+            40,
+            [["le", "a", "0.90", "b", "0.90", "0.00"], ["chat", "b", "0.50", "b", "0.60", "0.00"]],
+        ),
+        (20, [["le", "A", "B"], ["chat", "B", "B"]]),
+    ],
+)
+def test_a_terminal_has_letters_and_a_legend(attn, heads, colors, columns, rows):
+    arguments = ("show-weights", "w.npz", "--overlay", "--head", "0,2")
+    result = attn(*arguments, columns=columns, colors=colors)
+    lines = re.sub("\x1b\\[[0-9;]*m", "", result.out).splitlines()
+    cells = [line.split() for line in lines if line.lstrip().startswith(("le ", "chat "))]
+    assert cells == rows
+    for letter, head in (("a", 0), ("b", 2)):
+        assert [letter, "head", str(head)] in [line.split() for line in lines]
+    assert ("a capital from 0.45" in " ".join(" ".join(lines).split())) == (columns == 20)
+    assert max(map(len, lines)) <= columns
+    assert ("\x1b[" in result.out) == (colors is not None)
 
 
 def test_a_large_overlay_shares_cells_and_says_so(attn, folder):
