@@ -14,6 +14,7 @@ from attncli.views.gallery import Gallery, Watched
 from attncli.views.numbers import Notation
 from attncli.views.picture import MOST_LINES, SCREENS, WEIGHT_PRECISION, WeightMatrix
 from attncli.views.ways import draw_overview, draw_weights
+from attncli.weights.images import square_image
 from attncli.weights.wanted import DEFAULT_TOP
 
 # More rows than this are not sent to a terminal unless asked for.
@@ -23,6 +24,8 @@ _MOST_ROWS = 500
 _FEW, _FEW_SCREENS = 4, 3
 # Beside the rows: title, headings, legend, a blank line.
 _AROUND = 6
+# Fewer patches across are hardly an image.
+_LEAST_SIDE = 7
 # So many bytes are worth a word before they come; a number takes at least so many.
 _MUCH, _SHORTEST = 10_000_000, 3
 
@@ -59,6 +62,7 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         return
     if opens == "overview":
         yield Group(heading, *draw_overview(gallery, progress))
+        yield from _image_hint(gallery)
         return
     if gallery.look.plain:
         selection.load_all()
@@ -68,6 +72,18 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
             yield heading
             yield ""
         yield from _draw_picture(gallery, picture)
+    yield from _image_hint(gallery)
+
+
+def _image_hint(gallery: Gallery) -> Iterator[Text]:
+    """Say on a terminal that keys without words may be an image, where they are as many."""
+    selection = gallery.selection
+    first = selection.matrices[0] if selection.matrices else None
+    if first is None or gallery.look.plain or selection.tokens(first, "T_enc") is not None:
+        return
+    keys = first.shape[1]
+    if len(selection.cut(first).columns) == keys and (options := square_image(keys, _LEAST_SIDE)):
+        yield Text(f"{keys} keys may be an image: --row 0 {options}", "dim italic")
 
 
 def _opens_as(gallery: Gallery) -> Literal["overlay", "images", "strip", "overview", "pictures"]:

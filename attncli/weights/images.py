@@ -82,9 +82,22 @@ def fitting_grid(
         return f"--cols A:B leaves the {prod(grid)} keys that are patches"
     if grid is not None and prod(grid) == count - 1:
         return f"--cols 1: --grid {grid[0]}x{grid[1]}"
-    for cols, left in (("", count), ("--cols 1: ", count - 1)):  # a token of the class comes first
-        side = isqrt(max(0, left))
-        if side > 1 and side * side == left:
-            return f"{cols}--grid {side}x{side}"
+    if square := square_image(count):
+        return square
     sides = [side for side in range(isqrt(count), 1, -1) if count % side == 0]
     return f"--grid {sides[0]}x{count // sides[0]}" if sides else None
+
+
+def square_image(count: int, least: int = 2) -> str | None:
+    """Give options that show so many keys as a square, behind a token of the class or without.
+
+    Examples
+    --------
+    >>> square_image(197), square_image(64), square_image(18), square_image(17, least=7)
+    ('--cols 1: --grid 14x14', '--grid 8x8', None, None)
+    """
+    for cols, left in (("", count), ("--cols 1: ", count - 1)):
+        side = isqrt(max(0, left))
+        if side >= least and side * side == left:
+            return f"{cols}--grid {side}x{side}"
+    return None

@@ -97,6 +97,27 @@ def test_a_terminal_shows_several_beside_each_other(attn, seen):
     assert names[0].count("H0") == 3
 
 
+@pytest.mark.parametrize(
+    ("keys", "words", "hint"),
+    [
+        (50, False, "50 keys may be an image: --row 0 --cols 1: --grid 7x7"),
+        (64, False, "64 keys may be an image: --row 0 --grid 8x8"),
+        (50, True, None),
+        (48, False, None),
+        (17, False, None),
+    ],
+)
+def test_keys_that_may_be_an_image_are_said_on_a_terminal(attn, folder, keys, words, hint):
+    tokens = {"tokens_enc": np.array(["word"] * keys)} if words else {}
+    np.savez("w.npz", weights=np.full((1, 2, 3, keys), 1 / keys), **tokens)
+    out = attn("show-weights", "w.npz", columns=100).out
+    assert ("may be an image" in out) == (hint is not None)
+    assert hint is None or hint in out
+    assert "may be an image" not in attn("show-weights", "w.npz").out
+    if hint is not None:
+        assert attn("show-weights", "w.npz", *hint.split(": ", 1)[1].split()).code == 0
+
+
 def test_more_images_than_a_screen_holds_are_said(attn, folder):
     np.save("w.npy", np.full((31, 4), 0.25))
     out = attn("show-weights", "w.npy", "--grid", "2x2", columns=100).out
