@@ -111,7 +111,15 @@ def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
         single = wanted.head is not None and len(group.heads) == 1
         how = {"layers": "rollout"} | ({} if single else {"heads": "mean"})
         group, parts = replace(group, how=how), _of_steps_among_themselves(source, parts)
-    return [one for part in parts for one in group.of(part)]
+    found = [one for part in parts for one in group.of(part)]
+    if not found and group.layers and group.items and group.heads:
+        number, layer = next((n, one) for n, one in every if n in group.layers)
+        heads = [head for head in range(layer.shape[1]) if layer.holds(group.items, head)]
+        raise ParameterError(
+            f"--head {', '.join(map(str, group.heads))}: layer {number} of {where} has no such "
+            f"head; {describe_numbers(heads)}"
+        )
+    return found
 
 
 def _of_steps_among_themselves(source: WeightSource, parts: list[Part]) -> list[Part]:

@@ -42,27 +42,27 @@ def count(family: Family, shapes: Shapes) -> Counted:
     ('steps',)
     """
     found = list(family.counts)
-    flat = False
-    steps = [place for place, kind in enumerate(found) if kind == "steps"]
+    steps = [place for place, kind in enumerate(found) if kind == "steps"][:1]
     if steps and not _may_be_steps(shapes, steps[0]):  # of a training
         found[steps[0]], steps = "", []
-    doubt = False
-    if not steps:
-        for flat in (False, True):
-            steps = [
-                place for place, kind in enumerate(found)
-                if kind in ("", "layers") and _grow(shapes, place, flat=flat, named=kind != "")
-            ]  # fmt: skip
-            if steps:
-                break
-        else:
-            flat = False
+    doubt = flat = False
+    for flat in (False, True):
+        grown = [
+            place for place, kind in enumerate(found)
+            if (not steps or place in steps) and kind in ("", "layers", "steps")
+            and _grow(shapes, place, flat=flat, named=kind == "layers")
+        ]  # fmt: skip
+        if grown:
+            steps = grown[:1]
+            break
+    else:
+        flat = False
     if not steps and "layers" in found and "" in found and _are_rows(shapes):
         steps = [found.index("")]
     if not steps and all(kind == "" for kind in found) and found and _are_rows(shapes):
         doubt = len(shapes) > 1
         steps = [0] if len(found) > 1 else []
-    for place in steps[:1]:
+    for place in steps:
         found[place] = "steps"
     inner = {len(shape) for shape in shapes.values()}
     for place, kind in enumerate(found):

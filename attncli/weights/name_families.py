@@ -48,7 +48,7 @@ _ITEMS = {
     "item", "items", "n", "b", "batch", "sample", "samples", "example", "ex", "sentence", "sent",
 }  # fmt: skip
 _COUNTERS = {"idx", "index", "no", "num", "nr"}
-_GENERIC = {"arr", "array", *_LAYERS, *_STEPS, *_HEADS, *_ITEMS, *_COUNTERS}
+_GENERIC = {"arr", "array", "h", *_LAYERS, *_STEPS, *_HEADS, *_ITEMS, *_COUNTERS}
 
 # A word that is two in one: encdec, enc2dec, crossattention, selfattn.
 _WORD = re.compile(

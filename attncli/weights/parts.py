@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from attncli.errors import AttnWarning, DataError, ShapeError
 from attncli.files.contents import TensorFile
 from attncli.weights.counting import Counted, Shapes, count
@@ -37,18 +39,16 @@ def stored_families(file: TensorFile, *, shaped: bool) -> list[Family]:
     found = []
     families = families_of(numbers)
     for family in families:
-        shapes = {name: file.shape(name) for name in family.members.values()}
-        square = {shape[:-2] for shape in shapes.values() if shape[-1:] == shape[-2:-1]}
         members = {
             key: name
             for key, name in family.members.items()
             if shaped
-            or _may_be(family, shapes[name])
-            # A row of what grows from a square, and whatever a list of matrices was of.
-            or (len(shapes[name]) > 3 and shapes[name][:-2] in square)
-            or (family.rank == 1 and len(families) == 1 and len(shapes[name]) > 1)
+            or _may_be(family, file.shape(name))
+            # Whatever a list of matrices was of, where there is nothing else.
+            or (family.rank == 1 and len(families) == 1 and len(file.shape(name)) > 1)
         }
-        if members:
+        sure = shaped or family.rank != 0
+        if members and (sure or _are_square(map(file.shape, members.values()))):
             found.append(replace(family, members=members))
     if not found and "a" in file:
         found.append(Family("", 0, frozenset(), (), {(): "a"}))
@@ -64,10 +64,15 @@ def _may_be(family: Family, shape: tuple[int, ...]) -> bool:
     """Whether an array can be weights: the less its name says, the more its shape has to."""
     if family.rank == 1 and "layers" in family.counts:
         return len(shape) > 0
-    if family.rank > 1:
+    if family.rank > 1 or (family.rank < 0 and _are_square([shape])):
         return len(shape) > 1
-    square = len(shape) > 1 and shape[-1] == shape[-2]
-    return square and len(shape) > 3 if family.rank == 0 else square or len(shape) > 3
+    return len(shape) > 3 or (family.rank == 1 and _are_square([shape]))
+
+
+def _are_square(shapes: Iterable[tuple[int, ...]]) -> bool:
+    """Whether one has as many rows as keys, as the first of those that grow has; or all one row."""
+    rows = [(shape[-2], shape[-1]) for shape in shapes if len(shape) > 1]
+    return any(T_dec == T_enc for T_dec, T_enc in rows) or {T_dec for T_dec, _ in rows} == {1}
 
 
 def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Family]:
@@ -78,7 +83,8 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
     DataError
         If there are none.
     """
-    families = [_of_its_part(file, family, families) for family in families]
+    for _ in range(2):  # what is across tells that what stands beside is the decoder's
+        families = [_of_its_part(file, family, families) for family in families]
     found: dict[str, Family] = {}
     for family in sorted(families, key=lambda one: (-one.rank, -len(one.members))):
         if family.part not in found:
@@ -145,6 +151,8 @@ def read_parts(
         how, inner = counted[name], None
         if axes is not None:
             how, inner = _given(file, family, axes, how)
+        elif not family.counts and _are_padded(file, next(iter(family.members.values()))):
+            inner = ("steps", "N", "heads", "T_dec", "T_enc")
         elif how.doubt:
             how = _settled(file, family, name, shapes, counted)
         numbered = "arr" not in family.words or len(family.members) > 1
@@ -152,6 +160,18 @@ def read_parts(
         if axes is None:
             parts[name] = replace(parts[name], otherwise=_otherwise(file, family, parts[name]))
     return parts
+
+
+def _are_padded(file: TensorFile, name: str) -> bool:
+    """Whether layers of one row are steps: the last has keys that the first lacks."""
+    shape = file.shape(name)
+    if len(shape) != 5 or shape[0] < 2 or shape[-2] != 1 or 0 in shape:
+        return False
+    first, last = (
+        np.nan_to_num(file.numbers(name, (at, 0, 0, 0), allow_nonfinite=True)) != 0
+        for at in (0, shape[0] - 1)
+    )
+    return bool(np.trim_zeros(first, "b").size < np.trim_zeros(last, "b").size)
 
 
 def _given(

@@ -200,12 +200,13 @@ def weight_axes(
         return given
     if name == "a" and len(shape) == 2:
         return ("N", "T_enc")
-    left = [axis for axis in _OUTER if axis not in outer]
+    # What names count, an array has no axis of; but items and heads of its own it may have.
+    left = [axis for axis in _OUTER if axis not in outer or axis in ("N", "heads")]
     # Steps have a row each, or an array's own name says that it is no training of many frames.
     if "steps" in left and (shape[:1] == (1,) or (name in OURS and shape[-2:-1] != (1,))):
         left.remove("steps")
-    if len(shape) == 3 and {"N", "heads"} <= {*left}:
-        left.remove("heads")
+    if len(shape) == 3:
+        left.remove("N" if "N" in outer else "heads")
     if not 0 < len(shape) <= len(left):
         raise ShapeError(
             f"{what} is {shape}, expected (T_dec, T_enc), (N, T_dec, T_enc), "

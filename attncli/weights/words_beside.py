@@ -155,11 +155,16 @@ def _with_words(file: TensorFile, part: Part, found: Iterable[_Found]) -> tuple[
     tokens: dict[str, Tokens] = {}
     used = []
     shape = dict(zip(FOUR, part.layers[min(part.layers)].shape, strict=True))
+    steps = "steps" in part.axes
     for axis, side in zip(("T_dec", "T_enc"), sides_of(part.name), strict=True):
         for one in found:
             if one.side not in (side, BOTH):
                 continue
-            fitting = _fitting(file, one, (shape["N"], shape[axis]))
+            fitting = _fitting(file, one, (shape["N"], shape[axis]), written=steps)
+            if fitting is None and steps and axis == "T_dec" and part.name != "cross":
+                # What went before was not kept: the rows are the last of the keys.
+                fitting = _fitting(file, one, (shape["N"], shape["T_enc"]), written=True)
+                fitting = None if fitting is None else fitting[..., -shape["T_dec"] :]
             if fitting is not None:
                 tokens[axis] = fitting
                 used.append(one)
@@ -174,11 +179,13 @@ def _with_words(file: TensorFile, part: Part, found: Iterable[_Found]) -> tuple[
     return replace(part, tokens=tokens), used
 
 
-def _fitting(file: TensorFile, one: _Found, size: tuple[int, int]) -> Tokens | None:
-    """Load words if they are one a step, of all items or of each."""
+def _fitting(
+    file: TensorFile, one: _Found, size: tuple[int, int], *, written: bool
+) -> Tokens | None:
+    """Load words if they are one a step, of all items or of each; of what was written one more."""
     shape = file.shape(one.name)
     N, T = size
-    spare = "sequences" in _split(one.name) and shape[-1] == T + 1
+    spare = (written or "sequences" in _split(one.name)) and shape[-1] == T + 1
     if shape[-1] != T + spare or (len(shape) == 2 and shape[0] not in (1, N)):
         return None
     words = file.tokens(one.name)[..., :T]  # the last that was generated did not go in again
