@@ -38,7 +38,9 @@ def list_entries(source: Source) -> dict[str, Entry]:
     found = _DATA.search(decoded(source))
     tree = None if found is None else parse_json(found[1], source.label)
     if not isinstance(tree, dict) or not isinstance(tree.get("matrices"), list):
-        raise FileError(f"{source.label}: a page, but none that attn show-weights wrote")
+        raise FileError(
+            f"{source.label}: a page without the numbers that attn show-weights --export writes"
+        )
     if tree.get("image"):
         raise DataError(f"{source.label}: holds rows as images", hint=_EXACT)
     matrices = [

@@ -67,8 +67,8 @@ def test_without_words_the_places_that_it_was_cut_at(read):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ([], "none that attn show-weights wrote"),
-        ({"matrices": 3}, "none that attn show-weights wrote"),
+        ([], "without the numbers that attn show-weights --export writes"),
+        ({"matrices": 3}, "without the numbers that attn show-weights --export writes"),
         ({"matrices": [5]}, "matrices[0] has no names"),
         ({**page(), "image": True}, "holds rows as images"),
         (page(by=[2, 1]), "matrices[0] has one number for 2 × 1 weights"),
