@@ -432,3 +432,98 @@ def test_the_hint_of_a_torch_file_works_when_followed(attn, folder, form):
     saved, right = torch_forms()[form]
     torch.save(saved, "my weights.pt")
     assert_the_same(shown(attn, follow(attn, Path("my weights.pt"))), given(right))
+
+
+# Words.
+
+
+TEXT = ["the weather in lisbon was surprisingly mild", "unbearable lightness — 😀 indeed"]
+
+
+@functools.cache
+def tokenizer(kind):
+    """A tokenizer of the library's own making, trained on two lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if kind == "bytes":
+        made = Tokenizer(models.BPE())
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet)
+    elif kind == "pieces":
+        made = Tokenizer(models.Unigram())
+        made.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=WORDS, unk_token="<unk>", special_tokens=["<unk>"]
+        )
+    else:
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=["[PAD]", "[UNK]"])
+    made.train_from_iterator(TEXT, trainer)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces", "parts"])
+@pytest.mark.parametrize("form", ["(1, T)", "(T,)", "torch"])
+def test_ids_become_words_by_the_tokenizers_own_file(attn, folder, kind, form):
+    made = tokenizer(kind)
+    made.save("tokenizer.json")
+    encoded = made.encode(TEXT[1])
+    steps = len(encoded.ids)
+    weights = np.tril(np.ones((1, HEADS, steps, steps), np.float32))
+    weights /= weights.sum(-1, keepdims=True)
+    numbers = np.array(encoded.ids)
+    np.savez("w.npz", layer_0=weights, input_ids=numbers if form == "(T,)" else numbers[None])
+    if form == "torch":
+        from safetensors.torch import save_file
+
+        save_file(
+            {"layer_0": torch.tensor(weights), "input_ids": torch.tensor(numbers)[None]},
+            "w.safetensors",
+        )
+    file = "w.safetensors" if form == "torch" else "w.npz"
+    result = attn("show-weights", file, "--tokens", "tokenizer.json", "--head", 0, "--json")
+    assert result.code == 0, result.err
+    (matrix,) = result.json["matrices"]
+    assert matrix["tokens_dec"] == matrix["tokens_enc"] == encoded.tokens
+
+
+def test_words_of_each_item_are_its_own_and_padding_is_left_out(attn, folder):
+    lengths = [SOURCE, SOURCE - 3]
+    mask = torch.tensor([[1] * length + [0] * (SOURCE - length) for length in lengths])
+    asked = ids(SOURCE) * mask
+    with torch.no_grad():
+        layers = bert()(asked, attention_mask=mask, output_attentions=True).attentions
+    named = {f"layer_{n}": layer for n, layer in enumerate(arrays(layers))}
+    np.savez("w.npz", **named, input_ids=asked.numpy(), attention_mask=mask.numpy())
+    for item, length in enumerate(lengths):
+        result = attn(
+            "show-weights",
+            "w.npz",
+            "--item",
+            item,
+            "--layer",
+            1,
+            "--head",
+            2,
+            "--drop-pad",
+            "--json",
+        )
+        assert result.code == 0, result.err
+        (matrix,) = result.json["matrices"]
+        np.testing.assert_array_equal(matrix["weights"], layers[1][item, 2, :length, :length])
+        assert matrix["tokens_dec"] == [str(int(i)) for i in asked[item, :length]]
+
+
+def test_the_words_of_source_and_target_stand_at_their_own_sides(attn, folder):
+    parts = parts_of(output("t5"))
+    fields(folder, parts)
+    source, target = [f"s{n}" for n in range(SOURCE)], [f"t{n}" for n in range(TARGET)]
+    words = ("--tokens-enc", ",".join(source), "--tokens-dec", ",".join(target))
+    sides = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
+    result = attn("show-weights", "w.npz", *words, "--json")
+    assert result.code == 0, result.err
+    for matrix in result.json["matrices"]:
+        assert (matrix["tokens_dec"], matrix["tokens_enc"]) == sides[matrix["part"]]
