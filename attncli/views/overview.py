@@ -212,7 +212,8 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
             cut = selection.cut(one)
             picture = gallery.picture(one)
             names = one.names if look.plain else {name: one.names[name] for name in telling}
-            statistics = selection.statistics(one, cut, picture.weights)
+            rising = sort == "monotonic"  # which costs as much as all the others
+            statistics = selection.statistics(one, cut, picture.weights, monotonic=rising)
             heads.append(Head(names, statistics, selection.of_itself(one)))
             if grid:
                 value = heads[-1].value(by or "entropy")

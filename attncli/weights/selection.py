@@ -147,12 +147,15 @@ class Selection:
         square = one.shape[0] == one.shape[1] and one.part != "cross"
         return square and (None in words or words[0] == words[1])
 
-    def statistics(self, one: Chosen, cut: Cut, weights: Array) -> Statistics:
+    def statistics(
+        self, one: Chosen, cut: Cut, weights: Array, *, monotonic: bool = True
+    ) -> Statistics:
         """Say in numbers what a part of a matrix does."""
         following = _after_former(tuple(self._words(one)))
         return head_statistics(
-            weights, cut.rows.tolist(), cut.columns.tolist(), one.shape, following
-        )
+            weights, cut.rows.tolist(), cut.columns.tolist(), one.shape, following,
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def _words(self, one: Chosen) -> list[str]:
         """Give the words that a matrix relates to each other; none where they are not known."""

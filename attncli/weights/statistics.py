@@ -12,8 +12,8 @@ from attncli.weights.tokens import is_special
 
 # So many numbers are looked at in one go: a large head is never there twice.
 _AT_ONCE = 1 << 20
-# A spread of less than this is one that rounding makes.
-_NOTHING = 1e-9
+# Less than this of a row's weight, or spread of its positions, is what rounding makes.
+_NOTHING = 1e-5
 
 
 class Statistics(NamedTuple):
@@ -35,7 +35,7 @@ class Statistics(NamedTuple):
     monotonic : float
         How far the keys rise with the rows, as an alignment's do: the correlation of the positions
         of row and key, each pair counted by its weight beyond what all rows look at alike. 1 is a
-        sharp and even rise, 0 none.
+        sharp and even rise, 0 none; None where it was not asked for.
     induction : float or None
         Mean weight on what followed the word of the row where it was before, over the rows whose
         word was there before; None where there is no such row, or nothing is known of words.
@@ -48,7 +48,7 @@ class Statistics(NamedTuple):
     previous: float
     dead: int
     peak: float
-    monotonic: float
+    monotonic: float | None
     induction: float | None = None
 
 
@@ -58,6 +58,8 @@ def head_statistics(
     columns: Sequence[int] | None = None,
     shape: tuple[int, int] | None = None,
     following: Mapping[int, Sequence[int]] | None = None,
+    *,
+    monotonic: bool = True,
 ) -> Statistics:
     """Compute the statistics of a matrix of weights.
 
@@ -71,6 +73,8 @@ def head_statistics(
     following : mapping of int to sequence of int, optional
         For a row whose word was there before, where what followed it stands; see
         `after_former_words`.
+    monotonic : bool, default True
+        Whether that is wanted as well, for which the weights are gone through once more.
 
     Examples
     --------
@@ -86,14 +90,12 @@ def head_statistics(
     whole = weights.shape if shape is None else shape
     entropies = np.zeros(T_dec)
     largest = np.zeros(T_dec)
-    totals = np.zeros(T_enc)
     step = max(1, _AT_ONCE // T_enc)
     for start in range(0, T_dec, step):
         part = weights[start : start + step].astype(np.float64)
         largest[start : start + step] = part.max(axis=1)
         logs = np.log2(part, where=part > 0, out=np.zeros_like(part))
         entropies[start : start + step] = -np.einsum("qk,qk->q", part, logs)
-        totals += np.nan_to_num(part, posinf=0.0, neginf=0.0).sum(axis=0)
     alive = np.array([weights[start].any() for start in range(T_dec)])
 
     def on(first: Array, behind: Array) -> float:
@@ -118,36 +120,35 @@ def head_statistics(
         on(row_at - 1, row_at),
         int(T_dec - np.count_nonzero(alive)),
         mean(largest),
-        _correlation(weights, alive, totals, row_at, column_at),
+        _correlation(weights, alive, row_at, column_at) if monotonic else None,
         _on_what_followed(weights, alive, row_at, column_at, following or {}),
     )
 
 
-def _correlation(
-    weights: Array, alive: Array, totals: Array, row_at: Array, column_at: Array
-) -> float:
+def _correlation(weights: Array, alive: Array, row_at: Array, column_at: Array) -> float:
     """Of the positions of row and key, each pair counted by its weight, all rows alike.
 
     What all rows look at alike, as at a sink, does not count.
     """
-    rows = np.flatnonzero(alive)
-    if len(rows) < 2:
+    if np.count_nonzero(alive) < 2:
         return 0.0
-    common = totals / len(rows)
-    powers = (column_at / (1 + column_at[-1]))[:, None] ** np.arange(3)
-    moments = np.zeros((len(rows), 3))  # of the positions of the keys: their powers 0, 1 and 2
+    # Single precision is enough to weigh positions by, and half of what is to be moved.
+    totals = weights.sum(axis=0, dtype=np.float64) / np.count_nonzero(alive)
+    common = np.nan_to_num(totals, posinf=0.0, neginf=0.0).astype("f4")
+    powers = ((column_at / (1 + column_at[-1]))[:, None] ** np.arange(3)).astype("f4")
+    moments = np.zeros((len(weights), 3))  # of the positions of the keys: their powers 0, 1 and 2
     step = max(1, _AT_ONCE // len(column_at))
-    for start in range(0, len(rows), step):
-        own = weights[rows[start : start + step]].astype(np.float64) - common
-        moments[start : start + step] = np.where(own > _NOTHING, own, 0.0) @ powers
-    told = np.isfinite(moments).all(axis=1) & (moments[:, 0] > 0)
+    for start in range(0, len(weights), step):
+        own = np.subtract(weights[start : start + step], common, dtype="f4")
+        moments[start : start + step] = np.maximum(own, 0, out=own) @ powers
+    told = alive & np.isfinite(moments).all(axis=1) & (moments[:, 0] > _NOTHING)
     sums, firsts, squares = moments[told].T
     if len(sums) < 2:
         return 0.0
-    places = row_at[rows[told]] - row_at[rows[told]].mean()
+    places = row_at[told] - row_at[told].mean()
     firsts, squares = firsts / sums, squares / sums
     variance = max(0.0, float(squares.mean() - firsts.mean() ** 2)) * float(np.mean(places**2))
-    return float(np.mean(places * firsts) / np.sqrt(variance)) if variance > _NOTHING**2 else 0.0
+    return float(np.mean(places * firsts) / np.sqrt(variance)) if variance > _NOTHING else 0.0
 
 
 def _on_what_followed(

@@ -136,9 +136,9 @@ def test_a_correlation_is_between_its_ends_and_turns_with_the_rows(T_dec, T_enc,
     weights = np.random.default_rng(seed).random((T_dec, T_enc))
     found = head_statistics(weights).monotonic
     assert -1.000001 <= found <= 1.000001
-    assert head_statistics(weights[::-1]).monotonic == pytest.approx(-found)
-    assert head_statistics(weights[:, ::-1]).monotonic == pytest.approx(-found)
-    assert head_statistics(weights * np.pi).monotonic == pytest.approx(found)
+    assert head_statistics(weights[::-1]).monotonic == pytest.approx(-found, abs=1e-4)
+    assert head_statistics(weights[:, ::-1]).monotonic == pytest.approx(-found, abs=1e-4)
+    assert head_statistics(weights * np.pi).monotonic == pytest.approx(found, abs=1e-4)
 
 
 def test_induction_is_the_weight_on_what_followed_before():
