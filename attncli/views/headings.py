@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from attncli.views.clusters import clusters
-from attncli.views.labels import Placed
+from attncli.views.labels import Placed, upright
 from attncli.views.look import Look
 
 STYLE = "bold"
@@ -59,7 +59,7 @@ def _downwards(
     return [
         Text(
             " " * indent
-            + "".join(x[row] + " " * (cell - cell_len(x[row])) for x in padded).rstrip(),
+            + "".join(upright(x[row]) + " " * (cell - cell_len(x[row])) for x in padded).rstrip(),
             style,
         )
         for row in range(height)
@@ -91,7 +91,7 @@ def _slanted(labels: Sequence[list[str]], indent: int) -> list[Text]:
         for place, label in enumerate(labels):
             if up < len(label):
                 column = 2 * place + up
-                line += " " * (column - at) + label[up]
+                line += " " * (column - at) + upright(label[up])
                 at = column + cell_len(label[up])
         lines.append(Text(" " * indent + line, STYLE))
     return lines

@@ -18,6 +18,9 @@ from attncli.views.look import Look
 # Control and format characters (bidi overrides, zero-width ones), surrogates, private and
 # unassigned characters, line and paragraph separators.
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Behind a word that runs right to left: terminals that turn such words around would else turn what
+# follows with it, and numbers would stand under the wrong words. It takes no column.
+_LEFT_TO_RIGHT = "\u200e"
 
 
 def safe(text: str, look: Look | None = None) -> str:
@@ -45,7 +48,21 @@ def safe(text: str, look: Look | None = None) -> str:
     escaped = "".join(map(_escape, text))
     if is_mark(escaped[0]):
         escaped = "\u25cc" + escaped  # or it would join what stands before it
+    if not look.plain:
+        escaped = upright(escaped)
     return escaped.encode(look.encoding, "backslashreplace").decode(look.encoding)
+
+
+def upright(text: str) -> str:
+    r"""Keep what follows on a terminal where it is, if the text runs right to left.
+
+    Examples
+    --------
+    >>> upright("\u05d0"), upright("a")
+    ('א\u200e', 'a')
+    """
+    turned = any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+    return text + _LEFT_TO_RIGHT if turned and not text.endswith(_LEFT_TO_RIGHT) else text
 
 
 class Placed(str):
@@ -71,10 +88,10 @@ class Placed(str):
         """Cut it to a number of terminal columns."""
         behind = f"[{self.position}]"
         left = width - len(behind)
-        if left > 1:
-            return Placed(shorten(self.word, left, look), self.position)
-        first = clusters(self.word)[0]
-        if left == 1 == cell_len(first):
+        short, first = shorten(self.word, left, look), clusters(self.word)[0]
+        if left > 0 and cell_len(short.strip((look or Look()).ellipsis)):
+            return Placed(short, self.position)
+        if cell_len(first) <= left:
             return Placed(first, self.position)
         return behind if left >= 0 else shorten(str(self.position), width, look)
 
@@ -109,7 +126,8 @@ def shorten(text: str, width: int, look: Look | None = None) -> str:
         if left < 0:
             break
         kept += letter
-    return kept.rstrip() + (look or Look()).ellipsis
+    behind = _LEFT_TO_RIGHT if text.endswith(_LEFT_TO_RIGHT) else ""
+    return kept.rstrip() + (look or Look()).ellipsis + behind
 
 
 def _escape(character: str) -> str:

@@ -71,9 +71,17 @@ def lines(look: Look, *renderables: RenderableType) -> Iterator[str]:
     system = COLOR_SYSTEMS.get(look.color_system or "")
     for line in _split(look, *renderables):
         texts = (
-            style.render(text, color_system=system) if style else text for text, style, _ in line
+            _on(look, style, text).render(text, color_system=system) if style else text
+            for text, style, _ in line
         )
         yield "".join(texts).rstrip(" ")
+
+
+def _on(look: Look, style: Style, text: str) -> Style:
+    """Take a colour for labels that is read on a light background too; shades stay."""
+    if not (look.light and style.color and style.color.name == "cyan") or "▀" in text:
+        return style
+    return style + Style(color="blue")
 
 
 def html(draw: Callable[[Look], RenderableType]) -> str:
