@@ -26,8 +26,8 @@ _FEW, _FEW_SCREENS = 4, 3
 _AROUND = 6
 # Fewer patches across are hardly an image.
 _LEAST_SIDE = 7
-# So many bytes are worth a word before they come; a number takes at least so many.
-_MUCH, _SHORTEST = 10_000_000, 3
+# So many bytes are worth a word before they come; hardly a number takes so many.
+_MUCH, _LONGEST = 10_000_000, 32
 
 
 def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
@@ -107,7 +107,7 @@ def what_it_weighs(gallery: Gallery) -> str:
         return ""
     cuts = [selection.cut(one) for one in selection.matrices]
     counts = [len(x.rows) * min(len(x.columns), wanted.top or len(x.columns)) for x in cuts]
-    if sum(counts) * _SHORTEST < _MUCH:
+    if sum(counts) * _LONGEST < _MUCH:
         return ""
     first = gallery.picture(selection.matrices[0])
     notation = Notation(first.weights, gallery.look.digits(WEIGHT_PRECISION))

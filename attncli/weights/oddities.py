@@ -19,6 +19,9 @@ from attncli.weights.weight_source import Part, WeightSource
 # How far the sum of a row may be from 1 before it is worth a warning: float16 has 3 digits.
 _SUM_TOLERANCE = 5e-3
 _MOST_WARNINGS = 3
+_NOT_FINITE, _NEGATIVE, _ABOVE_1, _SUMS = _KINDS = (
+    "weights are not finite", "weights are negative", "weights are above 1", "rows do not sum to 1"
+)  # fmt: skip
 
 
 class Oddity(NamedTuple):
@@ -67,7 +70,9 @@ class Count:
             for oddity in oddities:
                 kinds.setdefault((head.label, oddity.kind), []).append((head, oddity))
         told = []
-        for (label, kind), found in kinds.items():
+        for (label, kind), found in sorted(
+            kinds.items(), key=lambda pair: _KINDS.index(pair[0][1])
+        ):
             looked_at = sum(head.label == label for head in self.heads)
             # Of equal ones the first, in whatever order they were loaded.
             head, worst = min(found, key=lambda pair: (-pair[1].size, pair[0].order))
@@ -150,7 +155,7 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
         row, key = place(int(finite.argmin()))
         count = int(finite.size - np.count_nonzero(finite))
         yield Oddity(
-            "weights are not finite", count, f"has {count}, the first in row {row}, key {key}",
+            _NOT_FINITE, count, f"has {count}, the first in row {row}, key {key}",
             f"{count} not finite, the first at [{row}, {key}]",
         )  # fmt: skip
         known = np.where(finite, weights, weights.dtype.type(0))
@@ -162,13 +167,13 @@ def _oddities(weights: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
         elif not cut.narrow and _sum_to_1(np.abs(known)):
             why = "; their sizes sum to 1, as where the sign marks dropout"
         yield Oddity(
-            "weights are negative", -lowest, f"row {row}, is {lowest:.3g} at key {key}",
+            _NEGATIVE, -lowest, f"row {row}, is {lowest:.3g} at key {key}",
             f"weights are negative: the least, {lowest:.3g}, is at [{row}, {key}]", why,
         )  # fmt: skip
     elif cut.narrow and highest > 1 + _SUM_TOLERANCE:
         row, key = place(int(known.argmax()))
         yield Oddity(
-            "weights are above 1", highest, f"row {row}, is {highest:.3g} at key {key}",
+            _ABOVE_1, highest, f"row {row}, is {highest:.3g} at key {key}",
             f"weights are above 1: the largest, {highest:.3g}, is at [{row}, {key}]",
         )  # fmt: skip
     if not cut.narrow:
@@ -191,6 +196,6 @@ def _odd_sums(sums: Array, cut: Cut, has_sinks: bool) -> Iterator[Oddity]:
     count, worst = np.count_nonzero(odd), int(off.argmax())
     row, rows = int(cut.steps[worst]), "row does" if count == 1 else "rows do"
     yield Oddity(
-        "rows do not sum to 1", float(off[worst]), f"row {row}, sums to {sums[worst]:.3f}",
+        _SUMS, float(off[worst]), f"row {row}, sums to {sums[worst]:.3f}",
         f"{count} {rows} not sum to 1: the worst, row {row}, sums to {sums[worst]:.6g}",
     )  # fmt: skip
