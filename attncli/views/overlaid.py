@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
@@ -39,11 +40,13 @@ _NOTHING, _NOTHING_LIGHT = 0x0B0405, 0xFAFAFA
 MOST = len(_DARK)
 # From such shares of the largest weight on a cell names its strongest head, and in a capital.
 _NAMED, _STRONG = 0.1, 0.5
+# No column of the table is narrower: a 0.00 and the gap.
+_NARROWEST = 8
 
 
 @dataclass(frozen=True)
 class Overlaid:
-    """Heads that are drawn over each other.
+    """Heads that are to be drawn over each other, not all of them loaded.
 
     Attributes
     ----------
@@ -51,20 +54,46 @@ class Overlaid:
         What they have in common.
     names : list of str
         What each is called, in the order of their letters.
-    pictures : list of WeightMatrix
-    scale : Scale
-        Of all of them.
+    first : WeightMatrix
+        One of them, whose labels are those of all.
+    others : sequence of callable
+        Each loads another one.
     """
 
     heading: str
     names: list[str]
-    pictures: list[WeightMatrix]
-    scale: Scale
+    first: WeightMatrix
+    others: Sequence[Callable[[], WeightMatrix]]
 
-    @property
-    def first(self) -> WeightMatrix:
-        """One of them, whose labels are those of all."""
-        return self.pictures[0]
+    def pooled(self, down: int, across: int) -> Mixture:
+        """Load them one after the other, with blocks of weights as one."""
+        how, tops, weights = self.first.pool, [], []
+        for load in (lambda: self.first, *self.others):
+            picture = load()
+            tops.append(picture.scale.top)
+            weights.append(pool(picture.weights, down, across, how))
+        scale = Scale.of(np.array(tops), "linear", self.first.ends)
+        return Mixture(self.names, np.stack(weights), scale, stated([(down, across)], how))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Heads over each other.
+
+    Attributes
+    ----------
+    names : list of str
+    weights : ndarray (heads, rows, columns)
+    scale : Scale
+        Of all of them.
+    note : str
+        What a cell stands for, where that is more than one weight.
+    """
+
+    names: list[str]
+    weights: Array
+    scale: Scale
+    note: str = ""
 
     @property
     def letters(self) -> str:
@@ -76,26 +105,6 @@ class Overlaid:
         """The letter and the name of each."""
         return list(zip(self.letters, self.names, strict=True))
 
-    def pooled(self, down: int, across: int) -> tuple[Array, str]:
-        """Give the weights, (heads, rows, columns), and what a cell stands for."""
-        how = self.first.pool
-        weights = np.stack([pool(one.weights, down, across, how) for one in self.pictures])
-        return weights, stated([(down, across)], how)
-
-    def colors(self, weights: Array, *, light: bool = False) -> Array:
-        """Mix the colours of the heads in each cell, by weight; as (rows, columns, 3) bytes.
-
-        The mixture fades to the background as the strongest of them does.
-        """
-        shares = self.shares(weights)
-        hues = rgb(self.hues(light=light)).astype(np.float64)
-        total = shares.sum(axis=0)
-        mixed = np.einsum("hrc,hk->rck", shares, hues) / np.where(total > 0, total, 1)[..., None]
-        nothing = rgb([_NOTHING_LIGHT if light else _NOTHING])[0]
-        strength = shares.max(axis=0)[..., None]
-        found: Array = (nothing + (mixed - nothing) * strength).round().astype(np.uint8)
-        return found
-
     @property
     def explained(self) -> str:
         """What a colour means."""
@@ -106,28 +115,47 @@ class Overlaid:
         """What a letter in a cell means."""
         return f"a letter is the strongest, a capital from {number(self.scale.top * _STRONG)}"
 
+    @property
+    def notes(self) -> list[str]:
+        """All that is to be said of a drawing."""
+        return [self.explained, self.lettered, self.note]
+
     def hues(self, *, light: bool = False) -> Sequence[int]:
         """Give the colour of each head."""
         return (_LIGHT if light else _DARK)[: len(self.names)]
 
-    def shares(self, weights: Array) -> Array:
-        """Give each weight its share of the scale; 0 for what is not finite."""
-        flat = weights.reshape(-1, weights.shape[-1])
-        shares: Array = np.nan_to_num(self.scale.shares(flat)).reshape(weights.shape)
+    @cached_property
+    def shares(self) -> Array:
+        """The share that each weight has of the scale; 0 for what is not finite."""
+        flat = self.weights.reshape(-1, self.weights.shape[-1])
+        shares: Array = np.nan_to_num(self.scale.shares(flat)).reshape(self.weights.shape)
         return shares
 
-    def named(self, weights: Array) -> Array:
-        """Give the letter of the strongest head in each cell: a capital where it is strong."""
-        shares = self.shares(weights)
-        most = shares.max(axis=0)
-        small = np.array(list(self.letters))[shares.argmax(axis=0)]
+    def colors(self, *, light: bool = False) -> Array:
+        """Mix the colours of the heads in each cell, by weight; as (rows, columns, 3) bytes.
+
+        The mixture fades to the background as the strongest of them does.
+        """
+        hues, total = rgb(self.hues(light=light)).astype(np.float64), self.shares.sum(axis=0)
+        mixed = np.einsum("hrc,hk->rck", self.shares, hues)
+        mixed /= np.where(total > 0, total, 1)[..., None]
+        nothing = rgb([_NOTHING_LIGHT if light else _NOTHING])[0]
+        strength = self.shares.max(axis=0)[..., None]
+        found: Array = (nothing + (mixed - nothing) * strength).round().astype(np.uint8)
+        return found
+
+    @cached_property
+    def named(self) -> Array:
+        """The letter of the strongest head in each cell: a capital where it is strong."""
+        most = self.shares.max(axis=0)
+        small = np.array(list(self.letters))[self.shares.argmax(axis=0)]
         return np.where(most >= _STRONG, np.char.upper(small), np.where(most >= _NAMED, small, " "))
 
-    def says(self, weights: Array, row: int, column: int) -> str:
+    def says(self, row: int, column: int) -> str:
         """Give the weight of each head at a place, the strongest first."""
-        order = np.argsort(-weights[:, row, column], kind="stable").tolist()
+        order = np.argsort(-self.weights[:, row, column], kind="stable").tolist()
         return ", ".join(
-            f"{self.names[head]} {number(weights[head, row, column])}" for head in order
+            f"{self.names[head]} {number(self.weights[head, row, column])}" for head in order
         )
 
 
@@ -160,12 +188,10 @@ def overlays(gallery: Gallery) -> list[Overlaid]:
         differ = [
             name for name in chosen[0].names if len({one.names[name] for one in chosen}) > 1
         ] or [*chosen[0].names][-1:]
-        pictures = [gallery.picture(one) for one in chosen]
         heading = _called(chosen[0], [name for name in chosen[0].names if name not in differ])
-        letters = [_called(one, differ) or "weights" for one in chosen]
-        tops = np.array([one.scale.top for one in pictures])
-        scale = Scale.of(tops, "linear", pictures[0].ends)
-        found.append(Overlaid(heading, letters, pictures, scale))
+        names = [_called(one, differ) or "weights" for one in chosen]
+        others = [functools.partial(gallery.picture, one) for one in chosen[1:]]
+        found.append(Overlaid(heading, names, gallery.picture(chosen[0]), others))
     return found
 
 
@@ -179,23 +205,26 @@ def draw(gallery: Gallery) -> Iterator[RenderableType]:
     for one in overlays(gallery):
         if one.heading:
             yield Text(one.heading, "bold")
-        table = _table(one, look)
-        if look.plain:
-            yield from (Text(f"{letter} = {name}") for letter, name in one.called)
-            yield table.draw(look)
-        elif table.width() <= look.width and len(table.row_labels) <= MOST_LINES:
-            yield table.draw(look)
-            yield from _legend(one, 0, look, "a cell says the strongest")
-        else:
-            yield from _cells(one, look)
+        rows, columns = one.first.weights.shape
+        if look.plain or (rows <= MOST_LINES and columns * _NARROWEST <= look.width):
+            mixture = one.pooled(1, 1)
+            table = _table(one, mixture, look)
+            if look.plain:
+                yield from (Text(f"{letter} = {name}") for letter, name in mixture.called)
+            if look.plain or table.width() <= look.width:
+                yield table.draw(look)
+                if not look.plain:
+                    yield from _legend(mixture, 0, look, "a cell says the strongest")
+                yield ""
+                continue
+        yield from _cells(one, look)
         yield ""
 
 
-def _table(one: Overlaid, look: Look) -> Matrix:
-    weights, _ = one.pooled(1, 1)
-    strongest = weights.argmax(axis=0)
-    values = np.take_along_axis(weights, strongest[None], axis=0)[0]
-    letters = np.array(list(one.letters))
+def _table(one: Overlaid, mixture: Mixture, look: Look) -> Matrix:
+    strongest = mixture.weights.argmax(axis=0)
+    values = np.take_along_axis(mixture.weights, strongest[None], axis=0)[0]
+    letters = np.array(list(mixture.letters))
     notation = Notation(values, look.digits(WEIGHT_PRECISION))
 
     def texts(row: int) -> list[str]:
@@ -203,13 +232,12 @@ def _table(one: Overlaid, look: Look) -> Matrix:
         written = notation.write(values[row])
         return [f"{letter} {text}" for letter, text in zip(own, written, strict=True)]
 
-    def styles(row: int) -> list[Style]:
-        return [_style(color) for color in colors[row]]
-
-    colors = one.colors(weights, light=look.light)
+    styles = None
+    if look.color:
+        colors = mixture.colors(light=look.light)
+        styles = [[_style(color) for color in row] for row in colors]
     return Matrix(
-        "", one.first.rows, one.first.columns, Rows(len(values), texts),
-        Rows(len(values), styles) if look.color else None,
+        "", one.first.rows, one.first.columns, Rows(len(values), texts), styles,
         longest_cell=notation.longest(values) + 2,
     )  # fmt: skip
 
@@ -219,33 +247,31 @@ def _cells(one: Overlaid, look: Look) -> Iterator[RenderableType]:
     label_width = min(max(map(cell_len, one.first.rows), default=0), max(4, look.width // 3))
     room = max(1, (look.width - label_width - 1) // 2)
     down, across = factor(rows, MOST_LINES), factor(columns, room)
-    weights, note = one.pooled(down, across)
-    labels = one.first.rows[::down]
+    mixture = one.pooled(down, across)
     headings = one.first.columns[::across]
     yield from narrow_headings(headings, one.first.column_number(0), 2, label_width + 1, look)
-    yield _Mixed(one, weights, labels, label_width, look)
-    yield from _legend(one, label_width + 1, look, "; ".join(filter(None, (one.lettered, note))))
+    yield _Mixed(mixture, one.first.rows[::down], label_width, look)
+    note = "; ".join(filter(None, (mixture.lettered, mixture.note)))
+    yield from _legend(mixture, label_width + 1, look, note)
 
 
-def _legend(one: Overlaid, indent: int, look: Look, note: str) -> Iterator[Text]:
+def _legend(mixture: Mixture, indent: int, look: Look, note: str) -> Iterator[Text]:
     """Say whose each letter and colour is."""
-    hues = rgb(one.hues(light=look.light))
-    for (letter, name), hue in zip(one.called, hues, strict=True):
+    hues = rgb(mixture.hues(light=look.light))
+    for (letter, name), hue in zip(mixture.called, hues, strict=True):
         line = Text(" " * indent).append(f" {letter} ", _style(hue) if look.color else "")
         yield line.append(f" {name}")
-    explained = one.explained if look.color else ""
+    explained = mixture.explained if look.color else ""
     yield Text(look.fit("; ".join(filter(None, (explained, note)))), "dim italic")
 
 
 class _Mixed:
     """Cells, line by line."""
 
-    def __init__(
-        self, one: Overlaid, weights: Array, labels: Sequence[str], width: int, look: Look
-    ) -> None:
+    def __init__(self, mixture: Mixture, labels: Sequence[str], width: int, look: Look) -> None:
         self.labels, self.width, self.look = labels, width, look
-        self.letters = one.named(weights)
-        self.colors = one.colors(weights, light=look.light)
+        self.letters = mixture.named
+        self.colors = mixture.colors(light=look.light)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the segments of every line."""

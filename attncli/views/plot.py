@@ -57,7 +57,7 @@ def write(gallery: Gallery) -> list[bytes]:
     factors: set[tuple[int, int]] = set()
     scales: list[Scale] = []
     for panel, one in zip(panels, overlaid, strict=False):
-        _mixed(panel, one)
+        _mixed(panel, one, light=gallery.look.light)
     for panel, picture in zip(panels, () if overlaid else gallery, strict=False):
         down, across = (factor(size, most) for size in picture.weights.shape)
         square = gallery.selection.wanted.grid is not None
@@ -148,24 +148,21 @@ def _labels(panel: Any, picture: WeightMatrix) -> None:
         axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
 
 
-def _mixed(panel: Any, one: Overlaid) -> None:
+def _mixed(panel: Any, one: Overlaid, *, light: bool) -> None:
     """Draw several heads over each other."""
     from matplotlib.patches import Patch
 
     rows, columns = one.first.weights.shape
-    weights, note = one.pooled(factor(rows, _MOST_CELLS), factor(columns, _MOST_CELLS))
-    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
-    panel.imshow(one.colors(weights), extent=extent, aspect="auto", interpolation="nearest")
-    title = "\n".join(filter(None, (one.heading, one.explained, one.lettered, note)))
+    mixture = one.pooled(factor(rows, _MOST_CELLS), factor(columns, _MOST_CELLS))
+    colors, extent = mixture.colors(light=light), (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    panel.imshow(colors, extent=extent, aspect="auto", interpolation="nearest")
+    title = "\n".join(filter(None, (one.heading, *mixture.notes)))
     panel.set_title(title, fontsize=9, parse_math=False)
-    colors = zip(one.called, rgb(one.hues()) / 255, strict=True)
-    handles = [
-        Patch(color=hue.tolist(), label=f"{letter}  {name}") for (letter, name), hue in colors
-    ]
-    if max(weights.shape) <= _MOST_LABELLED:
-        mixed = one.colors(weights)
-        for (row, column), letter in np.ndenumerate(one.named(weights)):
-            ink = "black" if takes_black(Color.from_rgb(*mixed[row, column].tolist())) else "white"
+    hues = zip(mixture.called, rgb(mixture.hues(light=light)) / 255, strict=True)
+    handles = [Patch(color=hue.tolist(), label=f"{letter}  {name}") for (letter, name), hue in hues]
+    if max(rows, columns) <= _MOST_LABELLED:
+        for (row, column), letter in np.ndenumerate(mixture.named):
+            ink = "black" if takes_black(Color.from_rgb(*colors[row, column].tolist())) else "white"
             panel.text(column, row, letter, ha="center", va="center", fontsize=7, color=ink)
     panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=7)
     _labels(panel, one.first)

@@ -17,7 +17,7 @@ from attncli.arrays import Array
 from attncli.views.gallery import Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import beyond, ends, number
-from attncli.views.overlaid import Overlaid, overlays, rgb
+from attncli.views.overlaid import Mixture, Overlaid, overlays, rgb
 from attncli.views.picture import WeightMatrix, shortened
 from attncli.views.pooling import factor
 from attncli.views.scales import Scale
@@ -158,29 +158,30 @@ def _large(
     if overlaid is None:
         drawing.parts += _cells(weights, scale, left, y, wide, high, names, light=drawing.light)
         return _legend(drawing, scale, left, bottom + 1.5 * _FONT, note)
-    drawing.parts += _mixed(overlaid, (down, across), left, y, wide, high, names)
-    return _key(drawing, overlaid, left, bottom + 1.5 * _FONT, note)
+    mixture = overlaid.pooled(down, across)
+    drawing.parts += _mixed(mixture, left, y, wide, high, names, light=drawing.light)
+    return _key(drawing, mixture, left, bottom + 1.5 * _FONT)
 
 
 def _mixed(
-    one: Overlaid,
-    by: tuple[int, int],
+    mixture: Mixture,
     left: float,
     top: float,
     wide: float,
     high: float,
     names: tuple[Sequence[str], Sequence[str]] | None,
+    *,
+    light: bool,
 ) -> Iterator[str]:
     """Draw the cells of several heads, each of which says the weights of all."""
-    weights, _ = one.pooled(*by)
-    colors = one.colors(weights)
+    colors = mixture.colors(light=light)
     if names is None:
         yield _image(_png(colors), left, top, wide, high, colors.shape)
         return
-    letters = one.named(weights).tolist()
+    letters = mixture.named.tolist()
     for row, some in enumerate(colors.tolist()):
         for column, color in enumerate(some):
-            says = f"{names[0][row]} → {names[1][column]}: {one.says(weights, row, column)}"
+            says = f"{names[0][row]} → {names[1][column]}: {mixture.says(row, column)}"
             x, y = left + column * wide, top + row * high
             yield _rectangle(x, y, wide, high, _hex(*color), says)
             if wide >= _FONT and letters[row][column] != " ":
@@ -194,16 +195,17 @@ def _letter(letter: str, x: float, y: float, color: Sequence[int]) -> str:
     return f'<text x="{x:g}" y="{y + 0.35 * _FONT:g}" {style}>{letter}</text>'
 
 
-def _key(drawing: _Drawing, one: Overlaid, left: float, y: float, note: str) -> float:
+def _key(drawing: _Drawing, mixture: Mixture, left: float, y: float) -> float:
     """Say which colour is whose."""
-    for (letter, name), color in zip(one.called, rgb(one.hues()).tolist(), strict=True):
+    hues = rgb(mixture.hues(light=drawing.light)).tolist()
+    for (letter, name), color in zip(mixture.called, hues, strict=True):
         drawing.parts.append(
             _rectangle(left, y - 0.9 * _FONT, 2 * _FONT, 1.2 * _FONT, _hex(*color))
         )
         drawing.parts.append(_letter(letter, left + _FONT, y - 0.3 * _FONT, color))
         drawing.text(left + 2.5 * _FONT, y, name)
         y += 1.4 * _FONT
-    drawing.text(left, y, "; ".join(filter(None, (one.explained, one.lettered, note))), "s")
+    drawing.text(left, y, "; ".join(filter(None, mixture.notes)), "s")
     return y
 
 

@@ -9,32 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import Color
 
-from attncli.views.overlaid import MOST, Overlaid
-from attncli.views.picture import WeightMatrix
+from attncli.views.overlaid import MOST, Mixture
 from attncli.views.scales import Scale
 from attncli.views.shades import takes_black
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def overlaid(*heads):
-    pictures = [
-        WeightMatrix("", np.array(head, float), ["r"] * len(head), ["c"] * len(head[0]))
-        for head in heads
-    ]
-    return Overlaid("", [f"head {n}" for n in range(len(heads))], pictures, Scale("linear", 1.0))
-
-
-def colors_of(one, **options):
-    return one.colors(one.pooled(1, 1)[0], **options)
+def mixture(*heads):
+    return Mixture([f"head {n}" for n in range(len(heads))], np.array(heads), Scale("linear", 1.0))
 
 
 @pytest.mark.parametrize("light", [False, True])
 def test_a_cell_has_the_colour_of_the_head_that_looks_there(light):
     heads = np.zeros((MOST, 1, MOST + 1))
     heads[range(MOST), 0, range(MOST)] = 1
-    one = overlaid(*heads)
-    colors = colors_of(one, light=light)[0].astype(int)
+    one = mixture(*heads)
+    colors = one.colors(light=light)[0].astype(int)
     hues = [[hue >> 16, hue >> 8 & 255, hue & 255] for hue in one.hues(light=light)]
     assert colors[:-1].tolist() == hues
     assert len({tuple(hue) for hue in hues}) == MOST
@@ -43,8 +34,8 @@ def test_a_cell_has_the_colour_of_the_head_that_looks_there(light):
 
 
 def test_a_cell_mixes_by_weight_and_fades_with_the_strongest():
-    one = overlaid([[1.0, 0.5, 0.25, 0.0]], [[1.0, 0.5, 0.75, 0.5]])
-    first, half, mixed, alone = colors_of(one)[0].astype(float)
+    one = mixture([[1.0, 0.5, 0.25, 0.0]], [[1.0, 0.5, 0.75, 0.5]])
+    first, half, mixed, alone = one.colors()[0].astype(float)
     hues = np.array([[hue >> 16, hue >> 8 & 255, hue & 255] for hue in one.hues()])
     nothing = np.array([0x0B, 0x04, 0x05])
     np.testing.assert_allclose(first, hues.mean(0), atol=1)
@@ -55,8 +46,8 @@ def test_a_cell_mixes_by_weight_and_fades_with_the_strongest():
 
 
 def test_a_letter_names_the_strongest_and_a_capital_is_strong():
-    one = overlaid([[0.6, 0.2, 0.05, np.nan]], [[0.4, 0.5, 0.09, 0.3]])
-    assert one.named(one.pooled(1, 1)[0]).tolist() == [["A", "B", " ", "b"]]
+    one = mixture([[0.6, 0.2, 0.05, np.nan]], [[0.4, 0.5, 0.09, 0.3]])
+    assert one.named.tolist() == [["A", "B", " ", "b"]]
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
