@@ -39,7 +39,7 @@ attn check submissions/*.py --report grades.csv --report junit.xml""",
 @_computed(
     "--as",
     "layer",
-    type=click.Choice(options.LAYERS),
+    type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
 @options.semantics_options

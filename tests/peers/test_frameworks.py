@@ -1,5 +1,7 @@
 """Code for torch and JAX as it is: given its own arrays, its gradients by autograd and vjp."""
 
+import json
+
 import pytest
 
 ATTENTION = """
@@ -205,3 +207,22 @@ def test_a_function_without_python_code_is_read_from_its_documentation(options, 
     result = attn("check", "torch.nn.functional:scaled_dot_product_attention", *options)
     assert result.code == 0
     assert "checks: all hold" in result.out
+
+
+@pytest.mark.parametrize("options", [[], ["--arg", "batch_first=true"]])
+def test_torch_s_own_attention_is_held_against_ours_straight_from_the_module(options, attn):
+    pytest.importorskip("torch")
+    result = attn("check", "torch.nn:MultiheadAttention", "--json", *options)
+    (report,) = json.loads(result.out)["targets"]
+    assert result.code == 0
+    notes = {one["name"]: one["detail"] for one in report["findings"] if one["status"] == "note"}
+    assert notes["key_padding_mask"] == notes["attn_mask"] == "True hides a key"
+    judged = {one["name"] for one in report["findings"] if one["status"] == "ok"}
+    assert {"result", "key_padding_mask", "attn_mask"} <= judged
+
+
+def test_a_whole_block_has_its_gradients_proved(attn):
+    pytest.importorskip("torch")
+    result = attn("check", "torch.nn:TransformerEncoderLayer")
+    assert result.code == 0
+    assert "forward is held against nothing, its gradients are proved" in result.out

@@ -48,10 +48,13 @@ class Trial:
     seed : int
     dtype : str
         Of the inputs.
+    filled : bool, default False
+        Whether parameters that begin with zeros are given other numbers, so that they matter.
 
     Attributes
     ----------
-    inputs, parameters : list of ndarray
+    inputs, parameters, started : list of ndarray
+        What it is started with, which may be what it is not left with, comes last.
     parameter_names : tuple of str
     out, dout : ndarray
     gradients : list of (ndarray or None)
@@ -67,8 +70,9 @@ class Trial:
     """
 
     def __init__(
-        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str
-    ) -> None:
+        self, target: Target, sizes: Mapping[str, int], given: Shapes, seed: int, dtype: str,
+        *, filled: bool = False,
+    ) -> None:  # fmt: skip
         self.target, self.given, self.seed = target, given, seed
         self.sizes: Mapping[str, int] = target.fitted(sizes)
         self.problems: list[str] = []
@@ -76,6 +80,11 @@ class Trial:
         self.dtype = dtype
         self.inputs = target.draw(target.shapes(sizes, given), seed, dtype)
         self.layer = self._start()
+        self.started = [parameter.copy() for parameter in self.layer.parameters]
+        for number, parameter in enumerate(self.layer.parameters if filled else ()):
+            if not parameter.any() and parameter.dtype.kind == "f" and parameter.flags.writeable:
+                drawn = random_tensor(f"parameter {number}", parameter.shape, seed=seed)
+                self.layer.assign(number, drawn.astype(parameter.dtype) / 2)
         self.parameters = [parameter.copy() for parameter in self.layer.parameters]
         self.parameter_names = self.layer.parameter_names
         self.out = self._output(self._first_forward())
@@ -105,10 +114,10 @@ class Trial:
                 layer.assign(number, ours)
         return layer
 
-    def forward(self, layer: Layer, inputs: Sequence[Array]) -> Any:
+    def forward(self, layer: Layer, inputs: Sequence[Array], **options: Any) -> Any:
         """Run forward, always with the same random numbers (dropout), if it takes any."""
         with self.target.calls.under(seed=self.seed % 2**32):
-            return layer.forward(*inputs)
+            return layer.forward(*inputs, **options)
 
     def moved(self, which: int, precision: str) -> Moved:
         """Forward as a function of one of its inputs, by real numbers."""

@@ -14,6 +14,7 @@ from attncli.checking.comparing.agreement import Tolerance
 from attncli.checking.comparing.budget import allowances
 from attncli.checking.comparing.rounding import HALF, Rounding, rounded_to, rounding
 from attncli.checking.derivatives.boundaries import HEADED, LARGE, Sizes, work
+from attncli.checking.diagnosing.senses import TAKES_PART, TIMES, Sense
 from attncli.checking.targets.arguments import as_options, beside, windows
 from attncli.checking.targets.target import shape_in_the_book
 from attncli.checking.targets.wire import dtype_named
@@ -282,13 +283,12 @@ class Suite:
         Whether it may take no more than one dtype of floating-point numbers.
     is_taken, refusal : bool, str
         Whether forward has been found to take it, and why it does not take what was tried before.
-    additive : bool
-        Whether a mask is added to the scores, -inf where nothing takes part.
+    senses : dict of str to Sense
+        In which sense it takes a mask, by its name, where that is not ours.
     """
 
     throughout = False
     framework = False
-    additive = False
     is_taken = False
     refusal = ""
 
@@ -309,6 +309,7 @@ class Suite:
         self.precision, self.dtype = precision, np.dtype(dtype or precision)
         self.said, self.blocks, self.alike = said, blocks, alike
         self.primes, self.equal = (self._whole({**x, **said}) for x in (_PRIMES, _EQUAL))
+        self.senses: dict[str, Sense] = {}
         # Where queries stand where nobody says it, and code has causal order or windows to choose.
         self.align = "upper_left"
 
@@ -516,18 +517,33 @@ class Suite:
             base = self._case("row with every key masked", self.primes)
             mask = np.ones(self._mask_shape(name, self.primes), bool)
             mask[0] = False
-            yield self._masked(base, name, mask)
-            if beside(name) == "mask" and self._parameter("bias") is None:
+            # Where 1 hides a key, no number that it is multiplied by hides all.
+            lenient = self.senses.get(name) is TIMES
+            yield replace(self._masked(base, name, mask), lenient=lenient)
+            factor = self.senses.get(name, TAKES_PART).turned is not None
+            if beside(name) == "mask" and self._parameter("bias") is None and not factor:
                 yield replace(self._biased(name, FLOATING_MASK), optional=True)
 
-    def masked(self) -> list[Case]:
-        """Cases with a mask that is boolean, where forward takes one."""
-        name = self._parameter("mask")
-        if name is None or not self._has("scores"):
-            return []
-        mask = np.random.RandomState(7).random_sample(self._mask_shape(name, self.primes)) < 0.6
-        mask[..., 0] = True
-        return [self._taken(self._masked(self._case("mask", self.primes), name, mask))]
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """The masks that forward takes."""
+        is_mask = [name for name in self.parameters if beside(name) in ("mask", "padding")]
+        return tuple(is_mask) if self._has("scores") else ()
+
+    def hidden(self, name: str, sense: Sense) -> Iterator[tuple[Case, Case]]:
+        """Pairs of cases between which values differ that are hidden by a mask in this sense."""
+        seen = np.ones(self._mask_shape(name, self.primes), bool)
+        seen[..., -2:] = False
+        given = [(seen, sense.of(seen))]
+        if sense.turned is not None:
+            given.append((~seen, sense.turned(seen)))
+        for shown, mask in given:
+            case = self._case("mask", self.primes)
+            case = self._taken(replace(case, options={**case.options, name: mask}))
+            values = 2 if self.layer == QKV else 0
+            inputs = [array.copy() for array in case.inputs]
+            inputs[values][..., ~shown.reshape(-1, shown.shape[-1])[0], :] += 1
+            yield case, replace(case, inputs=inputs)
 
     def _biased(self, name: str, label: str) -> Case:
         bias = np.random.RandomState(11).standard_normal(self._mask_shape(name, self.primes))
@@ -539,9 +555,8 @@ class Suite:
             ours = mask[:, None, :]
         elif beside(name) == "padding":
             ours = mask[:, None, :] if self.axes < 4 else mask[:, None, None, :]
-        if self.additive and mask.dtype == bool:
-            mask = np.where(mask, 0.0, -np.inf)
-        return replace(case, mask=ours, options={**case.options, name: mask})
+        given = self.senses.get(name, TAKES_PART).of(mask) if mask.dtype == bool else mask
+        return replace(case, mask=ours, options={**case.options, name: given})
 
     def _mask_shape(self, name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
         sizes = self._whole(sizes)
@@ -659,6 +674,9 @@ class Suite:
         sizes = self._whole(sizes)
         inputs = [random_tensor(x, self._shape(x, sizes)) for x in OPERATIONS[self.layer].inputs]
         options = as_options(self.parameters, claims.given())
+        for mask, sense in self.senses.items():
+            if self.parameters[mask] is ...:
+                options[mask] = sense.of(np.ones(self._mask_shape(mask, sizes), bool))
         if (scale := self._parameter("scale")) and self.parameters[scale] is ...:
             options.setdefault(scale, OPERATIONS[self.layer].scale(claims, sizes["H"]))
         if "kv_heads" in sizes and (grouped := self._parameter("grouped")):

@@ -34,6 +34,7 @@ from attncli.checking.diagnosing.first_difference import first_difference
 from attncli.checking.diagnosing.logsumexp import judge_logsumexp
 from attncli.checking.diagnosing.observing import Observation, observe, rounded_at_the_end
 from attncli.checking.diagnosing.repeating import UNCOMPUTED, repeated, reused
+from attncli.checking.diagnosing.senses import TAKES_PART, Sense, senses_for
 from attncli.checking.diagnosing.untried import untried
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
@@ -103,7 +104,8 @@ def check(
         one, with nothing between: what it changes, prints or ends is yours.
     layer : str, optional
         ``"softmax"``, ``"weight-sum"``, ``"attention-weight"``, ``"attention"``,
-        ``"time-attention"`` or ``"scaled-dot-product"``; default: what names and arguments say.
+        ``"time-attention"``, ``"scaled-dot-product"``, ``"luong"``, ``"bahdanau"`` or
+        ``"multi-head"``; default: what names and arguments say.
     scale, causal, align, window, softcap
         What it is meant to compute, as `attncli.operations.Semantics` has them.
     arguments : mapping of str to object, optional
@@ -166,12 +168,15 @@ def _judged(
     target = target.claiming(claims.given())
     if target.fault is not None:
         raise target.fault
-    weighted = _has_weights(target) and layer is None
-    if weighted and (report := _with_weights(target, claims)) is not None:
-        return report
+    if layer not in (None, *OPERATIONS):
+        raise ParameterError(f"no layer {layer}: there is {', '.join(OPERATIONS)}")
+    if layer in WITH_WEIGHTS or (layer is None and _has_weights(target)):
+        if (report := _with_weights(target, claims, layer)) is not None:
+            return report
+        if layer is not None:
+            target.start({**_START_SIZES, **target.sizes_said})
+            raise NoLayerError(f"{target.where}: it has no weights that {layer} could have")
     chosen = layer or guess_layer(target)
-    if chosen not in _KNOWN:
-        raise ParameterError(f"no layer {chosen}: there is {', '.join(_KNOWN)}")
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
     elif not (chosen == QKV and holds_all(target)):
@@ -198,11 +203,11 @@ def _has_weights(target: Target) -> bool:
         return False
 
 
-def _with_weights(target: Target, claims: Semantics) -> CheckReport | None:
+def _with_weights(target: Target, claims: Semantics, kind: str | None) -> CheckReport | None:
     """Check a layer with weights of its own, if it is one that can be run."""
     try:
         with np.errstate(all="ignore"):
-            return check_weighted(target, claims)
+            return check_weighted(target, claims, kind)
     except TargetError:  # what is wrong is said by the check of every other layer
         return None
 
@@ -226,9 +231,10 @@ def guess_layer(target: Target) -> str:
         return found
     if len(target.inputs) == 3 and named in (None, "attention"):
         return QKV
+    target.start({**_START_SIZES, **target.sizes_said})  # what it raises is what should be said
     raise NoLayerError(
         f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
-        hint=f"--as {' | '.join(_KNOWN)}",
+        hint=f"--as {' | '.join(OPERATIONS)}",
     )
 
 
@@ -319,27 +325,34 @@ class _Check:
         suite = self._suite()
         found = self._laid_out(suite)
         if found or self.asked or not suite.framework or suite.precision != "float64":
-            return self._masked(found or suite)
+            return found or suite
         target, findings = self.target, self.findings
         self.findings, self.dtype = _Findings(), "float32"
         found = self._laid_out(self._suite())
         if found is not None:
             detail = "results are right to float32 alone: so is every case, and the tolerance"
             self.findings.append(Finding("float64 inputs", "contract", "note", detail))
-            return self._masked(found)
+            return found
         self.target, self.findings, self.dtype = target, findings, "float64"
-        return self._masked(suite)
-
-    def _masked(self, suite: Suite) -> Suite:
-        """The suite with masks as a package's code takes them, boolean or to be added."""
-        for case in suite.masked() if self.target.published else ():
-            if not self._right(case):
-                suite.additive = True
-                suite.additive = all(map(self._right, suite.masked()))
-        if suite.additive:
-            detail = "it is added to the scores: -inf hides a key"
-            self.findings.append(Finding("mask", "contract", "note", detail))
         return suite
+
+    def _ask_senses(self, suite: Suite) -> None:
+        """Find in which sense masks are taken, by what they hide, whatever else may be wrong."""
+
+        def hides(name: str, sense: Sense) -> bool:
+            pairs = [
+                [_results(self.target.start(case.sizes), case, None)[0] for case in pair]
+                for pair in suite.hidden(name, sense)
+            ]
+            return all(a is not None and same(a, b) for a, b in pairs)
+
+        for name in suite.masks:
+            senses = senses_for(name, published=self.target.published)
+            sense = next((one for one in senses if hides(name, one)), TAKES_PART)
+            if sense is not TAKES_PART:
+                suite.senses[name] = sense
+                detail = f"{name}: {sense.words}"
+                self.findings.append(Finding("mask", "contract", "note", detail))
 
     def _judge_alone(self, seen: Observation) -> None:
         """Leave backward out where a framework has none of what forward gives."""
@@ -456,6 +469,7 @@ class _Check:
                             layer = seen.layer
                             suite.framework = bool(layer is not None and layer.facts.framework)
                             suite.throughout = not rounded_at_the_end(seen)
+                            self._ask_senses(suite)
                             return suite
                         refusal = refusal or seen.forward_fault
                         raised = raised and seen.error is not None

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,10 @@ from attncli.checking.targets.arguments import order_of
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
 
-_HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead", "h")
+_HEADS = ("heads", "num_heads", "n_heads", "n_head", "nhead", "num_attention_heads", "h")
+
+# Whose projection a matrix is, in its name: query, k_proj, to_v, W_q, Wk.
+_LETTER = re.compile(r"(?:^|_|^w_?|^linear_?)([qkv])(?=$|_|uer(?:y|ies)|eys?$|ey_|alues?|proj)")
 
 Arrays = Sequence[Array]
 
@@ -65,8 +69,7 @@ def forms(trial: Trial, claims: Semantics) -> Iterator[Form]:
         yield from _general_scores(trial, matrices, vectors, claims)
     if len(trial.inputs) == 2 and len(matrices) in (1, 2) and vectors:
         yield from _additive_scores(trial, matrices, vectors, claims)
-    if len(matrices) in _FUSED:
-        yield from _projected(trial, matrices, vectors, claims)
+    yield from _projected(trial, matrices, vectors, claims)
 
 
 def _sides(trial: Trial) -> list[tuple[int, int]]:
@@ -83,6 +86,16 @@ def _attend(
     semantics = claims if claims.scale is not None else replace(claims, scale=scale)
     chain = Calculation(QKV, (query, key, value), semantics, None, {**PRODUCTS, **steps})
     return chain.forward()["out"]
+
+
+def masked(mask: Array) -> Steps:
+    """Steps in which keys are hidden, or scores added to, by a mask of (N, T_dec, T_enc)."""
+
+    def operands(c: Calculation, *three: Any) -> Any:
+        c.mask = mask if three[0].ndim < 4 else mask[:, None]
+        return three
+
+    return {"operands": operands}
 
 
 def _seen(inputs: Arrays, sides: tuple[int, int]) -> tuple[Array, Array, bool]:
@@ -267,8 +280,9 @@ class _Projections:
 
     Attributes
     ----------
-    matrices, biases : tuple of (int, int)
-        The number of each, and how many it holds; biases belong to the first matrices or the last.
+    matrices, biases : tuple of (tuple of int, int)
+        The numbers of those that lie side by side, one for each head, or of the one, and how many
+        of query, key, value and result it holds; biases belong to the first matrices or the last.
     last : bool
     turned : bool
         Whether matrices are (out, in).
@@ -279,8 +293,8 @@ class _Projections:
         Which of them are those of query, key, value and result.
     """
 
-    matrices: tuple[tuple[int, int], ...]
-    biases: tuple[tuple[int, int], ...]
+    matrices: tuple[tuple[tuple[int, ...], int], ...]
+    biases: tuple[tuple[tuple[int, ...], int], ...]
     last: bool
     turned: bool
     heads: int
@@ -290,11 +304,16 @@ class _Projections:
     def parts(self, parameters: Arrays) -> Iterator[tuple[Array, Any]]:
         """Every matrix and its bias, in order."""
         matrices: list[Any] = []
-        for i, count in self.matrices:
-            matrices += self._parted(parameters[i].T if self.turned else parameters[i], count)
+        for which, count in self.matrices:
+            matrices += self._parted(
+                np.concatenate(
+                    [parameters[i].T if self.turned else parameters[i] for i in which], axis=-1
+                ),
+                count,
+            )
         biases: list[Any] = []
-        for i, count in self.biases:
-            biases += self._parted(parameters[i], count)
+        for which, count in self.biases:
+            biases += self._parted(np.concatenate([parameters[i] for i in which]), count)
         missing = [0.0] * (len(matrices) - len(biases))
         biases = [*missing, *biases] if self.last else [*biases, *missing]
         for i in self.order:
@@ -310,12 +329,14 @@ class _Projections:
     def names(self) -> tuple[str, ...]:
         """Of the parameters."""
         letters = dict(zip(self.order, "qkvo", strict=False))
-        named = {}
+        named: dict[int, str] = {}
         for letter, held in (("W", self.matrices), ("b", self.biases)):
             whole, own = sum(n for _, n in self.matrices), sum(n for _, n in held)
             start = whole - own if self.last else 0
-            for i, count in held:
-                named[i] = letter + "".join(letters[start + j] for j in range(count))
+            for which, count in held:
+                name = letter + "".join(letters[start + j] for j in range(count))
+                parts = [f"{name}[{head}]" for head in range(len(which))]
+                named |= dict(zip(which, parts if len(which) > 1 else (name,), strict=True))
                 start += count
         return _named(named)
 
@@ -323,7 +344,9 @@ class _Projections:
     def words(self) -> str:
         """What is not as it is written most often."""
         said = [f"{self.heads} heads" if self.heads > 1 else "one head"]
-        fused = [name for name in self.names if name.startswith("W") and len(name) > 2]
+        apart = any(len(which) > 1 for which, _ in self.matrices)
+        said += ["a matrix for each head"] * apart
+        fused = [] if apart else [x for x in self.names if x.startswith("W") and len(x) > 2]
         said += [f"{name} in one{' by heads' * self.by_head}" for name in fused]
         said += ["weights (out, in)"] * self.turned
         if self.order != tuple(range(len(self.order))):
@@ -339,33 +362,39 @@ def _projected(
 
     def forward(
         form: _Projections, sides: tuple[int, ...], semantics: Semantics, cut: bool, joined: bool,
-        residual: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
+        residual: bool, of_model: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
     ) -> Any:  # fmt: skip
         parts = list(form.parts(parameters))
         q, k, v = (inputs[side] @ W + b for side, (W, b) in zip(sides, parts, strict=False))
         if q.shape[-1] % form.heads:
             raise ValueError("it does not fit")
         d = q.shape[-1] // form.heads
-        q, k, v = (_split(x, d, cut) for x in (q, k, v))
-        out = _merge(_attend(q, k, v, semantics, steps, d**-0.5), joined)
+        kv_heads = k.shape[-1] // d
+        if not kv_heads or v.shape[-1] % kv_heads:
+            raise ValueError("it does not fit")
+        q, k, v = (_split(x, y, cut) for x, y in ((q, d), (k, d), (v, v.shape[-1] // kv_heads)))
+        width = inputs[sides[0]].shape[-1] if of_model else d
+        out = _merge(_attend(q, k, v, semantics, steps, width**-0.5), joined)
         if len(parts) > 3:
             out = out @ parts[3][0] + parts[3][1]
         return out + inputs[sides[0]] if residual else out
 
     alone = len(trial.inputs) == 1 and claims.causal is None
     for form, sides in product(_projections(trial, matrices, vectors), _three(trial)):
-        usual = form.order == tuple(range(len(form.order)))
+        usual = form.order == (_named_order(trial, form) or tuple(range(len(form.order))))
         for causal, residual in product((False, True)[: 1 + alone], (False, True)):
             plain = usual and not (causal or residual)
             semantics = replace(claims, causal="upper_left") if causal else claims
             words = form.words + ", causal" * causal + ", added to its input" * residual
             make = partial(Form, "multi-head", words, form.names, usual=plain)
             run = partial(forward, form, sides, semantics)
-            yield make(partial(run, True, True, residual))
+            yield make(partial(run, True, True, residual, False))
+            if plain:
+                yield make(partial(run, True, True, residual, True), "scale 1/√(heads·H)")
             mistaken = ((False, False), (False, True), (True, False)) if form.heads > 1 else ()
             for cut, joined in mistaken if plain else ():
                 name = f"heads {'merged' if cut else 'split'} without a transpose"
-                yield make(partial(run, cut, joined, residual), name)
+                yield make(partial(run, cut, joined, residual, False), name)
 
 
 def _projections(
@@ -374,14 +403,14 @@ def _projections(
     named = (trial.layer.held(name) for name in _HEADS)
     known = next((int(x) for x in named if isinstance(x, (int, np.integer)) and x > 0), None)
     every = []
-    for counts in _FUSED[len(matrices)]:
+    for counts in _FUSED.get(len(matrices), ()):
         fused = max(counts) > 1
         for last in (False, True)[: 1 + (0 < len(vectors) < len(matrices))]:
             of = counts[-len(vectors) :] if last else counts
             if len(vectors) > len(matrices):
                 continue
-            biases = tuple(zip(vectors, of, strict=False))
-            held = tuple(zip(matrices, counts, strict=True))
+            biases = tuple(zip(_alone(vectors), of, strict=False))
+            held = tuple(zip(_alone(matrices), counts, strict=True))
             for turned, heads, by_head, order in product(
                 (False, True),
                 (known,) if known else (1, 2, 4),
@@ -390,7 +419,47 @@ def _projections(
             ):
                 if not fused or order == tuple(sorted(order)):
                     every.append(_Projections(held, biases, last, turned, heads, by_head, order))
+    heads = len(matrices) // 3
+    for side_by_side in (True, False) if heads > 1 and len(matrices) % 3 < 2 else ():
+        groups = _by_kind(matrices, heads, side_by_side)
+        of_biases = _by_kind(vectors, heads, side_by_side)
+        if len(vectors) not in (0, len(matrices), 3 * heads, len(matrices) - 3 * heads):
+            continue
+        if len(vectors) < 3 * heads:
+            of_biases = _alone(vectors)
+        held = tuple((group, 1) for group in groups)
+        biases = tuple((group, 1) for group in of_biases)
+        last = len(vectors) == 1
+        for turned, order in product((False, True), permutations(range(3))):
+            order = (*order, *range(3, len(groups)))
+            every.append(_Projections(held, biases, last, turned, heads, False, order))
     yield from sorted(every, key=lambda form: form.order)
+
+
+def _named_order(trial: Trial, form: _Projections) -> tuple[int, ...]:
+    """Which matrices are those of query, key, value and result by their names; else empty."""
+    found = []
+    for which, count in form.matrices:
+        parts = trial.parameter_names[which[0]].lower().removesuffix(".weight").split(".")
+        letters = {match[1] for part in parts for match in _LETTER.finditer(part)}
+        found.append(letters.pop() if count == 1 and len(letters) == 1 else "")
+    order = [found.index(letter) for letter in "qkv" if found.count(letter) == 1]
+    rest = [i for i in range(len(found)) if i not in order]
+    return (*order, *rest) if len(order) == 3 else ()
+
+
+def _alone(numbers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    return tuple((i,) for i in numbers)
+
+
+def _by_kind(numbers: Sequence[int], heads: int, side_by_side: bool) -> tuple[tuple[int, ...], ...]:
+    """Those of query, key and value, where each head has its own, and what is behind them.
+
+    They come head by head, or kind by kind.
+    """
+    first, rest = numbers[: 3 * heads], numbers[3 * heads :]
+    kinds = [first[i::3] if side_by_side else first[i * heads : (i + 1) * heads] for i in range(3)]
+    return (*map(tuple, kinds), *_alone(rest))
 
 
 def _three(trial: Trial) -> list[tuple[int, ...]]:

@@ -8,7 +8,9 @@ against what mistaken code would give.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations, product
 from typing import Any
@@ -19,16 +21,20 @@ from attncli.arrays import Array
 from attncli.checking.comparing.agreement import near, outside
 from attncli.checking.comparing.formulas import Reading as Number
 from attncli.checking.comparing.formulas import formula_of
+from attncli.checking.derivatives.along import slopes_along
 from attncli.checking.derivatives.jacobians import complex_columns
 from attncli.checking.derivatives.proof import gradcheck
 from attncli.checking.derivatives.trial import Trial
 from attncli.checking.diagnosing.cases import beside_largest
 from attncli.checking.diagnosing.forms import Form, forms
 from attncli.checking.diagnosing.mistakes import MISTAKES
+from attncli.checking.diagnosing.weighted_options import judge_options
 from attncli.checking.targets.arranging import arranged
+from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.target import Target
 from attncli.core.semantics import Semantics
 from attncli.errors import TargetError
+from attncli.operations.layout import ALL
 from attncli.operations.steps import QKV, Steps
 from attncli.reports import (
     CheckReport,
@@ -45,12 +51,23 @@ _SIZES = (
     {"N": 3, "T_dec": 2, "T_enc": 7, "H": 6},
     {"N": 1, "T_dec": 1, "T_enc": 1, "H": 4},
 )
+# Where a layer may keep which steps are not later.
+_TRIANGLES = ("tril", "mask", "bias", "causal_mask", "attn_mask", "triu")
+# What the weights of a layer are called that is more than attention.
+_OTHER = re.compile(
+    r"norm|(^|[._])ln|gamma|beta|gain|mlp|ffn?[._\d]|feed|embed[^_]|gate|(^|[._])fc"
+)
+# What there is of attention in a name.
+_ATTENTION = re.compile("att(entio)?n|attend|sdpa|mha|heads?$|luong|bahdanau")
+_ITSELF = "derivatives of its own forward"
+_WIDTHS = 3
 _DERIVED = "backward is the derivative of this forward"
 
 
 def explain_weighted(
-    trials: Sequence[Trial], claims: Semantics, *, forward_alone: bool = False
-) -> tuple[Form | None, tuple[Diagnosis, ...]]:
+    trials: Sequence[Trial], claims: Semantics, *, forward_alone: bool = False,
+    kind: str | None = None,
+) -> tuple[Form | None, tuple[Diagnosis, ...]]:  # fmt: skip
     """Find the form in which forward is right, or the mistakes that explain it.
 
     Parameters
@@ -60,6 +77,8 @@ def explain_weighted(
     claims : Semantics
     forward_alone : bool
         Whether its gradients are the derivatives of its forward.
+    kind : str, optional
+        What it is meant to be.
 
     Returns
     -------
@@ -67,7 +86,7 @@ def explain_weighted(
         None where there is none in which forward is right.
     diagnoses : tuple of Diagnosis
     """
-    every = list(forms(trials[0], claims))
+    every = [one for one in forms(trials[0], claims) if kind in (None, one.kind)]
     for form in every:
         if not form.mistake and _agree(trials, form, {}):
             return form, tuple(_of_gradients(trials, form))
@@ -86,48 +105,227 @@ def explain_weighted(
     return None, tuple(unique.values())[:3]
 
 
-def check_weighted(target: Target, claims: Semantics) -> CheckReport | None:
-    """Check a layer with weights of its own; None where there is no form for it."""
+def check_weighted(
+    target: Target, claims: Semantics, kind: str | None = None
+) -> CheckReport | None:
+    """Check a layer with weights of its own; None where nothing of it can be judged.
+
+    Where its weights are not those of attention alone, its gradients are proved, and it is said
+    that its forward is held against nothing.
+
+    Parameters
+    ----------
+    target : Target
+    claims : Semantics
+    kind : str, optional
+        What it is meant to be, of those that have weights.
+    """
     target = arranged(target, target.given.layout)
-    if "causal" in target.name.lower() and claims.causal is None:
+    first = fitting(target, {**_SIZES[0], **target.sizes_said})
+    target = first.target
+    if claims.causal is None and len(target.inputs) == 1 and _is_meant_causal(first):
         claims = replace(claims, causal="upper_left")
-    trials = list[Trial]()
-    for sizes in ({**one, **target.sizes_said} for one in _SIZES):
-        unknown = [name for name in target.inputs if target.known_as(name) is None]
-        assumed = dict.fromkeys(unknown, (sizes["N"], sizes["T_enc"], sizes["H"]))
-        given = {**assumed, **target.given.shapes}
-        try:
-            trials.append(Trial(target, sizes, given, 0, "float64"))
-        except TargetError:
-            if trials or len(target.inputs) != 2:
-                raise
-            target = replace(target, one_step=True)
-            trials.append(Trial(target, sizes, given, 0, "float64"))
-        if not trials[0].parameters or not any(forms(trials[0], claims)):
-            return None
-    known = {name: array.shape for name, array in zip(target.inputs, trials[0].inputs, strict=True)}
-    proof = gradcheck(target, sizes=trials[0].sizes, inputs=known)
-    right = all(check.passed for check in proof.checks)
-    form, diagnoses = explain_weighted(trials, claims, forward_alone=right)
-    likely = form or next(forms(trials[0], claims))
-    names = dict(zip(trials[0].parameter_names, _gradient_names(trials[0], likely), strict=False))
-    findings = [_of_forward(form)]
-    for one in proof.checks:
-        name = names.get(one.input, f"d{one.input}")
-        detail = ", ".join(one.patterns) or f"off by {one.relative_error:.1e}"
-        status: Status = "ok" if one.passed else "wrong"
-        findings.append(
-            Finding(name, "backward", status, "" if one.passed else f"{name}: {detail}")
-        )
-    findings += [Finding(_named(x), "contract", "wrong", x) for x in proof.problems]
+    trials = [first]
+    for sizes in _SIZES[1:]:
+        with suppress(TargetError):  # sizes may be its own affair
+            trials.append(fitting(target, {**sizes, **target.sizes_said}))
+    every = [one for one in forms(first, claims) if kind in (None, one.kind)]
+    if not every and (kind is not None or _is_misshapen(first)):
+        return None
+    checks, problems = _proved(first)
+    right = not any(checks.values())
+    form, diagnoses = None, tuple[Diagnosis, ...]()
+    laid: list[Finding] = []
+    if every:
+        form, diagnoses = explain_weighted(trials, claims, forward_alone=right, kind=kind)
+    if form is None and not diagnoses and every:
+        found, form, diagnoses = _turned(trials, claims, right, kind)
+        if found:
+            laid = [_of_layout(target)]
+            trials = found
+    likely = form or next(iter(every), None)
+    names = {}
+    if likely is not None:
+        held = _gradient_names(trials[0], likely)
+        names = dict(zip(trials[0].parameter_names, held, strict=False))
+    reason = "" if diagnoses else _no_measure(first, meant=kind is not None)
+    findings = [_of_forward(form, reason), *laid]
+    for theirs, fault in checks.items():
+        name = names.get(theirs, f"d{theirs}")
+        status: Status = "wrong" if fault else "ok"
+        findings.append(Finding(name, "backward", status, f"{name}: {fault}" if fault else ""))
+    findings += [Finding(_named(x), "contract", "wrong", x) for x in problems]
     findings.append(_kept(trials[0]))
+    if form is not None:
+        findings += judge_options(trials[0].target, fitting, form)
     failed = {finding.name for finding in findings if finding.status == "wrong"}
     beside = [replace(_diagnosis(m.name), beside=True) for m in MISTAKES if m.symptom in failed]
-    words = ", ".join(filter(None, (form.words if form else "", claims.described())))
+    against = _ITSELF if reason and form is None else likely.kind if likely else _ITSELF
+    said = (form.words if form else "", claims.described() if against != _ITSELF else "")
     return CheckReport(
-        target.where, likely.kind, words, tuple(findings), (*diagnoses, *beside),
+        target.where, against, ", ".join(filter(None, said)), tuple(findings),
+        (*diagnoses, *beside),
         differs=any(f.status == "wrong" and f.part != "contract" for f in findings),
     )  # fmt: skip
+
+
+def _proved(trial: Trial) -> tuple[dict[str, str], Sequence[str]]:
+    """What is wrong with the gradient of each input and parameter, and what is wrong beside.
+
+    A framework's gradients are looked at along one direction each, somebody's own element by
+    element.
+    """
+    target = trial.target
+    if trial.layer.facts.framework and trial.layer.held("backward") is None:
+        trial.call_again()
+        names = [*target.inputs, *trial.parameter_names]
+        slopes = {one.name: one for one in slopes_along(trial, trial.precision())}
+        found = {
+            name: ""
+            if one.passed
+            else f"along a random direction it is {one.backward:.6g}, and "
+            f"the derivative {one.derivative:.6g}"
+            for name in names
+            if (one := slopes.get(gradient_name(name))) is not None
+        }
+        return found, trial.problems
+    known = {name: array.shape for name, array in zip(target.inputs, trial.inputs, strict=True)}
+    proof = gradcheck(target, sizes=trial.sizes, inputs=known)
+    off = {x.input: ", ".join(x.patterns) or f"off by {x.relative_error:.1e}" for x in proof.checks}
+    return {x.input: "" if x.passed else off[x.input] for x in proof.checks}, proof.problems
+
+
+def fitting(target: Target, sizes: Mapping[str, int]) -> Trial:
+    """A trial of a layer with inputs of the width that its weights have.
+
+    Raises
+    ------
+    TargetError
+        If it takes none.
+    """
+    refused: TargetError | None = None
+    for one, given, shapes in _tried(target, sizes):
+        try:
+            return Trial(one, given, shapes, 0, "float64", filled=True)
+        except TargetError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _tried(
+    target: Target, sizes: Mapping[str, int]
+) -> Iterator[tuple[Target, Mapping[str, int], Shapes]]:
+    """How a layer may be called, the likeliest first."""
+
+    def shapes(one: Target, sizes: Mapping[str, int], width: int = 0) -> Shapes:
+        unknown = [name for name in one.inputs if one.known_as(name) is None]
+        assumed = dict.fromkeys(unknown, (sizes["N"], sizes["T_enc"], sizes["H"]))
+        every = one.shapes(sizes, assumed)
+        if not width:
+            return {**assumed, **one.given.shapes}
+        return {**{x: (*s[:-1], width) for x, s in every.items()}, **one.given.shapes}
+
+    yield target, sizes, shapes(target, sizes)
+    if len(target.inputs) == 2 and not target.one_step:
+        one_step = replace(target, one_step=True)
+        yield one_step, sizes, shapes(one_step, sizes)
+    if (turned := _time_first(target)) is not None:
+        yield turned, sizes, shapes(turned, sizes)
+    matrices = [one.shape for one in target.start(sizes).parameters if one.ndim == 2]
+    widths = sorted({size for shape in matrices for size in shape} - {sizes["H"]})
+
+    def made(had: Mapping[str, int], given: Given, seed: int) -> Any:
+        given = replace(given, shapes=target.given.shapes)
+        return target.start_with({**had, "H": sizes["H"]}, given, seed)
+
+    own = replace(target, start_with=made)  # whatever width its inputs have
+    for width in widths[:_WIDTHS]:
+        yield own, sizes, shapes(target, sizes, width)
+        wider = {**sizes, "H": width}
+        yield target, wider, shapes(target, wider)
+
+
+def _time_first(target: Target) -> Target | None:
+    """The target with (T, N, H); None where that is said otherwise."""
+    known = [target.known_as(name) for name in target.inputs]
+    if target.is_arranged or target.given.shapes or None in known:
+        return None
+    return arranged(target, {ALL: ("T", "N", "H")})
+
+
+def _turned(
+    trials: Sequence[Trial], claims: Semantics, right: bool, kind: str | None
+) -> tuple[list[Trial], Form | None, tuple[Diagnosis, ...]]:
+    """The trials with time first, where they are right so, or wrong in a way that is known."""
+    turned = _time_first(trials[0].target)
+    try:
+        found = [fitting(turned, one.sizes) for one in trials] if turned is not None else []
+    except TargetError:
+        found = []
+    if found:
+        form, diagnoses = explain_weighted(found, claims, forward_alone=right, kind=kind)
+        if form is not None or diagnoses:
+            return found, form, diagnoses
+    return [], None, ()
+
+
+def _of_layout(target: Target) -> Finding:
+    """Say that time comes first, which is its own affair where it is published."""
+    if target.published:
+        return Finding("layout", "contract", "note", "arrays are (T, N, H), time first")
+    detail = "arrays are taken and given as (T, N, H), time first, expected (N, T, H)"
+    return Finding("layout", "contract", "wrong", f"{detail}: --layout T,N,H if they are meant so")
+
+
+def _is_meant_causal(trial: Trial) -> bool:
+    """Whether its name or a triangle that it holds says so, or the first step sees no last one."""
+    held = (trial.layer.held(name) for name in _TRIANGLES)
+    triangles = [one for one in held if isinstance(one, np.ndarray) and one.ndim > 1]
+    if "causal" in trial.target.name.lower() or any(map(_is_triangle, triangles)):
+        return True
+    (x,) = trial.inputs
+    if x.ndim != 3 or x.shape[1] < 3 or trial.out.shape[:2] != x.shape[:2]:
+        return False
+    moved = x.copy()
+    moved[:, -1] += 1
+    out = np.asarray(trial.forward(trial.fresh(), [moved]))
+    return bool((out[:, 0] == trial.out[:, 0]).all() and (out[:, -1] != trial.out[:, -1]).any())
+
+
+def _is_triangle(array: Array) -> bool:
+    """Whether it says of each step which are not later, or which are."""
+    square = array.reshape(-1, *array.shape[-2:])[0] != 0
+    if square.shape[0] != square.shape[1] or len(square) < 2:
+        return False
+    lower = np.tri(len(square), dtype=bool)
+    return bool((square == lower).all() or (square == ~lower).all())
+
+
+def _no_measure(trial: Trial, *, meant: bool) -> str:
+    """Why forward is held against nothing where no form fits; empty where one should.
+
+    Gains that begin at 1, and what is called so, attention alone has not.
+    """
+    pairs = zip(trial.parameter_names, trial.started, strict=False)
+    more = [
+        name
+        for name, one in pairs
+        if (one.ndim == 1 and one.size > 1 and (one == 1).all()) or _OTHER.search(name.lower())
+    ]
+    if more:
+        return f"its weights are not those of attention alone ({', '.join(more)})"
+    known = {trial.target.known_as(name) for name in trial.target.inputs}
+    if meant or len(known - {None}) > 1 or _ATTENTION.search(trial.target.name.lower()):
+        return ""
+    return "nothing says that it is attention, as --as multi-head does"
+
+
+def _is_misshapen(trial: Trial) -> bool:
+    """Whether its gradients cannot be held against derivatives, called as it is here."""
+    shapes = [one.shape for one in trial.parameters]
+    given = [one.shape for one in trial.parameter_gradients]
+    return shapes != given or any(one is None for one in trial.gradients)
 
 
 def _gradient_names(trial: Trial, form: Form) -> list[str]:
@@ -138,9 +336,12 @@ def _gradient_names(trial: Trial, form: Form) -> list[str]:
     ]
 
 
-def _of_forward(form: Form | None) -> Finding:
+def _of_forward(form: Form | None, reason: str) -> Finding:
     if form is not None:
         return Finding("result", "forward", "ok")
+    if reason:
+        detail = f"forward is held against nothing, its gradients are proved: {reason}"
+        return Finding("result", "forward", "note", detail)
     detail = "out is what no form gives that its parameters fit"
     return Finding("result", "forward", "wrong", detail)
 

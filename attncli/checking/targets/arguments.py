@@ -93,6 +93,7 @@ _BESIDE = _spelled(
     max_seqlen_k="maxseqlenk maxseqlenkv maxseqlensk maxkvlen maxklen",
     module="module",
 )
+_DROPOUT = re.compile(r"dropout(prob|rate|p)?$|p?drop$")
 # Of windows, those whose length counts the query's own position, and that end there.
 _WITH_OWN = ("slidingwindow", "slidingwindowsize")
 
@@ -103,12 +104,13 @@ _SIZES = _spelled(
     T="t timesize timesteps seqlen seqlength sequencelength",
     T_max="blocksize maxlen maxlength maxseqlen maxseqlength maxsequencelength contextlength "
     "contextsize contextwindow nctx ctxlen npositions maxpositionembeddings maxt",
-    H="h hidden hiddensize hiddendim hiddenunits nhidden nhid hid d dim dmodel modeldim modelsize "
-    "embeddim embeddingdim embedsize embeddingsize embdim embsize emb nembd nemb units nunits "
-    "inputdim inputsize insize indim infeatures din outputdim outputsize outdim outfeatures dout "
-    "qdim kdim vdim querydim querysize keydim keysize valuedim valuesize encdim decdim enchiddim "
-    "dechiddim enchiddensize dechiddensize enchidden dechidden encoderdim decoderdim attndim "
-    "attentiondim attnsize attentionsize width channels features nfeatures wordvecsize",
+    H="h hidden hiddensize hiddendim hiddenunits nhidden numhiddens nhid hid d dim dmodel "
+    "modeldim modelsize embeddim embeddingdim embedsize embeddingsize embdim embsize emb nembd "
+    "nemb units nunits inputdim inputsize insize indim infeatures din outputdim outputsize "
+    "outdim outfeatures dout qdim kdim vdim querydim querysize keydim keysize valuedim "
+    "valuesize encdim decdim enchiddim dechiddim enchiddensize dechiddensize enchidden "
+    "dechidden encoderdim decoderdim attndim attentiondim attnsize attentionsize width channels "
+    "features nfeatures wordvecsize",
     head="dk dv dq headdim headsize dhead dimhead dimheads dkey dvalue",
     heads="heads numheads nheads nhead numattentionheads attentionheads nattentionheads",
     kv_heads="kvheads numkvheads nkvheads numkeyvalueheads",
@@ -140,7 +142,8 @@ def beside(name: str) -> str:
     >>> beside("is_causal"), beside("sm_scale"), beside("depth")
     ('causal', 'scale', '')
     """
-    return _BESIDE.get(plain(name), "")
+    short = plain(name)
+    return _BESIDE.get(short, "dropout" if _DROPOUT.search(short) else "")
 
 
 def meanings(name: str) -> tuple[str, ...]:
@@ -497,8 +500,9 @@ class _Saying:
             return _NEUTRAL[axis](sizes)
         if axis in ("T", "T_max"):
             return max(sizes["T_enc"], sizes["T_dec"])
-        if axis == "head":
-            return sizes["H"] // sizes.get("heads", _HEADS) if "heads" in heads else sizes["H"]
+        if axis == "head":  # smaller than what it is a part of, so that the one shows as the other
+            whole = {"heads", "H"} & {*heads}
+            return sizes["H"] // sizes.get("heads", _HEADS) if whole else sizes["H"]
         if axis is not None:
             return sizes[axis]
         meaning = beside(name)
@@ -535,6 +539,7 @@ class Configuration:
     """Stands for somebody's object that holds the arguments of a constructor, by their names."""
 
     def __init__(self, say: _Saying) -> None:
+        say.names |= {"num_heads"}  # which is what it may be asked for as well
         self._say = say
 
     def __getattr__(self, name: str) -> Any:

@@ -73,3 +73,78 @@ def test_an_option_that_nothing_says_the_meaning_of_is_a_note_if_it_may_matter()
     assert "upcast" not in notes
     assert "--arg gain=2.0" in notes["gain"]
     assert "--arg glow=random:" in notes["glow"]
+
+
+def masked(name, hide, scale=None):
+    """Attention whose mask of this name is used by ``hide(scores, mask)``."""
+
+    def compute(q, k, v, mask):
+        s = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) if scale is None else scale(q, k)
+        if mask is not None:
+            m = np.asarray(mask)
+            m = m.reshape(len(q), *(1,) * (s.ndim - 2), -1) if "padding" in name else m
+            s = hide(s, m)
+        e = np.exp(s - np.maximum(s.max(-1, keepdims=True), -1e300))
+        total = e.sum(-1, keepdims=True)
+        return e / np.where(total == 0, 1, total) @ v
+
+    names = {"compute": compute}
+    exec(f"def attend(q, k, v, {name}): return compute(q, k, v, {name.partition('=')[0]})", names)
+    names["attend"].__module__ = __name__
+    return names["attend"]
+
+
+def hides(s, m):
+    return np.where(m, -np.inf, s)
+
+
+def times(s, m):
+    return s + m * -1e9
+
+
+def lacks(s, m):
+    return s + (1.0 - m) * -1e9
+
+
+SENSES = {
+    "True hides a key": ("key_padding_mask=None", hides),
+    "1 hides a key": ("mask", times),
+    "": ("mask=None", lambda s, m: np.where(m, s, -np.inf) if m.dtype == bool else s + m),
+}
+
+
+@pytest.mark.parametrize("sense", SENSES)
+def test_the_sense_of_a_mask_is_found_and_said(sense):
+    report = check(masked(*SENSES[sense]), layer="scaled-dot-product")
+    assert report.passed, [one for one in report.findings if one.status == "wrong"]
+    said = [one.detail for one in report.findings if one.name == "mask"]
+    assert [sense in one for one in said] == [True] * bool(sense)
+
+
+@pytest.mark.parametrize("sense", SENSES)
+def test_whatever_the_sense_a_fault_is_named(sense):
+    unscaled = masked(*SENSES[sense], scale=lambda q, k: q @ k.swapaxes(-1, -2))
+    report = check(unscaled, layer="scaled-dot-product")
+    assert report.diagnoses[0].mistakes[0].name == "scale missing"
+
+
+@pytest.mark.parametrize(
+    ("name", "hide"),
+    [
+        ("mask=None", hides),  # what asks whether it is 0 reads the mask the other way round
+        ("mask=None", lambda s, m: hides(s, m) if m.dtype == bool else s + m),
+        ("mask=None", lambda s, m: s + m[:1] * -1e9),
+        ("key_padding_mask=None", lambda s, m: hides(s, m[:1])),
+        ("key_padding_mask=None", lambda s, m: s),
+    ],
+)
+def test_a_mask_that_is_read_otherwise_does_not_pass(name, hide):
+    report = check(masked(name, hide), layer="scaled-dot-product")
+    wrong = {one.name for one in report.findings if one.status == "wrong"}
+    assert "boolean mask" in wrong
+
+
+def test_what_a_mask_lacks_of_one_may_be_a_factor():
+    report = check(masked("mask=None", lacks), layer="scaled-dot-product")
+    # A row without keys keeps its weights, as wherever a finite number is added.
+    assert [x.name for x in report.findings if x.status == "wrong"] == ["row with every key masked"]
