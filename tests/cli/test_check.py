@@ -94,7 +94,7 @@ def test_json_lists_what_could_not_be_called(attn, mine, command):
     assert second["passed"] is True
 
 
-def test_a_layer_with_weights_is_sent_to_gradcheck(attn, folder):
+def test_of_a_layer_whose_weights_fit_no_form_the_gradients_are_proved(attn, folder):
     (folder / "mine.py").write_text(
         "import numpy as np\n"
         "from attncli.layers import Attention as Right\n"
@@ -106,9 +106,13 @@ def test_a_layer_with_weights_is_sent_to_gradcheck(attn, folder):
         "        return super().forward(hs, 2 * h)\n"
     )
     result = attn("check", "mine.py")
-    assert result.code == 2
-    assert "this layer has weights of its own (1 array in params)" in result.err
-    assert "attn gradcheck proves its gradients" in result.err
+    assert result.code == 1
+    assert "held against nothing, its gradients are proved: its weights fit no form" in result.out
+    assert "dh: off by the factor 0.5" in result.out
+    assert "1 of 4 checks fail" in result.out
+    forced = attn("check", "mine.py", "--as", "attention")
+    assert forced.code == 2
+    assert "this layer has weights of its own (1 array in params)" in forced.err
 
 
 @pytest.mark.parametrize("command", ["check", "gradcheck"])

@@ -149,6 +149,7 @@ def check_weighted(
         held = _gradient_names(trials[0], likely)
         names = dict(zip(trials[0].parameter_names, held, strict=False))
     reason = "" if diagnoses else _no_measure(first, meant=kind is not None)
+    reason = reason if every else reason or "its weights fit no form of attention"
     findings = [_of_forward(form, reason), *laid]
     for theirs, fault in checks.items():
         name = names.get(theirs, f"d{theirs}")
