@@ -20,8 +20,7 @@ from attncli.files.source import Source
 from attncli.files.texts import decoded, entries_of
 
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-_DTYPES = ("<f8", "<f4", "<i2")
-_HOLE = -32768  # of integers; each other one stands for a multiple of the unit
+_DTYPES = ("<f8", "<f4", "<i2", "|i1")
 _EXACT = "--export page.json writes every number"
 
 
@@ -47,7 +46,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         _matrix(tree, one, f"{source.label}: matrices[{number}]")
         for number, one in enumerate(tree["matrices"])
     ]
-    if any(one["dtype"] == "<i2" for one in tree["matrices"]):
+    if any("i" in one["dtype"] for one in tree["matrices"]):
         message = f"{source.label}: its weights were rounded when it was written"
         warnings.warn(message, AttnWarning, stacklevel=2)
     return entries_of(arrays_of(matrices, source.label))
@@ -70,7 +69,8 @@ def _matrix(tree: Mapping[str, Any], one: Any, what: str) -> Matrix:
 
 
 def _weights(one: Mapping[str, Any], what: str) -> Array:
-    shape, dtype, unit = one.get("shape"), one.get("dtype"), one.get("unit")
+    shape, dtype = one.get("shape"), one.get("dtype")
+    unit: Any = one.get("unit")
     try:
         data = base64.b64decode(one["weights"], validate=True)
         stored = np.frombuffer(data, _DTYPES[_DTYPES.index(dtype)]).reshape(shape)
@@ -78,7 +78,11 @@ def _weights(one: Mapping[str, Any], what: str) -> Array:
             raise ValueError
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise DataError(f"{what}.weights are no {dtype} of shape {shape}") from None
-    return stored if stored.dtype.kind == "f" else np.where(stored == _HOLE, np.nan, stored * unit)
+    if stored.dtype.kind == "f":
+        return stored
+    codes = stored.astype(np.float64)
+    values = codes * (np.abs(codes) if stored.itemsize == 1 else 1) * unit  # of one byte squares
+    return np.where(stored == np.iinfo(stored.dtype).min, np.nan, values)
 
 
 def _words(

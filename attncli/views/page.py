@@ -26,11 +26,11 @@ from attncli.views.shades import HOLE, LEVELS, gradient
 # Bytes of numbers, a third more as text: what a browser opens in a moment. The rest of a page is
 # small beside them.
 _MOST_BYTES = 15_000_000
-# No picture has more cells down or across than a canvas may have, or fewer than say anything.
-_MOST_CELLS, _FEWEST_CELLS = 30_000, 24
+# No picture has more cells down or across than a canvas may have.
+_MOST_CELLS = 30_000
 _MOST_MATRICES = 10_000
-_CODES = 32767
-"""Numbers that are rounded become whole multiples of so small a share of their largest."""
+_ROUNDED = {4: "7 digits", 2: "1/32767 of its largest", 1: "two digits"}
+"""How exact numbers of so many bytes are."""
 
 _FEWER = "--layer, --head, --item, --rows and --cols leave fewer numbers, in full"
 
@@ -40,9 +40,10 @@ def write(gallery: Gallery) -> Iterator[str]:
 
     It is a file that needs no other one, XML as well as HTML. The numbers are in one script
     element, ``<script type="application/json" id="data">``: of each of `matrices` its `names`,
-    `shape`, `weights` (base64 of `dtype`, to be multiplied by `unit`) and, as places in `labels`,
-    `tokens_dec` and `tokens_enc`. They are exact where they fit; else they are rounded, and of
-    still more a cell stands for `by` rows and columns, which the page and a warning say.
+    `shape`, `weights` (base64 of `dtype`, of one byte their squares with the sign, to be multiplied
+    by `unit`) and, as places in `labels`, `tokens_dec` and `tokens_enc`. They are exact where they
+    fit; else they are rounded, and of still more a cell stands for `by` rows and columns, which
+    the page and a warning say.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def _affordable(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     Examples
     --------
     >>> _affordable([(500, 500)] * 12), _affordable([(512, 512)] * 144)
-    ((4, 30000), (2, 232))
+    ((4, 30000), (1, 488))
     """
     if len(shapes) > _MOST_MATRICES:
         raise FileError(
@@ -119,8 +120,8 @@ def _affordable(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
             -(-rows // factor(rows, most)) * -(-columns // factor(columns, most))
             for rows, columns in shapes
         )
-        for size in (8, 4, 2):
-            if count * size <= _MOST_BYTES or most <= _FEWEST_CELLS:
+        for size in (8, 4, 2, 1):
+            if count * size <= _MOST_BYTES:
                 return size, most
         most = most * 9 // 10
 
@@ -139,8 +140,7 @@ def _matrices(
         down, across = (factor(side, most) for side in picture.weights.shape)
         weights, scale, note = picture.pooled(down, across)
         numbers, unit, exact = _numbers(weights, size)
-        rounded = {2: f"1/{_CODES} of its largest", 4: "7 digits"}.get(numbers.itemsize, "")
-        notes = [note, "" if exact else f"weights are rounded to {rounded}"]
+        notes = [note, "" if exact else f"weights are rounded to {_ROUNDED[numbers.itemsize]}"]
         notes = [*filter(None, notes)]
         said |= dict.fromkeys(notes)
         told = beyond(scale.smaller, scale.larger)
@@ -178,8 +178,11 @@ def _numbers(weights: Array, size: int) -> tuple[Array, float, bool]:
 
     Examples
     --------
-    >>> _numbers(np.array([[0.5, 0.25]]), 8), _numbers(np.array([[0.5, np.nan]]), 2)[0]
-    ((array([[0.5 , 0.25]], dtype=float32), 1.0, True), array([[ 32767, -32768]], dtype=int16))
+    >>> _numbers(np.array([[0.5, 0.25]]), 8)
+    (array([[0.5 , 0.25]], dtype=float32), 1.0, True)
+    >>> weights = np.array([[0.5, 0.125, np.nan]])
+    >>> _numbers(weights, 2)[0], _numbers(weights, 1)[0]
+    (array([[ 32767,   8192, -32768]], dtype=int16), array([[ 127,   64, -128]], dtype=int8))
     """
     short = weights.astype("<f4")
     exact = np.array_equal(short, weights, equal_nan=True)
@@ -187,12 +190,16 @@ def _numbers(weights: Array, size: int) -> tuple[Array, float, bool]:
         return short, 1.0, exact
     if size >= 8:
         return weights.astype("<f8"), 1.0, True
+    dtype = np.dtype("<i2" if size == 2 else "i1")
+    most = np.iinfo(dtype).max
     finite = np.isfinite(weights)
     largest = float(np.abs(weights, dtype=np.float64).max(initial=0.0, where=finite)) or 1.0
     shares = np.where(finite, weights, 0) / largest
-    codes = np.where(finite, np.rint(shares * _CODES), -_CODES - 1).astype("<i2")
-    unit = largest / _CODES
-    return codes, unit, np.array_equal(np.where(finite, codes * unit, weights), weights)
+    if size == 1:  # squares, so that small ones are told apart too
+        shares = np.sign(shares) * np.sqrt(np.abs(shares))
+    codes = np.where(finite, np.rint(shares * most), -most - 1).astype(dtype)
+    unit = largest / (most if size == 2 else most**2)
+    return codes, unit, False
 
 
 def _blocks(texts: Sequence[str], by: int) -> Sequence[str]:

@@ -50,12 +50,21 @@ def test_numbers_and_words_of_a_page(read, dtype):
     assert file.tokens("tokens_enc").tolist() == LABELS[1]
 
 
-def test_rounded_numbers_are_multiples_of_a_unit_which_is_said(read):
-    stored = base64.b64encode(np.array([[1, 3, 0], [2, 1, -32768]], "<i2").tobytes()).decode()
+@pytest.mark.parametrize(
+    ("codes", "unit"),
+    [
+        (np.array([[-1, 3, 0], [2, 1, -32768]], "<i2"), 0.25),
+        (np.array([[-4, 0, 8], [2, 6, -128]], "|i1"), 0.0625),
+    ],
+)
+def test_rounded_numbers_are_multiples_of_a_unit_which_is_said(read, codes, unit):
+    stored = base64.b64encode(codes.tobytes()).decode()
     with pytest.warns(AttnWarning, match="were rounded"):
-        file = read(page("<i2", unit=0.25, weights=stored))
+        file = read(page(codes.dtype.str, unit=unit, weights=stored))
     found = file.numbers("cross_attentions.3")[0, 0]
-    np.testing.assert_array_equal(found, [[0.25, 0.75, 0.0], [0.5, 0.25, np.nan]])
+    squares = [[-1.0, 0.0, 4.0], [0.25, 2.25, np.nan]]
+    right = squares if codes.itemsize == 1 else [[-0.25, 0.75, 0.0], [0.5, 0.25, np.nan]]
+    np.testing.assert_array_equal(found, right)
 
 
 def test_without_words_the_places_that_it_was_cut_at(read):
