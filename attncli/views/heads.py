@@ -83,9 +83,13 @@ class Head:
 
 
 def sort_heads(heads: Sequence[Head], by: str | None) -> list[Head]:
-    """Put heads in order: what stands out first; None leaves them as they are."""
+    """Put heads in order: what stands out first, or by names; None leaves them as they are."""
     if by is None:
         return list(heads)
+    if by == "name":
+        return sorted(
+            heads, key=lambda head: [(isinstance(x, str), x) for x in head.names.values()]
+        )
     sign = -1 if SORTS[by].falling else 1
     values = {id(head): sign * head.value(by) for head in heads}
     return sorted(heads, key=lambda head: (math.isnan(values[id(head)]), values[id(head)]))

@@ -40,6 +40,8 @@ _NOTHING, _NOTHING_LIGHT = 0x0B0405, 0xFAFAFA
 MOST = len(_DARK)
 # From such shares of the largest weight on a cell names its strongest head, and in a capital.
 _NAMED, _STRONG = 0.1, 0.5
+# What stands around the cells: the line of the file, headings, what is said of them.
+_AROUND, _FEWEST_LINES = 8, 12
 # No column of the table is narrower: a 0.00 and the gap.
 _NARROWEST = 8
 
@@ -246,7 +248,10 @@ def _cells(one: Overlaid, look: Look) -> Iterator[RenderableType]:
     rows, columns = one.first.weights.shape
     label_width = min(max(map(cell_len, one.first.rows), default=0), max(4, look.width // 3))
     room = max(1, (look.width - label_width - 1) // 2)
-    down, across = factor(rows, MOST_LINES), factor(columns, room)
+    # What is too tall to scroll through is made to fit one screen.
+    screen = max(_FEWEST_LINES, look.height - len(one.names) - _AROUND)
+    down = 1 if rows <= MOST_LINES else factor(rows, screen)
+    across = factor(columns, room)
     mixture = one.pooled(down, across)
     headings = one.first.columns[::across]
     yield from narrow_headings(headings, one.first.column_number(0), 2, label_width + 1, look)

@@ -219,9 +219,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
                 value = heads[-1].value(by or "entropy")
                 overview.add(places[number], picture, "" if isnan(value) else f"{value:.2f}")
             step(number + 1, count)
-    ordered = sort_heads(heads, by)
-    if sort == "name":
-        ordered.sort(key=lambda head: [(isinstance(x, str), x) for x in head.names.values()])
+    ordered = sort_heads(heads, None if sort == "file" else sort)
     yield ""
     if grid:
         explained = _explained(gallery, overview, noun, what)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from attncli.errors import AttnWarning
 from attncli.version import __version__
 from attncli.views.gallery import Gallery
+from attncli.views.heads import Head, sort_heads
 from attncli.views.json_text import json_pieces
 from attncli.views.strongest import strongest
 from attncli.weights.selection import Chosen, Selection
@@ -34,7 +37,24 @@ def weights_as_json(selection: Selection) -> dict[str, Any]:
         result["minus"] = selection.wanted.diff
     if (frames := selection.frames) is not None:
         result["frames"] = {"steps": np.array(frames.steps), "loss": np.array(frames.loss)}
-    return {**result, "matrices": (_matrix(selection, one) for one in selection.matrices)}
+    return {**result, "matrices": (_matrix(selection, one) for one in _ordered(selection))}
+
+
+def _ordered(selection: Selection) -> list[Chosen]:
+    """Put the matrices in the order that is wanted, as an overview does."""
+    order = selection.wanted.sort
+    if order is None or order == "file":
+        return selection.matrices
+    selection.check_order(order)
+    heads = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttnWarning)  # they come when it is written
+        for one in selection.matrices:
+            cut = selection.cut(one)
+            statistics = selection.statistics(one, cut, one.load(cut))
+            heads.append((one, Head(one.names, statistics, selection.of_itself(one))))
+    places = {id(head): one for one, head in heads}
+    return [places[id(head)] for head in sort_heads([head for _, head in heads], order)]
 
 
 def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:

@@ -249,6 +249,21 @@ def test_a_head_for_which_an_order_means_nothing_comes_last(attn, folder):
     assert out.splitlines()[-3].split()[7] == "–"
 
 
+def test_json_has_heads_in_the_order_that_is_asked_for(attn, folder):
+    heads = weights_of(1, 3, 5, 5)
+    heads[0, 2] = np.eye(5, k=-1)
+    heads[0, 2, 0, 0] = 1
+    np.savez("w.npz", weights=heads)
+    result = attn("show-weights", "w.npz", "--sort", "previous", "--json")
+    values = [one["statistics"]["previous"] for one in result.json["matrices"]]
+    assert values == sorted(values, reverse=True)
+    assert result.json["matrices"][0]["head"] == 2
+    result = attn("show-weights", "w.npz", "--sort", "file", "--json")
+    assert [one["head"] for one in result.json["matrices"]] == [0, 1, 2]
+    refused = attn("show-weights", "w.npz", "--sort", "induction", "--json")
+    assert (refused.code, refused.out) == (2, "")
+
+
 def test_heads_by_name_and_as_the_file_has_them(attn, pruned):
     out = attn("show-weights", "pruned.npz", "--sort", "name").out
     assert "6 heads, sorted by name" in out

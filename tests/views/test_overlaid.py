@@ -113,8 +113,9 @@ def test_a_large_overlay_shares_cells_and_says_so(attn, folder):
     weights[1, 150, 200] = 0.9
     np.save("w.npy", weights)
     out = attn("show-weights", "w.npy", "--axes", "heads,dec,enc", "--overlay", columns=80).out
-    assert "1 cell = the maximum of 3 × " in " ".join(out.split())
+    assert "1 cell = the maximum of " in " ".join(out.split())
     assert out.count("B") == 1
+    assert len(out.splitlines()) <= 40
     assert max(map(len, out.splitlines())) <= 80
 
 
