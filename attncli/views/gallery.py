@@ -26,6 +26,8 @@ HOLES = "magenta: not finite"
 """What a picture says where some numbers have no shade."""
 
 _LONGEST_LABEL = 16
+# At the side, where a terminal is wide enough: <|startoftranscript|> is whole.
+_LONGEST_AT_SIDE = 24
 # More pictures than this are drawn small.
 _MOST_LARGE = 12
 
@@ -133,7 +135,11 @@ class Gallery:
         return WeightMatrix(
             one.heading if one.image is None else safe(one.heading, self.look),
             weights,
-            self._labels(selection.tokens(one, "T_dec"), cut.rows),
+            self._labels(
+                selection.tokens(one, "T_dec"),
+                cut.rows,
+                min(self.look.width // 3, _LONGEST_AT_SIDE),
+            ),
             self._labels(selection.tokens(one, "T_enc"), cut.columns),
             "diverging" if wanted.diff is not None else wanted.shade or "linear",
             wanted.pool,
@@ -142,12 +148,14 @@ class Gallery:
             (wanted.vmin, self.top if wanted.vmax is None else wanted.vmax),
         )
 
-    def _labels(self, tokens: list[str] | None, positions: Array) -> list[str]:
+    def _labels(
+        self, tokens: list[str] | None, positions: Array, longest: int = _LONGEST_LABEL
+    ) -> list[str]:
         """Label the positions along an axis by their tokens, else by their numbers."""
         if tokens is None:
             return [str(position) for position in positions.tolist()]
         shown = tokens if self.selection.wanted.raw_tokens else readable(tokens)
-        longest = 10**6 if self.look.plain else _LONGEST_LABEL
+        longest = 10**6 if self.look.plain else max(longest, _LONGEST_LABEL)
         labels = told_apart([safe(word, self.look) for word in shown])
         return [shorten(labels[place], longest, self.look) for place in positions.tolist()]
 

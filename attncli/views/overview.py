@@ -143,8 +143,9 @@ class Overview:
         indent = " " * (self.label_width + 1)
         for first in range(0, len(self.columns), self.per_block):
             block = self.columns[first : first + self.per_block]
-            # "head 5" over the first, and where there is room; else its number alone.
-            short = [name if len(name) <= self.cell else name.split(" ")[-1] for name in block]
+            # "head 10" over all where there is room; else their numbers alone, and "head" before.
+            narrow = max(map(len, block)) > self.cell
+            short = [name.split(" ")[-1] if narrow else name for name in block]
             heading = "".join(name[: self.cell].ljust(self.cell + 1) for name in short)
             what = block[0].split(" ")[0] if short[0] != block[0] else ""
             yield Segment(what.rjust(self.label_width) + " ", _DIM)
