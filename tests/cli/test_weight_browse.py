@@ -144,7 +144,9 @@ def tall(tmp_path):
 @pytest.mark.parametrize(("columns", "lines"), [(40, 10), (100, 30), (200, 60)])
 def test_every_row_of_many_is_reached_and_each_is_beside_its_word(tall, columns, lines):
     key = PAGE_DOWN
-    start, *pages, end, first = screens(tall, [*[key] * 70, "G", "g"], columns=columns, lines=lines)
+    start, *pages, end, first = screens(
+        tall, [*[key] * (700 // lines), "G", "g"], columns=columns, lines=lines
+    )
     assert "r0" in rows_of(start)
     assert "r198" in rows_of(end)
     assert rows_of(first) == rows_of(start)
