@@ -160,7 +160,11 @@ class Selection:
     def _words(self, one: Chosen) -> list[str]:
         """Give the words that a matrix relates to each other; none where they are not known."""
         words = self.tokens(one, "T_dec") if self.of_itself(one) else None
-        return [] if words is None or self.tokens(one, "T_enc") is None else readable(words)
+        if words is None or self.tokens(one, "T_enc") is None:
+            return []
+        # A part of a character is no word: as it is shown it would be that of any other.
+        pairs = zip(words, readable(words), strict=True)
+        return [word if shown.startswith("·") else shown for word, shown in pairs]
 
     def check_order(self, sort: str) -> None:
         """Say where an order of heads would be one of noise.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _PADDING = re.compile(
     r"[<[][|｜_▁]*(pad|padding|blank)(_token|<[0-9]+>)?[|｜_▁]*[]>]", re.IGNORECASE
 )
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Not [UNK] and <unk>: they stand for a real word.
 _SPECIAL = re.compile(
     r"\[(CLS|SEP|MASK|BOS|EOS|PAD|/?INST|unused\d+)\]"
@@ -57,10 +57,10 @@ def readable(tokens: Sequence[str]) -> list[str]:
     >>> readable(["Ġhi", "ĠðŁĺ", "Ģ", "!"]), readable(["low", "er</w>"]), readable(["lo@@", "w"])
     (['hi', '😀', '·', '!'], ['low', '-er'], ['lo', '-w'])
     """
-    if _are_bytes(tokens):
+    if are_bytes(tokens):
         return _joined(_characters(tokens, [_bytes_of(token) for token in tokens]), " ")
     if any(token.startswith("▁") for token in tokens):
-        data = [_bytes_of_piece(token) for token in tokens]
+        data = [bytes_of_piece(token) for token in tokens]
         return _joined(_characters(tokens, data), " ")
     for end, goes_on in (("</w>", False), ("@@", True)):
         if any(token.endswith(end) and token != end for token in tokens):
@@ -75,7 +75,7 @@ def readable(tokens: Sequence[str]) -> list[str]:
     ]
 
 
-def _are_bytes(tokens: Sequence[str]) -> bool:
+def are_bytes(tokens: Sequence[str]) -> bool:
     """Whether letters stand for bytes: a space or line break does, or all make sense as such."""
     if any(token.startswith(("Ġ", "Ċ")) for token in tokens):
         return True
@@ -126,9 +126,9 @@ def _silent(texts: Sequence[str]) -> int:
     return next((n for n, text in enumerate(reversed(texts)) if text != "·"), 0)
 
 
-def _bytes_of_piece(token: str) -> bytes:
+def bytes_of_piece(token: str) -> bytes:
     """Give the bytes of a piece of SentencePiece, which has some by their number."""
-    byte = _BYTE.fullmatch(token)
+    byte = BYTE.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode("utf-8", "replace")
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.weights.tokens import as_bytes, is_special
+from attncli.weights.tokens import BYTE, are_bytes, as_bytes, bytes_of_piece, is_special
 
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # What stands for something else than text: <image>, <unk>, [INST] and the like.
 _STANDS_FOR = re.compile(r"<[^<>\s]+>|\[[A-Z][A-Z_]*\d*\]")
 _JOINER, _TONES = "\u200d", range(0x1F3FB, 0x1F400)  # parts of an emoji
@@ -69,9 +68,10 @@ def _characters(tokens: Sequence[str]) -> list[tuple[int, str, bool]]:
     A space at the beginning of the text is the mark of a word.
     """
     plain = [token for token in tokens if not _alone(token)]
-    for mark in ("Ġ", "▁", " "):
-        if any(token.startswith(mark) for token in plain):
-            return _by_beginnings(tokens, mark)
+    if are_bytes(plain):
+        return _by_beginnings(tokens, as_bytes)
+    if any(token.startswith(("▁", " ")) for token in plain):
+        return _by_beginnings(tokens, bytes_of_piece)
     joins = [token.startswith("##") and len(token) > 2 for token in tokens]
     if any(joins):
         bare = [token[2:] if joined else token for token, joined in zip(tokens, joins, strict=True)]
@@ -98,14 +98,16 @@ def _joined(
     ]
 
 
-def _by_beginnings(tokens: Sequence[str], mark: str) -> list[tuple[int, str, bool]]:
+def _by_beginnings(
+    tokens: Sequence[str], decoded: Callable[[str], bytes]
+) -> list[tuple[int, str, bool]]:
     """Join what has no mark of a beginning, and what are bytes of one character."""
     found: list[tuple[int, str, bool]] = []
     word = ""  # that the next piece may continue
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     start, text, pending = 0, "", False
     for place, token in enumerate(tokens):
-        data = None if _alone(token) else _data(token, mark)
+        data = None if _alone(token) else decoded(token)
         if data is None or (pending and not _continues(data)):
             if pending:  # a character that never ends
                 text += decoder.decode(b"", final=True)
@@ -131,15 +133,6 @@ def _by_beginnings(tokens: Sequence[str], mark: str) -> list[tuple[int, str, boo
     return found
 
 
-def _data(token: str, mark: str) -> bytes:
-    """Give the bytes that a piece stands for, with a space for the mark of a beginning."""
-    if mark == "Ġ":
-        return as_bytes(token)
-    if byte := _BYTE.fullmatch(token):
-        return bytes([int(byte[1], 16)])
-    return token.replace(mark, " ").encode("utf-8", "replace")
-
-
 def _continues(data: bytes) -> bool:
     """Whether bytes go on with a character that has begun."""
     return bool(data) and data[0] & 0xC0 == 0x80
@@ -163,7 +156,7 @@ def _alone(token: str) -> bool:
     """Whether a token is no piece of any word."""
     if is_special(token):
         return True
-    return _STANDS_FOR.fullmatch(token) is not None and _BYTE.fullmatch(token) is None
+    return _STANDS_FOR.fullmatch(token) is not None and BYTE.fullmatch(token) is None
 
 
 def _is_letter(character: str) -> bool:

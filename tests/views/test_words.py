@@ -32,6 +32,7 @@ from attncli.weights.words import words_of
         # byte-level
         ("So Ġtoken ization Ġð Ł ĺ Ģ Ġhelps !", "So tokenization 😀 helps !"),
         ("The Ġcaf Ã © s", "The cafés"),
+        ("caf Ã © ðŁ ĺ Ģ", "café 😀"),  # without a space
         ("I Ġdon 't Ġ( yes )", "I don't ( yes )"),
         ("<|endoftext|> Hel lo Ġx", "<|endoftext|> Hello x"),
         ("a Ġb <|endoftext|> c d", "a b <|endoftext|> cd"),
