@@ -44,10 +44,12 @@ def _not_nan(ctx: click.Context, param: click.Parameter, value: float | None) ->
     return value
 
 
-under_choice = partial(option, group="What to show")
+under_choice = partial(option, group="Which weights")
+under_part = partial(option, group="Which part of each")
 under_words = partial(option, group="Words")
-under_part = partial(option, group="Which part of it")
-under_shown = partial(option, group="How to show it")
+under_combined = partial(option, group="Several as one picture")
+under_shown = partial(option, group="How to show them")
+under_shades = partial(option, group="Shades")
 _OVER = click.Choice(["heads", "layers"])
 
 export_options = (
@@ -91,44 +93,11 @@ weight_options = Bundle(
         help="Of a training run that attncli.watch wrote: show this frame.  [default: the last]",
     ),
     under_choice(
-        "--frames",
-        is_flag=True,
-        help="Show how the weights changed from frame to frame: played on a terminal, where space "
-        "stops and arrows step; piped, a strip of some.",
-    ),
-    under_choice(
-        "--mean", type=_OVER, multiple=True, help="One picture of all heads, or layers: their mean."
-    ),
-    under_choice(
-        "--max",
-        "maximum",
-        type=_OVER,
-        multiple=True,
-        help="One picture of all heads, or layers: their maximum.",
-    ),
-    under_choice(
-        "--rollout",
-        is_flag=True,
-        help="One picture of all layers: what flows through them, the residual path included.",
-    ),
-    under_choice(
-        "--diff", metavar="OTHER", help="Show FILE minus OTHER, on a scale for both signs."
-    ),
-    under_choice(
         "--axes",
         metavar="NAMES",
         callback=_parsed(parse_axes),
         help="Read the array's axes so, as N,heads,dec,enc; also layers and frames.",
     ),
-    under_words(
-        "--tokens",
-        metavar="FILE|A,B,…",
-        help="The words of the steps: in a text file one a line, as a JSON list (a list of lists "
-        "for a batch), or with commas between; or a tokenizer.json, vocab.json or vocab.txt, which "
-        "has the words for the ids in FILE.",
-    ),
-    under_words("--tokens-enc", metavar="FILE|A,B,…", help="Those of the encoder alone."),
-    under_words("--tokens-dec", metavar="FILE|A,B,…", help="Those of the decoder alone."),
     under_part(
         "--rows",
         metavar="A:B",
@@ -155,11 +124,6 @@ weight_options = Bundle(
         help="The encoder steps of this word, or of this number: who looks there; repeatable.",
     ),
     under_part(
-        "--merge-subwords",
-        is_flag=True,
-        help="Put the pieces of words together: weights to a word are added, from it averaged.",
-    ),
-    under_part(
         "--drop-special",
         is_flag=True,
         help="Leave out [CLS], <s> and the like, wherever there are tokens.",
@@ -171,6 +135,44 @@ weight_options = Bundle(
         "--renormalize",
         is_flag=True,
         help="Let what is left of every row sum to 1.",
+    ),
+    under_words(
+        "--tokens",
+        metavar="FILE|A,B,…",
+        help="The words of the steps: in a text file one a line, as a JSON list (a list of lists "
+        "for a batch), or with commas between; or a tokenizer.json, vocab.json or vocab.txt, which "
+        "has the words for the ids in FILE.",
+    ),
+    under_words("--tokens-enc", metavar="FILE|A,B,…", help="Those of the encoder alone."),
+    under_words("--tokens-dec", metavar="FILE|A,B,…", help="Those of the decoder alone."),
+    under_words(
+        "--merge-subwords",
+        is_flag=True,
+        help="Put the pieces of words together: weights to a word are added, from it averaged.",
+    ),
+    under_words("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
+    under_combined(
+        "--mean", type=_OVER, multiple=True, help="One picture of all heads, or layers: their mean."
+    ),
+    under_combined(
+        "--max",
+        "maximum",
+        type=_OVER,
+        multiple=True,
+        help="One picture of all heads, or layers: their maximum.",
+    ),
+    under_combined(
+        "--rollout",
+        is_flag=True,
+        help="One picture of all layers: what flows through them, the residual path included.",
+    ),
+    under_combined(
+        "--overlay",
+        is_flag=True,
+        help="Draw the heads over each other, each in a colour of its own; at most eight.",
+    ),
+    under_combined(
+        "--diff", metavar="OTHER", help="Show FILE minus OTHER, on a scale for both signs."
     ),
     under_shown(
         "--view",
@@ -192,43 +194,6 @@ weight_options = Bundle(
         help="List the keys with at least this weight; drawn, smaller ones count as 0.",
     ),
     under_shown(
-        "--pool",
-        type=click.Choice(["max", "mean"]),
-        default="max",
-        show_default=True,
-        help="What a cell shows that stands for several weights.",
-    ),
-    under_shown(
-        "--shade",
-        type=click.Choice(["linear", "log", "row"]),
-        help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
-    ),
-    under_shown(
-        "--vmin",
-        type=float,
-        metavar="X",
-        help="The number of the first shade; the legend counts what lies beyond.  [default: 0; "
-        "with --diff, as far below 0 as --vmax is above]",
-    ),
-    under_shown(
-        "--vmax",
-        type=float,
-        metavar="X",
-        help="The number of the last shade: pictures of several files compare.  [default: the "
-        "largest of each]",
-    ),
-    under_shown(
-        "--sort",
-        type=click.Choice(ORDERS),
-        help="Give an overview of the heads, in this order; `attn guide weights` says what each "
-        "means.  [default, of many: entropy]",
-    ),
-    under_shown(
-        "--overlay",
-        is_flag=True,
-        help="Draw the heads over each other, each in a colour of its own; at most eight.",
-    ),
-    under_shown(
         "--grid",
         metavar="ROWSxCOLS",
         callback=_parsed(parse_grid),
@@ -239,7 +204,19 @@ weight_options = Bundle(
         metavar="IMAGE",
         help="In the .html of --grid lay the weights over this picture, PNG or JPEG.",
     ),
-    under_shown("--raw-tokens", is_flag=True, help="Show Ġ, ▁ and ## as tokenizers write them."),
+    under_shown(
+        "--sort",
+        type=click.Choice(ORDERS),
+        metavar="ORDER",
+        help=f"Give an overview of the heads by {', '.join(ORDERS[:-1])}, or as the file has them: "
+        f"{ORDERS[-1]}; `attn guide weights` says what each means.  [default, of many: entropy]",
+    ),
+    under_shown(
+        "--frames",
+        is_flag=True,
+        help="Show how the weights changed from frame to frame: played on a terminal, where space "
+        "stops and arrows step; piped, a strip of some.",
+    ),
     under_shown(
         "--full",
         is_flag=True,
@@ -250,6 +227,32 @@ weight_options = Bundle(
         is_flag=True,
         help="Look at one matrix after the other with keys, which the bottom line names: scroll, "
         "find words, zoom, other heads and layers, sorted or not.",
+    ),
+    under_shades(
+        "--shade",
+        type=click.Choice(["linear", "log", "row"]),
+        help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
+    ),
+    under_shades(
+        "--vmin",
+        type=float,
+        metavar="X",
+        help="The number of the first shade; the legend counts what lies beyond.  [default: 0; "
+        "with --diff, as far below 0 as --vmax is above]",
+    ),
+    under_shades(
+        "--vmax",
+        type=float,
+        metavar="X",
+        help="The number of the last shade: pictures of several files compare.  [default: the "
+        "largest of each]",
+    ),
+    under_shades(
+        "--pool",
+        type=click.Choice(["max", "mean"]),
+        default="max",
+        show_default=True,
+        help="What a cell shows that stands for several weights.",
     ),
     *export_options,
 )

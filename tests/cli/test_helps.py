@@ -28,6 +28,6 @@ def test_nothing_is_recorded_of_commands_that_are_gone():
 
 def test_who_reads_files_is_told_of_every_format(attn):
     text = attn("forward", "--help", columns=80).out.split("Options")[0].split("Calculation")[0]
-    weights = attn("show-weights", "--help", columns=80).out.split("What to show")[0]
+    weights = attn("show-weights", "--help", columns=80).out.split("Which weights")[0]
     assert ".html" in weights  # which is of weights alone
     assert [ending for ending in ENDINGS if ending not in text] == [".html"]
