@@ -20,7 +20,7 @@ from attncli.weights.at_hand import fitting_tokens, hold_weights, in_python
 from attncli.weights.choosing import select_weights
 from attncli.weights.oddities import counted
 from attncli.weights.selection import Selection
-from attncli.weights.wanted import Wanted, as_numbers, parse_axes
+from attncli.weights.wanted import Wanted, as_numbers, parse_axes, parse_grid
 
 _LABEL = "attncli.show"
 _OPTIONS = frozenset(Wanted.__dataclass_fields__) - {
@@ -62,7 +62,7 @@ def show(
         The others of ``attn show-weights``: ``mean``, ``maximum``, ``rollout``, ``frame``,
         ``frames``, ``rows``, ``cols``, ``row``, ``col``, ``merge_subwords``,
         ``drop_special``, ``drop_pad``, ``drop_sink``, ``renormalise``, ``view``, ``top``,
-        ``threshold``, ``pool``, ``shade``, ``sort``, ``raw_tokens``,
+        ``threshold``, ``pool``, ``shade``, ``sort``, ``overlay``, ``grid``, ``raw_tokens``,
         ``full``.
 
     Returns
@@ -92,6 +92,8 @@ def show(
         if name in ("mean", "maximum", "row", "col") and isinstance(options[name], str):
             options[name] = (options[name],)
     with in_python(), fitting_tokens():
+        if isinstance(options.get("grid"), str):
+            options["grid"] = parse_grid(options["grid"])
         wanted = Wanted(
             layer=as_numbers(layer), head=as_numbers(head), item=as_numbers(item),
             axes=None if axes is None else parse_axes(axes), **options,

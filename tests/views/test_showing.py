@@ -58,6 +58,23 @@ def test_a_tuple_of_layers(capsys):
     assert repr(float(layers[2][1, 0, 4, 6])) in said
 
 
+def test_sets_images_overlays_and_words_are_arguments(capsys):
+    weights = weights_of(1, 5, 3, 4)
+    heads_of_item = ["item 0  head 1", "item 0  head 3"]
+    for heads in ([1, 3], "1,3", range(1, 4, 2)):
+        said = shown(capsys, weights, head=heads)
+        assert [line for line in said.splitlines() if "head " in line] == heads_of_item
+    for grid in ("2x2", (2, 2)):
+        said = shown(capsys, weights, head=2, row="1", grid=grid).splitlines()
+        numbers = [[float(x) for x in line.split()] for line in said[3:5]]
+        np.testing.assert_array_equal(numbers, weights[0, 2, 1].reshape(2, 2))
+    assert "b = head 3" in shown(capsys, weights, head="1,3", overlay=True)
+    picture = attncli.show(weights, head="1,3", overlay=True)
+    assert "colours mix by weight" in picture._repr_html_()
+    words = (["un", "##do", "it"], list("abcd"))
+    assert "undo" in shown(capsys, weights, words, head=0, merge_subwords=True)
+
+
 def test_nested_lists(capsys):
     assert "0.25" in shown(capsys, [[0.25, 0.75], [1.0, 0.0]])
 
