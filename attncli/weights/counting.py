@@ -61,7 +61,8 @@ def count(family: Family, shapes: Shapes) -> Counted:
         steps = [found.index("")]
     if not steps and all(kind == "" for kind in found) and found and _are_rows(shapes):
         doubt = len(shapes) > 1
-        steps = [0] if len(found) > 1 else []
+        # As generate() nests them: steps, and in each all layers.
+        steps = [0] if len(found) > 1 or min(map(len, shapes.values())) > 4 else []
     for place in steps:
         found[place] = "steps"
     inner = {len(shape) for shape in shapes.values()}

@@ -210,13 +210,13 @@ def _settled(
     ):
         return replace(counted[name], axes=("steps",))
     names = list(family.members.values())
-    read = ",".join(counted[name].axes)
+    ndim = len(file.shape(names[0]))
+    read = ",".join((*counted[name].axes, *("layers",) * (ndim > 4)))
     ways = {"layers": "steps", "steps,layers": "layers,steps"}
     if read in ways:
-        ndim = len(file.shape(names[0]))
         inner = ",".join(("N", "heads", "dec", "enc")[-ndim:]) if ndim != 3 else "heads,dec,enc"
         warnings.warn(
-            f"{file.label}: the numbers of {names[0]} to {names[-1]} are read as {read}; "
+            f"{file.label}: {names[0]} to {names[-1]} are read as {read}; "
             f"--axes {ways[read]},{inner} reads them otherwise",
             AttnWarning,
             stacklevel=3,

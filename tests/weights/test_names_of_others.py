@@ -168,3 +168,14 @@ def test_scores_are_looked_at_where_there_is_nothing_better(attn, folder):
     assert_the_same(shown(attn, "w.npz"), given(CROSS[:1]))
     np.savez("w.npz", attention_scores=np.log(CROSS[0]), attention_weights=CROSS[0])
     assert_the_same(shown(attn, "w.npz"), given(CROSS[:1]))
+
+
+def test_a_stack_of_layers_a_step_is_read_in_the_order_of_generate(attn, folder):
+    """Of the attention across each step has one row, and no more keys than the last."""
+    stacks = {f"cross_attentions_{n}": CROSS[:, :, :, n : n + 1] for n in range(TARGET)}
+    np.savez("w.npz", **stacks)
+    assert_the_same(shown(attn, "w.npz"), given(CROSS, "cross"))
+    result = attn("show-weights", "w.npz", "--json")
+    assert "cross_attentions_4 are read as steps,layers; --axes layers,steps," in result.err
+    otherwise = shown(attn, "w.npz", "--axes", "layers,steps,N,heads,dec,enc")
+    assert otherwise["cross", 4, 0, 2].shape == (2, SOURCE)
