@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from attncli.errors import DataError
 COLUMNS = ("dec", "dec_label", "enc", "enc_label", "weight")
 # What spreadsheets would compute has an apostrophe before it, and so what looks as if it had one.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+NAMES = ("part", "layer", "item", "head")
+TABLE = "matrices"
+"""Where there are gaps: the names of all matrices as JSON, and before the number of each."""
 
 Words = Sequence[str] | None
 
@@ -56,8 +61,12 @@ def arrays_of(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
     frames: dict[int | None, list[Matrix]] = {}
     for one in matrices:
         frames.setdefault(one.number("frame"), []).append(one)
-    each = [_of_frame(some, label) for some in frames.values()]
     words = _words(next(iter(frames.values()), []))
+    if len(frames) == 1 and not all(map(_are_all, _families(matrices).values())):
+        names = [{name: one.names.get(name) for name in NAMES} for one in matrices]
+        arrays = {f"{TABLE}.{number}": one.weights for number, one in enumerate(matrices)}
+        return {TABLE: np.array(json.dumps(names)), **arrays, **words}
+    each = [_of_frame(some, label) for some in frames.values()]
     if len(each) == 1:
         return {**each[0], **words}
     if any(len(one) > 1 for one in each):
@@ -68,10 +77,27 @@ def arrays_of(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
 
 
 def _of_frame(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
+    families = _families(matrices)
+    return {name: _stacked(some, f"{label}: {name}") for name, some in families.items()}
+
+
+def _families(matrices: Sequence[Matrix]) -> dict[str, list[Matrix]]:
+    """Put the matrices of each part and layer together."""
     families: dict[str, list[Matrix]] = {}
     for one in matrices:
         families.setdefault(_name(one), []).append(one)
-    return {name: _stacked(some, f"{label}: {name}") for name, some in families.items()}
+    return families
+
+
+def _are_all(matrices: Sequence[Matrix]) -> bool:
+    """Whether items and heads are counted from 0 without a gap, and are of one shape."""
+    if len({one.weights.shape for one in matrices}) > 1:
+        return False
+    for axis in ("item", "head"):
+        numbers = {one.number(axis) or 0 for one in matrices}
+        if numbers != {*range(len(numbers))}:
+            return False
+    return True
 
 
 def _name(one: Matrix) -> str:
@@ -107,20 +133,27 @@ def _stacked(matrices: Sequence[Matrix], what: str) -> Array:
 
 
 def _words(matrices: Sequence[Matrix]) -> dict[str, Array]:
+    """Give the words of both sides; an item without some, where others have them, has places."""
     found: dict[str, dict[int, Sequence[str]]] = {}
+    some = set()
     for one in matrices:
         sides = _SIDES.get(one.names.get("part") or "", _BOTH)
-        for name, words in zip(sides, one.words, strict=True):
+        for name, words, size in zip(sides, one.words, one.weights.shape, strict=True):
             if words is not None:
-                found.setdefault(name, {}).setdefault(one.number("item") or 0, words)
-    return {name: _array(items) for name, items in found.items()}
+                some.add(name)
+            places = [str(place) for place in range(size)]
+            found.setdefault(name, {}).setdefault(one.number("item") or 0, words or places)
+    return {name: _array(items) for name, items in found.items() if name in some}
 
 
 def _array(items: Mapping[int, Sequence[str]]) -> Array:
     """One list of words where all items have the same, else a list an item."""
     first, *others = (items[number] for number in sorted(items))
-    same = all(list(one) == list(first) for one in others)
-    return np.array(first if same else [first, *others], dtype=np.str_)
+    if all(list(one) == list(first) for one in others):
+        return np.array(first, dtype=np.str_)
+    longest = max(map(len, items.values()))
+    each = (items.get(number, first) for number in range(max(items) + 1))
+    return np.array([[*one, *[""] * (longest - len(one))] for one in each], dtype=np.str_)
 
 
 def protected(label: str) -> str:

@@ -107,6 +107,11 @@ def _first_line(beginning: bytes) -> str:
     return text.partition("\n")[0].rstrip("\r")
 
 
+def _as_drawn(beginning: bytes, source: Source) -> bool:
+    """A PNG, an SVG, or the title that a table in Markdown has."""
+    return beginning.startswith((b"\x89PNG\r\n", b"<svg ", b"<?xml", b"**"))
+
+
 FORMATS = (
     Format(".npz", "attncli.files.npz", _with(b"PK\x03\x04", b"PK\x05\x06")),
     Format(".npy", "attncli.files.npy", _with(b"\x93NUMPY"), holds_one=True),
@@ -120,6 +125,8 @@ FORMATS = (
 ENDINGS = tuple(one.ending for one in FORMATS)
 WRITTEN = tuple(one.ending for one in FORMATS if one.written)
 _BEGINNING = 512
+# What is drawn of weights, and carries them.
+_DRAWN = Format("", "attncli.files.drawn", _as_drawn, written=False)
 
 
 def listed(endings: Sequence[str]) -> str:
@@ -147,7 +154,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     with source.open() as stream:
         beginning = stream.read(_BEGINNING)
     try:
-        for one in FORMATS:
+        for one in (_DRAWN, *FORMATS):
             if one.begins(beginning, source):
                 return one.list_entries(source)
         if kind := kind_of(beginning, ending_of(source.label)):

@@ -35,21 +35,33 @@ def list_entries(source: Source) -> dict[str, Entry]:
         If it is damaged, or holds no weight for itself.
     """
     found = _DATA.search(decoded(source))
-    tree = None if found is None else parse_json(found[1], source.label)
+    return entries_of(arrays_in(found[1] if found else "null", source.label, "page"))
+
+
+def arrays_in(text: str, label: str, what: str) -> dict[str, Array]:
+    """Read the arrays of the object that a page has, or another file that shows weights.
+
+    Raises
+    ------
+    FileError, DataError
+        If it is none of ours, damaged, or holds no weight for itself.
+    """
+    tree = parse_json(text, label)
     if not isinstance(tree, dict) or not isinstance(tree.get("matrices"), list):
         raise FileError(
-            f"{source.label}: a page without the numbers that attn show-weights --export writes"
+            f"{label}: a {what} without the numbers that attn show-weights --export writes",
+            hint=_EXACT,
         )
     if tree.get("image"):
-        raise DataError(f"{source.label}: holds rows as images", hint=_EXACT)
+        raise DataError(f"{label}: holds rows as images", hint=_EXACT)
     matrices = [
-        _matrix(tree, one, f"{source.label}: matrices[{number}]")
+        _matrix(tree, one, f"{label}: matrices[{number}]")
         for number, one in enumerate(tree["matrices"])
     ]
     if any("i" in one["dtype"] for one in tree["matrices"]):
-        message = f"{source.label}: its weights were rounded when it was written"
+        message = f"{label}: its weights were rounded when it was written"
         warnings.warn(message, AttnWarning, stacklevel=2)
-    return entries_of(arrays_of(matrices, source.label))
+    return arrays_of(matrices, label)
 
 
 def _matrix(tree: Mapping[str, Any], one: Any, what: str) -> Matrix:
@@ -65,7 +77,8 @@ def _matrix(tree: Mapping[str, Any], one: Any, what: str) -> Matrix:
         _words(tree, one, "tokens_dec", "rows", weights.shape[0], what),
         _words(tree, one, "tokens_enc", "columns", weights.shape[1], what),
     )
-    return Matrix(one["names"], words, weights)
+    part = {"part": one["part"]} if one.get("part") and isinstance(one["part"], str) else {}
+    return Matrix(one["names"] | part, words, weights)
 
 
 def _weights(one: Mapping[str, Any], what: str) -> Array:

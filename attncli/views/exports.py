@@ -41,6 +41,8 @@ EXPORTS = {
     ".json": Export("attncli.views.weights_json"),
     ".png": Export("attncli.views.plot", "with the plot extra"),
 }
+# Those that show weights and do not hold them otherwise.
+CARRIERS = (".svg", ".md", ".png")
 
 
 def described_exports() -> str:
@@ -83,12 +85,16 @@ def export(path: str, selection: Selection, precision: int | None, *, light: boo
     ------
     FileError
     """
+    from attncli.views.carried import with_weights
     from attncli.views.gallery import Gallery
     from attncli.views.look import Look
 
     module = import_module(EXPORTS[ending_of(path)].module)
     gallery = Gallery(selection, Look.piped(precision=precision, light=light))  # labels in full
-    save(path, module.write(gallery.alike()), force=selection.wanted.force)
+    parts: Iterable[str | bytes] = module.write(gallery.alike())
+    if ending_of(path) in CARRIERS:
+        parts = with_weights(parts, gallery)
+    save(path, parts, force=selection.wanted.force)
 
 
 def save(path: str, parts: Iterable[str | bytes], *, force: bool) -> None:

@@ -157,6 +157,7 @@ def _matrices(
         yield {
             "heading": picture.heading,
             "names": one.names,
+            "part": one.part,
             "shape": list(numbers.shape),
             "by": [down, across],
             **{name: known(texts) for name, texts in tokens.items()},

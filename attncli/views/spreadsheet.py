@@ -6,6 +6,8 @@ import csv
 import io
 from collections.abc import Iterator
 
+import numpy as np
+
 from attncli.arrays import Array
 from attncli.files.exported import COLUMNS, protected
 from attncli.views.gallery import Gallery
@@ -20,17 +22,19 @@ def write(gallery: Gallery) -> Iterator[str]:
     spreadsheet would take for a formula has an apostrophe before it.
     """
     selection = gallery.selection
-    names = list(dict.fromkeys(name for one in selection.matrices for name in one.names))
+    every = [({"part": one.part} if one.part else {}) | one.names for one in selection.matrices]
+    names = list(dict.fromkeys(name for one in every for name in one))
     text = io.StringIO()
     sheet = csv.writer(text, lineterminator="\n")
     if selection.matrices:
         sheet.writerow([*names, *COLUMNS])
-    for one in selection.matrices:
+    for one, called in zip(selection.matrices, every, strict=True):
         weights, cut = gallery.picture(one).weights, selection.cut(one)
         columns = list(_steps(selection, one, "T_enc", cut.columns))
-        first = [one.names.get(name) for name in names]
+        first = [called.get(name) for name in names]
         for row, step in enumerate(_steps(selection, one, "T_dec", cut.rows)):
-            numbers = format_array(weights[row], gallery.look.precision)
+            # As float64 writes them: whoever reads them has the same numbers.
+            numbers = format_array(weights[row].astype(np.float64), gallery.look.precision)
             sheet.writerows(
                 [*first, *step, *column, number]
                 for column, number in zip(columns, numbers, strict=True)

@@ -99,12 +99,13 @@ def choose_weights(source: WeightSource, wanted: Wanted) -> list[Chosen]:
         where = f"{where} {wanted.part}"
     every = [layer for part in parts for layer in part.layers.items()]
     there = sorted({number for number, _ in every})
-    sizes = [max((layer.shape[axis] for _, layer in every), default=0) for axis in (0, 1)]
+    items = sorted({item for _, layer in every for item in layer.items})
+    heads = sorted({head for _, layer in every for head in layer.heads})
     group = _Group(
         source,
         choose("layer", wanted.layer, there, where),
-        choose("item", wanted.item, range(sizes[0]), where),
-        choose("head", wanted.head, range(sizes[1]), where),
+        choose("item", wanted.item, items, where),
+        choose("head", wanted.head, heads, where),
         dict.fromkeys(wanted.mean, "mean") | dict.fromkeys(wanted.maximum, "max"),
     )
     if wanted.rollout:
@@ -174,13 +175,12 @@ class _Group:
         Layers need not have the same heads, as pruned ones have not: those of a layer are the ones
         that it has.
         """
-        shape = part.layers[layers[0]].shape
         heads = {
             layer: [head for head in self.heads if part.layers[layer].holds(self.items, head)]
             for layer in layers
         }
         self._check(part, heads)
-        for item in (item for item in self.items if item < shape[0]):
+        for item in (one for one in self.items if one in part.layers[layers[0]].items):
             first = heads[layers[0]]
             for some in [first] if "heads" in self.how and first else [[head] for head in first]:
                 names: dict[str, Any] = {"part": part.name} if len(self.source.parts) > 1 else {}
@@ -192,7 +192,8 @@ class _Group:
                     names["head"] = self.how.get("heads") or some[0]
                 each = heads if "heads" in self.how else dict.fromkeys(layers, some)
                 load = self._loader(part, each, item)
-                yield Chosen(names, item, shape[2:], load, part.name)
+                size = part.layers[layers[0]].size(item)
+                yield Chosen(names, item, size, load, part.name)
 
     def _check(self, part: Part, heads: dict[int, list[int]]) -> None:
         """Say which of several layers do not go with the first."""
@@ -232,7 +233,7 @@ class _Group:
                 return cut.finished(of_layer(next(iter(heads)), cut))
             if how["layers"] == "rollout":  # what flows into a row went through all the others
                 every = (
-                    of_layer(layer, Cut.whole(part.layers[layer].shape[2:])) for layer in heads
+                    of_layer(layer, Cut.whole(part.layers[layer].size(item))) for layer in heads
                 )
                 return cut.apply(rollout(every))
             combine = _COMBINE[how["layers"]]

@@ -10,6 +10,7 @@ from attncli.files.contents import TensorFile
 from attncli.operations import WITH_WEIGHTS
 from attncli.weights.computed import computed_by_layer, computed_from_queries
 from attncli.weights.parts import best_of_parts, read_parts, stored_families
+from attncli.weights.tabled import tabled_parts
 from attncli.weights.weight_source import Part, WeightSource
 from attncli.weights.words_beside import words_of_parts
 
@@ -47,6 +48,10 @@ def find_weights(
         If it has no such part.
     """
     asked = {name: given for name, given in (asked or {}).items() if given}
+    if (tabled := tabled_parts(file)) is not None:
+        _refuse_other(file.label, part, tabled)
+        kept = {name: one for name, one in tabled.items() if part in (None, name)}
+        return WeightSource(file.label, words_of_parts(file, kept))
     families = stored_families(file, shaped=axes is not None)
     sure = [family for family in families if family.rank > 0]
     if asked and sure:

@@ -134,7 +134,10 @@ class Selection:
         if tokens is None:
             return None
         row = tokens if tokens.ndim == 1 else tokens[one.item]
-        return row.tolist() if len(row) == one.shape[axis == "T_enc"] else None
+        size = one.shape[axis == "T_enc"]
+        if any(layer.sizes for layer in self.source.parts[one.part].layers.values()):
+            row = row[:size]  # behind those of an item that has fewer steps is nothing
+        return row.tolist() if len(row) == size else None
 
     def shown(self, one: Chosen, axis: str) -> list[str] | None:
         """Give the words along an axis as they are shown: without the marks of tokenizers."""

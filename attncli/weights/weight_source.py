@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -30,16 +30,36 @@ class Layer:
     has : callable
         ``has(item, head)`` says whether there is such a head: numbers may have gaps, and a stack of
         layers is filled up where one has fewer heads than others.
+    numbers : pair of sequences of int, optional
+        Of its items and of its heads, where they are not all from 0 on.
+    sizes : dict of int to (int, int)
+        The (T_dec, T_enc) of items that have fewer steps than `shape` says.
     """
 
     name: str
     shape: tuple[int, int, int, int]
     load: Callable[[int, int, Region], Array]
     has: Callable[[int, int], bool] = lambda item, head: True
+    numbers: tuple[Sequence[int], Sequence[int]] | None = None
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def size(self, item: int) -> tuple[int, int]:
+        """Return the (T_dec, T_enc) of an item."""
+        return self.sizes.get(item, self.shape[2:])
+
+    @property
+    def items(self) -> Sequence[int]:
+        """The numbers of its items."""
+        return range(self.shape[0]) if self.numbers is None else self.numbers[0]
+
+    @property
+    def heads(self) -> Sequence[int]:
+        """The numbers of heads, as far as all items have them."""
+        return range(self.shape[1]) if self.numbers is None else self.numbers[1]
 
     def holds(self, items: Sequence[int], head: int) -> bool:
         """Whether the first that there is of some items has a head."""
-        there = (item for item in items if item < self.shape[0])
+        there = (item for item in items if item in self.items)
         return head < self.shape[1] and all(self.has(item, head) for item in islice(there, 1))
 
 

@@ -16,7 +16,7 @@ LABELS = [["un", "chat"], ["a", "cat", "</s>"], ["0", "1"], ["0", "2", "5"]]
 
 def page(dtype="<f8", **changes):
     matrix = {
-        "names": {"part": "cross", "layer": 3, "head": 1},
+        "names": {"part": "cross", "layer": 3, "head": 0},
         "by": [1, 1],
         "shape": [2, 3],
         "dtype": dtype,
