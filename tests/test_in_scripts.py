@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,14 @@ def test_a_file_of_right_layers_passes(layers):
     assert attncli.gradcheck("right.py")
     attncli.assert_correct("right.py")
     attncli.assert_gradients("right.py")
+
+
+@pytest.mark.parametrize("judge", [attncli.check, attncli.gradcheck])
+def test_a_path_is_as_good_as_its_text(layers, judge):
+    for text in ("layers.py", "."):
+        assert [one.target for one in judge(Path(text)).reports] == [
+            one.target for one in judge(text).reports
+        ]
 
 
 def test_what_is_no_layer_is_passed_over_with_a_warning(layers):

@@ -121,14 +121,19 @@ class Moment:
         Of each layer, whosever tensors they are.
     axes : tuple of str
         Those of all.
+    memory : Memory
+        Where they are copied to.
     """
 
-    def __init__(self, step: float, loss: Any, parts: list[Any], axes: tuple[str, ...]) -> None:
+    def __init__(
+        self, step: float, loss: Any, parts: list[Any], axes: tuple[str, ...], memory: Memory
+    ) -> None:
         self.step, self.axes = step, axes
         self.shapes = [tuple(part.shape) for part in parts]
         # What becomes of the arrays, and of the graph that they are in, is of no matter here.
-        self._parts, self._loss = [_copy(part) for part in parts], _copy(loss)
+        self._parts, self._loss = [memory.copy(part) for part in parts], memory.copy(loss)
         self._frame: Array | None = None
+        self._memory, self._held = memory, self._parts
 
     @property
     def described(self) -> str:
@@ -159,7 +164,11 @@ class Moment:
                 to_numbers(number_array(part, "weights", _LABEL), "weights", _LABEL)
                 for part in self._parts
             ]
-            array = np.stack(arrays) if len(self.axes) > arrays[0].ndim else arrays[0]
+            array = arrays[0]
+            if len(self.axes) > array.ndim:
+                array = self._memory.of((len(arrays), *array.shape), array.dtype)
+                self._held = [np.stack(arrays, out=array)]
+                self._memory.take_back(self._parts)
             sizes = dict(zip(self.axes, array.shape, strict=True))
             turned = array.transpose([self.axes.index(axis) for axis in STACK if axis in sizes])
             steps = [axis for axis in STACK if axis in sizes or axis in ("T_dec", "T_enc")]
@@ -168,11 +177,48 @@ class Moment:
             self._frame, self._parts = turned.reshape(shape), []
         return self._frame
 
+    def forget(self) -> None:
+        """Give back its memory: nobody looks at it any more."""
+        self._memory.take_back(self._held)
 
-def _copy(value: Any) -> Any:
-    if hasattr(value, "detach"):
-        return value.detach().clone()
-    return value.copy() if hasattr(value, "copy") else value
+
+class Memory:
+    """Memory for arrays of the same kind again and again, which is used again.
+
+    What is new has to be given to the process by its system, page by page, which for a frame takes
+    ten times as long as to copy it; so what is dropped is kept, and more is taken at a time, of
+    which the pages are large.
+    """
+
+    _AT_ONCE, _MOST = 1 << 24, 32  # bytes, arrays
+
+    def __init__(self) -> None:
+        self._free: dict[tuple[tuple[int, ...], Any], list[Array]] = {}
+
+    def of(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Give an array that nobody uses, with whatever is in it."""
+        free = self._free.setdefault((shape, dtype), [])
+        if not free:
+            nbytes = max(1, math.prod(shape) * dtype.itemsize)
+            count = min(max(1, self._AT_ONCE // nbytes), self._MOST)
+            free.extend(np.empty((count, *shape), dtype))
+        return free.pop()
+
+    def copy(self, value: Any) -> Any:
+        """Copy an array, whosever it is, without the graph that it is in."""
+        if isinstance(value, np.ndarray) and value.ndim:
+            copied = self.of(value.shape, value.dtype)
+            np.copyto(copied, value)
+            return copied
+        if hasattr(value, "detach"):
+            return value.detach().clone()
+        return value.copy() if hasattr(value, "copy") else value
+
+    def take_back(self, arrays: list[Any]) -> None:
+        """Use these again, as far as they are from here."""
+        for array in arrays:
+            if isinstance(array, np.ndarray) and (array.shape, array.dtype) in self._free:
+                self._free[array.shape, array.dtype].append(array)
 
 
 class Recording:
@@ -217,6 +263,7 @@ class Recording:
         self.stride, self.max_frames, self.max_bytes = every, max_frames, max_bytes
         self.updates = 0
         self.source: WeightSource | None = None
+        self._memory = Memory()
         self._kept: list[Moment] = []
         self._last: Moment | None = None
 
@@ -233,7 +280,7 @@ class Recording:
             parts, axes = self.part.of(weights, self.given)
             if step is not None and not isinstance(step, int | float):
                 step = to_numbers(number_array(step, "step", _LABEL), "step", _LABEL).item()
-            moment = Moment(number if step is None else step, loss, parts, axes)
+            moment = Moment(number if step is None else step, loss, parts, axes, self._memory)
             if number == 0:
                 self._begin(moment)
             first = self._kept[0] if self._kept else moment
@@ -246,12 +293,19 @@ class Recording:
             if due := number % self.stride == 0:
                 _ = moment.frame  # numbers of this machine now, not all of them at the end
                 _ = moment.loss
-        self._last = moment  # first: whenever it is interrupted, they are in order
+        before, self._last = (
+            self._last,
+            moment,
+        )  # first: whenever it is interrupted, all is in order
+        dropped = [] if before is None or before in self._kept[-1:] else [before]
         if due:
             self._kept.append(moment)
         self.updates = number + 1
         while len(self.moments) > self.max_frames:
+            dropped += [one for one in self._kept[1::2] if one is not moment]
             self._kept, self.stride = self._kept[::2], 2 * self.stride
+        for one in dropped:
+            one.forget()
 
     def _begin(self, moment: Moment) -> None:
         """See whether there is a frame at all, with these tokens, and how many are too many."""

@@ -1,6 +1,8 @@
 """Code for torch and JAX as it is: given its own arrays, its gradients by autograd and vjp."""
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -126,6 +128,21 @@ def test_jax_is_judged_in_what_it_computes_in(judged):
         target = judged(JAX.format(config="", jit=jit, scale=scale))
         assert target["passed"], target
         assert "every case is in float32" in notes(target)
+
+
+def test_what_jax_compiles_is_kept_for_as_long_as_a_check_takes(judged, tmp_path, monkeypatch):
+    scratch, kept = tmp_path / "scratch", []
+    scratch.mkdir()
+
+    def remove(path, *options, really=shutil.rmtree):
+        kept.extend(os.listdir(path))
+        really(path)
+
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("shutil.rmtree", remove)
+    assert judged(JAX.format(config="", jit="", scale="* query.shape[-1] ** -0.5"))["passed"]
+    assert kept
+    assert not os.listdir(scratch)
 
 
 def test_jax_in_float64_where_the_target_says_so(judged):

@@ -23,6 +23,7 @@ from attncli.errors import (
     ShapeError,
 )  # fmt: skip
 from attncli.views import watching
+from attncli.weights.recording import Kept, Memory, Recording
 
 RNG = np.random.default_rng(7)
 
@@ -517,3 +518,28 @@ def test_drawing_takes_no_more_than_a_hundredth_of_the_time(monkeypatch, seconds
         clock[0] += 0.02
         display.update()
     assert most / 2 < display.drawn <= most + 2  # the first is on the house
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_memory_that_is_used_again_belongs_to_no_frame_that_is_kept(layers):
+    recording = Recording(Kept(), None, every=3, max_frames=5, max_bytes=1 << 20)
+    weights = np.empty((2, 7, 7))
+    for step in range(101):
+        weights[...] = step / 101
+        recording.add([weights] * layers if layers else weights, step, None)
+        for moment in recording.moments:
+            assert (moment.frame == moment.step / 101).all()
+    places = {moment.frame.__array_interface__["data"][0] for moment in recording.moments}
+    assert len(places) == len(recording.moments)
+
+
+def test_what_is_dropped_is_used_again_and_not_taken_anew(monkeypatch):
+    recording = Recording(Kept(), None, every=1, max_frames=8, max_bytes=1 << 20)
+    taken = []
+    monkeypatch.setattr(Memory, "_MOST", 2)
+    monkeypatch.setattr(
+        np, "empty", lambda shape, *rest, of=np.empty: taken.append(shape) or of(shape, *rest)
+    )
+    for step in range(200):
+        recording.add(np.full((7, 7), 0.5), step, None)
+    assert 8 <= 2 * len([shape for shape in taken if shape == (2, 7, 7)]) <= 12

@@ -1,5 +1,6 @@
 """Proving gradients: backward held against derivatives of forward, ours like anybody's."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -68,7 +69,7 @@ def gradcheck(
 
     Parameters
     ----------
-    thing : class, instance, pair of functions, Operation, or str, optional
+    thing : class, instance, pair of functions, Operation, str, or path, optional
         ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
         of its own, ``"file.py"`` every layer in it; what is given as an object runs in this one,
         with nothing between.  Default: the layers of this package that have no weights of their
@@ -117,9 +118,10 @@ def gradcheck(
         raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
     ours = (one for one in OPERATIONS.values() if not one.parameters)
     given = Given.of(arguments, inputs, layout)
-    if isinstance(thing, str):
-        from attncli.checking.targets.loading import reports_on, targets_of
+    if isinstance(thing, str | os.PathLike):
+        from attncli.checking.targets.loading import as_named, reports_on, targets_of
 
+        thing = as_named(thing)
         named = targets_of(thing, given)
         if len(named) > 1:
             how: dict[str, Any] = {"method": method, "tolerance": tolerance}

@@ -40,7 +40,7 @@ from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
 from attncli.checking.targets.arranging import arranged, holds_all, usual_layouts
 from attncli.checking.targets.given import Given, Shapes
-from attncli.checking.targets.loading import reports_on, targets_of
+from attncli.checking.targets.loading import as_named, reports_on, targets_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.core.semantics import Semantics
@@ -98,7 +98,7 @@ def check(
 
     Parameters
     ----------
-    thing : class, instance, function, pair of functions, or str
+    thing : class, instance, function, pair of functions, str, or path
         ``"file.py:Name"`` or ``"package.module:Name"`` names one in a file, which runs in a process
         of its own; ``"file.py"`` names every layer in it.  What is given as an object runs in this
         one, with nothing between: what it changes, prints or ends is yours.
@@ -152,6 +152,7 @@ def check(
     def judge(target: Target) -> CheckReport:
         return _judged(target, claims, layer=layer, dtype=dtype, thorough=thorough)
 
+    thing = as_named(thing)
     targets = targets_of(thing, Given.of(arguments, inputs, layout))
     if len(targets) > 1:
         return CheckReports.of(thing, claims.described(), reports_on(thing, targets, judge))

@@ -5,8 +5,11 @@ What comes from there are numbers; what they are worth is decided here.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import time
 import warnings
 import weakref
@@ -22,7 +25,7 @@ from attncli.checking.targets.calling import Facts
 from attncli.checking.targets.discovery import may_hold_layers, target_of_object
 from attncli.checking.targets.given import Given, Sizes
 from attncli.checking.targets.parameters import Weights
-from attncli.checking.targets.sources import Note, Passed, files_in, said_of, source_of
+from attncli.checking.targets.sources import Note, Passed, compiles, files_in, said_of, source_of
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import AttnWarning, CodeError, NoLayerError, TargetError, harmless
@@ -125,6 +128,11 @@ def texts_of(text: str, note: Note) -> tuple[list[str], list[str]]:
     return found, others
 
 
+def as_named(thing: Any) -> Any:
+    """A path as the text that names it; anything else as it is."""
+    return os.fspath(thing) if isinstance(thing, os.PathLike) else thing
+
+
 def targets_of(thing: Any, given: Given | None = None) -> tuple[Target, ...]:
     """Make targets of a class, an instance, a function or a pair of them, or a text as above.
 
@@ -207,7 +215,14 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
             return target
         return _target(
             told,
-            _Remote(remote.text, remote.limits, remote.given, silent=True, spent=remote.spent),
+            _Remote(
+                remote.text,
+                remote.limits,
+                remote.given,
+                silent=True,
+                spent=remote.spent,
+                scratch=remote.scratch,
+            ),
             number,
             parts,
         )
@@ -298,6 +313,7 @@ class _Remote:
         again: bool = False,
         silent: bool = False,
         spent: list[float] | None = None,
+        scratch: str = "",
     ) -> None:
         self.text, self.limits, self.given = text, limits, given
         self.spent = [] if spent is None else spent  # seconds, of whoever stands in for it too
@@ -305,9 +321,11 @@ class _Remote:
         self.parts: list[bytearray] = []
         self.notes: list[str] = []
         self.seconds = 0.0
+        self.scratch = scratch  # a folder of it, and of whoever stands in for it
         self._fork: Fork | None = None
         self._loaded, self._silent = again, silent
         self._ended: CodeError | None = None
+        self._clear: Callable[[], object] = lambda: None
 
     def load(self) -> Any:
         """Begin, and describe what there is."""
@@ -317,6 +335,10 @@ class _Remote:
             fork = Fork(ForkServer.running(_SERVING), self.limits)
         self._fork = fork
         weakref.finalize(self, fork.close)
+        if not self.scratch and compiles(self.text):
+            with contextlib.suppress(OSError):
+                self.scratch = tempfile.mkdtemp(prefix="attn-")
+                self._clear = weakref.finalize(self, shutil.rmtree, self.scratch, True)
         parts: list[Any] = []
         described, _, self.parts = self._ask(
             fork,
@@ -330,6 +352,7 @@ class _Remote:
                 "environment": dict(os.environ),
                 "path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
                 "memory": self.limits.memory,
+                "scratch": self.scratch,
             },
         )
         self.seconds, self.notes = float(described["seconds"]), described["notes"]
@@ -339,6 +362,7 @@ class _Remote:
         """End it."""
         if self._fork is not None:
             self._fork.end("was ended")
+        self._clear()
 
     def revive(self) -> None:
         """Begin anew with the next question, where it has ended by itself."""

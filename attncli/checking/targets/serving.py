@@ -71,6 +71,9 @@ class _Serving:
             _limit_memory(request["memory"])
         if given.device is not None:
             require_device(given.device)
+        elif request["scratch"]:
+            for adapter in loaded():
+                adapter.hasten(request["scratch"])
         if interpreted and "triton" in sys.modules:
             notes = [*notes, f"{request['text']}: {_INTERPRETED}"]
         found = all_having(discovered, given)

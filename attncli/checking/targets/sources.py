@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -61,6 +62,15 @@ def source_of(text: str) -> Source:
     if in_module and all(map(_is_dotted, in_module.groups())):
         return Source("module", *in_module.groups())
     raise TargetError(f"{text!r} names no target: {_FORMS}", hint=_near(text))
+
+
+def compiles(text: str) -> bool:
+    """Whether what a text names is likely to be compiled by JAX, which takes long."""
+    source, written = source_of(text), ""
+    if source.kind != "module":
+        with contextlib.suppress(OSError), open(source.place, "rb") as file:
+            written = file.read().decode("latin-1")
+    return any(name in text or name in written for name in ("jax", "flax"))
 
 
 def _is_dotted(name: str) -> bool:

@@ -56,6 +56,12 @@ class Adapter:
         """Whether a value is one of its arrays."""
         return isinstance(value, np.ndarray)
 
+    def hasten(self, folder: str) -> None:
+        """Let calls in this process, which is there for them alone, take less time.
+
+        What takes long may be kept in a folder, for other processes.
+        """
+
     def take(self, array: Array, device: str | None = None) -> Any:
         """A new array of its, of the numbers in `array` and lying in memory as that does.
 

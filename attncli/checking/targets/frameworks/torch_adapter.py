@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class TorchAdapter(Adapter):
         """A GPU is what it is called here."""
         return {"gpu": next((x.partition(":")[0] for x in self.devices if x != "cpu"), "gpu")}
 
-    @property
+    @cached_property
     def devices(self) -> tuple[str, ...]:
         """What there is to compute on."""
         torch, found = self.framework, ["cpu"]
@@ -99,7 +100,9 @@ class TorchAdapter(Adapter):
     def circumstances(self, seed: int | None, memory: float | None) -> Iterator[None]:
         """Seed what is random, and fill what torch.empty and its kind give."""
         if seed is not None:
-            self.framework.manual_seed(seed)
+            torch = self.framework  # torch.manual_seed takes a traceback for devices to come
+            seeds = torch if len(self.devices) > 1 else torch.default_generator
+            seeds.manual_seed(seed)
         with nullcontext() if memory is None else _fresh_memory(self.framework, memory):
             yield
 
