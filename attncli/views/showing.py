@@ -62,8 +62,8 @@ def show(
         The others of ``attn show-weights``: ``mean``, ``maximum``, ``rollout``, ``frame``,
         ``frames``, ``rows``, ``cols``, ``row``, ``col``, ``merge_subwords``,
         ``drop_special``, ``drop_pad``, ``drop_sink``, ``renormalise``, ``view``, ``top``,
-        ``threshold``, ``pool``, ``shade``, ``sort``, ``overlay``, ``grid``, ``raw_tokens``,
-        ``full``.
+        ``threshold``, ``pool``, ``shade``, ``vmin``, ``vmax``, ``sort``, ``overlay``, ``grid``,
+        ``raw_tokens``, ``full``.
 
     Returns
     -------
