@@ -44,9 +44,9 @@ def show_weights(
     """Show the attention weights in FILE: rows are decoder steps, columns encoder steps.
 
     For seeing in a terminal what a model looks at: one head, or many at a glance. FILE is a run
-    file; or holds weights, layer0, layer1, … as transformer libraries dump them; or hs_enc and
-    hs_dec, or query and key, from which the weights are computed; or is what --export wrote as
-    .json, .csv or .html.
+    file; or holds weights under the names that libraries give them (layer0, encoder_attentions.1,
+    step4_layer1, …); or hs_enc and hs_dec, or query and key, from which the weights are computed;
+    or is what --export wrote as .json, .csv or .html.
 
     The richest picture that fits the terminal is drawn: a table of digits and shades; one shaded
     cell for each weight, under the tokens; a heatmap of the whole on one screen, whose cells stand

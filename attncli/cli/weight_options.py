@@ -96,7 +96,8 @@ weight_options = Bundle(
         "--axes",
         metavar="NAMES",
         callback=_parsed(parse_axes),
-        help="Read the array's axes so, as N,heads,dec,enc; also layers and frames.",
+        help="Read the array's axes so, as N,heads,dec,enc; also layers, steps and frames. What "
+        "numbers in names count comes first.",
     ),
     under_part(
         "--rows",

@@ -131,7 +131,8 @@ def test_each_part_has_the_words_of_its_own_side_where_lengths_are_equal(attn: A
         ("attentions.{}", "cross_attentions.{}", 5),
         ("self_attn.{}", "encoder_attn.{}", 5),
         ("self_attn.{}", "encoder_attn.{}", 7),
-        ("encoder_decoder.x{}.decoder_self", "encoder_decoder.x{}.cross", 7),
+        ("encoder_decoder.x{}.decoder", "encoder_decoder.x{}.cross", 7),
+        ("enc_dec_net.x{}.decoder_self", "enc_dec_net.x{}.cross", 7),
         ("dec_layer{}_block1", "dec_layer{}_block2", 7),
     ],
 )
