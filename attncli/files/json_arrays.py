@@ -163,7 +163,7 @@ class _Reader:
             family = self._family(value, path)
             if family is not None:
                 return family
-            if _numbers_in(value) == {int}:  # no weights: places in a text, …
+            if path and _numbers_in(value) == {int}:  # no weights: places in a text, …
                 message = f"{self.label}: {ragged}: it is no array and is ignored"
                 warnings.warn(message, AttnWarning, stacklevel=2)
                 return {}

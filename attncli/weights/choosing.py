@@ -278,8 +278,9 @@ def choose(name: str, wanted: Numbers | None, there: Sequence[int], label: str) 
         if not some:
             missing.append(spelt(one) if isinstance(one, tuple) else str(one))
     if missing:
-        axes = "--axes heads,dec,enc reads a 3-D array's first axis as heads"
-        hint = axes if name == "head" and len(there) == 1 else None
+        axes = {"head": "heads,dec,enc", "layer": "layers,heads,dec,enc"}.get(name, "")
+        first = f"--axes {axes} reads a {len(axes.split(','))}-D array's first axis as {name}s"
+        hint = first if axes and len(there) == 1 else None
         message = (
             f"--{name} {','.join(missing)}: {label} has no such {name}; {describe_numbers(there)}"
         )

@@ -116,6 +116,7 @@ def test_a_mark_at_the_beginning_says_the_encoding(read, name, encoding):
     [
         ('{"a": [[[1, 0], [1, 0]], [[1, 0], [0.5]]]}', "the rows differ in length: a[1][1] has 1"),
         ('{"a": [[1.5], [0, 1.5]]}', "the rows differ in length: a[1] has 2, those before 1"),
+        ("[[1, 0], [0]]", "the rows differ in length: [1] has 1, those before 2"),
         ('{"a": [[1, 0.5], 3]}', "a[1] is a number, expected a list of 2 numbers"),
         ('{"a": [[1, 0.5], [[1], 3]]}', "a[1][0] is a list, expected a number"),
         ('{"a": [[1, 0.5], [3, "0.5"]]}', 'a[1][1] is text "0.5", expected a number'),

@@ -179,3 +179,13 @@ def test_a_stack_of_layers_a_step_is_read_in_the_order_of_generate(attn, folder)
     assert "cross_attentions_4 are read as steps,layers; --axes layers,steps," in result.err
     otherwise = shown(attn, "w.npz", "--axes", "layers,steps,N,heads,dec,enc")
     assert otherwise["cross", 4, 0, 2].shape == (2, SOURCE)
+
+
+def test_a_layer_of_what_may_be_a_stack_of_them_is_asked_for_by_its_axes(attn, folder):
+    np.savez("w.npz", attns=OWN[:, 0])
+    refused = attn("show-weights", "w.npz", "--layer", 2)
+    assert refused.code == 2
+    option = refused.err.partition("hint:")[2].split()[1]
+    assert option == "layers,heads,dec,enc"
+    found = shown(attn, "w.npz", "--layer", 2, "--axes", option)
+    assert_the_same(found, given({2: OWN[2, :1]}))
