@@ -154,20 +154,16 @@ class Selection:
         self, one: Chosen, cut: Cut, weights: Array, *, monotonic: bool = True
     ) -> Statistics:
         """Say in numbers what a part of a matrix does."""
-        following = _after_former(tuple(self._words(one)))
+        following = _following(self._sequence(one))
         return head_statistics(
             weights, cut.rows.tolist(), cut.columns.tolist(), one.shape, following,
             monotonic=monotonic,
         )  # fmt: skip
 
-    def _words(self, one: Chosen) -> list[str]:
+    def _sequence(self, one: Chosen) -> tuple[str, ...]:
         """Give the words that a matrix relates to each other; none where they are not known."""
         words = self.tokens(one, "T_dec") if self.of_itself(one) else None
-        if words is None or self.tokens(one, "T_enc") is None:
-            return []
-        # A part of a character is no word: as it is shown it would be that of any other.
-        pairs = zip(words, readable(words), strict=True)
-        return [word if shown.startswith("·") else shown for word, shown in pairs]
+        return () if words is None or self.tokens(one, "T_enc") is None else tuple(words)
 
     def check_order(self, sort: str) -> None:
         """Say where an order of heads would be one of noise.
@@ -192,12 +188,12 @@ class Selection:
                 "no key is the one before a row",
                 hint="--sort monotonic finds heads that follow the other sequence",
             )
-        words = [self._words(one) for one in every] if sort == "induction" else []
+        words = {self._sequence(one) for one in every} if sort == "induction" else set()
         if sort == "induction" and not any(words):
             raise ParameterError(
                 f"{what} has no words, which say what comes again", hint="--tokens FILE gives them"
             )
-        if sort == "induction" and not any(_after_former(tuple(some)) for some in words):
+        if sort == "induction" and not any(map(_following, words)):
             raise ParameterError(
                 f"{what}: no word comes again with another one after its first occurrence",
                 hint="--sort previous",
@@ -357,8 +353,10 @@ def _words_of(tokens: tuple[str, ...]) -> Words:
 
 
 @functools.lru_cache(maxsize=64)
-def _after_former(words: tuple[str, ...]) -> dict[int, list[int]]:
-    return after_former_words(words)
+def _following(tokens: tuple[str, ...]) -> dict[int, list[int]]:
+    # A part of a character is no word: as it is shown it would be that of any other.
+    pairs = zip(tokens, readable(tokens), strict=True)
+    return after_former_words([token if shown[:1] == "·" else shown for token, shown in pairs])
 
 
 def _within(span: Span | None, size: int, option: str) -> Array:
