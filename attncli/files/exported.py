@@ -58,6 +58,8 @@ def arrays_of(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
     DataError
         If they are no grid of items and heads.
     """
+    for one in matrices:
+        refuse_image(one.names, label)
     frames: dict[int | None, list[Matrix]] = {}
     for one in matrices:
         frames.setdefault(one.number("frame"), []).append(one)
@@ -74,6 +76,19 @@ def arrays_of(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
     steps = np.array([some[0].names.get("step", number) for number, some in frames.items()])
     stacked = np.stack([array for one in each for array in one.values()])
     return {"weights": stacked, "steps": steps, **words}
+
+
+def refuse_image(names: Mapping[str, Any], label: str) -> None:
+    """Refuse what ``--grid`` made of rows: their keys are no longer one axis.
+
+    Raises
+    ------
+    DataError
+    """
+    if "row" in names:
+        raise DataError(
+            f"{label}: holds rows as images", hint="written without --grid, it has all weights"
+        )
 
 
 def _of_frame(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:

@@ -17,7 +17,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, DataError, FileError
 from attncli.files.entries import Entry
-from attncli.files.exported import Matrix, arrays_of
+from attncli.files.exported import Matrix, arrays_of, refuse_image
 from attncli.files.source import Source
 from attncli.files.texts import decoded, entries_of, words_array
 
@@ -253,6 +253,7 @@ class _Reader:
             where = f"matrices[{number}]"
             if not isinstance(one, dict) or not isinstance(one.get("weights"), list):
                 raise DataError(f"{self.label}: {where} has no weights")
+            refuse_image(one, self.label)
             if "strongest" in one:
                 raise DataError(
                     f"{self.label}: {where} has the strongest keys of every row alone",

@@ -14,7 +14,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, DataError, FileError
 from attncli.files.entries import Entry
-from attncli.files.exported import Matrix, Words, arrays_of
+from attncli.files.exported import Matrix, Words, arrays_of, refuse_image
 from attncli.files.json_arrays import parse_json
 from attncli.files.source import Source
 from attncli.files.texts import decoded, entries_of
@@ -53,7 +53,7 @@ def arrays_in(text: str, label: str, what: str) -> dict[str, Array]:
             hint=_EXACT,
         )
     if tree.get("image"):
-        raise DataError(f"{label}: holds rows as images", hint=_EXACT)
+        refuse_image({"row": 0}, label)
     matrices = [
         _matrix(tree, one, f"{label}: matrices[{number}]")
         for number, one in enumerate(tree["matrices"])

@@ -179,6 +179,15 @@ def test_exports_take_the_image_along(attn, seen):
         assert json.load(file)["matrices"][0]["weights"] == seen[1, 2].tolist()
 
 
+@pytest.mark.parametrize("ending", ["json", "csv", "html"])
+def test_images_are_not_read_back_as_weights(attn, seen, ending):
+    assert attn(*GRID, "--export", f"back.{ending}", "--quiet").code == 0
+    result = attn("show-weights", f"back.{ending}")
+    assert (result.code, result.out) == (2, "")
+    assert f"back.{ending}: holds rows as images" in result.err
+    assert "hint:  written without --grid" in result.err
+
+
 def test_png_is_of_square_patches(attn, seen):
     pytest.importorskip("matplotlib")
     assert attn(*GRID, "--head", 1, "--row", "cat", "--export", "w.png", "--quiet").code == 0
