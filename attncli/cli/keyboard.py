@@ -16,6 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
+from attncli.views.background import typed_meanwhile
+
 RIGHT, LEFT, DOWN, UP = "\x1b[C", "\x1b[D", "\x1b[B", "\x1b[A"
 PAGE_DOWN, PAGE_UP, HOME, END = "\x1b[6~", "\x1b[5~", "\x1b[H", "\x1b[F"
 ENTER, ESCAPE, ERASE = "\n", "\x1b", "\x7f"
@@ -115,6 +117,8 @@ class _Terminal:
             os.close(written)
 
     def read(self, seconds: float | None = None) -> list[str] | None:
+        if typed := typed_meanwhile():
+            return split_keys(self.decoder.decode(typed))
         ready, _, _ = select.select([self.descriptor, self.signals], [], [], seconds)
         if not ready:
             return []

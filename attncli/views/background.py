@@ -23,6 +23,8 @@ _END = re.compile(rb"\x1b\[\?[\d;]*c")
 # Of the 16 colours of terminals those that are dark, white being the seventh.
 _DARK = frozenset({0, 1, 2, 3, 4, 5, 6, 8})
 
+_kept = bytearray()
+
 
 def is_light(theme: str | None = None, *, ask: bool = False) -> bool:
     """Tell whether the background is light; where nothing is known of it, it is taken as dark.
@@ -119,10 +121,19 @@ def _unheard(terminal: int) -> Iterator[None]:
 
 
 def _give_back(terminal: int, typed: bytes) -> None:
-    """Put what somebody typed meanwhile back, where the system lets us."""
+    """Put what somebody typed meanwhile back; keep it, where the system does not let us."""
     import fcntl
     import termios
 
-    with contextlib.suppress(OSError):
-        for byte in typed:
+    for byte in typed:
+        try:
             fcntl.ioctl(terminal, termios.TIOCSTI, bytes([byte]))
+        except OSError:
+            _kept.append(byte)
+
+
+def typed_meanwhile() -> bytes:
+    """Take what was typed while the terminal was asked and could not be put back."""
+    typed = bytes(_kept)
+    _kept.clear()
+    return typed

@@ -9,6 +9,8 @@ import pytest
 from rich.cells import cell_len
 from window import Window, on_posix, quiet_forks
 
+from attncli.views.background import _give_back, typed_meanwhile
+
 WIDTHS = [40, 80, 120, 200]
 BACKGROUND = re.compile(r"\x1b\[[\d;]*?48;2;(\d+);(\d+);(\d+)m")
 
@@ -352,6 +354,18 @@ def test_what_was_typed_before_stays_typed_and_nothing_is_asked(eye):
     mode[3] &= ~termios.ICANON
     termios.tcsetattr(window.descriptor, termios.TCSANOW, mode)
     assert window.ends() == 0
+
+
+@on_posix
+def test_what_is_typed_while_the_terminal_is_asked_is_kept_where_it_cannot_be_put_back(monkeypatch):
+    import fcntl
+
+    def refused(*arguments):
+        raise OSError
+
+    monkeypatch.setattr(fcntl, "ioctl", refused)
+    _give_back(0, b"\x1b[Cq")
+    assert (typed_meanwhile(), typed_meanwhile()) == (b"\x1b[Cq", b"")
 
 
 @on_posix
