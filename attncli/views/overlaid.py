@@ -38,6 +38,20 @@ _DARK = (0xE69F00, 0x56B4E9, 0x009E73, 0xD55E00, 0xF0E442, 0xCC79A7, 0x0072B2, 0
 _LIGHT = (0xC05A00, 0x0072B2, 0x00785A, 0xA3195B, 0x6E5F00, 0x6A51A3, 0x00808E, 0x4D4D4D)
 _NOTHING, _NOTHING_LIGHT = 0x0B0405, 0xFAFAFA
 MOST = len(_DARK)
+# The 16 colours of old terminals do not mix.
+_FEW_STYLES = [
+    Style.parse(f"black on {name}")
+    for name in (
+        "yellow",
+        "cyan",
+        "green",
+        "red",
+        "bright_white",
+        "magenta",
+        "bright_blue",
+        "white",
+    )
+]
 # From such shares of the largest weight on a cell names its strongest head, and in a capital.
 _NAMED, _STRONG = 0.1, 0.5
 # What stands around the cells: the line of the file, headings, what is said of them.
@@ -234,12 +248,9 @@ def _table(one: Overlaid, mixture: Mixture, look: Look) -> Matrix:
         written = notation.write(values[row])
         return [f"{letter} {text}" for letter, text in zip(own, written, strict=True)]
 
-    styles = None
-    if look.color:
-        colors = mixture.colors(light=look.light)
-        styles = [[_style(color) for color in row] for row in colors]
     return Matrix(
-        "", one.first.rows, one.first.columns, Rows(len(values), texts), styles,
+        "", one.first.rows, one.first.columns, Rows(len(values), texts),
+        _styles(mixture, look) if look.color else None,
         longest_cell=notation.longest(values) + 2,
     )  # fmt: skip
 
@@ -262,11 +273,12 @@ def _cells(one: Overlaid, look: Look) -> Iterator[RenderableType]:
 
 def _legend(mixture: Mixture, indent: int, look: Look, note: str) -> Iterator[Text]:
     """Say whose each letter and colour is."""
-    hues = rgb(mixture.hues(light=look.light))
-    for (letter, name), hue in zip(mixture.called, hues, strict=True):
-        line = Text(" " * indent).append(f" {letter} ", _style(hue) if look.color else "")
+    styles = [_style(hue) for hue in rgb(mixture.hues(light=look.light))]
+    styles = _FEW_STYLES if look.few_colors else styles
+    for (letter, name), style in zip(mixture.called, styles, strict=False):
+        line = Text(" " * indent).append(f" {letter} ", style if look.color else "")
         yield line.append(f" {name}")
-    explained = mixture.explained if look.color else ""
+    explained = mixture.explained if look.color and not look.few_colors else ""
     yield Text(look.fit("; ".join(filter(None, (explained, note)))), "dim italic")
 
 
@@ -276,7 +288,7 @@ class _Mixed:
     def __init__(self, mixture: Mixture, labels: Sequence[str], width: int, look: Look) -> None:
         self.labels, self.width, self.look = labels, width, look
         self.letters = mixture.named
-        self.colors = mixture.colors(light=look.light)
+        self.styles = _styles(mixture, look) if look.color else []
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give the segments of every line."""
@@ -290,9 +302,20 @@ class _Mixed:
             if not self.look.color:
                 yield Segment("".join(f"{letter} " for letter in letters))
             else:
-                for letter, color in zip(letters, self.colors[row], strict=True):
-                    yield Segment(f"{letter} ", _style(color))
+                for letter, style in zip(letters, self.styles[row], strict=True):
+                    yield Segment(f"{letter} ", style)
             yield Segment.line()
+
+
+def _styles(mixture: Mixture, look: Look) -> list[list[Style]]:
+    """Give the style of every cell; of few colours, which do not mix, that of the strongest."""
+    if not look.few_colors:
+        return [[_style(color) for color in row] for row in mixture.colors(light=look.light)]
+    strongest = np.where(mixture.named == " ", -1, mixture.shares.argmax(axis=0))
+    return [
+        [_FEW_STYLES[head] if head >= 0 else Style.null() for head in row]
+        for row in strongest.tolist()
+    ]
 
 
 def _style(color: Array) -> Style:

@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import Color
 
-from attncli.views.overlaid import MOST, Mixture
+from attncli.files.contents import open_tensors
+from attncli.files.reading import Reading
+from attncli.views.gallery import Gallery
+from attncli.views.look import Look
+from attncli.views.overlaid import MOST, Mixture, draw
+from attncli.views.rendering import lines
 from attncli.views.scales import Scale
 from attncli.views.shades import takes_black
+from attncli.weights.choosing import select_weights
+from attncli.weights.wanted import Wanted
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -106,6 +113,19 @@ def test_a_terminal_has_letters_and_a_legend(attn, heads, colors, columns, rows)
     assert ("a capital from 0.45" in " ".join(" ".join(lines).split())) == (columns == 20)
     assert max(map(len, lines)) <= columns
     assert ("\x1b[" in result.out) == (colors is not None)
+
+
+def test_few_colours_are_those_of_the_strongest(attn, folder):
+    heads = np.zeros((1, 8, 1, 9))
+    heads[0, range(8), 0, range(8)] = 1
+    np.save("w.npy", heads)
+    look = Look.terminal(100, color=True, few_colors=True)
+    selection = select_weights(open_tensors("w.npy", Reading()), Wanted(overlay=True))
+    out = "\n".join(line for part in draw(Gallery(selection, look)) for line in lines(look, part))
+    assert "mix" not in out
+    backgrounds = re.findall("\x1b\\[30;(\\d+)m", out)
+    assert backgrounds[:8] == backgrounds[8:]  # in the picture, and in the legend
+    assert len(set(backgrounds)) == 8
 
 
 def test_a_large_overlay_shares_cells_and_says_so(attn, folder):
