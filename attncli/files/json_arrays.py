@@ -123,9 +123,11 @@ class _Reader:
             yield path, value["data"]  # a tensor as `--json` has it
         elif isinstance(value, dict):
             if (heads := _by_number("head", value)) is not None:
-                yield path, heads
+                yield path, [heads]  # of one item
                 return
             views = {name: one for name, one in value.items() if _matrix_of(one)}
+            if _matrix_of(value) and not value.keys().isdisjoint((*_ROWS, *_KEYS)):
+                views = {"all": value}
             if not _VIEWS.keys().isdisjoint(views):
                 yield from self._of_views(views)
                 return
@@ -148,7 +150,10 @@ class _Reader:
         for view in used:
             name, rows, keys = _VIEWS[view]
             one = views[view]
-            yield name, one[_matrix_of(one)]
+            weights = one[_matrix_of(one)]
+            # Pages draw one item, and have (layers, heads, rows, keys) or one layer of these.
+            axes = len(_shape(weights))
+            yield name, [[layer] for layer in weights] if axes == 4 else [weights]
             for side, texts in ((rows, _ROWS), (keys, _KEYS)):
                 for text in texts:
                     if side is not None and text in one:

@@ -27,7 +27,15 @@ run(["trace", "by_hand.npz", "-o", "trace.npz", "-q"])
 np.save("states.npy", np.asfortranarray(np.full((1, 2, 2), 0.5, ">f4")))
 np.savez("states.npz", hs_enc=np.ones((1, 2, 2)), hs_dec=np.ones((1, 2, 2)))
 np.savez("layers.npz", **{f"layer{n}": np.full((1, 2, 3, 3), 1 / 3, "f4") for n in range(2)})
-names = ["layers.npz", "run.npz", "run.safetensors", "weights.npy", "packed.npz", "by_hand.npz",
+for ending in ("json", "csv", "md", "html", "svg"):
+    run(["show-weights", "packed.npz", "--item", "1", "-q", "--export", f"packed.{ending}"])
+with open("posted.json", "w") as file:
+    file.write('{"tokens": ["a", "b"], "attentions": [[[1, 0], [0.5, 0.5]]], "input_ids": [1, 2]}')
+with open("table.csv", "w") as file:
+    file.write(",a,b\\na,1.0,0.0\\nb,0.5,0.5\\n")
+names = ["packed.json", "packed.csv", "packed.md", "packed.html", "packed.svg", "posted.json",
+         "table.csv", "layers.npz", "run.npz", "run.safetensors", "weights.npy", "packed.npz",
+         "by_hand.npz",
          "back.safetensors", "trace.npz", "states.npy"]
 seeds = [open(name, "rb").read() for name in names]
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -54,6 +62,7 @@ commands = [text.split() for text in (
     "backward states.npz --dout @", "forward states.npz --mask @", "trace states.npz --dout @",
     "show-weights @ --json", "show-weights @ --diff weights.npy", "show-weights @ --rollout",
     "show-weights @ --as bfloat16 --allow-nonfinite --full",
+    "show-weights @ --drop-pad --tokens-dec @", "show-weights layers.npz --tokens @",
     "show-weights @ -q --force --export out.csv --export out.svg --export out.html",
     "forward @ --engine reference", "forward @ --engine tiled --window 1",
 )]

@@ -53,7 +53,7 @@ JSON = {
     "a number a key": ({"0": ROWS, "3": ROWS}, {"layer0": ROWS, "layer3": ROWS}),
     "heads by name": (
         {"attention": {"layer0": {"head_1": ROWS[:1], "head_0": ROWS[1:]}}},
-        {"attention.layer0": [ROWS[1:], ROWS[:1]]},
+        {"attention.layer0": [[ROWS[1:], ROWS[:1]]]},
     ),
     "heads with a gap": ({"head_0": ROWS, "head_2": ROWS}, {"head_0": ROWS, "head_2": ROWS}),
     "objects in a list": (
@@ -73,20 +73,20 @@ JSON = {
         {"weights": [[pytest.approx(np.nan, nan_ok=True), 0.5], [-np.inf, np.inf]]},
     ),
     "words of a page": (
-        {"attention": ROWS, "left_text": ["a", "b"], "right_text": WORDS},
-        {"attention": ROWS, "left_text": ["a", "b"], "right_text": WORDS},
+        {"attention": [[ROWS, ROWS]], "left_text": ["a", "b"], "right_text": WORDS},
+        {"attentions": [[[ROWS, ROWS]]], "tokens_dec": ["a", "b"], "tokens_enc": WORDS},
     ),
     "views of a page": (
         {"attention": [
             {"name": "Encoder", "attn": [ROWS], "left_text": ["e"], "right_text": ["e"]},
             {"name": "Cross", "attn": [ROWS], "left_text": ["d"], "right_text": ["e"]},
         ]},
-        {"encoder_attentions": [ROWS], "cross_attentions": [ROWS],
+        {"encoder_attentions": [[ROWS]], "cross_attentions": [[ROWS]],
          "tokens_enc": ["e"], "tokens_dec": ["d"]},
     ),
     "the one view of a page": (
         {"attention": {"all": {"att": [ROWS], "top_text": ["d"], "bot_text": ["e"]}}},
-        {"attentions": [ROWS], "tokens_dec": ["d"], "tokens_enc": ["e"]},
+        {"attentions": [[ROWS]], "tokens_dec": ["d"], "tokens_enc": ["e"]},
     ),
     "a run as --json has it": (
         {"attn": "0", "command": "forward", "tokens": {"tokens_enc": WORDS},
@@ -152,7 +152,7 @@ def test_views_that_are_not_read_are_named(read):
     views = {name: {"attn": ROWS, "left_text": WORDS[:2]} for name in ("all", "aa")}
     with pytest.warns(AttnWarning, match="all is read, and not aa"):
         found = read("x.json", json.dumps({"attention": views}))
-    assert found == {"attentions": ROWS, "tokens_dec": WORDS[:2]}
+    assert found == {"attentions": [ROWS], "tokens_dec": WORDS[:2]}
 
 
 HEAD = ",the,cat,sat\n"

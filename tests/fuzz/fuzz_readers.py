@@ -4,6 +4,8 @@
 """
 
 import io
+import json
+import struct
 import sys
 import tempfile
 import warnings
@@ -50,6 +52,25 @@ def seeds() -> None:
     corpus.mkdir()
     tensors = save({"hs_enc": arrays["hs_enc"]}, {"tokens": '["a"]', "options": "{}"})
     files = (npy.getvalue(), npz.getvalue(), packed.getvalue(), tensors)
+    matrix = {
+        "names": {"layer": 3, "head": 1}, "by": [1, 1], "shape": [1, 1], "dtype": "<f4",
+        "unit": 1.0, "weights": "AAAAAA==", "tokens_dec": 0, "rows": 0, "columns": 0,
+    }  # fmt: skip
+    carried = json.dumps({"matrices": [matrix], "labels": [["a"]]})
+    files += tuple(
+        text.encode()
+        for text in (
+            '{"tokens": ["a", "b"], "attentions": {"head_0": [[1, 0], [0.5, NaN]]}}',
+            '{"attention": [{"name": "Cross", "attn": [[[1]]], "left_text": ["a"]}, {}], "n": 1e9}',
+            '{"attn": "0", "matrices": [{"layer": 3, "item": 1, "weights": [[1]], "rows": [4]}]}',
+            ",the,cat\nthe,0.5,0.5\n\n# b\n,the,cat\n'a,1,0\n",
+            "layer,dec,dec_label,enc,enc_label,weight\n0,0,'=a,0,b,1e-3\n",
+            f'<svg xmlns="x"/>\n<!-- attn-data {carried} -->',
+            f'<!DOCTYPE html><script type="application/json" id="data">{carried}</script>',
+        )
+    )
+    packed_in = struct.pack(">I", len(carried) + 10) + b"tEXtattn-data\0" + carried.encode()
+    files += (b"\x89PNG\r\n\x1a\n" + packed_in + bytes(4), b"\xff\xfe" + "1\t0".encode("utf-16-le"))
     for number, data in enumerate(files):
         (corpus / str(number)).write_bytes(data)
     with zipfile.ZipFile(corpus / "text", "w") as archive:
