@@ -21,7 +21,7 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial, no_backward
-from attncli.checking.targets.arranging import arranged
+from attncli.checking.targets.arranging import TABLES, arranged, takes_tables, turning
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
 from attncli.checking.targets.target import Target
@@ -153,7 +153,18 @@ def _target(thing: Any, given: Given) -> Target:
         raise target.fault
     if not target.has_backward:
         raise no_backward(target)
-    return arranged(target, target.given.layout)
+    target = arranged(target, target.given.layout)
+    return _with_tables(target) if takes_tables(target) else target
+
+
+def _with_tables(target: Target) -> Target:
+    """The target given cosines and sines in a form that it takes; any is as good as another."""
+    for one in (turning(target, tables) for tables in TABLES):
+        for axes in (_with_heads(one, SIZES), {}):
+            with suppress(TargetError):
+                Trial(one, SIZES, axes, 0, "float64")
+                return one
+    return turning(target, TABLES[0])
 
 
 def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "_Proof":

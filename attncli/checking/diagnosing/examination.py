@@ -38,7 +38,14 @@ from attncli.checking.diagnosing.senses import TAKES_PART, Sense, senses_for
 from attncli.checking.diagnosing.untried import untried
 from attncli.checking.diagnosing.weighted import check_weighted
 from attncli.checking.targets.arguments import likeliest, neutral
-from attncli.checking.targets.arranging import arranged, holds_all, usual_layouts
+from attncli.checking.targets.arranging import (
+    TABLES,
+    arranged,
+    holds_all,
+    takes_tables,
+    turning,
+    usual_layouts,
+)
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.loading import as_named, reports_on, targets_of
 from attncli.checking.targets.target import Layer, Target, layer_named, real_array, same
@@ -323,7 +330,7 @@ class _Check:
 
         What a framework's code computes may be right to float32 alone, whatever it is given.
         """
-        suite = self._suite()
+        suite = self._turned() if takes_tables(self.target) else self._suite()
         found = self._laid_out(suite)
         if found or self.asked or not suite.framework or suite.precision != "float64":
             return found or suite
@@ -457,7 +464,8 @@ class _Check:
                 for axes in all_axes:
                     suite = Suite(
                         self.layer, self.claims, self.target.options, axes,
-                        precision=precision, dtype=dtype, said=said, blocks=blocks,
+                        precision=precision, dtype=dtype, said=said,
+                        blocks={**self.target.blocks, **blocks},
                         alike=self.target.is_alike,
                     )  # fmt: skip
                     suites.append(suite)
@@ -477,6 +485,21 @@ class _Check:
                 if not raised:  # it is taken, and something else comes out
                     break
         return next(suite for suite in suites if suite.axes == 3)
+
+    def _turned(self) -> Suite:
+        """The suite with cosines and sines in the form in which the target is right, if in any."""
+        given, taken = self.target, None
+        for tables in TABLES:
+            self.target = turning(given, tables)
+            suite = self._suite()
+            if self._right(suite.ordinary()):
+                detail = f"are given as {tables.described}, query and key turned back by them"
+                self.findings.append(Finding("cos and sin", "contract", "note", detail))
+                return suite
+            if suite.is_taken and taken is None:
+                taken = self.target, suite
+        self.target, suite = taken or (self.target, suite)
+        return suite
 
     def _laid_out(self, suite: Suite) -> Suite | None:
         """The suite if the target is right in it, else in another layout, which is said."""
@@ -538,7 +561,7 @@ class _Check:
                 self.findings.append(Finding(name, "contract", "note", detail))
 
     def _say_taken(self, suite: Suite, refusal: str) -> None:
-        if suite.blocks:
+        if suite.blocks != self.target.blocks:
             sizes = ", ".join(f"{axis} of {size}" for axis, size in suite.blocks.items())
             detail = f"multiples in every case, {sizes}: others are refused ({refusal})"
             self.findings.append(Finding("sizes", "contract", "note", detail))

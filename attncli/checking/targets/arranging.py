@@ -6,14 +6,16 @@ To the caller everything is (N, heads, T, H), or (N, T, H), whatever the code ta
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.checking.comparing.rounding import HALF
 from attncli.checking.targets.arguments import beside, meanings
 from attncli.checking.targets.given import Given, Sizes
 from attncli.checking.targets.target import Around, Layer, Target, real_array
+from attncli.core.rotary import STYLES
 from attncli.errors import ParameterError, TargetError
 from attncli.operations import OPERATIONS
 from attncli.operations.layout import ALL, PACKED, SIDE_BY_SIDE, Words, written
@@ -331,3 +333,127 @@ class _Arranged(Around):
             if array is not None:
                 return _Form(words).ours(array, 1, items), named
         return None, False
+
+
+class Tables(NamedTuple):
+    """How cos and sin are given to code that turns query and key by them.
+
+    Attributes
+    ----------
+    style : {"halves", "interleaved"}
+        Which features are a pair, as of `attncli.rotary`.
+    axes : tuple of str
+    once : bool
+        Whether they have one number a pair, else one a feature.
+    """
+
+    style: str
+    axes: Words
+    once: bool
+
+    @property
+    def described(self) -> str:
+        """Say it in a line."""
+        axes = ", ".join(self.axes[:-1])
+        return f"({axes}, {'H/2' if self.once else 'H'}), pairs {self.style}"
+
+    def turn(self, x: Array, cos: Array, sin: Array) -> Array:
+        """Turn features by angles of which these are the cosines and sines, a pair's each."""
+        half = x.shape[-1] // 2
+        if self.style == "halves":
+            a, b = x[..., :half], x[..., half:]
+            return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+        a, b = x[..., ::2], x[..., 1::2]
+        return np.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
+
+    def given(self, table: Array, N: int) -> Array:
+        """A table of (T, H/2) as the code is given it."""
+        if not self.once:
+            halves = self.style == "halves"
+            table = np.concatenate([table] * 2, axis=-1) if halves else table.repeat(2, axis=-1)
+        lead = tuple(N if axis == "N" else 1 for axis in self.axes[:-2])
+        return np.array(np.broadcast_to(table, (*lead, *table.shape)))
+
+
+TABLES = tuple(
+    Tables(style, axes, once)
+    for style in STYLES
+    for axes in (("T", "H"), ("N", "T", "H"), ("1", "1", "T", "H"))
+    for once in (False, True)
+)
+"""As what cos and sin may be taken."""
+
+
+def takes_tables(target: Target) -> bool:
+    """Whether it must be given cosines and sines, by which it turns query and key."""
+    required = {beside(name) for name, default in target.options.items() if default is ...}
+    return {"cos", "sin"} <= required
+
+
+def turning(target: Target, tables: Tables) -> Target:
+    """Give the target cosines and sines, and query and key that are turned back by them.
+
+    So what it computes is what is to be computed if, and only if, it turns them as it should.
+    """
+    names = {beside(name): name for name in target.options if beside(name) in ("cos", "sin")}
+
+    def start(sizes: Sizes, given: Given, seed: int) -> Any:
+        return _Turning(target.having(given).start(sizes, seed=seed), tables, names)
+
+    return replace(
+        target,
+        options={x: y for x, y in target.options.items() if x not in names.values()},
+        start_with=start,
+        is_alike=True,
+        blocks={"H": 2},
+        renew=lambda: turning(target.anew(), tables),
+    )
+
+
+class _Turning(Around):
+    """A layer that turns query and key by what it is given."""
+
+    def __init__(self, layer: Layer, tables: Tables, names: Mapping[str, str]) -> None:
+        super().__init__(layer)
+        self._tables, self._names = tables, names
+        self._cos = self._sin = np.zeros((0, 0))
+
+    def forward(self, *arrays: Array, **options: Any) -> Any:
+        """Run forward."""
+        query, key, *rest = arrays
+        dtype = query.dtype if query.dtype.name in ("float32", *HALF) else np.dtype(np.float64)
+        T, H = key.shape[-2:]
+        if H % 2:
+            raise TargetError(f"H = {H}: there are pairs of features to be turned")
+        # What is turned back is rounded, for which half precision has no numbers to spare.
+        base = 0.0 if dtype.name in HALF else 1e4 ** (-2 / H)
+        angles = np.arange(T)[:, None] * base ** np.arange(H // 2) * (dtype.name not in HALF)
+        self._cos, self._sin = (f(angles).astype(dtype) for f in (np.cos, np.sin))
+        cos, sin = (x.astype(np.float64) for x in (self._cos, self._sin))
+        kind = dtype if query.dtype.kind in "iuf" else query.dtype
+        turned = [self._tables.turn(x, cos, -sin).astype(kind) for x in (query, key)]
+        tables = {
+            self._names[name]: self._tables.given(table, len(query) if query.ndim > 2 else 1)
+            for name, table in (("cos", self._cos), ("sin", self._sin))
+        }
+        result = self._layer.forward(*turned, *rest, **tables, **options)
+        self.facts = self._layer.facts
+        return result
+
+    def backward(self, dout: Array) -> Any:
+        """Run backward."""
+        result = self._layer.backward(dout)
+        self.facts = self._layer.facts
+        if not isinstance(result, (tuple, list)) or len(result) < 2:
+            return result
+        return tuple(
+            self._back(value) if number < 2 else value for number, value in enumerate(result)
+        )
+
+    def _back(self, value: Any) -> Any:
+        array = real_array(value)
+        T, half = self._cos.shape
+        if array is None or array.shape[-2:] != (T, 2 * half):
+            return value
+        cos, sin = (x.astype(np.float64) for x in (self._cos, self._sin))
+        return self._tables.turn(array, cos, sin).astype(array.dtype)

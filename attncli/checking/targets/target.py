@@ -90,6 +90,8 @@ class Target:
         Whether the layout that was said of it is seen to.
     is_alike : bool
         Whether it has as many queries as keys, and as many heads of both.
+    blocks : mapping of str to int
+        Of what its sizes are multiples.
     frameworks : tuple of str
         Whose arrays it may take beside NumPy's: its code has loaded them.
     takes, made_of : tuple of Parameter
@@ -116,6 +118,7 @@ class Target:
     one_step: bool = False
     is_arranged: bool = False
     is_alike: bool = False
+    blocks: Mapping[str, int] = field(default_factory=dict)
     frameworks: tuple[str, ...] = ()
     takes: Parameters = field(default=(), compare=False, repr=False)
     made_of: Parameters = field(default=(), compare=False, repr=False)
