@@ -75,7 +75,14 @@ def _lines(text: str, separator: str | None, label: str) -> list[Line]:
             lines.append(Line(reader.line_num, [] if blank else fields))
     except csv.Error as error:
         raise FileError(f"{label}: line {reader.line_num}: no CSV: {error}") from None
+    if separator != "," and not any("." in x and _is_number(x) for _, some in lines for x in some):
+        lines = [Line(at, [_with_point(one) for one in fields]) for at, fields in lines]
     return lines
+
+
+def _with_point(field: str) -> str:
+    """Write a number with a decimal comma as others do."""
+    return field.replace(",", ".") if _DECIMAL_COMMA.fullmatch(field.strip()) else field
 
 
 def _is_number(field: str) -> bool:

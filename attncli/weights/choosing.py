@@ -37,9 +37,9 @@ def select_weights(file: TensorFile, wanted: Wanted) -> Selection:
     """
     file = with_given_words(file, wanted)
     source, frames, chosen = _of_frames(file, wanted)
-    for part in source.parts.values():
-        if part.otherwise and wanted.item is None:
-            warnings.warn(part.otherwise, AttnWarning, stacklevel=2)
+    doubts = [part.otherwise for part in source.parts.values() if part.otherwise]
+    if doubts and wanted.item is None:  # one option is for all
+        warnings.warn(doubts[0], AttnWarning, stacklevel=2)
     if wanted.diff is not None:
         other = with_given_words(open_tensors(wanted.diff, file.reading), wanted)
         labels = (file.label, other.label)

@@ -204,7 +204,7 @@ def _part_of(words: list[str]) -> str:
     """
     sides = ["encoder" if word in _ENCODER else "decoder"
              for word in words if word in _ENCODER | _DECODER]  # fmt: skip
-    if {"cross", "xattn"} & {*words}:
+    if {"cross", "xattn"} & {*words} or {*pairwise(words)} & {("x", one) for one in _ATTENTION}:
         return "cross"
     if sides and _OWN & {*words}:
         return sides[-1]

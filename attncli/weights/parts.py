@@ -158,7 +158,9 @@ def read_parts(
         numbered = "arr" not in family.words or len(family.members) > 1
         parts[name] = stored_part(file, replace(family, part=name), how, inner, numbered=numbered)
         if axes is None:
-            parts[name] = replace(parts[name], otherwise=_otherwise(file, family, parts[name]))
+            beside = {*file} - {one for some in every.values() for one in some.members.values()}
+            otherwise = _otherwise(file, family, parts[name], beside)
+            parts[name] = replace(parts[name], otherwise=otherwise)
     return parts
 
 
@@ -203,12 +205,13 @@ def _settled(
     for other, how in counted.items():
         if not how.doubt and {*shapes[other]} == {*shapes[name]}:
             return replace(counted[name], axes=how.axes)
-    count = len(family.members)
-    if len(family.counts) == 1 and any(
-        tokens in file and file.shape(tokens)[-1:] in ((count,), (count + 1,))
-        for tokens in ("tokens_dec", "tokens")
-    ):
-        return replace(counted[name], axes=("steps",))
+    words = [file.shape(one)[-1] for one in ("tokens_dec", "tokens") if one in file]
+    places = range(len(family.counts))
+    sizes = [len({numbers[place] for numbers in family.members}) for place in places]
+    steps = [place for place in places if {sizes[place], sizes[place] + 1} & {*words}]
+    if len(steps) == 1:
+        axes = ("steps" if place in steps else "layers" for place in places)
+        return replace(counted[name], axes=tuple(axes))
     names = list(family.members.values())
     ndim = len(file.shape(names[0]))
     read = ",".join((*counted[name].axes, *("layers",) * (ndim > 4)))
@@ -224,7 +227,7 @@ def _settled(
     return counted[name]
 
 
-def _otherwise(file: TensorFile, family: Family, part: Part) -> str:
+def _otherwise(file: TensorFile, family: Family, part: Part, beside: set[str]) -> str:
     """Say how axes were read that may be others, and the option that reads them so."""
     name = next(iter(family.members.values()))
     shape = file.shape(name)
@@ -233,12 +236,8 @@ def _otherwise(file: TensorFile, family: Family, part: Part) -> str:
         return ""
     if len(shape) > 3 and family.counts:
         return ""
-    used = {*family.members.values()}
-    if any(
-        one not in used and len(entry.shape) > 1 and entry.shape[0] == N
-        for one, entry in file.entries.items()
-    ):
-        return ""  # beside it is what there is of each item
+    if any(len(file.shape(one)) > 1 and file.shape(one)[0] == N for one in beside):
+        return ""  # what there is of each item
     return (
         f"{file.label}: {name or 'the array'} {shape} is read with N = {N}; "
         f"--axes {_READ_OTHERWISE[len(shape)]} reads it otherwise"

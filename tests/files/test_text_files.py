@@ -193,6 +193,10 @@ CSV = {
     "tables with comments between": ("# 0\n" + BARE + "# 1\n" + BARE, {"": [ROWS, ROWS]}),
     "empty lines between all": (BARE.replace("\n", "\n\n"), {"": ROWS}),
     "one line": ("0.25,0.75\n", {"": [[0.25, 0.75]]}),
+    "decimal commas": (
+        (HEAD + BODY).replace(",", ";").replace(".", ","),
+        {"": ROWS, "tokens_dec": WORDS[:2], "tokens_enc": WORDS},
+    ),
     "exponents": ("2.5e-1 +.75\n1 0\n", {"": [[0.25, 0.75], [1, 0]]}),
 }  # fmt: skip
 
@@ -219,7 +223,7 @@ def test_text_is_told_by_what_it_is_without_its_ending(read):
         ("0.1,0.9\nx,0.5\n0,1\n", "line 2, column 1: 'x', expected a number"),
         ("0.1,0.9\n0.5,\n", "line 2, column 2: an empty field, expected a number"),
         ("0.1,0.9\n1_0,0.5\n", "line 2, column 1: '1_0', expected a number"),
-        ("0,1;0,9\n0,5;0,5\n", "line 1, column 1: 0,1 has a decimal comma, expected a point"),
+        ("0,1;0,9\n0.5;0.5\n", "line 1, column 1: 0,1 has a decimal comma, expected a point"),
         ("\n\n", "holds no numbers"),
         ("x" * 1_000_000 + ",0.5\n", "line 1: no CSV: field larger than field limit"),
         (b"\xe9,b\n0.1,0.9\n", "line 1: byte 0xe9 is no UTF-8"),

@@ -76,6 +76,7 @@ THREE_PARTS = {
         "encoder.layers.{}.self_attn.attn", "decoder.layers.{}.self_attn.attn",
         "decoder.layers.{}.src_attn.attn",
     ),
+    "short": ("ENC_ATTN_L{}", "DEC_ATTN_L{}", "X_ATTN_L{}"),
     "TensorFlow": (
         "encoder_layer{}_block1", "decoder_layer{}_block1", "decoder_layer{}_block2",
     ),
@@ -189,3 +190,16 @@ def test_a_layer_of_what_may_be_a_stack_of_them_is_asked_for_by_its_axes(attn, f
     assert option == "layers,heads,dec,enc"
     found = shown(attn, "w.npz", "--layer", 2, "--axes", option)
     assert_the_same(found, given({2: OWN[2, :1]}))
+
+
+def test_as_many_words_as_steps_tell_them_from_layers(attn, folder):
+    rows = {f"cross_{n}_{m}": CROSS[m, :, :, n : n + 1] for n in range(TARGET) for m in range(2)}
+    np.savez("w.npz", **rows, tokens_dec=list("abcde"))
+    assert_the_same(shown(attn, "w.npz"), given(CROSS, "cross"))
+    assert attn("show-weights", "w.npz", "--json").err == ""
+
+
+def test_stacks_of_layers_beside_each_other_are_said_to_be_in_doubt(attn, folder):
+    """Of as many layers each; that does not make them two arrays of the items of a batch."""
+    np.savez("w.npz", encoder_attentions=ENCODER[:, 0], decoder_attentions=DECODER[:, 0])
+    assert "--axes layers,heads,dec,enc" in attn("show-weights", "w.npz", "--json").err
