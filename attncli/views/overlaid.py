@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from string import ascii_lowercase
 
@@ -22,7 +22,7 @@ from attncli.views.gallery import Gallery
 from attncli.views.headings import narrow_headings
 from attncli.views.labels import shorten
 from attncli.views.lazy import Rows
-from attncli.views.legends import number
+from attncli.views.legends import beyond, number
 from attncli.views.look import Look
 from attncli.views.matrix import LABEL_STYLE, Matrix
 from attncli.views.numbers import Notation
@@ -83,12 +83,14 @@ class Overlaid:
 
     def pooled(self, down: int, across: int) -> Mixture:
         """Load them one after the other, with blocks of weights as one."""
-        how, tops, weights = self.first.pool, [], []
+        how, scales, weights = self.first.pool, [], []
         for load in (lambda: self.first, *self.others):
             picture = load()
-            tops.append(picture.scale.top)
+            scales.append(picture.scale)
             weights.append(pool(picture.weights, down, across, how))
-        scale = Scale.of(np.array(tops), "linear", self.first.ends)
+        scale = Scale.of(np.array([one.top for one in scales]), "linear", self.first.ends)
+        smaller, larger = sum(x.smaller for x in scales), sum(x.larger for x in scales)
+        scale = replace(scale, smaller=smaller, larger=larger)
         return Mixture(self.names, np.stack(weights), scale, stated([(down, across)], how))
 
 
@@ -124,7 +126,9 @@ class Mixture:
     @property
     def explained(self) -> str:
         """What a colour means."""
-        return f"colours mix by weight, full at {number(self.scale.top)}"
+        told = beyond(self.scale.smaller, self.scale.larger)
+        full = f"colours mix by weight, full at {number(self.scale.top)}"
+        return f"{full}, {told}" if told else full
 
     @property
     def lettered(self) -> str:
