@@ -794,6 +794,13 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
 }
 
 TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
+    "linear attention in place of the softmax": (
+        "        a = self.softmax(s)\n",
+        "        q, p = (np.where(x > 0, x, np.expm1(np.minimum(x, 0))) + 1 for x in (query, k))\n"
+        "        a = np.where(seen, q @ p.swapaxes(-1, -2), 0)\n"
+        "        total = a.sum(axis=-1, keepdims=True)\n"
+        "        a = a / np.where(total == 0, 1, total)\n",
+    ),
     "scores clipped": ("s = s * scale\n", "s = np.clip(s * scale, -5, 5)\n"),
     "only the first channels in delta": (
         "np.sum(a * da, axis=-1, keepdims=True)",

@@ -30,6 +30,7 @@ from attncli.reports import gradient_name
 HEADS = 2
 """How many there are where there are any, so that mixing them up shows."""
 
+_HEAD_COUNTS = (1, 3, 8, 13)
 _TOLERANCE = 1e-6
 _SMALLEST = 1e-3
 # So many times as much as one number is rounded by, sums over all of out may be off.
@@ -159,6 +160,31 @@ def prove_large(
                 problems[wrong.name] = (
                     f"{wrong.name}{where}; along a random direction it is {wrong.backward:.6g}, "
                     f"and the derivative {wrong.derivative:.6g}"
+                )
+    return list(problems.values()), notes
+
+
+def prove_head_counts(
+    make: Callable[[Sizes], Trial], precision: str, usual: Sizes, tolerance: float
+) -> tuple[list[str], list[str]]:
+    """Prove gradients of a layer whose constructor is told how many heads there are, for several.
+
+    What is wrong, and what should be known, as `prove_large` gives it.
+    """
+    problems, notes = dict[str, str](), list[str]()
+    for heads in _HEAD_COUNTS:
+        try:
+            slopes = list(
+                slopes_along(make({**usual, "heads": heads, "H": 2 * heads}), precision, tolerance)
+            )
+        except TargetError as error:  # it may be made for a number of its own
+            notes.append(f"not proved with heads = {heads}: {error}")
+            continue
+        for wrong in slopes:
+            if not wrong.passed and wrong.name not in problems:
+                problems[wrong.name] = (
+                    f"{wrong.name} is wrong with heads = {heads}; along a random direction it is "
+                    f"{wrong.backward:.6g}, and the derivative {wrong.derivative:.6g}"
                 )
     return list(problems.values()), notes
 

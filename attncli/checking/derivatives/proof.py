@@ -12,7 +12,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.comparing.agreement import Tolerance, near
-from attncli.checking.derivatives.along import HEADS, prove_large
+from attncli.checking.derivatives.along import HEADS, prove_head_counts, prove_large
 from attncli.checking.derivatives.judging import (
     Judge,
     Moved,
@@ -21,6 +21,7 @@ from attncli.checking.derivatives.judging import (
 )
 from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial, no_backward
+from attncli.checking.targets.arguments import takes_heads
 from attncli.checking.targets.arranging import TABLES, arranged, takes_tables, turning
 from attncli.checking.targets.given import Given, Shapes
 from attncli.checking.targets.operation_target import operation_target
@@ -249,6 +250,13 @@ class _Proof:
             problems, notes = prove_large(self.make, precision, trial.sizes, tolerance)
             trial.problems += problems
             trial.notes += notes
+            target = self.target
+            if takes_heads(target.made_of, target.given) and "H" not in target.sizes_said:
+                problems, notes = prove_head_counts(
+                    self._of_heads, precision, trial.sizes, tolerance
+                )
+                trial.problems += problems
+                trial.notes += notes
         return GradcheckReport(
             chosen,
             max([tolerance, *(check.tolerance for check in checks)]),
@@ -309,6 +317,10 @@ class _Proof:
         if not near(result.imag / 1e-100, (above - below) / 2e-5, _SAME_DERIVATIVE).agrees:
             return "complex step and central differences disagree"
         return None
+
+    def _of_heads(self, sizes: Mapping[str, int]) -> Trial:
+        """The same with so many heads inside."""
+        return Trial(self.target, sizes, {}, self.trial.seed, self.trial.dtype)
 
     # Verdicts.
 

@@ -43,6 +43,8 @@ _TOLERANCES = {
 _PRIMES = {"N": 2, "T_dec": 3, "T_enc": 5, "H": 7}
 _EQUAL = {"N": 4, "T_dec": 4, "T_enc": 4, "H": 4}
 _HEADS = 3
+# What dropout drops of the weights where it is given what to keep.
+_DROPPED = 0.25
 # Across the tiles that kernels work in.
 _LARGE_SIZES: tuple[Sizes, ...] = (
     *LARGE,
@@ -205,6 +207,32 @@ class Case:
         dtype = self.inputs[0].dtype
         dout = self.truth.dout.astype(np.float64 if dtype.kind == "i" else dtype)
         return dout if self.inputs[0].flags.c_contiguous else _lying_like(self.inputs[0], dout)
+
+    def tolerance_of(self, name: str, right: Array) -> Tolerance:
+        """What is no difference of a result or a gradient, beside rounding.
+
+        Where a gradient is nothing, since what it is made of cancels out, it is measured against
+        that: what is added to a sum in the denominator is left over there.
+        """
+        small = np.abs(right[np.isfinite(right)]).max(initial=0) < _SMALLEST_SCALE
+        if not name.startswith("d") or not small or self.precision in HALF:
+            return self.tolerance
+        least = max(_SMALLEST_SCALE, self._cancelling())
+        return Tolerance.of_largest(self.tolerance.relative, least=least)
+
+    def _cancelling(self) -> float:
+        """The size of what the gradients of query and key are made of."""
+        if self.layer not in (QKV, "attention", "time-attention"):
+            return 0.0
+        hs, h = self.inputs[0], self.inputs[1]
+        query, key, value = self.inputs if self.layer == QKV else (h, hs, hs)
+        dout = self.truth.dout[..., None, :] if self.layer == "attention" else self.truth.dout
+        if query.ndim > 3:
+            value = value.repeat(query.shape[-3] // value.shape[-3], axis=-3)
+        dweights = np.abs(dout @ value.astype(np.float64).swapaxes(-1, -2)).max()
+        scale = OPERATIONS[self.layer].scale(self.claims, query.shape[-1])
+        largest = max(float(np.abs(x).max()) for x in (query, key))
+        return float(2 * abs(scale) * dweights * largest)
 
     @property
     def work(self) -> int:
@@ -575,8 +603,24 @@ class Suite:
             for name in _EXTRAS:
                 if parameter := self._parameter(name):
                     yield self._with_extra(name, parameter)
-        if (parameter := self._parameter("kv_lengths")) and self._has("scores") and self.axes > 2:
+                    share = self._parameter("dropout") if name == "keep" else None
+                    if share is not None:
+                        case = self._with_extra(name, parameter)
+                        claims = replace(case.claims, keep_prob=1 - _DROPPED)
+                        options = {**case.options, share: _DROPPED}
+                        yield replace(case, name="keep, scaled", claims=claims, options=options)
+        if not self._has("scores") or self.axes < 3:
+            return
+        if parameter := self._parameter("kv_lengths"):
             yield from self._with_lengths(parameter)
+        if (parameter := self._parameter("hidden_queries")) and self._has("T_dec"):
+            case = self._case("hidden queries", self.primes)
+            N, T_dec = case.sizes["N"], case.sizes["T_dec"]
+            there = np.arange(T_dec) < 1 + np.arange(N)[::-1, None] % T_dec
+            seen = there[..., None] if self.axes < 4 else there[:, None, :, None]
+            mask = np.broadcast_to(seen, (*seen.shape[:-1], case.sizes["T_enc"]))
+            options = {**case.options, parameter: there}
+            yield replace(case, mask=mask, options=options, optional=True)
 
     def _more_queries(self, sizes: Mapping[str, int], claims: Semantics) -> Mapping[str, int]:
         """Where a window is tried that nobody asked for, no more than let each query see a key.

@@ -875,7 +875,8 @@ def _telling(tried: list[Observation], found: Boundary) -> list[Observation]:
 
 def _compared(case: Case, name: str, observed: Any, right: Array, far: Array) -> _Verdict:
     """Compare what was observed with what is right, beside rounding."""
-    found = near(beyond(np.asarray(observed), right, far), right, case.tolerance)
+    tolerance = case.tolerance_of(name, right)
+    found = near(beyond(np.asarray(observed), right, far), right, tolerance)
     return (
         _Verdict()
         if found.agrees

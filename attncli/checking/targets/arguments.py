@@ -77,7 +77,8 @@ _BESIDE = _spelled(
     "keylens klens srclengths srclens sourcelengths encoderlengths enclengths enclens inputlengths "
     "memorylengths memorylens memorysequencelength memorysequencelengths contextlengths xlens",
     segments="segments segmentids",
-    keep="keep dropoutmask",
+    keep="keep keepmask dropoutmask",
+    hidden_queries="querypaddingmask qpaddingmask decmask querymask qmask",
     dropout="dropout dropoutp dropoutrate dropoutprob pdropout pdrop dropoutratio dropprob "
     "attnpdrop attndropout attentiondropout residpdrop",
     training="training istraining train trainflg",
@@ -496,7 +497,7 @@ class _Saying:
         short, sizes = plain(name), self.sizes
         heads = [_SIZES.get(plain(other)) for other in self.names - {name}]
         if short == "h" and "H" in heads and "heads" not in heads:
-            return _HEADS
+            return _NEUTRAL["heads"](sizes)
         axis = _SIZES.get(short)
         if axis in ("heads", "kv_heads"):
             return _NEUTRAL[axis](sizes)
@@ -519,6 +520,21 @@ class _Saying:
         if short in _CONFIGURATIONS:
             return Configuration(self)
         raise LookupError(name)
+
+
+def takes_heads(made_of: Parameters, given: Given) -> bool:
+    """Whether a constructor is told how many heads there are, and nobody has said it.
+
+    Examples
+    --------
+    >>> class Layer:
+    ...     def __init__(self, d_model, num_heads): ...
+    >>> takes_heads(parameters_of(Layer), Given()), takes_heads((), Given())
+    (True, False)
+    """
+    names = {plain(one.name) for one in made_of if one.name not in given.arguments}
+    known = {_SIZES.get(name) for name in names}
+    return "heads" in known or bool(names & {*_CONFIGURATIONS}) or ("h" in names and "H" in known)
 
 
 def sizes_said(arguments: Mapping[str, Any]) -> dict[str, int]:

@@ -148,3 +148,70 @@ def test_what_a_mask_lacks_of_one_may_be_a_factor():
     report = check(masked("mask=None", lacks), layer="scaled-dot-product")
     # A row without keys keeps its weights, as wherever a finite number is added.
     assert [x.name for x in report.findings if x.status == "wrong"] == ["row with every key masked"]
+
+
+def reference(q, k, v, options):
+    """What packages test themselves with: everything that they take, in the plainest code."""
+    s = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    if options["reorder_ops"]:
+        s = (q / np.sqrt(q.shape[-1])) @ k.swapaxes(-1, -2)
+    e = np.exp(s - s.max(-1, keepdims=True))
+    weights = e / e.sum(-1, keepdims=True)
+    if options["query_padding_mask"] is not None:
+        there = options["query_padding_mask"][: options.get("items")]
+        weights = weights * there.reshape(len(there), *(1,) * (s.ndim - 3), -1, 1)
+    if options["dropout_mask"] is not None:
+        weights = weights * options["dropout_mask"] / (1 - options["dropout_p"])
+    return weights @ v
+
+
+PACKAGE = "query_padding_mask=None, dropout_p=0.0, dropout_mask=None, reorder_ops=False"
+
+
+def package(**wrong):
+    names = {"compute": lambda q, k, v, options: reference(q, k, v, {**options, **wrong})}
+    exec(f"def attend(q, k, v, {PACKAGE}): return compute(q, k, v, "
+         "{x: y for x, y in locals().items() if x not in 'qkv'})", names)  # fmt: skip
+    names["attend"].__module__ = __name__
+    return names["attend"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({}, set()),
+        ({"dropout_p": 0.0}, {"keep, scaled"}),
+        ({"dropout_mask": None}, {"keep", "keep, scaled"}),
+        ({"items": 1}, {"hidden queries"}),
+    ],
+)
+def test_dropout_by_a_mask_and_queries_that_are_not_there(wrong, where):
+    report = check(package(**wrong), layer="scaled-dot-product")
+    assert {one.name for one in report.findings if one.status == "wrong"} == where
+    assert "reorder_ops" not in {one.name for one in report.findings}
+
+
+@pytest.mark.parametrize(("epsilon", "right"), [(1e-10, True), (1e-7, False)])
+def test_what_is_added_to_the_sum_is_left_over_where_gradients_cancel_out(epsilon, right):
+    class Attention:
+        def forward(self, query, key, value):
+            s = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+            e = np.exp(s - s.max(-1, keepdims=True))
+            self.given = query, key, value, e / (e.sum(-1, keepdims=True) + epsilon)
+            return self.given[-1] @ value
+
+        def backward(self, dout):
+            query, key, value, a = self.given
+            da = dout @ value.swapaxes(-1, -2)
+            ds = a * (da - (a * da).sum(-1, keepdims=True)) / np.sqrt(query.shape[-1])
+            return ds @ key, ds.swapaxes(-1, -2) @ query, a.swapaxes(-1, -2) @ dout
+
+    report = check(Attention, layer="scaled-dot-product")
+    assert report.passed is right
+
+    class Slightly(Attention):
+        def backward(self, dout):
+            dquery, *rest = super().backward(dout)
+            return (1 + 1e-7) * dquery, *rest
+
+    assert not check(Slightly, layer="scaled-dot-product").passed

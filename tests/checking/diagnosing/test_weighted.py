@@ -260,6 +260,20 @@ def test_a_residual_that_backward_forgets_is_named(monkeypatch):
     assert gradcheck(load(source, "CausalSelf", monkeypatch), inputs={"x": (2, 5, 4)}).passed
 
 
+def test_gradients_are_proved_for_many_heads_where_the_constructor_is_told_how_many(monkeypatch):
+    source = changed(
+        SOURCE, "zip(self.grads, dWs):\n            grad[...] = d\n",
+        "zip(self.grads, dWs):\n            grad[...] = d * (1 + (self.num_heads > 8))\n",
+    )  # fmt: skip
+    layer = load(source, "Heads", monkeypatch)
+    wrong = gradcheck(layer)
+    assert all(one.passed for one in wrong.checks)
+    assert {text.partition(";")[0] for text in wrong.problems} == {
+        f"grads[{number}] is wrong with heads = 13" for number in range(4)
+    }
+    assert gradcheck(layer, arguments={"num_heads": 2}).passed
+
+
 def test_every_mistake_of_such_layers_is_made_here():
     made = MISTAKES.keys() | {"the residual missing in backward"}
     assert {mistake.name for mistake in PARAMETERS} <= made

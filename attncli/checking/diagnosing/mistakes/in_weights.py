@@ -7,7 +7,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.checking.diagnosing.mistakes.mistake import LOOPED, SCORED, STEPPED, Mistake, Value
-from attncli.operations.steps import STEPS, Calculation, softmax
+from attncli.operations.steps import QKV, STEPS, Calculation, Step, softmax
 
 _SOFTMAX = "weights = exp(scores) / Σ over T_enc"
 
@@ -44,6 +44,22 @@ def _over_more(more: Callable[[Calculation, Array], Any]) -> dict[str, Any]:
         return np.asarray(exps / np.where(total == 0, 1, total))
 
     return {"softmax": normalised}
+
+
+def _elu(x: Array) -> Array:
+    return np.where(x.real > 0, x, np.exp(np.where(x.real > 0, 0, x)) - 1)
+
+
+def _linear(feature: Callable[[Calculation, Array], Array]) -> Step:
+    """Shares of products of features, of the keys that are seen."""
+
+    def normalised(c: Calculation, scores: Array) -> Array:
+        products = feature(c, c.query) @ feature(c, c.key).swapaxes(-1, -2)
+        shares = np.where(scores.real == -np.inf, 0, products)
+        total = shares.sum(axis=-1, keepdims=True)
+        return np.asarray(shares / np.where(total == 0, 1, total))
+
+    return normalised
 
 
 def _with_epsilon(epsilon: Value) -> dict[str, Any]:
@@ -195,6 +211,24 @@ WEIGHTS: tuple[Mistake, ...] = (
         "The scores are used as weights.",
         {"softmax": lambda c, scores: scores},
         remedy="weights = softmax(scores)",
+    ),
+    Mistake(
+        "linear attention in place of the softmax",
+        "weights = softmax(scores)",
+        "weights = φ(query) · φ(key)ᵀ / Σ over T_enc, φ(x) = elu(x) + 1",
+        "Features of query and key take the place of exp(query · keyᵀ). It is linear in T, and "
+        "another operation.",
+        {"softmax": _linear(lambda c, x: _elu(x) + 1)},
+        variants=tuple(
+            {"softmax": _linear(feature)}
+            for feature in (
+                lambda c, x: _elu(c.scale * x) + 1,
+                lambda c, x: _elu(abs(c.scale) ** 0.5 * x) + 1,
+                lambda c, x: np.where(x.real > 0, x, 0),
+            )
+        ),
+        remedy="weights = softmax(scale * query @ key.swapaxes(-1, -2))",
+        layers=(QKV,),
     ),
     Mistake(
         "softmax applied twice",
