@@ -246,10 +246,9 @@ def test_heads_over_each_other_have_one_range_and_count_in_all(attn, folder):
     weights = np.full((1, 3, 5, 40), 0.02)
     weights[0, [0, 2], 4, 39] = 0.6
     np.save("w.npy", weights)
-    out = " ".join(
-        attn("show-weights", "w.npy", "--overlay", "--vmax", 0.5, columns=100).out.split()
-    )
-    assert "full at 0.50, beyond: 2 larger" in out
+    shown = ("show-weights", "w.npy", "--overlay", "--vmax", 0.5)
+    lines = plain(attn(*shown, columns=100, colors="truecolor").out)
+    assert "full at 0.50, beyond: 2 larger" in " ".join(" ".join(lines).split())
 
 
 def test_a_difference_keeps_0_in_the_middle_of_any_range(attn, folder):
