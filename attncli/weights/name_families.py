@@ -24,12 +24,14 @@ _ACROSS = {"context", "memory", "mem", "inter", "multihead"}
 _NEVER = {
     "hidden", "state", "states", "resid", "residual", "mlp", "ffn", "embed", "embeds", "embedding",
     "embeddings", "query", "queries", "key", "keys", "value", "values", "q", "k", "v", "z", "qkv",
-    "kv", "past", "cache", "bias", "biases", "kernel", "proj", "fc", "dense", "ln", "layernorm",
+    "kv", "past", "bias", "biases", "kernel", "proj", "fc", "dense", "ln", "layernorm",
     "ids", "id", "mask", "masks", "tokens", "label", "labels", "loss", "position", "grad",
     "positions", "seqlens", "lengths", "length", "segments", "options", "sequences", "features",
-    "grads", "gradient", "gradients", "pixel", "pixels", "image", "images", "gamma", "beta", "lse",
+    "grads", "gradient", "gradients", "gamma", "beta", "lse",
     "rotary", "rope", "sin", "cos", "hs", "dhs", "dout", "keep", "sinks", "alibi", "slopes",
 }  # fmt: skip
+# These are none unless they name attention.
+_ALONE = {"image", "images", "pixel", "pixels", "cache"}
 # What is close to weights: looked at where there is nothing better.
 _NEARLY = {
     "score", "scores", "logit", "logits", "raw", "dots", "energy", "energies", "pre", "norm",
@@ -122,7 +124,10 @@ def families_of(names: Iterable[str]) -> list[Family]:
 
 def _family(texts: tuple[str, ...], members: dict[Numbers, str]) -> Family | None:
     words = [word for text in texts for word in _words_of(text)]
+    attends = _ATTENTION | _SURELY
     if _NEVER.intersection(words) or _is_result(words):
+        return None
+    if _ALONE.intersection(words) and not attends.intersection(words):
         return None
     if _KNOWN.intersection(members.values()):
         return None

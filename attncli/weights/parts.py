@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from attncli.weights.wanted import PARTS
 from attncli.weights.weight_source import Part
 
 _MOST = 3  # how sure the name of an array can be that is not ours
+_MOST_NAMED = 3
 _READ_OTHERWISE = {5: "N,layers,heads,dec,enc", 4: "layers,heads,dec,enc", 3: "heads,dec,enc"}
 
 
@@ -86,19 +87,15 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
     for _ in range(2):  # what is across tells that what stands beside is the decoder's
         families = [_of_its_part(file, family, families) for family in families]
     found: dict[str, Family] = {}
+    left_over: list[list[str]] = []
     for family in sorted(families, key=lambda one: (-one.rank, -len(one.members))):
         if family.part not in found:
             found[family.part] = family
             continue
-        names = list(family.members.values())
         if family.rank >= 0:
-            which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-            warnings.warn(
-                f"{file.label}: {which} {file.shape(names[0])} not used: "
-                f"--rename weights={names[0]} reads it",
-                AttnWarning,
-                stacklevel=2,
-            )
+            left_over.append(list(family.members.values()))
+    if left_over:
+        _tell_of(file, left_over)
     if not found:
         held = ", ".join(file) or "nothing"
         raise DataError(
@@ -111,6 +108,21 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
     if list(found) != [""]:
         found = {name: found[name] for name in (*PARTS, "") if name in found}
     return found
+
+
+def _tell_of(file: TensorFile, left_over: Sequence[Sequence[str]]) -> None:
+    """Name what looks like weights and is not shown."""
+    said = [
+        f"{names[0]}{f' to {names[-1]}' if names[1:] else ''} {file.shape(names[0])}"
+        for names in left_over[:_MOST_NAMED]
+    ]
+    if more := len(left_over) - len(said):
+        said.append(f"{more} more")
+    warnings.warn(
+        f"{file.label}: not used: {', '.join(said)}; --rename weights={left_over[0][0]} reads that",
+        AttnWarning,
+        stacklevel=3,
+    )
 
 
 def _of_its_part(file: TensorFile, family: Family, families: Iterable[Family]) -> Family:

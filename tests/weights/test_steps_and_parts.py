@@ -1,15 +1,18 @@
 """Steps of generating, parts of a model and stacks: one right matrix a layer and head of each."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import Attn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncli.errors import AttnWarning, DataError
+from attncli.errors import AttnWarning, DataError, DtypeError
 from attncli.files.contents import hold_tensors
 from attncli.files.entries import Entry
 from attncli.files.reading import Reading
+from attncli.weights.at_hand import name_weights
 from attncli.weights.choosing import select_weights
 from attncli.weights.finding import find_weights
 from attncli.weights.wanted import Wanted
@@ -418,7 +421,35 @@ def test_arrays_that_are_left_over_are_told_and_those_of_no_weights_are_not():
     }  # fmt: skip
     zeros = {name: np.zeros(shape) for name, shape in others.items()}
     assert [*found_in({**arrays, **zeros}).parts[""].layers] == [0, 1, 2]
-    with pytest.warns(AttnWarning, match="last_attention .* not used: --rename weights=last_att"):
+    with pytest.warns(AttnWarning, match=r"last_attention .*; --rename weights=last_att"):
         found_in({**arrays, "last_attention": weights_of(1, 2, 5, 5)})
     with pytest.raises(DataError, match="no weights"):
         found_in(zeros)
+
+
+# What a program has at hand
+
+
+def test_what_a_model_returns_is_shown_by_its_parts():
+    def layers(T_dec, T_enc):
+        return tuple(weights_of(1, 2, T_dec, T_enc, seed=n) for n in range(3))
+
+    output = SimpleNamespace(
+        encoder_attentions=layers(7, 7),
+        cross_attentions=tuple(layers(1, 7) for _ in range(5)),
+        decoder_attentions=tuple(layers(1, t + 1) for t in range(5)),
+        past_key_values=object(),
+    )
+    named = name_weights(output, None, "mine", None)
+    source = found_in(named)
+    assert {name: part.layers[2].shape for name, part in source.parts.items()} == {
+        "encoder": (1, 2, 7, 7), "decoder": (1, 2, 5, 5), "cross": (1, 2, 5, 7),
+    }  # fmt: skip
+    again = found_in(name_weights(vars(output), None, "mine", None))
+    assert [*again.parts] == [*source.parts]
+    steps = found_in(name_weights(output.decoder_attentions, None, "mine", None))
+    np.testing.assert_array_equal(matrix(steps, "", 2, 1), matrix(source, "decoder", 2, 1))
+    output.cross_attentions = (None, None)
+    with pytest.raises(DtypeError, match="cross_attentions, a tuple of None") as caught:
+        name_weights(output, None, "mine", None)
+    assert "attn_implementation='eager'" in caught.value.hint
