@@ -196,18 +196,14 @@ def _refuse_given(file: TensorFile, one: _Found, parts: Mapping[str, Part]) -> N
     shape = file.shape(one.name)
     count = f"{shape[-1]} words" if len(shape) == 1 else f"{shape[0]} lists of {shape[-1]} words"
     axes = {ENC: ("T_enc",), DEC: ("T_dec",)}.get(one.side, ("T_dec", "T_enc"))
-    if len(parts) > 1:
-        axes = ("T_dec", "T_enc")
+    sizes = _sizes_of(parts.values(), axes if len(parts) == 1 else ("T_dec", "T_enc"))
     raise ShapeError(
-        f"{one.name} has {count}, and {file.label} "
-        f"{' and '.join(_sizes_of(parts.values(), axes))}: expected one a step"
+        f"{one.name} has {count}, and {file.label} {' and '.join(sizes)}: expected one a step"
     )
 
 
 def _sizes_of(parts: Iterable[Part], axes: Iterable[str] = ("T_dec", "T_enc")) -> list[str]:
-    """Name the sizes of axes, of each part where they have names."""
-    said = []
-    for part in parts:
-        shape = dict(zip(FOUR, part.layers[min(part.layers)].shape, strict=True))
-        said += [f"{part.name} {axis} = {shape[axis]}".lstrip() for axis in axes]
-    return said
+    """Name the sizes of axes, each once."""
+    shapes = (part.layers[min(part.layers)].shape for part in parts)
+    sizes = [dict(zip(FOUR, shape, strict=True)) for shape in shapes]
+    return list(dict.fromkeys(f"{axis} = {size[axis]}" for size in sizes for axis in axes))
