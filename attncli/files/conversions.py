@@ -6,7 +6,6 @@ Nothing here opens such a file: the conversion is a line for a shell, run where 
 from __future__ import annotations
 
 import os
-import pickletools
 import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -146,6 +145,8 @@ def _is_harmless(name: str) -> bool:
 
 def _names_in(data: bytes) -> Iterator[str]:
     """Name what a pickle would call, without opening it; several may follow each other."""
+    import pickletools  # a large table, that hardly any run needs
+
     at = 0
     while at < len(data):
         pushed: list[object] = [None, None]
