@@ -29,6 +29,7 @@ _NEVER = {
     "positions", "seqlens", "lengths", "length", "segments", "options", "sequences", "features",
     "grads", "gradient", "gradients", "gamma", "beta", "lse",
     "rotary", "rope", "sin", "cos", "hs", "dhs", "dout", "keep", "sinks", "alibi", "slopes",
+    "wq", "wk", "wv", "wo",
 }  # fmt: skip
 # These are none unless they name attention.
 _ALONE = {"image", "images", "pixel", "pixels", "cache"}
