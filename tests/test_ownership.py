@@ -27,6 +27,7 @@ OWNERS = {
     "open to read": {
         "memory.py",  # what the system says of its memory, and of the process
         "checking/targets/notebooks.py",  # their code, which is run
+        "checking/targets/sources.py",  # whether it names what compiles
     },
     "exec": {"checking/targets/importing.py"},  # the cells of their notebook
     # Parts of the package: the frame of a page, and the pages of the guide.
