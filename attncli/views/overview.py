@@ -197,7 +197,8 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     noun = next((name for name in ("head", "item", "layer") if name in telling), "head")
     what = "entropy in bits" if by in (None, "entropy") else SORTS[by or ""].heading
     matrices = "1 matrix" if count == 1 else f"{count} matrices"
-    more = f"{matrices}: --layer, --item, --head choose one, --full shows all"
+    part = "--part, " if "part" in telling else ""
+    more = f"{matrices}: {part}--layer, --item, --head choose one, --full shows all"
     left = f"{count - _FEWEST_HEADS} more {noun}s not shown: --sort {sort} --full lists all; {more}"
 
     # What there is room for: the pictures first, but for some of the heads in the table.

@@ -100,7 +100,8 @@ class _Given:
                     f"{self.option} {text}: no such file",
                     hint=f"words have commas between them: {self.option} a,b,c",
                 )
-            return text.split(",")
+            apart = ", " if text.count(",") == text.count(", ") else ","
+            return text.split(apart)
         source = open_source(text, max_memory=self.file.reading.max_memory)
         self.source = source
         content = decoded(source)

@@ -135,7 +135,7 @@ def test_words_in_a_file(shown, folder, name):
     assert (words(matrix), err) == ((WORDS, WORDS), "")
 
 
-@pytest.mark.parametrize("text", ["a,b,c", '["a", "b", "c"]'])
+@pytest.mark.parametrize("text", ["a,b,c", "a, b, c", '["a", "b", "c"]'])
 def test_words_on_the_command_line(shown, text):
     (matrix,), _ = shown({"weights": weights(3, 3)}, "--tokens", text)
     assert words(matrix) == (list("abc"), list("abc"))

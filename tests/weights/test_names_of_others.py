@@ -203,3 +203,11 @@ def test_stacks_of_layers_beside_each_other_are_said_to_be_in_doubt(attn, folder
     """Of as many layers each; that does not make them two arrays of the items of a batch."""
     np.savez("w.npz", encoder_attentions=ENCODER[:, 0], decoder_attentions=DECODER[:, 0])
     assert "--axes layers,heads,dec,enc" in attn("show-weights", "w.npz", "--json").err
+
+
+def test_an_overview_of_parts_says_how_to_choose_one(attn, folder):
+    np.savez("w.npz", encoder_attentions=ENCODER, decoder_attentions=DECODER)
+    out = attn("show-weights", "w.npz", "--sort", "entropy", "--color", "always").out
+    assert "--part, --layer" in " ".join(out.split())
+    np.savez("w.npz", decoder_attentions=DECODER)
+    assert "--part" not in attn("show-weights", "w.npz", "--sort", "entropy").out
