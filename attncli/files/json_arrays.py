@@ -115,6 +115,8 @@ class _Reader:
             named = {_view_of(one): one for one in value}
             if len(named) < len(value):  # no views: things of one kind
                 named = {str(number): one for number, one in enumerate(value)}
+                own = {_numbers_of(one): one for one in value}
+                named = own if len(own) == len(value) and "" not in own else named
             value = named
         if isinstance(value, list):
             if value:
@@ -324,6 +326,13 @@ def _matrix_of(view: Any) -> str:
     names = ("attn", "att", "attention", "attentions", "weights")
     held = view if isinstance(view, dict) else {}
     return next((name for name in names if isinstance(held.get(name), list)), "")
+
+
+def _numbers_of(one: Any) -> str:
+    """Name one of several by what it says of itself: its layer, its head."""
+    said = one if isinstance(one, dict) else {}
+    numbers = {kind: said.get(kind) for kind in ("layer", "head")}
+    return ".".join(f"{kind}{at}" for kind, at in numbers.items() if type(at) is int and at >= 0)
 
 
 def _view_of(view: Any) -> str:

@@ -1,5 +1,7 @@
 """Weights under the names that libraries, hooks and tutorials give them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -211,3 +213,14 @@ def test_an_overview_of_parts_says_how_to_choose_one(attn, folder):
     assert "--part, --layer" in " ".join(out.split())
     np.savez("w.npz", decoder_attentions=DECODER)
     assert "--part" not in attn("show-weights", "w.npz", "--sort", "entropy").out
+
+
+def test_records_are_of_the_layer_and_head_that_they_say(attn, folder):
+    layers = {number: ENCODER[n].astype(float) for n, number in enumerate((7, 3))}
+    records = [
+        {"layer": number, "head": head, "attention": one[0, head].tolist()}
+        for number, one in layers.items()
+        for head in range(HEADS)
+    ]
+    (folder / "w.json").write_text(json.dumps(records))
+    assert_the_same(shown(attn, "w.json"), given(layers))
