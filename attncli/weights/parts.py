@@ -165,6 +165,8 @@ def read_parts(
             how, inner = _given(file, family, axes, how)
         elif not family.counts and _are_padded(file, next(iter(family.members.values()))):
             inner = ("steps", "N", "heads", "T_dec", "T_enc")
+        elif "heads" in family.words and _is_of_heads(file, family):
+            inner = ("heads", "T_dec", "T_enc")
         elif how.doubt:
             how = _settled(file, family, name, shapes, counted)
         numbered = "arr" not in family.words or len(family.members) > 1
@@ -174,6 +176,12 @@ def read_parts(
             otherwise = _otherwise(file, family, parts[name], beside)
             parts[name] = replace(parts[name], otherwise=otherwise)
     return parts
+
+
+def _is_of_heads(file: TensorFile, family: Family) -> bool:
+    """Whether three axes begin with the heads that a name speaks of, and no number in it counts."""
+    ndims = {len(file.shape(name)) for name in family.members.values()}
+    return ndims == {3} and "heads" not in family.counts
 
 
 def _are_padded(file: TensorFile, name: str) -> bool:

@@ -224,3 +224,8 @@ def test_records_are_of_the_layer_and_head_that_they_say(attn, folder):
     ]
     (folder / "w.json").write_text(json.dumps(records))
     assert_the_same(shown(attn, "w.json"), given(layers))
+
+
+def test_three_axes_of_what_is_called_heads_begin_with_them(attn, folder):
+    np.savez("w.npz", **{f"layers.{n}.heads": one[0] for n, one in enumerate(OWN)})
+    assert_the_same(shown(attn, "w.npz"), given(OWN[:, :1]))
