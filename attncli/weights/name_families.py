@@ -43,7 +43,7 @@ _SURELY = {
     "alpha", "alphas", "alignment", "alignments", "attentions", "attns",
 }  # fmt: skip
 # Names of this tool for something else.
-_KNOWN = {"a", "h", "steps"}
+_KNOWN = {"a", "h", "steps", "W_enc", "W_dec"}
 _STEPS = {"step", "steps", "t", "time", "timestep", "timesteps", "tok", "token", "iter", "pos"}
 _LAYERS = {"layer", "layers", "l", "lyr", "block", "blocks", "blk", "depth"}
 _HEADS = {"head", "heads", "hd"}
