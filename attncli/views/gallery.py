@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
+from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.views.labels import safe, shorten, told_apart
@@ -81,6 +82,19 @@ class Gallery:
             return f"{reading}, {len(frames)} frames: {ends}"
         last = frames.described(len(frames) - 1)
         return f"{reading}, the last of {len(frames)} frames: {last}; --frames shows all"
+
+    @property
+    def heading(self) -> Text:
+        """Name the file and say how its weights were found: of several parts on a line each."""
+        parts = self.selection.source.parts.values()
+        several = len(parts) > 1 and self.selection.frames is None
+        title = Text(self.title, "bold")
+        if not several:
+            return title.append(f"  {self.reading}", "not bold dim")
+        longest = max(len(part.name) for part in parts)
+        for part in parts:
+            title.append(f"\n  {part.name:{longest}}  {part.reading}", "not bold dim")
+        return title
 
     def __len__(self) -> int:
         """Return how many matrices there are."""

@@ -203,7 +203,7 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
 
     # What there is room for: the pictures first, but for some of the heads in the table.
     lines = SCREENS * look.height - _AROUND
-    lines -= sum(_height(x, look) for x in (f"{gallery.title}  {gallery.reading}", left))
+    lines -= sum(_height(x, look) for x in (*gallery.heading.plain.splitlines(), left))
     said = _height(f"{_LONGEST_NOTE}, shaded by its {noun}'s largest; under each: {what}", look)
     places = [place_in_grid(one, telling) for one in selection.matrices]
     overview = Overview(places, look, lines=lines - said - min(count, _FEWEST_HEADS))

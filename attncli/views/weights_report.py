@@ -40,7 +40,7 @@ def draw_selection(gallery: Gallery, progress: Watched) -> Iterator[RenderableTy
         How a long step is watched.
     """
     selection, opens = gallery.selection, _opens_as(gallery)
-    heading = Text(gallery.title, "bold").append(f"  {gallery.reading}", "not bold dim")
+    heading = gallery.heading
     if 0 in selection.source.shape:
         yield heading
         return

@@ -148,6 +148,17 @@ def test_what_stands_beside_tells_whose_attention_it_is(own, across, keys):
     np.testing.assert_array_equal(matrix(source, "cross", first, 1), named[across.format(0)][0, 1])
 
 
+def test_of_several_parts_each_is_described_on_a_line_of_its_own(attn: Attn, folder):
+    sides = {"encoder": (5, 5), "cross": (3, 5), "decoder": (3, 3)}
+    np.savez("x.npz", **{f"{part}_attentions.0": weights_of(1, 2, *T) for part, T in sides.items()})
+    assert attn("show-weights", "x.npz").out.splitlines()[:4] == [
+        "x.npz",
+        "  encoder  encoder_attentions.0 (1, 2, 5, 5) = (N, heads, T_dec, T_enc)",
+        "  decoder  decoder_attentions.0 (1, 2, 3, 3) = (N, heads, T_dec, T_enc)",
+        "  cross    cross_attentions.0 (1, 2, 3, 5) = (N, heads, T_dec, T_enc)",
+    ]
+
+
 def test_a_part_that_is_not_there_is_refused_by_naming_those_that_are(attn: Attn, folder):
     np.savez("w.npz", **{f"{side}.{n}": weights_of(1, 2, 5, 5) for side in ("enc", "dec")
                          for n in range(2)})  # fmt: skip
