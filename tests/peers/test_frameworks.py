@@ -24,6 +24,26 @@ class SelfAttention(torch.nn.Module):
     def forward(self, query, key, value):
         return self.dropout({weights}) @ value
 """
+ADDITIVE = """
+import torch
+from torch import nn
+
+class AdditiveAttention(nn.Module):
+    def __init__(self, num_hiddens, dropout):
+        super().__init__()
+        self.W_k = nn.LazyLinear(num_hiddens, bias=False)
+        self.W_q = nn.LazyLinear(num_hiddens, bias=False)
+        self.w_v = nn.LazyLinear(1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries, keys, values, valid_lens):
+        met = self.W_q(queries).unsqueeze(2) + self.W_k(keys).unsqueeze(1)
+        scores = self.w_v(torch.tanh(met)).squeeze(-1)
+        if valid_lens is not None:
+            past = torch.arange(scores.shape[-1]) >= {lengths}.reshape(len(scores), -1, 1)
+            scores = scores.masked_fill(past, -1e6)
+        return self.dropout(scores.softmax(-1)) @ values
+"""
 FUNCTION = """
 import torch
 
@@ -243,3 +263,15 @@ def test_a_whole_block_has_its_gradients_proved(attn):
     result = attn("check", "torch.nn:TransformerEncoderLayer")
     assert result.code == 0
     assert "forward is held against nothing, its gradients are proved" in result.out
+
+
+@pytest.mark.parametrize(
+    ("lengths", "status"), [("valid_lens", "ok"), ("(valid_lens + 1)", "wrong")]
+)
+def test_weights_made_at_the_first_call_and_values_beside_keys(attn, folder, lengths, status):
+    pytest.importorskip("torch")
+    (folder / "theirs.py").write_text(ADDITIVE.format(lengths=lengths))
+    (report,) = attn("check", "theirs.py", "--json").json["targets"]
+    assert report["layer"] == "bahdanau"
+    found = {one["name"]: one["status"] for one in report["findings"]}
+    assert (found["result"], found["valid_lens"]) == ("ok", status)

@@ -65,15 +65,18 @@ def forms(trial: Trial, claims: Semantics) -> Iterator[Form]:
     vectors = [i for i in range(len(trial.parameters)) if i not in matrices]
     if any(one.ndim > 2 for one in trial.parameters):
         return
-    if len(trial.inputs) == 2 and len(matrices) in (1, 2):
+    if len(trial.inputs) in (2, 3) and len(matrices) in (1, 2):
         yield from _general_scores(trial, matrices, vectors, claims)
-    if len(trial.inputs) == 2 and len(matrices) in (1, 2) and vectors:
+    if len(trial.inputs) in (2, 3) and len(matrices) in (1, 2) and vectors:
         yield from _additive_scores(trial, matrices, vectors, claims)
     yield from _projected(trial, matrices, vectors, claims)
 
 
 def _sides(trial: Trial) -> list[tuple[int, int]]:
-    """Which of two inputs are the states that are looked at, and which those that look."""
+    """Which inputs are the states that are looked at, and which those that look."""
+    if len(trial.inputs) == 3:  # whose values are given beside
+        order = order_of(trial.target.inputs, ("key", "query", "value"))
+        return [] if order is None else [(order[0], order[1])]
     for ours in (("hs", "h"), ("hs_enc", "hs_dec")):
         if (order := order_of(trial.target.inputs, ours)) is not None:
             return [(order[0], order[1])]
@@ -105,6 +108,11 @@ def _seen(inputs: Arrays, sides: tuple[int, int]) -> tuple[Array, Array, bool]:
     return hs, h[:, None] if one else h, one
 
 
+def _values(inputs: Arrays, sides: tuple[int, int]) -> Array:
+    """What is summed: the states that are looked at, or what is given beside."""
+    return inputs[3 - sum(sides) if len(inputs) == 3 else sides[0]]
+
+
 def _general_scores(
     trial: Trial, matrices: Sequence[int], vectors: Sequence[int], claims: Semantics
 ) -> Iterator[Form]:
@@ -121,7 +129,8 @@ def _general_scores(
         W = parameters[order[0]].T if turned else parameters[order[0]]
         b = of.get(order[0], 0.0)
         key, query = (hs, h @ W + b) if asked else (hs @ W + b, h)
-        out = _attend(query, key, key if values else hs, claims, steps, 1.0)
+        summed = key if values else _values(inputs, sides)
+        out = _attend(query, key, summed, claims, steps, 1.0)
         if joined:
             both = np.concatenate((out, h) if joined % 2 else (h, out), axis=-1)
             Wc = parameters[order[1]]
@@ -149,7 +158,7 @@ def _general_scores(
         form = partial(forward, sides, turned, asked, order, joined)
         yield Form(
             "luong", words, names, partial(form, False), usual=usual,
-            back=back if usual and not vectors else None,
+            back=back if usual and not vectors and len(trial.inputs) == 2 else None,
         )  # fmt: skip
         if usual:
             mistake = "the projected states as values"
@@ -189,7 +198,8 @@ def _additive_scores(
         W, U, v, b = form.parts(parameters, hs.shape[-1])
         met = (hs @ W)[:, None] + (h @ U)[:, :, None] + b
         scores = (np.tanh(met) if bent else met) @ v
-        out = _attend(h, hs, hs, claims, {**steps, "query_key": lambda c: scores}, 1.0)
+        summed = _values(inputs, form.sides)
+        out = _attend(h, hs, summed, claims, {**steps, "query_key": lambda c: scores}, 1.0)
         return out[:, 0] if one else out
 
     orders = list(permutations(matrices)) if len(matrices) == 2 else [(matrices[0],)] * 2
@@ -207,11 +217,12 @@ def _additive_scores(
             ),
             "derivative of tanh missing": partial(_additive_back, form, claims, np.ones_like),
         }
-        plain = not biases and not turned and len(order) == 2 and sides == (0, 1)
+        plain = not biases and not turned and len(order) == 2
+        plain = plain and (sides == (0, 1) or len(trial.inputs) == 3)
         names = _named(named)
         yield Form(
             "bahdanau", words, names, partial(forward, form, True), usual=plain,
-            back=back if plain else None,
+            back=back if plain and len(trial.inputs) == 2 else None,
         )  # fmt: skip
         if plain:
             mistake = "tanh missing from the scores"

@@ -52,15 +52,14 @@ def judge_options(
         ``make(target, sizes)`` makes a trial.
     form : Form
     """
-    options = {name: value for name, value in target.options.items() if value is not ...}
-    if not options:
+    if not target.options:
         return
     try:
         trial = make(target, {**_SIZES, **target.sizes_said})
     except TargetError:  # sizes may be its own affair
         return
     tried = set()
-    for name in options:
+    for name in target.options:
         outcomes = [(asked, _holds(trial, form, name, asked)) for asked in _asked(trial, name)]
         taken = [(asked, holds) for asked, holds in outcomes if holds is not None]
         if not taken:
@@ -81,6 +80,7 @@ def judge_options(
         except TargetError:
             return None
 
+    options = {name: value for name, value in target.options.items() if value is not ...}
     yield from untried(options, tried, results, trial.sizes)
 
 

@@ -107,7 +107,7 @@ _SIZES = _spelled(
     T="t timesize timesteps seqlen seqlength sequencelength",
     T_max="blocksize maxlen maxlength maxseqlen maxseqlength maxsequencelength contextlength "
     "contextsize contextwindow nctx ctxlen npositions maxpositionembeddings maxt",
-    H="h hidden hiddensize hiddendim hiddenunits nhidden nhid hid d dim dmodel "
+    H="h hidden hiddensize hiddendim hiddenunits nhidden numhiddens nhid hid d dim dmodel "
     "modeldim modelsize embeddim embeddingdim embedsize embeddingsize embdim embsize emb nembd "
     "nemb units nunits inputdim inputsize insize indim infeatures din outputdim outputsize "
     "outdim outfeatures dout qdim kdim vdim querydim querysize keydim keysize valuedim "

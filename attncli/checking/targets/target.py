@@ -392,6 +392,11 @@ class Layer:
         self._alone = ""
         self._gave: Adapter = NUMPY
         self._gives: Any = None
+        for adapter in () if target.trusted or not sizes else loaded():
+            if adapter.makes_weights(self.instance):
+                self.forward(*target.draw(target.shapes(sizes), seed=0))
+                self.instance = adapter.started(self.instance, target.given.device)
+                self._born = weights_of(self.instance).names
 
     def forward(self, *arrays: Array, **options: Any) -> Any:
         """Run forward; what comes out first may be anything."""

@@ -115,6 +115,10 @@ class Adapter:
         """An instance of somebody's class, made ready to be called."""
         return instance
 
+    def makes_weights(self, instance: Any) -> bool:
+        """Whether the first call of an instance makes weights of it, by the sizes that come."""
+        return False
+
 
 NUMPY = Adapter(np)
 

@@ -132,10 +132,18 @@ class TorchAdapter(Adapter):
 
     def started(self, instance: Any, device: str | None) -> Any:
         """A module as a layer, as it is used after training, in float64 where that is there."""
+        if isinstance(instance, _Module):
+            return _Module(instance._module)
         if not isinstance(instance, self.framework.nn.Module):
             return instance
         module = instance.eval()
         return _Module(module.double() if device is None else module.to(self.place(device)))
+
+    def makes_weights(self, instance: Any) -> bool:
+        """Whether it has a LazyLinear or the like."""
+        if not isinstance(instance, _Module):
+            return False
+        return any(map(self.framework.nn.parameter.is_lazy, instance._module.parameters()))
 
 
 class _Module:
@@ -143,7 +151,11 @@ class _Module:
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        named = {
+            name: p
+            for name, p in module.named_parameters()
+            if p.requires_grad and not hasattr(p, "materialize")
+        }
         self.params, self.param_names = list(named.values()), tuple(named)
 
     def forward(self, *arrays: Any, **options: Any) -> Any:
