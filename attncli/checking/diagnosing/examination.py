@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -447,14 +448,18 @@ class _Check:
             self.trace,
         )
 
-    def _suite(self, like: Suite | None = None) -> Suite:
-        """The suite in what the target takes: as many axes, the dtype, sizes that are said."""
+    def _suite(self, like: Suite | None = None, *, in_blocks: bool = True) -> Suite:
+        """The suite in what the target takes: as many axes, the dtype, sizes that are said.
+
+        Sizes that are whole blocks, which take longer, are what some kernels want.
+        """
         refusal = like.refusal if like is not None else ""
         suites: list[Suite] = []
         all_axes = (4, 3, 2) if self.layer == QKV else (3,)
         sizes: list[tuple[Sizes, Sizes]] = [({}, {})]
         sizes += [(said, {}) for said in filter(None, [self.target.sizes_said])]
-        sizes += [({}, blocks) for blocks in (_BLOCKS if self.target.frameworks else ())]
+        in_blocks = in_blocks and bool(self.target.frameworks)
+        sizes += [({}, blocks) for blocks in (_BLOCKS if in_blocks else ())]
         dtypes = list(dtypes_for(self.dtype))
         if like is not None and like.is_taken:
             sizes, dtypes = [(like.said, like.blocks)], [(like.precision, like.dtype)]
@@ -489,9 +494,11 @@ class _Check:
     def _turned(self) -> Suite:
         """The suite with cosines and sines in the form in which the target is right, if in any."""
         given, taken = self.target, None
-        for tables in TABLES:
+        for in_blocks, tables in product((False, True), TABLES):
+            if in_blocks and taken is not None:
+                break
             self.target = turning(given, tables)
-            suite = self._suite()
+            suite = self._suite(in_blocks=in_blocks)
             if self._right(suite.ordinary()):
                 detail = f"are given as {tables.described}, query and key turned back by them"
                 self.findings.append(Finding("cos and sin", "contract", "note", detail))
