@@ -31,7 +31,7 @@ SLOW = {
 # And what takes a quarter of an hour: there, one test in ``ATTN_ONE_IN``; all of them by hand.
 LONG = {
     "test_catalogue.py", "test_tolerances.py", "test_mistakes.py", "test_kernels.py",
-    "test_frameworks.py", "test_logsumexp.py", "test_float16_throughout.py",
+    "test_frameworks.py", "test_logsumexp.py", "test_float16_throughout.py", "test_laid_out.py",
 }  # fmt: skip
 
 
