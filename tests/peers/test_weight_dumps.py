@@ -190,10 +190,12 @@ def fields(folder, parts):
     return folder / "w.npz"
 
 
-def fields_of_layers(spelling):
+def a_name_each(spelling, called):
+    """Every layer under a name of its own, of what its part is called and its number."""
+
     def save(folder, parts):
         named = {
-            spelling.format(FIELDS[part], number): layer
+            spelling.format(called[part], number): layer
             for part, layers in parts.items()
             for number, layer in enumerate(arrays(layers))
         }
@@ -202,20 +204,14 @@ def fields_of_layers(spelling):
 
     save.__name__ = spelling
     return save
+
+
+def fields_of_layers(spelling):
+    return a_name_each(spelling, FIELDS)
 
 
 def words_of_parts(spelling):
-    def save(folder, parts):
-        named = {
-            spelling.format(part, number): layer
-            for part, layers in parts.items()
-            for number, layer in enumerate(arrays(layers))
-        }
-        np.savez(folder / "w.npz", **named)
-        return folder / "w.npz"
-
-    save.__name__ = spelling
-    return save
+    return a_name_each(spelling, {part: part for part in FIELDS})
 
 
 def fields_in_safetensors(folder, parts):
