@@ -65,7 +65,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing of the surroundings decide how output looks."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "COLORTERM"):
+    looks = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "COLORTERM", "COLORFGBG", "ATTN_THEME")
+    surroundings = ("CI", "SSH_CONNECTION", "SSH_TTY", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    for name in looks + surroundings:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     # A bar shows that a step is long, which on a busy machine any may be.

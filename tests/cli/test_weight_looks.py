@@ -326,8 +326,6 @@ WHITE, BLACK, KNOWN = "\x1b]11;rgb:ffff/ffff/ffff\x1b\\", "\x1b]11;rgb:00/00/00\
 
 @pytest.fixture
 def eye(tmp_path, monkeypatch):
-    for name in ("COLORFGBG", "ATTN_THEME", "CI", "SSH_CONNECTION", "SSH_TTY", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLORTERM", "truecolor")
     np.save(tmp_path / "w.npy", np.eye(3))
     command = (sys.executable, "-m", "attncli", "show-weights", str(tmp_path / "w.npy"))
