@@ -55,6 +55,10 @@ class MemoryLimitError(AttnError, MemoryError):
     """Arrays that would not fit the memory that is there."""
 
 
+class ClusterError(AttnError):
+    """A cluster that cannot be reached, does not suit, or gives up."""
+
+
 class TargetError(AttnError):
     """Code of the user's own that cannot be loaded or called.
 
