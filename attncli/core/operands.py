@@ -88,7 +88,7 @@ def prepare(
     if not (type(query) is type(key) is type(value) is ndarray):
         query, key, value = to_numpy(query), to_numpy(key), to_numpy(value)
     shapes = query.shape, key.shape, value.shape
-    public_lead, groups = _fit(*shapes)
+    public_lead, groups = fit(*shapes)
     compute, dtype = dtypes_of(query.dtype, key.dtype, value.dtype)
 
     T_dec, H = query.shape[-2:]
@@ -196,7 +196,7 @@ def prepare_out(out: Array, operands: Operands) -> Array:
     return out.reshape(*operands.lead, T_dec, H_v)  # splits an axis at most: never a copy
 
 
-def _fit(query: Shape, key: Shape, value: Shape) -> tuple[Shape, int]:
+def fit(query: Shape, key: Shape, value: Shape) -> tuple[Shape, int]:
     """Return the leading axes of the result and how many query heads share one key head."""
     for name, shape in (("query", query), ("key", key), ("value", value)):
         if len(shape) < 2:

@@ -79,6 +79,13 @@ class Entry(ABC):
         """Return the part of `rows` outside of which none sees any of `keys` by its step."""
         return rows
 
+    def span(self, rows: slice, index: Index = ()) -> tuple[Array | None, Array | None]:
+        """Return the first key that each query sees by its step, and the one after the last.
+
+        None where nothing of it limits that end.
+        """
+        return None, None
+
 
 @dataclass(frozen=True, slots=True)
 class Band(Entry):
@@ -138,6 +145,14 @@ class Band(Entry):
         if self.low is not None:
             stop = max(min(keys.stop - self.low, stop), start)
         return slice(start, stop)
+
+    def span(self, rows: slice, index: Index = ()) -> tuple[Array | None, Array | None]:
+        """Return the first key that each query sees, and the one after the last."""
+        at = np.arange(rows.start, rows.stop)
+        return (
+            None if self.low is None else at + self.low,
+            None if self.high is None else at + (self.high + 1),
+        )
 
     def of_rows(self, rows: slice | Array, T_dec: int, T_enc: int) -> Entry:
         """Return the band of these queries: moved, or as a mask if they do not follow each other.
@@ -239,6 +254,11 @@ class Ranges(Entry):
         if not len(at):
             return slice(rows.start, rows.start)
         return slice(rows.start + int(at[0]), rows.start + int(at[-1]) + 1)
+
+    def span(self, rows: slice, index: Index = ()) -> tuple[Array, Array]:
+        """Return the first key that each query sees, and the one after the last."""
+        start, stop = self._of(rows, index)
+        return start[..., 0], stop[..., 0]
 
     @staticmethod
     def _meets(start: Array, stop: Array, keys: slice) -> Array:
@@ -629,6 +649,21 @@ class Visibility(NamedTuple):
         for entry in self.entries:
             rows = entry.rows(rows, keys, index)
         return rows
+
+    def span(self, rows: slice, index: Index = ()) -> tuple[Array, Array]:
+        """Return the first key that each of `rows` sees by its step, and the one after the last.
+
+        Examples
+        --------
+        >>> Visibility.of(Semantics(causal="upper_left", window=1), 3, 5).span(slice(0, 3))
+        (array([0, 0, 1]), array([1, 2, 3]))
+        """
+        start, stop = np.zeros(rows.stop - rows.start, np.int64), np.asarray(self.T_enc)
+        for entry in self.entries:
+            first, last = entry.span(rows, index)
+            start = start if first is None else np.maximum(start, first)
+            stop = stop if last is None else np.minimum(stop, last)
+        return start, np.maximum(start, stop)
 
     def of_rows(self, rows: slice | Array) -> Visibility:
         """Return what means the same where these queries are all there are.
