@@ -84,7 +84,12 @@ def default_axes(name: str) -> tuple[str, ...]:
 
 
 def random_tensor(
-    name: str, shape: tuple[int, ...], *, seed: int = 0, dtype: str | np.dtype[Any] = "float64"
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    dtype: str | np.dtype[Any] = "float64",
+    out: Array | None = None,
 ) -> Array:
     """Draw the random tensor of a name: nearly standard normal; ``a`` is normalised to weights.
 
@@ -103,6 +108,8 @@ def random_tensor(
         Not negative.
     dtype : dtype, default float64
         The numbers are drawn in float64 and then rounded to it.
+    out : ndarray, `shape`, `dtype`, optional
+        Where to draw it, in one piece: a file, for what memory does not hold.  Not ``a``.
 
     Returns
     -------
@@ -131,7 +138,9 @@ def random_tensor(
     start = _start(name, seed)
     # The halves of six words are twelve uniform integers below 2³²; a chunk at a time, so that
     # drawing takes little more memory than the tensor.
-    drawn = np.empty(count, np.uint64 if name == "a" else dtype)
+    if out is None:
+        out = np.empty(shape, np.uint64 if name == "a" else dtype)
+    drawn = out.reshape(-1)
     for first in range(0, count, _CHUNK):
         twelve = np.zeros(min(_CHUNK, count - first), np.uint64)
         for word in range(6):
@@ -140,10 +149,9 @@ def random_tensor(
         part = drawn[first : first + _CHUNK]
         part[:] = twelve if name == "a" else (twelve.astype(np.float64) + 6.0) / 2.0**32 - 6.0
     if name != "a":
-        return drawn.reshape(shape)
+        return out
     # Integers add up exactly in any order, so this too is the same everywhere.
-    weights = drawn.reshape(shape)
-    values: Array = weights / weights.sum(axis=-1, keepdims=True)
+    values: Array = out / out.sum(axis=-1, keepdims=True)
     return values.astype(dtype, copy=False)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attncli.cli import options
+from attncli.cli import cluster_options, options
 
 if TYPE_CHECKING:
+    from attncli.cli.cluster_options import Cluster
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
     from attncli.problems.request import Request
@@ -20,15 +21,23 @@ attn forward sample_inputs/dates.npz -o run.npz
 attn backward run.npz --seed 1 -o gradients.npz""",
 )
 @options.calculation_options
+@cluster_options.run_options
 @options.output_options
 @options.equal_nan_option
 @options.tensor_screen_options
-def backward(request: Request, output: Output, equal_nan: bool, screen: Screen) -> None:
+def backward(
+    request: Request, cluster: Cluster, output: Output, equal_nan: bool, screen: Screen
+) -> None:
     """Run a layer forward, then backward, and show the gradients.
 
     FILE is as for attn forward. The incoming gradient dout is the file's, or random from the
     seed. The gradients are those of the number that dout and the output multiply and sum to.
     """
+    if cluster.is_meant(request.execution.engine):
+        from attncli.cli import on_cluster
+
+        on_cluster.run("backward", request, output, screen, cluster)
+        return
     from attncli.cli.posing import leave, pose
     from attncli.views.run_report import draw_run, run_as_json
 

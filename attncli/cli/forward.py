@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attncli.cli import options
+from attncli.cli import cluster_options, options
 
 if TYPE_CHECKING:
+    from attncli.cli.cluster_options import Cluster
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
     from attncli.problems.request import Request
@@ -21,10 +22,13 @@ attn forward sample_inputs/minilm_qkv.npz --causal
 attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
 )
 @options.calculation_options
+@cluster_options.run_options
 @options.output_options
 @options.equal_nan_option
 @options.tensor_screen_options
-def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -> None:
+def forward(
+    request: Request, cluster: Cluster, output: Output, equal_nan: bool, screen: Screen
+) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 
     FILE is an .npz, .npy, .safetensors, .json or .csv file with the inputs of a layer (hs_enc and
@@ -32,6 +36,11 @@ def forward(request: Request, output: Output, equal_nan: bool, screen: Screen) -
     inputs, the output and the weights. Results that FILE brings along (output, weights, lse) are
     compared with ours. Exits with 1 if one differs.
     """
+    if cluster.is_meant(request.execution.engine):
+        from attncli.cli import on_cluster
+
+        on_cluster.run("forward", request, output, screen, cluster)
+        return
     from attncli.cli.posing import leave, pose
     from attncli.views.run_report import draw_run, run_as_json
 

@@ -32,7 +32,7 @@ LAYERS = (
     "scaled-dot-product",
 )
 WITH_WEIGHTS = ("luong", "bahdanau", "multi-head")
-ENGINES = ("auto", "direct", "tiled", "reference")
+ENGINES = ("auto", "direct", "tiled", "reference", "dask")
 DTYPES = ("float16", "float32", "float64")
 
 # The tensors that can come from a file of their own, and the options they are named by.
@@ -555,7 +555,7 @@ execution_options = Bundle(
         default="auto",
         show_default=True,
         help="direct computes whole heads, tiled in tiles, auto goes by size; reference is "
-        "the book's loop.",
+        "the book's loop; dask is a cluster.",
     ),
     under_calculation(
         "--threads", type=_COUNT, help="Threads to compute with.  [default: one a core]"

@@ -256,7 +256,8 @@ class Plan:
     def seconds(self) -> float:
         """How long it takes, from measured rates."""
         each = sum(work / rate for work, rate in zip(self.operations, RATES, strict=True))
-        return max(each * OVERHEAD / self.threads, self.tasks * TASK_SECONDS)
+        each *= OVERHEAD * self.itemsize / 4  # those of float64 take twice as long
+        return max(each / self.threads, self.tasks * TASK_SECONDS)
 
     @property
     def read(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from attncli.arrays import Array
 
-Engine = Literal["auto", "direct", "tiled", "reference"]
+Engine = Literal["auto", "direct", "tiled", "reference", "dask"]
 ENGINES: tuple[Engine, ...] = ("auto", "direct", "tiled", "reference")
 
 
@@ -17,9 +17,10 @@ class Execution:
 
     Attributes
     ----------
-    engine : {"auto", "direct", "tiled", "reference"}
+    engine : {"auto", "direct", "tiled", "reference", "dask"}
         Which code runs: direct computes whole (batch, head) pairs, tiled tiles with an online
-        softmax, auto goes by size; reference is the book's loop.
+        softmax, auto goes by size; reference is the book's loop. dask is not run from here:
+        `attncli.cluster` does.
     threads : int
         How many threads the core uses.
     tile : (int, int) or None

@@ -6,9 +6,11 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attncli.arrays import Array
 from attncli.errors import AttnWarning
 from attncli.memory import require
 from attncli.operations import OPERATIONS
@@ -18,6 +20,9 @@ from attncli.problems.problem import Problem
 from attncli.problems.request import Request
 from attncli.problems.setting import Setting
 from attncli.tensors import describe_shape, random_keep, random_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _DEFAULT_LAYER = "time-attention"
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
@@ -56,17 +61,16 @@ def random_problem(request: Request) -> Problem:
         for name, shape in shapes.items()
     )
     drawn = sum(map(prod, shapes.values())) * np.dtype(dtype).itemsize
-    require(
-        drawn, f"random {', '.join(names)}", request.reading.max_memory,
-        hint="smaller --N, --T or --H",
-    )  # fmt: skip
-    unwritten = {
-        name: np.broadcast_to(np.zeros((), dtype), shape) for name, shape in shapes.items()
-    }
+    if request.draw is random_tensor:
+        require(
+            drawn, f"random {', '.join(names)}", request.reading.max_memory,
+            hint="smaller --N, --T or --H",
+        )  # fmt: skip
+    planned = {name: unwritten(name, shape, dtype=dtype) for name, shape in shapes.items()}
     problem = Problem(
         request,
         operation,
-        layout.read(unwritten),
+        layout.read(planned),
         f"random, seed {seed}",
         request.semantics,
         layout,
@@ -75,16 +79,24 @@ def random_problem(request: Request) -> Problem:
     problem = dataclasses.replace(problem, extras=extras)
     problem.require_memory(beside=drawn)  # for the results too, before anything is drawn
     inputs = {
-        name: random_tensor(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
+        name: request.draw(name, shape, seed=seed, dtype=dtype) for name, shape in shapes.items()
     }
     if (keep_prob := request.semantics.keep_prob) is not None:
         shape = problem.weights_shape
-        require(prod(shape), f"random keep {shape}", request.reading.max_memory)
-        keep = random_keep(shape, keep_prob, seed=seed)
+        if request.draw is unwritten:
+            keep = unwritten("keep", shape, dtype=bool)
+        else:
+            require(prod(shape), f"random keep {shape}", request.reading.max_memory)
+            keep = random_keep(shape, keep_prob, seed=seed)
         extras = extras._replace(keep=keep)
     problem = dataclasses.replace(problem, inputs=layout.read(inputs), extras=extras)
     _ = problem.placed  # whether they fit
     return problem
+
+
+def unwritten(name: str, shape: tuple[int, ...], *, seed: int = 0, dtype: DTypeLike) -> Array:
+    """Draw nothing: zeros that take no memory, for who asks what would come of it."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _decides(size: str, shapes: Mapping[str, tuple[int, ...]], layout: Layout) -> bool:

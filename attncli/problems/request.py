@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+from attncli.arrays import Array
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.files.reading import Reading
 from attncli.operations.execution import Execution
 from attncli.operations.layout import Words
+from attncli.tensors import random_tensor
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Request:
         The files of single tensors, by the tensor's name.
     reading : Reading
         How files are read, and how much memory there is.
+    draw : callable
+        Draws the random tensor of a name, as `attncli.tensors.random_tensor` does; another one
+        puts it elsewhere than into memory.
     """
 
     file: str | None
@@ -55,6 +61,7 @@ class Request:
     seed: int | None
     parts: dict[str, str]
     reading: Reading
+    draw: Callable[..., Array] = field(default=random_tensor, compare=False, repr=False)
 
     @property
     def is_random(self) -> bool:
