@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
-from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -19,14 +18,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [one.slug for one in known() if one.slug.startswith(incomplete)]
 
 
-@command(
+@options.command(
     "explain",
     example="""\
 attn explain
 attn explain scale-missing
 attn explain "softmax backward without Σ"
-""",
-    first="--json --precision --color --theme",
+attn explain window-missing --json""",
 )
 @click.argument("mistake", required=False, shell_complete=_complete)
 @options.shaded_options

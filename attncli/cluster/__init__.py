@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attncli.cluster.cluster_settings import Needs, Settings
 
 if TYPE_CHECKING:
+    from attncli.cluster.connecting import connect as connect
     from attncli.cluster.plan import Plan
 
 __all__ = ["Needs", "Settings", "needs_of"]

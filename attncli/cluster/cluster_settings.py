@@ -86,3 +86,14 @@ class Needs:
     block: int | None = None
     inputs: tuple[str, ...] = ()
     output: str | None = None
+
+    @property
+    def half(self) -> str | None:
+        """The option that lets a task need less.
+
+        Examples
+        --------
+        >>> Needs(block=8192).half
+        '--block 4096'
+        """
+        return f"--block {self.block // 2}" if self.block and self.block > 1 else None
