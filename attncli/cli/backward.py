@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attncli.cli import cluster_options, options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.cluster_options import Cluster
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from attncli.problems.request import Request
 
 
-@options.command(
+@command(
     "backward",
     example="""\
 attn backward --N 3 --T 5 --H 4
 attn forward sample_inputs/dates.npz -o run.npz
 attn backward run.npz --seed 1 -o gradients.npz""",
+    first="--layer --dtype --causal --N --T --H --seed --dout -o --json",
 )
 @options.calculation_options
 @cluster_options.run_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -48,13 +49,13 @@ def _parse_names(
     return parse
 
 
-@options.command(
+@command(
     "bench",
     example="""\
-attn bench --shapes 8,512,64 --dtype float32
-attn bench --peers torch,jax --accuracy
-attn bench --shapes 1,16384,64 --causal --window 255,0 --segments 8 --engines core
-attn bench --scaling""",
+attn bench --shapes 8,64,16 --dtype float32
+attn bench --shapes 1,512,32 --dtype float32 --causal --engines core
+attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
+    first="--shapes --dtype --engines --peers --causal --scaling --accuracy --repeat --json",
 )
 @_what(
     "--shapes",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
     batch_options,
@@ -27,19 +28,20 @@ if TYPE_CHECKING:
 _computed = partial(options.option, group="What is computed")
 
 
-@options.command(
+@command(
     "check",
     example="""\
-attn check my_layer.py
-attn check my_layer.py:TimeAttention
-attn check my_layer.py:attend --as scaled-dot-product --causal --scale 1
-attn check submissions/*.py --report grades.csv --report junit.xml""",
+attn check sample_inputs/exercise/wrong_1.py
+attn check sample_inputs/exercise/wrong_2.py:Attention --json
+attn check attncli:attention --as scaled-dot-product""",
+    first="--as --dtype --causal --scale --layout --arg --report --time-limit --json -q",
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @_computed(
     "--as",
     "layer",
     type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
+    metavar="LAYER",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
 @options.semantics_options

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 _what = partial(options.option, group="What to compare")
 
 
-@options.command(
+@command(
     "compare",
     example="""\
-attn compare mine.npz theirs.npz
-attn compare run.npz other.npz --only out --rtol 1e-3
-attn compare mine.npz torch.npz --map out=attn_output
-attn compare half.npz exact.npz --budget inputs.npz""",
+attn forward sample_inputs/minilm_qkv.npz -o run.npz
+attn compare run.npz sample_inputs/minilm_qkv.npz --only weights
+attn compare run.npz sample_inputs/minilm_qkv.npz --map out=output""",
+    first="--only --ignore --map --rtol --atol --equal-nan --budget --json",
 )
 @click.argument("a")
 @click.argument("b")

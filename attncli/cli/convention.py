@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.errors import AttnError
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from attncli.reports import ConventionReport
 
 
-@options.command(
+@command(
     "convention",
     example="""\
-attn convention dump.npz
-attn convention dump.npz --causal --window 3
-attn convention layer0.npz layer1.npz --json
-attn convention dump.npz --rename output=attn_out""",
+attn convention sample_inputs/minilm_qkv.npz
+attn forward --layer scaled-dot-product --causal -o run.npz
+attn convention run.npz""",
+    first="--scale --causal --window --layout --rename --json",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @options.semantics_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
@@ -18,13 +19,14 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [one.slug for one in known() if one.slug.startswith(incomplete)]
 
 
-@options.command(
+@command(
     "explain",
     example="""\
 attn explain
 attn explain scale-missing
 attn explain "softmax backward without Σ"
-attn explain window-missing --json""",
+""",
+    first="--json --precision --color --theme",
 )
 @click.argument("mistake", required=False, shell_complete=_complete)
 @options.shaded_options

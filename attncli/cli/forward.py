@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attncli.cli import cluster_options, options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.cluster_options import Cluster
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
     from attncli.problems.request import Request
 
 
-@options.command(
+@command(
     "forward",
     example="""\
 attn forward --N 3 --T 5 --H 4
 attn forward sample_inputs/dates.npz -o run.npz
-attn forward sample_inputs/minilm_qkv.npz --causal
-attn forward --hs-enc enc.npy --hs-dec dec.npy --json""",
+attn forward sample_inputs/minilm_qkv.npz --json""",
+    first="--layer --dtype --causal --N --T --H --seed -o --json",
 )
 @options.calculation_options
 @cluster_options.run_options
@@ -32,9 +33,8 @@ def forward(
     """Run a layer forward, on random tensors or on those of FILE.
 
     FILE is an .npz, .npy, .safetensors, .json or .csv file with the inputs of a layer (hs_enc and
-    hs_dec; query, key and value; hs and h; …), a run file, or - for standard input. Shows the
-    inputs, the output and the weights. Results that FILE brings along (output, weights, lse) are
-    compared with ours. Exits with 1 if one differs.
+    hs_dec; query, key and value; hs and h; …), a run file, or - for standard input. Results that it
+    brings along (output, weights, lse) are compared with ours: exits with 1 if one differs.
     """
     if cluster.is_meant(request.execution.engine):
         from attncli.cli import on_cluster

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
     batch_options,
@@ -32,20 +33,19 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
     return value
 
 
-@options.command(
+@command(
     "gradcheck",
     example="""\
 attn gradcheck
 attn gradcheck --layer time-attention --N 2 --T 3 --T-enc 4 --H 5
-attn gradcheck --causal --window 2,0 --heads 2 --sinks 0 --alibi
-attn gradcheck --method central --json
-attn gradcheck my_layer.py
-attn gradcheck my_layer.py:LuongAttention --input W=4,4""",
+attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
+    first="--layer --method --tol --dtype --causal --N --T --H --seed --arg --report --json",
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @options.under_calculation(
     "--layer",
     type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
+    metavar="LAYER",
     help="Check this layer alone.  [default: all without weights of their own]",
 )
 @options.under_calculation(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [topic for topic in TOPICS if topic.startswith(incomplete)]
 
 
-@options.command(
+@command(
     "guide",
     example="""\
 attn guide
 attn guide semantics
 attn guide checking > checking.md""",
+    first="--color",
 )
 @click.argument("topic", required=False, shell_complete=_complete)
 @options.page_options

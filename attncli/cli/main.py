@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 import click
 
 from attncli.cli import streams
+from attncli.cli.help_pages import HelpContext, version_option
 from attncli.cli.streams import prepare_streams, say, say_bug, say_error, silence_stdout
 from attncli.errors import AttnError, AttnWarning
-from attncli.version import __version__
 
 # The module and name of each command, and what the list of commands says of it: so the list can
 # be shown without importing any.
@@ -37,6 +37,7 @@ COMMANDS = {
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
     "explain": ("attncli.cli.explain:explain", "Explain a mistake, with an example."),
     "guide": ("attncli.cli.guide:guide", "Read the documentation."),
+    "help": ("attncli.cli.help:help", "Show what a command is for."),
 }
 
 CHECK_SAID_NO = 1
@@ -50,6 +51,8 @@ _said = set[str]()
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
+
+    context_class = HelpContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order in which one meets them."""
@@ -103,9 +106,9 @@ The documentation is in attn guide.
     cls=LazyGroup,
     help=_HELP,
     epilog=_EPILOG,
+    params=[version_option],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="attn", message="%(prog)s %(version)s")
 def attn() -> None:
     """Make the group: its text is `_HELP`."""
 

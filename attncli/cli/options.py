@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
 
+from attncli.cli.help_pages import GroupedOption
 from attncli.errors import ParameterError
 from attncli.files.formats import FORMATS, WRITTEN
 
@@ -52,55 +53,6 @@ PARTS = {
     "enc_mask": "Mask (N, T_enc) of the encoder steps that take part.",
     "dec_mask": "Mask (N, T_dec) of the decoder steps that take part.",
 }
-
-
-class GroupedOption(click.Option):
-    """An option that belongs under a heading of the help text."""
-
-    def __init__(self, *args: Any, group: str = "Options", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.group = group
-
-
-class GroupedCommand(click.Command):
-    """A command whose help lists its options under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each group of options in the order in which the groups first appear."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
-                group = getattr(parameter, "group", "Help")
-                groups.setdefault(group, []).append(record)
-        groups["Help"] = groups.pop("Help")  # last
-        for heading, records in groups.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command.
-
-        NumPy is imported here and not far below: Python's stack grows in pieces, and where one
-        happens to end every call costs a system call; importing makes very many calls.
-        """
-        import numpy  # noqa: F401
-
-        return super().invoke(ctx)
-
-
-def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command with grouped options and examples at the end of its help.
-
-    Parameters
-    ----------
-    name : str
-    example : str
-        One command a line.
-    """
-    lines = "\n".join(f"  {line}" for line in example.splitlines())
-    epilog = f"\b\nExamples:\n{lines}"
-    return click.command(name, cls=GroupedCommand, epilog=epilog)
 
 
 def option(*declarations: str, group: str, **attributes: Any) -> Callable[[F], F]:
@@ -357,7 +309,9 @@ dtype_option = under_calculation(
 layer_option = under_calculation(
     "--layer",
     type=click.Choice(LAYERS + WITH_WEIGHTS),
-    help="The layer to run.  [default: time-attention, or what the file's arrays imply]",
+    metavar="LAYER",
+    help=f"The layer to run: {', '.join(LAYERS + WITH_WEIGHTS)}.  [default: time-attention, or "
+    "what the file's arrays imply]",
 )
 
 
@@ -625,7 +579,7 @@ part_options = Bundle(
             f"--{name.replace('_', '-')}",
             f"part_{name}",
             metavar="FILE",
-            group="One tensor from a file of its own",
+            group="One tensor a file",
             help=text,
         )
         for name, text in PARTS.items()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.cli.weight_options import export_options
 from attncli.errors import ParameterError
 from attncli.files.formats import ending_of
@@ -72,14 +73,14 @@ class Tile(click.ParamType["tuple[int, int]"]):
         return int(sizes[0]), int(sizes[-1])
 
 
-@options.command(
+@command(
     "show-mask",
     example="""\
 attn show-mask --T 8 --causal --window 3
-attn show-mask --T 3 --T-enc 5 --causal --convention torch --convention flash-attention
+attn show-mask --T 3 --T-enc 5 --causal --convention flash-attention
 attn show-mask --T 8 --window 2 --against "--causal --window 2"
-attn show-mask run.npz --item 1
-attn show-mask --T 65536 --causal --window 1024 --json""",
+""",
+    first="--T --T-enc --causal --window --against --convention --item --export --json",
 )
 @click.argument("file", required=False)
 @options.steps_options
@@ -131,12 +132,12 @@ def show_mask(
 ) -> None:
     """Show what each query sees: rows are queries, columns keys.
 
+    FILE holds masks, or the inputs of a layer with masks; or is a run file, whose options count.
+    Without it, sizes and options say it all.
+
     For seeing what options and masks mean before anything is computed, how much of the scores that
     is, and which tiles an engine has to visit. With two readings, both beside each other, and a +
     wherever a pair is seen in one alone.
-
-    FILE holds masks, or the inputs of a layer with masks; or is a run file, whose options count.
-    Without it, sizes and options say it all.
     """
     from attncli.problems.visible import Asked, scene_of
     from attncli.views.exports import check_exports

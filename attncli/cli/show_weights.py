@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 from attncli.cli.weight_options import weight_options
 
 if TYPE_CHECKING:
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
     from attncli.weights.wanted import Wanted
 
 
-@options.command(
+@command(
     "show-weights",
     example="""\
 attn show-weights sample_inputs/dates.npz
-attn show-weights sample_inputs/paraphrase.npz --item 1 --top 2
-attn show-weights sample_inputs/minilm_heads.npz --sort previous
 attn show-weights sample_inputs/minilm_heads.npz --layer 3 --head 5
-attn show-weights sample_inputs/minilm_heads.npz --rollout --drop-special
-cat run.npz | attn show-weights -""",
+attn show-weights sample_inputs/paraphrase.npz --item 1 --top 2""",
+    first="--layer --head --item --tokens --mean --top --frames --export",
 )
 @click.argument("file")
 @weight_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attncli.cli import options
+from attncli.cli.help_pages import command
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -22,13 +23,13 @@ def _parse_only(ctx: click.Context, param: click.Parameter, text: str | None) ->
     return tuple(name.strip() for name in text.split(",")) if text is not None else ()
 
 
-@options.command(
+@command(
     "trace",
     example="""\
 attn trace sample_inputs/by_hand.npz
 attn trace sample_inputs/by_hand.npz --step 1 --backward
-attn trace sample_inputs/minilm_qkv.npz --head 5 --step 9 --only scores,weights
-attn trace --T 3 --H 2 --causal --step 1 -o trace.npz""",
+attn trace sample_inputs/minilm_qkv.npz --head 5 --step 9 --only scores""",
+    first="--step --item --head --forward --backward --only --causal -o --json",
 )
 @_which("--step", type=int, default=0, show_default=True, help="Decoder step.")
 @_which("--item", type=int, default=0, show_default=True, help="Item of the batch.")
@@ -57,13 +58,13 @@ def trace(
 ) -> None:
     """Show every intermediate of one decoder step, in the order it is computed.
 
+    FILE is as for attn forward; without it the tensors are random. attn compare holds the file
+    that -o writes against one of yours with arrays of the same names.
+
     For reading attention line by line, and for finding the line where your own code first differs:
     forward, then backward, each with its name as in the mathematics, the formula, what it means,
     its shape, the numbers, and what they were made of. Small ones are worked out like an example
     in a textbook, large ones summed up.
-
-    FILE is as for attn forward; without it the tensors are random. attn compare holds the file
-    that -o writes against one of yours with arrays of the same names.
     """
     from attncli.cli.posing import pose
     from attncli.operations.tracing import Place

@@ -226,8 +226,8 @@ weight_options = Bundle(
     under_shown(
         "--browse",
         is_flag=True,
-        help="Look at one matrix after the other with keys, which the bottom line names: scroll, "
-        "find words, zoom, other heads and layers, sorted or not.",
+        help="Look at one matrix after the other. Keys, which the bottom line names, scroll, find "
+        "words, zoom, show other heads and layers, sorted or not.",
     ),
     under_shades(
         "--shade",

@@ -14,6 +14,13 @@ from attncli.errors import FileError
 from attncli.memory import available_memory, readable
 
 _CHUNK = 1 << 20
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SAMPLES = next(
+    filter(os.path.isdir, [os.path.join(_PACKAGE, "sample_inputs")]),
+    os.path.join(os.path.dirname(_PACKAGE), "sample_inputs"),
+)
+"""The sample inputs: in the package that was installed, or beside it in a checkout."""
+
 # The longest first: one begins with another.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -95,9 +102,10 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
     if name == "-":
         return _read_stream("standard input", sys.stdin.buffer, max_memory)
     try:
-        if os.path.isdir(name):
+        path = existing(name)
+        if os.path.isdir(path):
             raise FileError(f"{name}: is a folder, expected {expected}")
-        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refused(name, error) from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -107,6 +115,20 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
             return _read_stream(name, stream, max_memory)
         except OSError as error:
             raise refused(name, error) from None
+
+
+def existing(path: str) -> str:
+    """Give the path that is meant: of a sample that is not here, the one that comes with attn.
+
+    Examples
+    --------
+    >>> existing("mine.npz"), existing("sample_inputs/README.md").endswith("README.md")
+    ('mine.npz', True)
+    """
+    first = path.replace(os.sep, "/").partition("/")[0]
+    if first != os.path.basename(SAMPLES) or os.path.lexists(path):
+        return path
+    return os.path.join(os.path.dirname(SAMPLES), path)
 
 
 def refused(label: str, error: Exception) -> FileError:

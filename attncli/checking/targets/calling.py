@@ -15,11 +15,12 @@ import numpy as np
 from attncli import errors
 from attncli.arrays import Array
 from attncli.checking.targets.frameworks.adapter import NUMPY, Adapter
+from attncli.files.source import SAMPLES
 
 Again = Literal["", "objects", "memory", "one"]
 
 _OURS = os.path.dirname(os.path.abspath(errors.__file__)) + os.sep
-_CHECKING = os.path.join(_OURS, "checking") + os.sep
+_NOT_OURS = (SAMPLES + os.sep, os.path.join(_OURS, "checking") + os.sep)
 
 
 class Facts(NamedTuple):
@@ -122,7 +123,7 @@ class Calls:
 
         def look(frame: FrameType, event: str, argument: Any) -> None:
             file = frame.f_code.co_filename
-            if file.startswith(_OURS) and not file.startswith(_CHECKING):
+            if file.startswith(_OURS) and not file.startswith(_NOT_OURS):
                 borrowed.append(True)
 
         framework = (self.adapter or NUMPY).circumstances(self.seed, self.memory)

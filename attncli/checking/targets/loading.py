@@ -29,6 +29,7 @@ from attncli.checking.targets.sources import Note, Passed, compiles, files_in, s
 from attncli.checking.targets.target import Layer, Target, all_having
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import AttnWarning, CodeError, NoLayerError, TargetError, harmless
+from attncli.files.source import existing
 from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
 from attncli.reports import FailedReport
@@ -113,13 +114,14 @@ def texts_of(text: str, note: Note) -> tuple[list[str], list[str]]:
     NoLayerError
         If there are none.
     """
-    if not os.path.isdir(text):
+    folder = existing(text)
+    if not os.path.isdir(folder):
         return [text], []
     passed = Passed()
     found, others = list[str](), list[str]()
-    for file in files_in(text, passed):
+    for file in files_in(folder, passed):
         (found if may_hold_layers(file) else others).append(file)
-    passed += [(os.path.relpath(file, text), NO_LAYER) for file in others]
+    passed += [(os.path.relpath(file, folder), NO_LAYER) for file in others]
     said = said_of(text, passed) if passed else None
     if not found:
         raise NoLayerError(f"{text}: no Python file and no notebook in it holds a layer", hint=said)

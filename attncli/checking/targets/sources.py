@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from attncli.errors import TargetError
+from attncli.files.source import existing
 
 Note = Callable[[str], None]
 Passed = list[tuple[str, str]]
@@ -51,7 +52,7 @@ def source_of(text: str) -> Source:
     Source(kind='module', place='package.module', name='Layer')
     """
     if in_file := _IN_FILE.fullmatch(text):
-        place, name = in_file[1], in_file[2]
+        place, name = existing(in_file[1]), in_file[2]
         kind: Literal["file", "notebook"] = "file" if place.endswith(".py") else "notebook"
         if not os.path.isfile(place):
             behind = f":{name}" if name else ""
