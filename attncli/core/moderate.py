@@ -47,6 +47,18 @@ def in_range(total: Array, seen: Array | None = None) -> bool:
     return bool(1 / limit < lowest <= highest < limit)
 
 
+def of_sums(logsumexp: Array) -> Array:
+    """Tell of which rows the sum of exponentials without a reference is in range.
+
+    Examples
+    --------
+    >>> of_sums(np.array([3.0, 1e4, -np.inf]))
+    array([ True, False, False])
+    """
+    within: Array = np.abs(logsumexp) < np.log(_limit(logsumexp.dtype))
+    return within
+
+
 class Hope:
     """Whether the next scores of a calculation may be moderate: not if most so far were not.
 

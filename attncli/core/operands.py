@@ -73,12 +73,15 @@ def prepare(
     value: ArrayLike,
     *,
     mask: Array | None,
-    extras: Extras,
+    extras: Extras | Placed,
     semantics: Semantics,
+    sizes: tuple[int, int] | None = None,
+    part: tuple[slice, slice] | None = None,
 ) -> Operands:
     """Check one call's arguments and return them in the form the engines expect.
 
-    The mask is boolean or floating, as `attncli.core.visibility.read_mask` gives it.
+    The mask is boolean or floating, as `attncli.core.visibility.read_mask` gives it.  Of a part of
+    a calculation, some queries and keys out of T_dec and T_enc, all arrays hold what belongs to it.
 
     Raises
     ------
@@ -93,23 +96,27 @@ def prepare(
 
     T_dec, H = query.shape[-2:]
     T_enc = key.shape[-2]
+    sizes = sizes or (T_dec, T_enc)
     scale, softcap = semantics.scale, semantics.softcap
     if scale is None:
         scale = H**-0.5 if compute.itemsize <= 8 else compute.type(H) ** -0.5
     given_shapes = {}
     if mask is not None:
         given_shapes["mask"] = mask.shape
-        mask = _split(_mask(mask, (*public_lead, T_dec, T_enc), compute), public_lead, groups)
-    placed, keep_prob = _NOTHING, semantics.keep_prob
-    if extras:
-        placed = extras.placed(public_lead, T_dec, T_enc).split(
-            lambda x: _split(x, public_lead, groups)
+        mask = _split(
+            fitting_mask(mask, (*public_lead, T_dec, T_enc), compute), public_lead, groups
         )
+    placed, keep_prob = _NOTHING, semantics.keep_prob
+    given = extras
+    if extras:
+        if isinstance(extras, Extras):
+            extras = extras.placed(public_lead, T_dec, T_enc)
+        placed = extras.split(lambda x: _split(x, public_lead, groups))
         for name in ("sinks", "alibi"):
             if (array := getattr(placed, name)) is not None:
                 if array.dtype.kind == "c":
                     raise DtypeError(f"{name} is {array.dtype}, expected real numbers")
-                given_shapes[name] = np.shape(getattr(extras, name))
+                given_shapes[name] = np.shape(getattr(given, name))
                 placed = placed._replace(**{name: array.astype(compute, copy=False)})
     if keep_prob is not None and placed.keep is None:
         raise ParameterError(f"keep_prob is {keep_prob}, and there is no keep to go with it")
@@ -120,7 +127,7 @@ def prepare(
         _split(_usable(query, compute), public_lead, groups),
         _split(_usable(key, compute), public_lead, groups),
         _split(usable_value, public_lead, groups),
-        Visibility.of(semantics, T_dec, T_enc, mask, placed),
+        Visibility.of(semantics, *sizes, mask, placed, part),
         None if placed.sinks is None else placed.sinks[..., 0],
         placed.keep,
         scale if compute.itemsize > 8 else float(scale),  # a NumPy scalar would set the dtype
@@ -299,7 +306,7 @@ def _split(x: Array, lead: Shape, groups: int) -> Array:
     return x.reshape(shape)
 
 
-def _mask(mask: Array, scores: Shape, compute: np.dtype[Any]) -> Array:
+def fitting_mask(mask: Array, scores: Shape, compute: np.dtype[Any]) -> Array:
     """Return a mask that fits `scores` as a boolean array or one of the compute dtype."""
     if mask.ndim > len(scores):
         raise ShapeError(f"mask is {mask.shape}, which has more axes than the scores: {scores}")

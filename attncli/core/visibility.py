@@ -484,6 +484,7 @@ class Visibility(NamedTuple):
         T_enc: int,
         mask: Array | None = None,
         extras: Placed = Placed(),  # noqa: B008 (it is immutable)
+        part: tuple[slice, slice] | None = None,
     ) -> Visibility:
         """Build it from the options.
 
@@ -495,13 +496,25 @@ class Visibility(NamedTuple):
             Boolean or float, as `read_mask` gives it, broadcastable to (…, T_dec, T_enc).
         extras : Placed, optional
             Lengths, sequences, segments and slopes, as `Extras.placed` gives them.
+        part : (slice, slice), optional
+            The queries and the keys that are all there are here, out of T_dec and T_enc.  Mask and
+            segments are theirs alone; sequences are those of the whole.
+
+        Examples
+        --------
+        >>> part = slice(2, 4), slice(1, 4)
+        >>> Visibility.of(Semantics(causal="upper_left"), 4, 4, part=part).pattern().astype(int)
+        array([[1, 1, 0],
+               [1, 1, 1]])
         """
         entries: list[Entry] = []
-        offset = own_key(semantics, T_dec, T_enc)
+        rows, keys = part or (slice(0, T_dec), slice(0, T_enc))
+        offset = own_key(semantics, T_dec, T_enc) + rows.start - keys.start
         own: int | Array = offset
         before, after = semantics.reach
         if extras.sequences is not None or extras.lengths is not None:
-            start, stop, own = _keys_of(semantics, T_dec, T_enc, extras)
+            ends = _keys_of(semantics, T_dec, T_enc, extras, rows)
+            start, stop, own = (x - keys.start for x in ends)
             if before is not None:
                 start = np.maximum(start, own - before)
             if after is not None:
@@ -522,6 +535,11 @@ class Visibility(NamedTuple):
             entries.append(Mask(mask if mask.ndim > 1 else np.atleast_2d(mask)))
         if extras.alibi is not None:
             entries.append(Alibi(extras.alibi, own))
+        if part:
+            T_dec, T_enc = rows.stop - rows.start, keys.stop - keys.start
+            every = slice(0, T_dec), slice(0, T_enc)
+            # In most parts there is nothing of a band, and then nothing to be looked at.
+            entries = [one for one in entries if not one.by_step or one.says(*every) != "all"]
         return cls(tuple(entries), T_dec, T_enc)
 
     def __bool__(self) -> bool:
@@ -745,25 +763,26 @@ def positions(
 
 
 def _keys_of(
-    semantics: Semantics, T_dec: int, T_enc: int, extras: Placed
+    semantics: Semantics, T_dec: int, T_enc: int, extras: Placed, rows: slice | None = None
 ) -> tuple[Array, Array, Array]:
-    """Return the first key, the one after the last, and the own key of each query.
+    """Return the first key, the one after the last, and the own key of each query of `rows`.
 
     They differ by item where lengths do; with sequences they count within each.
     """
-    t = np.arange(T_dec)[:, None]
+    t = (np.arange(T_dec) if rows is None else np.arange(rows.start, rows.stop))[:, None]
     lower_right = semantics.side == "lower_right"
     if extras.sequences is None:
         assert extras.lengths is not None
-        stop = np.broadcast_to(extras.lengths, (*extras.lengths.shape[:-2], T_dec, 1))
+        stop = np.broadcast_to(extras.lengths, (*extras.lengths.shape[:-2], len(t), 1))
         own = t + stop - T_dec if lower_right else np.broadcast_to(t, stop.shape)
         return np.zeros_like(stop), stop, own
     queries, keys = extras.sequences
     count = np.diff(queries)
     lengths = np.diff(keys) if extras.lengths is None else extras.lengths
     own_first = keys[:-1] + (lengths - count if lower_right else 0)
+    which = np.searchsorted(queries, t, side="right") - 1
     start, stop, own = (
-        np.repeat(of_sequence, count)[:, None]
+        of_sequence[which]
         for of_sequence in (keys[:-1], keys[:-1] + lengths, own_first - queries[:-1])
     )
     return start, stop, t + own

@@ -9,7 +9,7 @@ from attncli.errors import ParameterError
 from attncli.files.contents import TensorFile
 from attncli.operations import WITH_WEIGHTS
 from attncli.weights.computed import computed_by_layer, computed_from_queries
-from attncli.weights.parts import best_of_parts, read_parts, stored_families
+from attncli.weights.model_parts import best_of_parts, read_parts, stored_families
 from attncli.weights.tabled import tabled_parts
 from attncli.weights.weight_source import Part, WeightSource
 from attncli.weights.words_beside import words_of_parts
