@@ -32,9 +32,10 @@ def forward(
 ) -> None:
     """Run a layer forward, on random tensors or on those of FILE.
 
-    FILE is an .npz, .npy, .safetensors, .json or .csv file with the inputs of a layer (hs_enc and
-    hs_dec; query, key and value; hs and h; …), a run file, or - for standard input. Results that it
-    brings along (output, weights, lse) are compared with ours: exits with 1 if one differs.
+    FILE is an .npz, .npy, .safetensors, .zarr, .json or .csv file with the inputs of a layer
+    (hs_enc and hs_dec; query, key and value; hs and h; …), a run file, or - for standard input.
+    Results that it brings along (output, weights, lse) are compared with ours: exits with 1 if one
+    differs.
     """
     if cluster.is_meant(request.execution.engine):
         from attncli.cli import on_cluster

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,10 +14,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attncli.errors import FileError
+from attncli.files import source
 from attncli.files.source import refused
 
+_END = ".tmp"
 
-def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) -> None:
+
+def check_output(
+    path: str, *, force: bool = False, inputs: Iterable[str] = (), is_store: bool = False
+) -> None:
     """Say before any work whether an output could be written.
 
     Parameters
@@ -25,6 +33,8 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
         Whether an existing file may be replaced.
     inputs : iterable of str
         The files that are read; the output must not be one of them, even with `force`.
+    is_store : bool, default False
+        Whether it is to be a zarr store, which is a folder and replaces such folders alone.
 
     Raises
     ------
@@ -36,15 +46,19 @@ def check_output(path: str, *, force: bool = False, inputs: Iterable[str] = ()) 
     try:
         mode = _mode(path)
         for name in inputs:
-            if _same_file(name, path):
+            if _same_file(name, path) or _same_folder(name, path, is_store):
                 raise FileError(f"{path}: is an input of this command, and would be overwritten")
         folder = Path(os.path.realpath(path)).parent
     except OSError as error:
         raise refused(f"{path}: cannot be written", error) from None
     if mode is not None:
-        if stat.S_ISDIR(mode):
+        if is_store and not (
+            stat.S_ISDIR(mode) and (source.is_store(path) or not os.listdir(path))
+        ):
+            raise FileError(f"{path}: is no zarr store, and only such are replaced")
+        if stat.S_ISDIR(mode) and not is_store:
             raise FileError(f"{path}: is a folder, expected a file name")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(mode) and not is_store:
             return  # a pipe or a device is written to, not replaced
         if not force:
             raise FileError(f"{path}: exists already", hint="--force replaces it")
@@ -87,7 +101,10 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
                 yield device
             return
         target = Path(os.path.realpath(path))
-        temporary, stream = _open_temporary(target)
+        temporary = beside(target)
+        # Not tempfile's: those are private (0600), while a new output follows the umask. To be
+        # mapped, it has to be readable too.
+        stream = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b")
         try:
             with stream:
                 yield stream
@@ -95,13 +112,9 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
                 os.fsync(stream.fileno())
                 if mode is not None:
                     temporary.chmod(stat.S_IMODE(mode))
-            if force:
-                temporary.replace(target)
-            else:
-                _rename_to_new(temporary, target, path)
+            put_in_place(temporary, target, path, force=force)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -113,24 +126,81 @@ def is_device(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _open_temporary(target: Path) -> tuple[Path, BinaryIO]:
-    # Not tempfile's: those are private (0600), while a new output follows the umask.
-    temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    return temporary, os.fdopen(descriptor, "w+b")  # to be mapped, it has to be readable too
+def beside(target: Path) -> Path:
+    """Name a temporary file or folder beside the one whose place it is to take."""
+    return target.with_name(f"{_beginning(target)}{os.urandom(6).hex()}{_END}")
+
+
+def unfinished(target: Path) -> Iterator[Path]:
+    """Find what `beside` named and nothing took away."""
+    length = len(_beginning(target)) + 12 + len(_END)
+    with os.scandir(target.parent) as there:
+        for one in there:
+            name = one.name
+            if len(name) == length and name.startswith(_beginning(target)) and name.endswith(_END):
+                yield Path(one.path)
+
+
+def _beginning(target: Path) -> str:
+    return f".{target.name[:200]}."
+
+
+def put_in_place(temporary: Path, target: Path, path: str, *, force: bool) -> None:
+    """Let what is complete and on the disk take its place; `path` is what messages call it.
+
+    Raises
+    ------
+    FileError, OSError
+        If there is something that must not be replaced.
+    """
+    if temporary.is_dir() and force and target.exists():
+        _exchange(temporary, target)
+        shutil.rmtree(temporary, ignore_errors=True)  # the old one, by now
+    elif force:
+        temporary.replace(target)
+    else:
+        _rename_to_new(temporary, target, path)
+    sync_folder(target.parent)
 
 
 def _rename_to_new(temporary: Path, target: Path, path: str) -> None:
     """Rename unless the target has come into being meanwhile (a plain rename would replace it)."""
+    exists = FileError(f"{path}: exists already", hint="--force replaces it")
+    if temporary.is_dir():  # which replaces an empty folder alone
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise exists from None
+            raise
+        return
     try:
         os.link(temporary, target)
     except FileExistsError:
-        raise FileError(f"{path}: exists already", hint="--force replaces it") from None
+        raise exists from None
     except OSError:  # a file system without hard links
         temporary.replace(target)
 
 
-def _sync_folder(folder: Path) -> None:
+def _exchange(one: Path, other: Path) -> None:
+    """Let two folders change places, at once where the system can."""
+    with contextlib.suppress(AttributeError, TypeError, OSError):  # elsewhere than on Linux
+        libc = ctypes.CDLL(None, use_errno=True)
+        here, at_once = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if not libc.renameat2(here, bytes(one), here, bytes(other), at_once):
+            return
+    between = beside(other)
+    other.rename(between)
+    try:
+        one.rename(other)
+    except OSError:
+        between.rename(other)
+        raise
+    between.rename(one)
+
+
+def sync_folder(folder: Path) -> None:
+    """See that what a folder lists is on the disk."""
     with contextlib.suppress(OSError):  # some file systems cannot; the file itself is synced
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -155,3 +225,11 @@ def _same_file(name: str, path: str) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
+
+
+def _same_folder(name: str, path: str, is_store: bool) -> bool:
+    """Whether an input lies in the folder at `path`, or this in an input that is one."""
+    ours, theirs = Path(os.path.realpath(path)), Path(os.path.realpath(name))
+    if is_store and ours in (theirs, *theirs.parents):
+        return ours.exists()
+    return theirs.is_dir() and theirs in ours.parents and (is_store or ours.exists())

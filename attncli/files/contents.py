@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from attncli.arrays import Array, Tokens, as_array
 from attncli.errors import DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
-from attncli.files.formats import ENDINGS, list_entries, listed
-from attncli.files.npy import list_folder
+from attncli.files.formats import ENDINGS, list_entries, list_folder, listed
 from attncli.files.reading import Reading
 from attncli.files.source import open_source, refused
 from attncli.foreign import dtype_name
@@ -87,9 +86,7 @@ class TensorFile:
         FileError, MemoryLimitError
             If it cannot be loaded.
         """
-        raw = self._load(name)
-        if index:
-            raw = _part(raw, index)
+        raw = self._load(name, index)
         name = known_as or name or "the array"
         array = to_numbers(
             raw, name, self.label,
@@ -150,18 +147,45 @@ class TensorFile:
         """Give the file with only one position along an axis of one of its arrays."""
         whole, index = self.entries[name], (slice(None),) * axis + (number,)
         shape = whole.shape[:axis] + whole.shape[axis + 1 :]
-        part = replace(whole, shape=shape, load=lambda max_memory: self._load(name)[index])
+        part = Entry(shape, whole.dtype, lambda _: self._load(name)[index], whole.stored_as)
         return TensorFile(self.label, {**self.entries, name: part}, self.reading)
 
-    def _load(self, name: str) -> Array:
-        """Load an array; of those that cannot be mapped, the last one is remembered."""
-        if name not in self._last:
-            self._last.clear()
-            try:
-                self._last[name] = self.entries[name].load(self.reading.max_memory)
-            except OSError as error:
-                raise refused(self.label, error) from None
-        return self._last[name]
+    def _load(self, name: str, index: tuple[Index, ...] = ()) -> Array:
+        """Load an array, or a part; of arrays that cannot be mapped, the last one is remembered."""
+        entry = self.entries[name]
+        try:
+            if index and entry.read is not None and name not in self._last:
+                box, index = _box(entry.shape, index)
+                return _part(entry.read(box, self.reading.max_memory), index)
+            if name not in self._last:
+                self._last.clear()
+                self._last[name] = entry.load(self.reading.max_memory)
+        except OSError as error:
+            raise refused(self.label, error) from None
+        return _part(self._last[name], index) if index else self._last[name]
+
+
+def _box(
+    shape: tuple[int, ...], index: tuple[Index, ...]
+) -> tuple[tuple[slice, ...], tuple[Index, ...]]:
+    """Give the region that an index lies in, and the index within it."""
+    box: list[slice] = []
+    within: list[Index] = []
+    one: Any
+    whole = (slice(None),) * (len(shape) - len(index))
+    for size, one in zip(shape, (*index, *whole), strict=True):
+        if isinstance(one, np.ndarray):
+            first, last = (int(one.min()), int(one.max())) if one.size else (0, -1)
+            within.append(one - first)
+        elif isinstance(one, slice):
+            places = range(size)[one]
+            first, last = sorted((places[0], places[-1])) if places else [0, -1]
+            within.append(slice(None, None, one.step))
+        else:
+            first = last = range(size)[one]
+            within.append(0)
+        box.append(slice(first, last + 1))
+    return tuple(box), tuple(within)
 
 
 def _is_unicode(text: Array) -> bool:
@@ -190,7 +214,7 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
     reading = reading or Reading()
     expected = f"an {listed(ENDINGS)} file"
     try:
-        if os.path.isdir(name) and (entries := list_folder(name)):
+        if os.path.isdir(name) and (entries := list_folder(name)) is not None:
             return TensorFile(name, _by_our_names(entries, name, reading), reading)
         source = open_source(name, max_memory=reading.max_memory, expected=expected)
         entries = list_entries(source)

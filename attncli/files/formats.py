@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from attncli.errors import FileError, ForeignFormatError
-from attncli.files.source import encoding_of
+from attncli.files.source import encoding_of, is_store
 
 if TYPE_CHECKING:
     from attncli.arrays import Array
@@ -44,6 +44,8 @@ class Format(NamedTuple):
         What reading needs that is no dependency; the extra has the same name.
     written : bool
         Whether tensors are written as such too; what is not needs no `write`.
+    is_folder : bool
+        Whether it is a folder of files; then its module has ``list_store(path)`` too.
     """
 
     ending: str
@@ -52,6 +54,7 @@ class Format(NamedTuple):
     holds_one: bool = False
     library: str = ""
     written: bool = True
+    is_folder: bool = False
 
     def list_entries(self, source: Source) -> dict[str, Entry]:
         """Describe every array of a file by its name."""
@@ -118,11 +121,16 @@ FORMATS = (
     Format(
         ".safetensors", "attncli.files.safetensors", _as_safetensors, library="safetensors"
     ),
+    Format(
+        ".zarr", "attncli.files.zarr", lambda _, source: ending_of(source.label) == ".zarr",
+        is_folder=True,
+    ),
     Format(".json", "attncli.files.json_arrays", _as_json, written=False),
     Format(".html", "attncli.files.pages", _as_page, written=False),
     Format(".csv", "attncli.files.csv_rows", _as_csv, written=False),
 )  # fmt: skip
 ENDINGS = tuple(one.ending for one in FORMATS)
+_FOLDERS = tuple(one.ending for one in FORMATS if one.is_folder)
 WRITTEN = tuple(one.ending for one in FORMATS if one.written)
 _BEGINNING = 512
 # What is drawn of weights, and carries them.
@@ -135,7 +143,7 @@ def listed(endings: Sequence[str]) -> str:
     Examples
     --------
     >>> listed(ENDINGS)
-    '.npz, .npy, .safetensors, .json, .html or .csv'
+    '.npz, .npy, .safetensors, .zarr, .json, .html or .csv'
     """
     *others, last = endings
     return f"{', '.join(others)} or {last}"
@@ -168,6 +176,23 @@ def list_entries(source: Source) -> dict[str, Entry]:
     raise FileError(f"{source.label}: {what}" + (": it is empty" if source.size == 0 else ""))
 
 
+def list_folder(path: str) -> dict[str, Entry] | None:
+    """Describe the arrays of a folder: of a zarr store, or of .npy files; None if it is neither.
+
+    Raises
+    ------
+    FileError
+        If a store, or one of the files, is damaged.
+    """
+    if is_store(path) or ending_of(path.rstrip("/")) in _FOLDERS:
+        (one,) = (one for one in FORMATS if one.is_folder)
+        entries: dict[str, Entry] = import_module(one.module).list_store(path)
+        return entries
+    from attncli.files.npy import list_files
+
+    return list_files(path) or None
+
+
 def ending_of(path: str, known: Collection[str] = ()) -> str:
     """Return what a path ends in, small.
 
@@ -191,6 +216,8 @@ def format_of(path: str) -> Format:
     FileError
         If it means none.
     """
-    if not path or (os.path.exists(path) and not os.path.isfile(path)):
+    path = path.rstrip("/") or path
+    is_other = os.path.exists(path) and not os.path.isfile(path)
+    if not path or (is_other and ending_of(path) not in _FOLDERS):
         return FORMATS[0]  # a pipe or a device has no ending, and a folder another fault
     return FORMATS[ENDINGS.index(ending_of(path, WRITTEN))]

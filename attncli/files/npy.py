@@ -14,7 +14,7 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError
-from attncli.files.entries import Entry
+from attncli.files.entries import Entry, place_in
 from attncli.files.mapped import reserve
 from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source, open_source
@@ -37,10 +37,11 @@ def list_entries(source: Source) -> dict[str, Entry]:
         require(header.nbytes, source.label, max_memory)
         return array_from_bytes(source.data, header)
 
-    return {"": Entry(header.shape, header.dtype, load)}
+    place = partial(place_in, source, header, header.offset)
+    return {"": Entry(header.shape, header.dtype, load, place=place)}
 
 
-def list_folder(path: str) -> dict[str, Entry]:
+def list_files(path: str) -> dict[str, Entry]:
     """Describe the arrays of the .npy files in a folder by the files' names.
 
     None is left open: there may be more of them than a process may hold.
@@ -49,17 +50,20 @@ def list_folder(path: str) -> dict[str, Entry]:
     for name in sorted(os.listdir(path)):
         stem, ending = os.path.splitext(name)
         if ending == ".npy":
-            file = os.path.join(path, name)
-            entries[stem] = replace(_only_entry(file), load=partial(_load, file))
+            entries[stem] = _opened_when_asked(os.path.join(path, name))
     return entries
+
+
+def _opened_when_asked(file: str) -> Entry:
+    return replace(
+        _only_entry(file),
+        load=lambda max_memory: _only_entry(file).load(max_memory),
+        place=lambda: _only_entry(file).place(),
+    )
 
 
 def _only_entry(file: str) -> Entry:
     return list_entries(open_source(file))[""]
-
-
-def _load(file: str, max_memory: int | None) -> Array:
-    return _only_entry(file).load(max_memory)
 
 
 def map_array(source: Source, header: Header, offset: int) -> Array:
@@ -88,6 +92,23 @@ def array_from_bytes(data: bytes, header: Header) -> Array:
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
+def begin(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Begin an .npy file in an empty one, and say where its numbers are to be filled in.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it.
+    """
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
+    stream.flush()
+    offset = stream.tell()
+    if nbytes := math.prod(shape) * dtype.itemsize:
+        reserve(stream, offset, nbytes)
+    return offset
+
+
 def create(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Begin an .npy file in an empty one, and map its numbers, to be filled in.
 
@@ -96,11 +117,7 @@ def create(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Ar
     OSError
         If the disk has no room for it: said here, because a mapped file cannot say it later.
     """
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
-    stream.flush()
-    offset = stream.tell()
-    reserve(stream, offset, math.prod(shape) * dtype.itemsize)
+    offset = begin(stream, shape, dtype)
     return np.asarray(np.memmap(stream, dtype, "r+", offset, shape))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError, ForeignFormatError
 from attncli.files.conversions import READ_OF_A_PICKLE
-from attncli.files.entries import Entry
+from attncli.files.entries import Entry, Place, place_in
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import Source, refused
@@ -98,7 +98,12 @@ def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
         require(header.nbytes, where, max_memory)
         return _read_member(source, member, header, where)
 
-    return Entry(header.shape, header.dtype, load)
+    def place() -> Place | None:
+        if member.compress_type != zipfile.ZIP_STORED:
+            return None
+        return place_in(source, header, _data_offset(source, member, where) + header.offset)
+
+    return Entry(header.shape, header.dtype, load, place=place)
 
 
 def _data_offset(source: Source, member: zipfile.ZipInfo, where: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO
 
@@ -16,10 +17,11 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files.dtypes import widen_bfloat16
-from attncli.files.entries import Entry
+from attncli.files.entries import Entry, place_in
 from attncli.files.npy import array_from_bytes, map_array, write_data
 from attncli.files.preflight import Header
 from attncli.files.source import Source
+from attncli.files.texts import text_entry, text_of
 from attncli.memory import require
 
 _DTYPES = {
@@ -55,7 +57,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
         fields = json.loads(stream.read(length))
 
     entries = {
-        name: _text_entry(text)
+        name: text_entry(text)
         for name, text in fields.pop("__metadata__", {}).items()
         if name == "options" or name.startswith("tokens")
     }
@@ -81,17 +83,10 @@ def _tensor_entry(source: Source, name: str, field: dict[str, Any], start: int) 
         require(2 * array.nbytes, f"{source.label}: {name} as float32", max_memory)
         return widen_bfloat16(array)
 
+    place = partial(place_in, source, header, header.offset)
     if code == "BF16":
-        return Entry(shape, np.dtype(np.float32), load, stored_as="bfloat16")
-    return Entry(shape, header.dtype, load)
-
-
-def _text_entry(text: str) -> Entry:
-    try:
-        array = np.array(json.loads(text) if text[:1] == "[" else text, dtype=np.str_)
-    except (ValueError, RecursionError):  # not ours: keep it as the text it is
-        array = np.array(text)
-    return Entry(array.shape, array.dtype, lambda max_memory: array)
+        return Entry(shape, np.dtype(np.float32), load, stored_as="bfloat16", place=place)
+    return Entry(shape, header.dtype, load, place=place)
 
 
 def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
@@ -107,10 +102,7 @@ def write(stream: BinaryIO, arrays: Mapping[str, Array], label: str) -> None:
         key=lambda item: -item[1].dtype.itemsize,
     )
     fields: dict[str, Any] = {
-        "__metadata__": {
-            name: str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)
-            for name, array in texts.items()
-        }
+        "__metadata__": {name: text_of(array) for name, array in texts.items()}
     }
     end = 0
     for name, array in tensors:

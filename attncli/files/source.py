@@ -13,6 +13,7 @@ from typing import BinaryIO
 from attncli.errors import FileError
 from attncli.memory import available_memory, readable
 
+STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # one of them is in every folder of a zarr store
 _CHUNK = 1 << 20
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SAMPLES = next(
@@ -52,6 +53,8 @@ class Source:
     ----------
     size : int
         How many bytes there are.
+    stamp : tuple of int
+        A file's size and time of change.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Source:
         self.label, self.data, self.descriptor = label, data, descriptor
         self.max_memory = max_memory
         self.size = len(data)
+        self.stamp = (0, 0)
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
-            self.size = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            self.size, self.stamp = status.st_size, (status.st_size, status.st_mtime_ns)
 
     @property
     def is_file(self) -> bool:
@@ -153,3 +158,8 @@ def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source
 def encoding_of(beginning: bytes) -> str:
     """Tell the encoding of text by the mark at its beginning; without one it is UTF-8."""
     return next((name for mark, name in _MARKS.items() if beginning.startswith(mark)), "utf-8")
+
+
+def is_store(path: str) -> bool:
+    """Tell whether a folder is a zarr store, by what is in it."""
+    return any(os.path.lexists(os.path.join(path, mark)) for mark in STORE_MARKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,17 @@ def entries_of(arrays: dict[str, Array]) -> dict[str, Entry]:
 
 def _entry(array: Array) -> Entry:
     return Entry(array.shape, array.dtype, lambda max_memory: array)
+
+
+def text_entry(text: str) -> Entry:
+    """Describe text that a format keeps beside its arrays: one, or a list of them as JSON."""
+    try:
+        array = np.array(json.loads(text) if text[:1] == "[" else text, dtype=np.str_)
+    except (ValueError, RecursionError):  # not ours: keep it as the text it is
+        array = np.array(text)
+    return _entry(array)
+
+
+def text_of(array: Array) -> str:
+    """Write an array of text as `text_entry` reads it."""
+    return str(array) if array.ndim == 0 else json.dumps(array.tolist(), ensure_ascii=False)

@@ -11,9 +11,10 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.errors import FileError, ParameterError
-from attncli.files import npy
+from attncli.files import chunks, npy, regions
 from attncli.files.atomic import check_output, is_device, replacing
 from attncli.files.formats import FORMATS, ending_of, format_of
+from attncli.files.texts import text_of
 
 
 def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()) -> None:
@@ -23,8 +24,7 @@ def check_target(path: str, *, force: bool = False, inputs: tuple[str, ...] = ()
     ------
     FileError
     """
-    format_of(path)
-    check_output(path, force=force, inputs=inputs)
+    check_output(path, force=force, inputs=inputs, is_store=format_of(path).is_folder)
 
 
 def check_outputs(
@@ -97,9 +97,29 @@ def save(
                 hint=f"write an {FORMATS[0].ending} file",
             )
         arrays = {main: arrays[main]}
+    if one.is_folder:
+        _save_store(path, arrays, force=force)
+        return main
     with replacing(path, force=force) as stream:
         one.write(stream, arrays, path)
     return main
+
+
+def _save_store(path: str, arrays: Mapping[str, Array], *, force: bool) -> None:
+    """Write arrays in chunks, and text among the store's attributes."""
+    tensors = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
+    with regions.create(
+        path,
+        {
+            name: (array.shape, array.dtype, chunks.pieces(array.shape, array.itemsize))
+            for name, array in tensors.items()
+        },
+        {name: text_of(array) for name, array in arrays.items() if name not in tensors},
+        force=force,
+    ) as output:
+        for name, array in tensors.items():
+            regions.write(output.regions[name], (), array)
+        output.finish()
 
 
 @contextlib.contextmanager

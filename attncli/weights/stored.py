@@ -171,7 +171,7 @@ def _remembering(file: TensorFile, family: Family, counted: Counted) -> TensorFi
         return np.array(file.entries[name].load(max_memory))
 
     small = {
-        name: replace(entry, load=functools.partial(once, name))
+        name: replace(entry, load=functools.partial(once, name), read=None)
         for name in family.members.values()
         if math.prod((entry := file.entries[name]).shape) * entry.dtype.itemsize
         <= _MOST_REMEMBERED // count

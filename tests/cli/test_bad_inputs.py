@@ -87,7 +87,7 @@ WRONG_CRC[200:202] = b"\xff\xff"
 # File name, bytes, message; every reader says it.
 NO_FILE = {
     "row 1, empty": ("x.npz", b"", ".html or .csv file: it is empty"),
-    "row 1, text": ("x.npz", b"hello world", "not an .npz, .npy, .safetensors, .json, .html or"),
+    "row 1, text": ("x.npz", b"hello world", "not an .npz, .npy, .safetensors, .zarr, .json"),
     "row 2, npz": ("x.npz", states()[:-30], "damaged or truncated archive"),
     "row 2, npy": ("x.npy", npy(ENC)[:-8], "declares float64 (2, 4, 3), 192 bytes, and holds 184"),
     "row 2, header": ("x.npy", npy(ENC)[:20], "truncated in its header"),

@@ -250,9 +250,7 @@ def test_closed_standard_input_is_empty():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert (
-        "standard input: not an .npz, .npy, .safetensors, .json, .html or .csv file" in done.stderr
-    )
+    assert "standard input: not an .npz, .npy, .safetensors, .zarr, .json" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["/dev/null", ">(cat > through.npz)", "/dev/stdout"])

@@ -238,8 +238,11 @@ def test_text_that_is_no_unicode(folder, name):
 
 
 DAMAGED = {
-    "empty": (b"", "not an .npz, .npy, .safetensors, .json, .html or .csv file: it is empty"),
-    "text": (b"hello world", "not an .npz, .npy, .safetensors, .json, .html or .csv file"),
+    "empty": (
+        b"",
+        ".safetensors, .zarr, .json, .html or .csv file: it is empty",
+    ),
+    "text": (b"hello world", "not an .npz, .npy, .safetensors, .zarr, .json, .html or .csv file"),
     "pickle": (b"\x80\x04\x95", "is a pickle"),
     "hdf5": (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
     "magic alone": (b"\x93NUMPY", "not an npy array"),
