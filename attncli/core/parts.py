@@ -345,8 +345,6 @@ def backward_part(
     blind = logsumexp == -np.inf  # these see no key and have no sink
     moderate = of_sums(logsumexp)
     one = compute.type(1)
-    if dlogsumexp is not None:
-        dlogsumexp = np.where(blind, 0, dlogsumexp)  # logsumexp is −inf there, whatever changes
     cache = Cache(
         operands,
         engine="tiled",

@@ -20,7 +20,7 @@ from attncli.core.parts import (
 from attncli.core.semantics import Semantics
 from attncli.errors import ParameterError, ShapeError
 
-from .drawn import drawn
+from .drawn import LARGE, drawn
 
 pytestmark = pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
 
@@ -127,6 +127,16 @@ def test_parts_together_are_the_whole(seed, row_cuts, key_cuts, each_item, each_
     assert_same(found, wanted, greatest)
 
 
+@pytest.mark.parametrize("seed", range(1000, 1008))
+def test_parts_may_have_several_tiles(seed):
+    _, arrays, options = drawn(seed, LARGE)
+    N, heads, T_dec, _ = arrays["query"].shape
+    everywhere = [(slice(0, N), slice(0, heads))]
+    cuts = cut(T_dec, [520]), cut(arrays["key"].shape[2], [7, 530])
+    found = together(arrays, options, everywhere, *cuts)
+    assert_same(found, at_once(arrays, options), 100)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), places, places)
 def test_what_no_query_of_the_whole_sees_may_hold_nan_and_infinity(seed, row_cuts, key_cuts):
@@ -148,6 +158,16 @@ def test_what_no_query_of_the_whole_sees_may_hold_nan_and_infinity(seed, row_cut
     cuts = everywhere, cut(T_dec, row_cuts), cut(T_enc, key_cuts)
     wanted = at_once(arrays, options)
     assert_same(together(arrays | hidden, options, *cuts), wanted, 50)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 1e3, 1e6])
+def test_a_query_that_sees_nothing_may_stand_among_scores_of_any_size(size):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((7, 3)) for name in ("query", "key", "value", "dout")}
+    arrays |= {"query": arrays["query"] * size, "dlogsumexp": np.ones(7)}
+    options = {"mask": np.arange(7)[:, None] % 3 > 0}
+    found = together(arrays, options, [()], [slice(0, 2), slice(2, 7)], [slice(0, 3), slice(3, 7)])
+    assert_same(found, at_once(arrays, options), max(1, size))
 
 
 def test_what_a_part_gives_keeps_and_pickles_nothing_else():
