@@ -10,12 +10,27 @@ from typing import TYPE_CHECKING
 from attncli.cluster.cluster_settings import Needs, Settings
 
 if TYPE_CHECKING:
-    from attncli.cluster.connecting import connect as connect
-    from attncli.cluster.plan import Plan
+    from attncli.cluster.jobs import Job
 
-__all__ = ["Needs", "Settings", "needs_of"]
+__all__ = ["Needs", "Settings", "run"]
 
 
-def needs_of(plan: Plan, inputs: tuple[str, ...], output: str) -> Needs:
-    """Return what a plan needs of every worker."""
-    return Needs(plan.task_nbytes, plan.worker_nbytes, plan.block[0], inputs, output)
+def run(job: Job, settings: Settings) -> None:
+    """Compute a job on a cluster, and write what comes of it.
+
+    Whoever is `attncli.core.progress.watching` is told how many of the pairs of a query and a key
+    are done, forward and backward together.
+
+    Raises
+    ------
+    AttnError
+        If the cluster cannot be reached, does not suit or fails; or the files.
+
+    Warns
+    -----
+    AttnWarning
+        If queries see no key, or numbers are not finite.
+    """
+    from attncli.cluster.dask import run
+
+    run(job, settings)

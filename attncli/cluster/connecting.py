@@ -412,8 +412,9 @@ def _suits(client: Client, needed: Needs) -> None:
             marker = mark.name
         inputs = tuple(map(os.path.abspath, needed.inputs))
         scheduler = client.scheduler.address
+        about: Any
         try:
-            about = client.run_on_scheduler(report)
+            about = {"versions": client.run_on_scheduler(versions)}
         except Exception as error:
             about = error
         found = client.run(report, inputs, marker, on_error="return")

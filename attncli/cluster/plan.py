@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -43,7 +42,8 @@ Box = tuple[slice, ...]
 Kind = tuple[int, tuple[tuple[int, int], ...]]
 
 
-class Tile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tile:
     """A block of queries by a block of keys, at some places of the leading axes.
 
     Attributes
@@ -83,6 +83,8 @@ class Plan:
         How many places of each leading axis it has.
     beside : int
         The bytes for each pair of a query and a key: of a mask, its gradient, and dropout.
+    sinks : bool
+        Whether there are any: they are counted with the first keys, seen or not.
     """
 
     shapes: tuple[Shape, Shape, Shape]
@@ -93,6 +95,7 @@ class Plan:
     block: tuple[int, int]
     box: Shape
     beside: int = 0
+    sinks: bool = False
 
     @cached_property
     def lead(self) -> Shape:
@@ -155,18 +158,24 @@ class Plan:
             total += self._counted[pick_ints(at, lead)]
         return total
 
-    def rows(self) -> Iterator[tuple[Tile, ...]]:
-        """Yield the tiles of each block of rows, what is longest first.
+    def visited(self, areas: Array) -> Array:
+        """Tell which tiles are computed: in which a pair is seen, or that are needed all the same.
 
-        A block that sees nothing has one tile all the same: its rows have a result too.
+        Rows that see nothing have a result too.
         """
+        visited: Array = areas > 0
+        visited[:, :1] |= True if self.sinks else ~visited.any(axis=1, keepdims=True)
+        return visited
+
+    def rows(self) -> Iterator[tuple[Tile, ...]]:
+        """Yield the tiles of each block of rows, what is longest first."""
         for box in self.boxes:
             found = self.areas(box)
+            visited = self.visited(found)
             for i in np.argsort(-found.sum(axis=1), kind="stable"):
-                seen = np.flatnonzero(found[i])
                 yield tuple(
                     Tile(box, self.row_blocks[i], self.key_blocks[j], int(found[i, j]))
-                    for j in (seen if len(seen) else [0])
+                    for j in np.flatnonzero(visited[i])
                 )
 
     def bands(self) -> Iterator[tuple[Tile, ...]]:
@@ -176,11 +185,12 @@ class Plan:
             shared.setdefault(self.shared(box), []).append(box)
         for boxes in shared.values():
             found = [self.areas(box) for box in boxes]
+            visited = [self.visited(areas) for areas in found]
             for j, keys in enumerate(self.key_blocks):
                 band = tuple(
                     Tile(box, self.row_blocks[i], keys, int(areas[i, j]))
-                    for box, areas in zip(boxes, found, strict=True)
-                    for i in np.flatnonzero(areas[:, j])
+                    for box, areas, some in zip(boxes, found, visited, strict=True)
+                    for i in np.flatnonzero(some[:, j])
                 )
                 if band:
                     yield band
@@ -195,7 +205,7 @@ class Plan:
 
     @cached_property
     def _seen(self) -> tuple[int, ...]:
-        """Tiles, seen pairs, rows and keys of all tiles, merges; back, tiles, carried, sums."""
+        """Tiles, seen pairs, rows and keys of all tiles, merges, what is carried, sums."""
         heights, widths = (
             np.array([x.stop - x.start for x in blocks])
             for blocks in (self.row_blocks, self.key_blocks)
@@ -210,16 +220,14 @@ class Plan:
             kinds[kind] = box, kinds.get(kind, (box, 0))[1] + 1
             alike = sharing.setdefault(self.shared(box), {})
             alike[kind] = alike.get(kind, 0) + 1
-        totals, columns = np.zeros(7, np.int64), {}
+        totals, columns = np.zeros(6, np.int64), {}
         for kind, (box, times) in kinds.items():
-            visited = (found := self.areas(box)) > 0
+            visited = self.visited(found := self.areas(box))
             columns[kind] = visited.sum(axis=0)
-            carried = visited.sum(), (-(-visited.sum(axis=1) // FAN)).sum()
-            visited[~visited.any(axis=1), :1] = True
             number, area = visited.sum(axis=1), found.sum()
             high, wide = (visited * heights[:, None]).sum(), (visited * widths).sum()
-            merges = sum(joints(n) for n in number.tolist())
-            each = number.sum(), area, kind[0] * high, kind[0] * wide, merges, *carried
+            merges = [sum(joints(n) for n in number.tolist()), (-(-number // FAN)).sum()]
+            each = number.sum(), area, kind[0] * high, kind[0] * wide, *merges
             totals += times * np.array(each, np.int64)
         sums = sum(
             sum(
@@ -243,8 +251,8 @@ class Plan:
     @property
     def tasks(self) -> int:
         """How many tasks there are in all."""
-        tiles, *_, merges, back, carried, sums = self._seen
-        return tiles + merges + self.backward * (back + carried + sums)
+        tiles, *_, merges, carried, sums = self._seen
+        return tiles + merges + self.backward * (tiles + carried + sums)
 
     @property
     def operations(self) -> tuple[int, int]:
@@ -308,6 +316,7 @@ def plan(
     block: int | None = None,
     chunk: int = 1,
     beside: int = 0,
+    sinks: bool = False,
 ) -> Plan:
     """Cut a calculation into tiles.
 
@@ -329,6 +338,8 @@ def plan(
         Of which a block is a multiple: how many steps are stored together.
     beside : int
         The bytes for each pair of a query and a key, where masks have some.
+    sinks : bool
+        Whether there are any.
 
     Raises
     ------
@@ -357,7 +368,7 @@ def plan(
     size = -(-(block or BLOCK) // chunk) * chunk
     itemsize = dtypes_of(np.dtype(dtype))[0].itemsize
     found = Plan(
-        shapes, visible, itemsize, threads, backward, (size, size), (1,) * len(lead), beside
+        shapes, visible, itemsize, threads, backward, (size, size), (1,) * len(lead), beside, sinks
     )
 
     def cut(size: int) -> Plan:

@@ -46,5 +46,30 @@ def steps(total: int) -> Callable[[], None]:
     return step
 
 
-def _nothing() -> None:
+def strides(total: int) -> Callable[[int], None]:
+    """Return what is to be called, by one thread, after so many of `total` steps as it is told.
+
+    Examples
+    --------
+    >>> with watching(lambda done, total: print(done, total)):
+    ...     stride = strides(5)
+    ...     stride(2), stride(3)
+    2 5
+    5 5
+    (None, None)
+    """
+    progress = _watcher.get()
+    if progress is None:
+        return _nothing
+    done = 0
+
+    def stride(number: int) -> None:
+        nonlocal done
+        done += number
+        progress(done, total)
+
+    return stride
+
+
+def _nothing(number: int = 1) -> None:
     pass

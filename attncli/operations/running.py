@@ -368,12 +368,18 @@ def _padded(operation: Operation, name: str, array: Array, padding: Array | None
 
 
 def _warn_of_overflow(name: str, array: Array) -> None:
-    if count := array.size - sum(int(np.count_nonzero(np.isfinite(x))) for x in parts(array)):
+    count = array.size - sum(int(np.count_nonzero(np.isfinite(x))) for x in parts(array))
+    warn_of_overflow(name, count, array.size, array.dtype)
+
+
+def warn_of_overflow(name: str, count: int, size: int, dtype: np.dtype[Any]) -> None:
+    """Say how many numbers of a result are not finite, if any."""
+    if count:
         warnings.warn(
-            f"{count} of {array.size} values of {name} are not finite: something on the way was "
-            f"NaN, or more than {array.dtype} can hold",
+            f"{count} of {size} values of {name} are not finite: something on the way was "
+            f"NaN, or more than {dtype} can hold",
             AttnWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -383,11 +389,15 @@ def _warn_of_blind_rows(blind: Array | None, padding: Array | None) -> None:
     if padding is not None:
         N, T_dec = padding.shape
         blind = blind & padding.reshape(N, *[1] * (blind.ndim - 2), T_dec)
-    if count := int(blind.sum()):
+    warn_of_blind_rows(int(blind.sum()), blind.size)
+
+
+def warn_of_blind_rows(count: int, size: int) -> None:
+    """Say how many rows see nothing, if any."""
+    if count:
         have = "has" if count == 1 else "have"
         warnings.warn(
-            f"{count} of {blind.size} rows {have} every key masked: "
-            "weights, output and gradient are 0",
+            f"{count} of {size} rows {have} every key masked: weights, output and gradient are 0",
             AttnWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -14,10 +14,19 @@ from attncli.arrays import Array, Tokens
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import read_mask
-from attncli.errors import AttnError, AttnWarning, DataError, DtypeError, ParameterError, ShapeError
+from attncli.errors import (
+    AttnError,
+    AttnWarning,
+    DataError,
+    DtypeError,
+    FileError,
+    ParameterError,
+    ShapeError,
+)
 from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
+from attncli.files.regions import Region, describe
 from attncli.operations import OPERATIONS, WITH_WEIGHTS, Execution, Operation
 from attncli.operations.layout import Layout
 from attncli.problems.beside import (
@@ -46,6 +55,8 @@ _KINDS = {
     "softcap": (int, float),
     "keep_prob": (int, float),
 }
+# What an engine that is far away reads itself, as much at a time as it needs.
+_READ_IN_PARTS = ("mask", "keep", "dout", "dlogsumexp")
 # Results that somebody else put into a file, and ours which they are compared with.
 _CLAIMS = {
     "output": "out",
@@ -144,8 +155,16 @@ def _assemble(
         options, origin, layout=request.layout, heads=request.heads, rotary=request.rotary
     )
     packed: dict[str, Array] = {}
+    far = request.execution.engine == "dask"  # which reads what is large where it is computed
+    regions: dict[str, Region] = {}
     if "qkv" in held and not {"query", "key", "value"} <= held.keys():
         source, theirs = held["qkv"]
+        if far:
+            raise FileError(
+                f"{origin}: qkv holds query, key and value in one array, which --engine dask does "
+                "not read in parts",
+                hint="--engine auto",
+            )
         with in_file(origin):
             packed, setting = setting.unpacked(source.numbers(theirs, known_as="qkv"))
         held = {**held, **dict.fromkeys(packed, held["qkv"])}
@@ -153,11 +172,15 @@ def _assemble(
 
     def load(name: str) -> Array:
         source, theirs = held[name]
+        if far and name in (*operation.inputs, *_READ_IN_PARTS):
+            regions[name] = describe(source, theirs)
+            dtype = request.dtype if name in operation.inputs else None
+            return _stand_in(name, regions[name], dtype)
         # What is beside is never computed with unless finite: it says so itself, when placed.
         return source.numbers(theirs, known_as=name, allow_nonfinite=name in BESIDE)
 
     inputs = {name: packed[name] if name in packed else load(name) for name in operation.inputs}
-    if request.dtype is not None:
+    if request.dtype is not None and not far:
         with np.errstate(over="ignore"):  # what became infinite is found below
             inputs = {name: array.astype(request.dtype) for name, array in inputs.items()}
         if not request.reading.allow_nonfinite:
@@ -175,8 +198,12 @@ def _assemble(
         sizes, axes = operation.sizes(inputs), operation.mask_axes(inputs)
     _tell_of_positions(operation, held, sizes)
     # The results of a run are its own; those of anybody else are claims, to be held against ours.
-    claims = {} if options else _CLAIMS
+    claims = {} if options or far else _CLAIMS
     claimed = [_claim(name, result, *held[name]) for name, result in claims.items() if name in held]
+    for name in _CLAIMS if far and not options else ():
+        if name in held:
+            message = f"{origin}: {name} not compared: attn compare does, once the run is done"
+            warnings.warn(message, AttnWarning, stacklevel=3)
     used = {*operation.inputs, *MASKS, *BESIDE, *TOKEN_AXES, *claims, "tokens", "options"}
     used |= {"dout", "dlogsumexp", *(["qkv"] if packed else [])}
     if "keep" in beside and "keep_prob" in held:
@@ -187,7 +214,8 @@ def _assemble(
         masks = {name: read_mask(name, mask) for name, mask in masks.items()}
         if "dec_mask" in masks:
             fitting_mask("dec_mask", masks, sizes)
-        combine_masks(masks, axes, sizes)  # whether they fit
+        for name in masks:
+            combine_masks({name: masks[name]}, axes, sizes)  # whether they fit
     semantics = _semantics(request, options, origin)
     with in_file(origin):
         extras = extras_of(beside)
@@ -209,11 +237,18 @@ def _assemble(
         unused=tuple(name for name in held if name not in used),
         stored_seed=seed if type(seed) is int and seed >= 0 else 0,
         layout=layout,
+        regions=regions,
     )
     fitting = lengths_that_fit(extras, sizes) if "kv_lengths" in beside else None
     with in_file(origin, hint=meant or fitting) if beside else contextlib.nullcontext():
         _ = problem.placed  # whether they fit
     return problem
+
+
+def _stand_in(name: str, region: Region, dtype: str | None) -> Array:
+    """Return what has the shape and the dtype of an array that is not read, and no size."""
+    whole = name in ("mask", "keep") and region.dtype.kind in "biu"
+    return np.broadcast_to(np.zeros((), bool if whole else dtype or region.dtype), region.shape)
 
 
 def _tell_of_positions(

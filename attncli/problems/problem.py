@@ -31,6 +31,7 @@ from attncli.version import __version__
 
 if TYPE_CHECKING:
     from attncli.checking.comparing.budget import Budgets
+    from attncli.files.regions import Region
     from attncli.reports import TensorComparison
 
 TOKEN_AXES = {"tokens_enc": "T_enc", "tokens_dec": "T_dec"}
@@ -87,6 +88,8 @@ class Problem:
         What the file holds beside.
     stored_seed : int
         The seed of the run that is read.
+    regions : dict of str to Region
+        Where tensors lie that are not read here: what stands in for them has their shape alone.
     """
 
     request: Request
@@ -103,6 +106,7 @@ class Problem:
     claims: tuple[Claim, ...] = ()
     unused: tuple[str, ...] = ()
     stored_seed: int = 0
+    regions: Mapping[str, Region] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:

@@ -1,6 +1,7 @@
 """How a calculation is cut: what is seen once, what is hidden never, and at what cost."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,7 +79,6 @@ def test_every_pair_that_is_seen_is_in_one_tile(way, drawn):
 @given(calculations())
 def test_a_tile_in_which_nothing_is_seen_is_there_only_for_rows_without_any_other(drawn):
     found = drawn[-1]
-    assert all(tile.area for band in found.bands() for tile in band)
     assert all(len(row) == 1 or all(tile.area for tile in row) for row in found.rows())
     places = len(found.boxes) * len(found.row_blocks)
     assert len({(repr(tile[0].box), tile[0].rows.start) for tile in found.rows()}) == places
@@ -114,6 +114,16 @@ def test_a_band_holds_all_tiles_that_share_its_keys_or_values(drawn):
             for tile in band:
                 place = repr((index_of(shapes[name], lead, tile.box), tile.keys))
                 assert owners.setdefault(place, number) == number
+
+
+@given(calculations())
+def test_sinks_are_counted_with_the_first_keys_of_every_row(drawn):
+    found = replace(drawn[-1], sinks=True)
+    for row in found.rows():
+        first, *others = row
+        assert first.keys.start == 0
+        assert all(tile.area for tile in others)
+    assert sum(map(len, found.bands())) == found.tiles
 
 
 def test_longest_rows_come_first():

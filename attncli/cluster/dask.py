@@ -1,0 +1,284 @@
+"""Dask: the engine that runs what is to be done on a cluster."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from distributed import Client, as_completed
+
+from attncli.arrays import Array
+from attncli.cluster import tasks
+from attncli.cluster.cluster_settings import Needs, Settings
+from attncli.cluster.connecting import connect
+from attncli.cluster.jobs import Job
+from attncli.cluster.plan import FAN, PARTS_A_THREAD, Plan, Tile
+from attncli.cluster.tasks import Calculation, Place, Written, part_of
+from attncli.core.progress import strides
+from attncli.operations.running import warn_of_blind_rows, warn_of_overflow
+
+Item = TypeVar("Item")
+Key = tuple[Any, ...]
+Graph = dict[Key, tuple[Any, ...]]
+
+BANDS = 3  # in flight, or rows: what is pending of them is held by the workers
+
+
+def each(
+    function: Callable[[Item], Any],
+    items: Sequence[Item],
+    settings: Settings,
+    resources: Mapping[str, float] | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Call a function with each item, and give what comes of it; see `attncli.cluster.map`."""
+    with connect(settings) as client:
+        futures = client.map(function, items, pure=False, resources=resources)
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        for future, found in as_completed(futures, with_results=True):
+            yield numbers[future.key], found
+
+
+def run(job: Job, settings: Settings) -> None:
+    """Compute a job, and write what comes of it; see `attncli.cluster.run`."""
+
+    def needs(threads: int) -> Needs:
+        cut = job.plan(threads)
+        return Needs(cut.task_nbytes, cut.worker_nbytes, cut.block[0], job.files, job.path)
+
+    # What is begun is taken away only when nobody writes to it any more.
+    with ExitStack() as begun, connect(settings, needs) as client:
+        cut = job.plan(sum(client.nthreads().values()))
+        calculation, output = begun.enter_context(job.begun(cut, resume=settings.resume))
+
+        def is_done(tile: Tile) -> bool:
+            regions = calculation.whole.regions(part_of(tile))
+            return settings.resume and all(
+                calculation.results[name].is_written(regions[name.removeprefix("kept-")])
+                for name in calculation.rows
+            )
+
+        compute(client, calculation, cut, is_done)
+        for name in calculation.gradients:
+            calculation.results[name].write_zeros()
+        output.finish()
+
+
+class Unit(NamedTuple):
+    """What is submitted as a whole: a row, a band, or what is carried from bands to the next.
+
+    Attributes
+    ----------
+    graph : dict
+    tiles : dict of key to int
+        Those of its tasks that compute tiles, and the pairs that are seen in each.
+    last : key
+        The task whose result says that it is done.
+    done : callable
+        Told that result.
+    """
+
+    graph: Graph
+    tiles: dict[Key, int]
+    last: Key
+    done: Callable[[Written], None]
+
+
+def compute(
+    client: Client,
+    calculation: Calculation,
+    plan: Plan,
+    is_done: Callable[[Tile], bool] = lambda tile: False,
+) -> None:
+    """Compute forward, and backward if that is planned, on a cluster."""
+    run = _Run(client, calculation, plan)
+    run.work(_forward(run, is_done))
+    warn_of_blind_rows(run.blind, math.prod(calculation.results["out"].shape[:-1]))
+    if plan.backward:
+        run.work(_Backward(run).units())
+    for name, count in run.nonfinite.items():
+        stored = calculation.results[name]
+        warn_of_overflow(stored.region.name, count, math.prod(stored.shape), stored.dtype)
+
+
+class _Run:
+    """One calculation on a cluster: few units at a time, and what is told of them."""
+
+    def __init__(self, client: Client, calculation: Calculation, plan: Plan) -> None:
+        self.client, self.calculation, self.plan = client, calculation, plan
+        self.blind, self.nonfinite = 0, Counter[str]()
+        self.token = uuid.uuid4().hex[:8]
+        self.step = strides(plan.area * (1 + plan.backward))
+        # Sent once, and held by who needs it; it is sent again where that is lost.
+        self.data = client.submit(_same, calculation, key=self.key("calculation"), pure=False)
+
+    def key(self, what: str, *numbers: int) -> Key:
+        return (f"{what}-{self.token}", *numbers)
+
+    def work(self, units: Iterator[Unit | None]) -> None:
+        """Submit units while few are in flight; None says to wait for those that are."""
+        least = PARTS_A_THREAD * self.plan.threads
+        completed = as_completed(loop=self.client.loop)
+        open_: dict[Key, Unit] = {}
+        pending: dict[Key, int] = {}  # tiles
+        more = True
+        while more or open_:
+            graph: Graph = {}
+            keys: list[Key] = []
+            while more and (len(open_) < BANDS or len(pending) < least):
+                unit = next(units, None)
+                if unit is None:
+                    more = bool(open_)  # when they are done there may be more
+                    break
+                graph |= unit.graph
+                keys += [*unit.tiles, unit.last]
+                pending |= unit.tiles
+                open_[unit.last] = unit
+            if keys:
+                completed.update(self.client.get(graph, keys, sync=False))
+            if not open_:
+                break
+            future = next(completed)
+            if future.status != "finished":
+                future.result()  # raises
+            if (area := pending.pop(future.key, None)) is not None:
+                self.step(area)
+            else:
+                written = future.result()
+                self.blind += written.blind
+                self.nonfinite.update(written.nonfinite)
+                open_.pop(future.key).done(written)
+            del future  # which lets go of what nobody else waits for
+
+
+def _same(calculation: Calculation) -> Calculation:
+    return calculation
+
+
+def _tree(
+    graph: Graph, keys: list[Key], joint: Callable[..., Any], key: Callable[[int], Key]
+) -> list[Key]:
+    """Let a few come together at a time, until they are few."""
+    while len(keys) > FAN:
+        nodes = []
+        for start in range(0, len(keys), FAN):
+            node = key(len(graph))
+            graph[node] = (joint, keys[start : start + FAN])
+            nodes.append(node)
+        keys = nodes
+    return keys
+
+
+def _forward(run: _Run, is_done: Callable[[Tile], bool]) -> Iterator[Unit]:
+    """Go row by row; partial results come together in a tree, whose last task writes."""
+    for number, tiles in enumerate(run.plan.rows()):
+        if is_done(tiles[0]):
+            run.step(sum(tile.area for tile in tiles))
+            continue
+        keys = {run.key("attend", number, i): tile for i, tile in enumerate(tiles)}
+        graph: Graph = {
+            key: (partial(tasks.attend, tile=tile), run.data) for key, tile in keys.items()
+        }
+        few = _tree(graph, list(keys), tasks.merge, partial(run.key, "merge", number))
+        last = run.key("finish", number)
+        graph[last] = (partial(tasks.finish, tile=tiles[0]), run.data, few)
+        yield Unit(graph, {key: tile.area for key, tile in keys.items()}, last, _nothing_more)
+
+
+def _nothing_more(written: Written) -> None:
+    pass
+
+
+class _Carried:
+    """What bands contribute to one place of a gradient, added up in the order of the bands."""
+
+    def __init__(self, tile: Tile) -> None:
+        self.tile, self.left = tile, 0  # one of the tiles; how many are still to contribute
+        self.waiting: list[int] = []
+        self.before: int | None = None
+        self.adding = False
+
+
+class _Backward:
+    """Band by band; what several bands contribute to is carried from one to the next."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        self.small: dict[str, Array] = {}
+        self.ready: deque[Unit] = deque()
+        calculation = run.calculation
+        self.carried: dict[Place, _Carried] = {}
+        for band in run.plan.bands():
+            for tile in band:
+                for place in self._places(tile):
+                    self.carried.setdefault(place, _Carried(tile)).left += 1
+        self.finished: dict[int, tuple[list[tuple[Tile, int]], Mapping[Place, Array]]] = {}
+        self.next = 0
+        for name in {"dsinks", "dalibi"} & calculation.results.keys():
+            shape = calculation.results[name].shape
+            self.small[name] = np.zeros(shape, calculation.whole.compute)
+
+    def _places(self, tile: Tile) -> list[Place]:
+        calculation = self.run.calculation
+        part = part_of(tile)
+        return [calculation.place(name, part) for name in calculation.carried]
+
+    def units(self) -> Iterator[Unit | None]:
+        run, number = self.run, 0
+        for at, band in enumerate(run.plan.bands()):
+            while self.ready:
+                yield self.ready.popleft()
+            numbered = [(tile, number + i) for i, tile in enumerate(band)]
+            number += len(band)
+            keys = {run.key("back", one): (tile, one) for tile, one in numbered}
+            graph: Graph = {
+                key: (partial(tasks.walk_back, tile=tile, number=one), run.data)
+                for key, (tile, one) in keys.items()
+            }
+            few = _tree(graph, list(keys), tasks.add, partial(run.key, "add", at))
+            last = run.key("band", at)
+            graph[last] = (tasks.finish_band, run.data, few)
+            areas = {key: tile.area for key, (tile, _) in keys.items()}
+            yield Unit(graph, areas, last, partial(self._done, at, numbered))
+        while self.ready or any(one.left or one.adding for one in self.carried.values()):
+            yield self.ready.popleft() if self.ready else None
+        for name, gradient in self.small.items():
+            run.calculation.results[name].write((), gradient)
+
+    def _done(self, at: int, numbered: list[tuple[Tile, int]], written: Written) -> None:
+        """Take note of a band that is done; what it contributed is added in its turn."""
+        self.finished[at] = numbered, written.small
+        while self.next in self.finished:
+            numbered, small = self.finished.pop(self.next)
+            self.next += 1
+            for (name, where), gradient in small.items():
+                self.small[name][tuple(slice(*one) for one in where)] += gradient
+            for tile, number in numbered:
+                for place in self._places(tile):
+                    one = self.carried[place]
+                    one.left -= 1
+                    one.waiting.append(number)
+                    self._add(place, one)
+
+    def _add(self, place: Place, one: _Carried) -> None:
+        """Have contributions added, if they are many or the last."""
+        last = one.left == 0
+        if one.adding or not one.waiting or not (last or len(one.waiting) >= FAN):
+            return
+        numbers, one.waiting, one.adding = one.waiting, [], True
+        key = self.run.key("carry", numbers[-1], self.run.calculation.carried.index(place[0]))
+        task = partial(
+            tasks.carry, tile=one.tile, place=place, numbers=numbers, before=one.before, last=last
+        )
+
+        def done(written: Written) -> None:
+            tasks.forget(self.run.calculation, place, numbers, one.before)
+            one.before, one.adding = numbers[-1], False
+            self._add(place, one)
+
+        self.ready.append(Unit({key: (task, self.run.data)}, {}, key, done))
