@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attncli.cli import streams
 from attncli.cli.targets import Batch, Examination, Judged, alone, judge
-from attncli.errors import NoLayerError
+from attncli.errors import AttnError, NoLayerError
 from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
 from attncli.views.report_files import REPORTS, write_report
 from attncli.views.report_json import failed_as_json
@@ -30,6 +31,7 @@ from attncli.views.verdicts import (
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
+    from attncli.cluster.cluster_settings import Settings
 
 SAID_NO, REFUSED, BUG = 1, 2, 70
 # Of a judge, which is ours: what it runs has limits of its own.
@@ -42,6 +44,7 @@ def go_through(
     batch: Batch,
     screen: Screen,
     optional: Mapping[str, str] = {},
+    cluster: Settings | None = None,
 ) -> int:
     """Judge what each text names, show it in their order, and write the reports.
 
@@ -53,6 +56,8 @@ def go_through(
     screen : Screen
     optional : mapping of str to str
         The texts that may well name no layer, as `attncli.cli.targets.listed` gives them.
+    cluster : Settings, optional
+        The cluster on which they are judged, each by itself.
 
     Returns
     -------
@@ -74,14 +79,15 @@ def go_through(
         judge,
         examination=examination,
         screen=screen,
-        aside=several or bool(batch.reports),
+        aside=several or bool(batch.reports) or cluster is not None,
         optional=optional,
     )
     stopped: BaseException | None = None
     shown = 0
     with screen.progress(f"checking {len(texts)} targets") as progress:
         try:
-            for done, (number, judged) in enumerate(_judge_all(texts, work, batch.jobs, screen), 1):
+            judging = _judge_all(texts, work, batch.jobs, screen, cluster)
+            for done, (number, judged) in enumerate(judging, 1):
                 found[number] = judged
                 while shown < len(texts) and (next_one := found[shown]) is not None:
                     with progress.aside():
@@ -148,9 +154,22 @@ def _not_run(text: str) -> Submission:
 
 
 def _judge_all(
-    texts: Sequence[str], work: Callable[[str], Judged], jobs: int, screen: Screen
+    texts: Sequence[str],
+    work: Callable[[str], Judged],
+    jobs: int,
+    screen: Screen,
+    cluster: Settings | None,
 ) -> Iterator[tuple[int, Judged]]:
     """Give what became of each, as it becomes known."""
+    if cluster is not None:
+        from attncli import cluster as engine
+        from attncli.cluster.errands import Errand, run_errand
+
+        assert screen.look is not None  # which travels with it
+        errands = [Errand(partial(_judged, work, x), os.getcwd(), _files(x)) for x in texts]
+        for number, answer in engine.map(run_errand, errands, cluster):
+            yield number, _unpacked(answer)
+        return
     if len(texts) == 1 or not alone():
         yield from ((number, work(text)) for number, text in enumerate(texts))
         return
@@ -162,7 +181,7 @@ def _judge_all(
     def serve(channel: Channel) -> None:
         while True:
             number, _ = channel.receive()
-            channel.send(None, [_packed(_careful(work, texts[number]))])
+            channel.send(None, [_judged(work, texts[number])])
 
     def keep_busy(server: ForkServer) -> None:
         fork: Fork | None = None
@@ -185,6 +204,23 @@ def _judge_all(
             yield answers.get()
 
 
+def _judged(work: Callable[[str], Judged], text: str) -> bytes:
+    return _packed(_careful(work, text))
+
+
+def _files(text: str) -> dict[str, bytes]:
+    """Give the source that a text names, by its path; what is not there is said by who judges."""
+    from attncli.checking.targets.sources import source_of
+    from attncli.files.source import open_source
+
+    with contextlib.suppress(AttnError):
+        source = source_of(text)
+        if source.kind != "module":
+            with open_source(source.place).open() as stream:
+                return {source.place: stream.read()}
+    return {}
+
+
 def _careful(work: Callable[[str], Judged], text: str) -> Judged:
     """Judge it; that we fail at one is no reason not to judge the others."""
     try:
@@ -204,7 +240,7 @@ def _packed(judged: Judged) -> bytes:
     return json.dumps([vars(judged.submission), *judged[1:]]).encode()
 
 
-def _unpacked(answer: bytearray) -> Judged:
+def _unpacked(answer: bytes | bytearray) -> Judged:
     submission, lines, refused, bug = json.loads(answer)
     submission["targets"] = tuple(submission["targets"])
     return Judged(Submission(**submission), lines, [tuple(one) for one in refused], bug)

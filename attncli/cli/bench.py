@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import options
+from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
+from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from attncli.cli.cluster_options import Cluster
     from attncli.cli.screen import Screen
+    from attncli.cluster import Settings
+    from attncli.reports import BenchReport, Cell
 
 _what = partial(options.option, group="What to measure")
 _how = partial(options.option, group="How")
@@ -111,6 +117,7 @@ attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
 )
 @_how("--threads", type=click.IntRange(min=1), help="For everybody alike.  [default: one a core]")
 @options.max_memory_option
+@cluster_options.grid_options
 @options.report_options
 def bench(
     shapes: tuple[tuple[int, int, int], ...],
@@ -125,6 +132,7 @@ def bench(
     repeat: int,
     threads: int | None,
     max_memory: int | None,
+    cluster: Cluster,
     screen: Screen,
 ) -> None:
     """Measure implementations of attention side by side, forward and with backward.
@@ -134,37 +142,108 @@ def bench(
     nothing between them; where keys are hidden, to the same with none hidden. Memory is the peak
     beside the inputs.
     """
-    from attncli.benchmarks.contenders import PRODUCTS, is_installed
-    from attncli.benchmarks.measure import crossed, doubled, measure, require_memory
+    from attncli.benchmarks.measure import crossed, doubled
     from attncli.views.bench_report import bench_as_json, draw_bench, draw_scaling
 
-    threads = threads or options.cores()
     hidden: dict[str, Any] = {
         "causal": causal,
         "window": (window, window) if isinstance(window, int) else window,
         "segments": segments or 1,
     }
-    missing: list[str] = []
-    if scaling:
-        cells = doubled(shapes[:1], dtype, **hidden)
-        contenders = engines or ["core"]
+    cells = doubled(shapes[:1], dtype, **hidden) if scaling else crossed(shapes, dtype, **hidden)
+    work = partial(
+        _measured,
+        engines=engines,
+        peers=peers,
+        scaling=scaling,
+        threads=threads,
+        repeat=repeat,
+        accuracy=accuracy,
+        max_memory=max_memory,
+    )
+    where = cluster.settings_if_meant()
+    if where is None:
+        with screen.progress("measuring") as progress:
+            report, missing = work(cells, progress=progress)
     else:
-        cells = crossed(shapes, dtype, **hidden)
-        missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
-        present = [peer for peer in peers or _PEERS if peer not in missing]
-        contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
-    require_memory(cells, contenders, max_memory, accuracy=accuracy)
-    with screen.progress("measuring") as progress:
-        report = measure(
-            cells,
-            contenders,
-            repeat=1 if scaling else repeat,
-            threads=threads,
-            accuracy=accuracy,
-            progress=progress,
-        )
+        report, missing = _on_machines(work, cells, where, screen, scaling=scaling)
     if screen.as_json:
         screen.show_json(bench_as_json(report, missing))
     else:
         draw = draw_scaling if scaling else draw_bench
         screen.show(draw(report, missing, screen.look))
+
+
+def _measured(
+    cells: Sequence[Cell],
+    *,
+    engines: list[str] | None,
+    peers: list[str] | None,
+    scaling: bool,
+    threads: int | None,
+    repeat: int,
+    accuracy: bool,
+    max_memory: int | None,
+    progress: Any = lambda done, total: None,
+) -> tuple[BenchReport, list[str]]:
+    """Measure on this machine; give the peers beside that are not installed on it."""
+    from attncli.benchmarks.contenders import PRODUCTS, is_installed
+    from attncli.benchmarks.measure import measure, require_memory
+
+    if scaling:
+        contenders, missing = engines or ["core"], list[str]()
+    else:
+        missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
+        present = [peer for peer in peers or _PEERS if peer not in missing]
+        contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
+    require_memory(cells, contenders, max_memory, accuracy=accuracy)
+    report = measure(
+        cells,
+        contenders,
+        repeat=1 if scaling else repeat,
+        threads=threads or options.cores(),
+        accuracy=accuracy,
+        progress=progress,
+    )
+    return report, missing
+
+
+def _on_machines(
+    work: Callable[[Sequence[Cell]], tuple[BenchReport, list[str]]],
+    cells: Sequence[Cell],
+    where: Settings,
+    screen: Screen,
+    *,
+    scaling: bool,
+) -> tuple[BenchReport, list[str]]:
+    """Measure one cell at a time on each machine that is for measuring."""
+    from attncli import cluster
+    from attncli.reports import BenchReport
+
+    if where.address is None:
+        raise ParameterError(
+            "--engine dask here: workers on one machine would spoil each other's times",
+            hint="--scheduler HOST:8786, whose workers have --resources bench=1, one a machine",
+        )
+    # What is compared with each other is measured on one machine.
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.dtype if scaling else cell.unmasked, []).append(cell)
+    found = dict[int, tuple[BenchReport, list[str]]]()
+    with screen.progress("measuring") as progress:
+        for number, one in cluster.map(work, [*groups.values()], where, {"bench": 1}):
+            found[number] = one
+            progress(len(found), len(groups))
+    reports, missing = zip(*(found[number] for number in range(len(groups))), strict=True)
+    if len(threads := {report.threads for report in reports}) > 1:
+        screen.note(
+            f"note: machines of {min(threads)} to {max(threads)} cores, and as many threads; "
+            f"--threads {min(threads)} is the same on each"
+        )
+    report = BenchReport(
+        max(threads),
+        reports[0].repeat,
+        tuple(one for report in reports for one in report.measurements),
+        {name: why for report in reports for name, why in report.failures.items()},
+    )
+    return report, sorted({name for names in missing for name in names})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import options
+from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
@@ -20,10 +20,11 @@ from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.checking.targets.given import Given
-    from attncli.checking.targets.target import Target
+    from attncli.cli.cluster_options import Cluster
     from attncli.cli.screen import Screen
     from attncli.cli.targets import Batch
     from attncli.core.semantics import Semantics
+    from attncli.views.look import Look
 
 _computed = partial(options.option, group="What is computed")
 
@@ -65,6 +66,7 @@ attn check attncli:attention --as scaled-dot-product""",
 )
 @options.rename_option
 @batch_options
+@cluster_options.grid_options
 @options.screen_options
 @click.pass_context
 def check(
@@ -78,6 +80,7 @@ def check(
     convention: str | None,
     rename: dict[str, str],
     batch: "Batch",
+    cluster: "Cluster",
     screen: "Screen",
 ) -> None:
     """Check a layer of your own against the reference, forward and backward.
@@ -102,29 +105,28 @@ def check(
 
         ctx.exit(run((convention,), semantics, Reading(batch.max_memory, rename=rename), screen))
     require_memory(given.shapes, batch.max_memory)
+    where = cluster.settings_if_meant()
 
     from attncli.checking.diagnosing.examination import check as against_reference
     from attncli.cli.batch import go_through
-    from attncli.views.check_report import draw_check
 
-    def find(text: str) -> "tuple[Target, ...]":
-        return load(text, batch, screen, given)
-
-    def judge(target: "Target") -> Any:
-        return against_reference(
-            target,
-            layer=layer,
-            dtype=dtype,
-            thorough=thorough,
-            **semantics.given(),
-        )
-
-    def draw(report: Any) -> Any:
-        show_trace(report.trace)
-        return draw_check(report, screen.look)
-
+    find = partial(load, batch=batch, screen=screen, given=given)
+    judge = partial(
+        against_reference,
+        layer=layer,
+        dtype=dtype,
+        thorough=thorough,
+        **semantics.given(),
+    )
     with screen.timed("checking"):
         texts, optional = listed(targets, screen)
-        examination = Examination("check", find, judge, draw)
-        code = go_through(texts, examination, batch, screen, optional)
+        examination = Examination("check", find, judge, partial(_draw, look=screen.look))
+        code = go_through(texts, examination, batch, screen, optional, where)
     ctx.exit(code)
+
+
+def _draw(report: Any, *, look: "Look") -> Any:
+    from attncli.views.check_report import draw_check
+
+    show_trace(report.trace)
+    return draw_check(report, look)

@@ -120,11 +120,6 @@ _WHERE = (
         metavar="SIZE",
         help="What each of these may take, as 2GB.  [default: what is free, divided]",
     ),
-    _cluster(
-        "--scratch",
-        metavar="FOLDER",
-        help="For what workers cannot hold, and random tensors.  [default: beside the output]",
-    ),
     _cluster("--tls-ca", metavar="FILE", help="Whom to trust behind tls://, as Dask has it."),
     _cluster("--tls-cert", metavar="FILE", help="Who we are, to the scheduler."),
     _cluster("--tls-key", metavar="FILE", help="The key to that."),
@@ -134,6 +129,11 @@ run_options = options.Bundle(
     "cluster",
     _asked,
     *_WHERE,
+    _cluster(
+        "--scratch",
+        metavar="FOLDER",
+        help="For what workers cannot hold, and random tensors.  [default: beside the output]",
+    ),
     _cluster(
         "--block",
         type=click.IntRange(min=1),

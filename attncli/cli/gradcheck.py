@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import options
+from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
@@ -20,11 +21,13 @@ from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
     from attncli.checking.targets.given import Given
+    from attncli.cli.cluster_options import Cluster
     from attncli.cli.screen import Screen
     from attncli.cli.targets import Batch
     from attncli.core.extras import Extras
     from attncli.core.semantics import Semantics
     from attncli.problems.setting import Setting
+    from attncli.views.look import Look
 
 
 def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -78,6 +81,7 @@ attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
 @options.size_options
 @options.seed_option
 @batch_options
+@cluster_options.grid_options
 @options.shaded_report_options
 @click.pass_context
 def gradcheck(
@@ -95,6 +99,7 @@ def gradcheck(
     sizes: dict[str, int],
     seed: int | None,
     batch: Batch,
+    cluster: Cluster,
     screen: Screen,
 ) -> None:
     """Prove a backward pass against derivatives of its forward: of every layer, or of TARGET.
@@ -123,6 +128,7 @@ def gradcheck(
     elif given.shapes or given.arguments or given.device or dtype != "float64":
         raise ParameterError("--arg, --input, --device and --dtype have a meaning with TARGET only")
 
+    where = cluster.settings_if_meant()
     from attncli.checking.targets.arguments import sizes_said
     from attncli.problems.beside import implied_sizes
     from attncli.problems.setting import Setting
@@ -138,24 +144,16 @@ def gradcheck(
     }
     require_memory({**largest, **given.shapes}, batch.max_memory)
 
-    from attncli.checking.derivatives.proof import gradcheck as prove
     from attncli.cli.batch import go_through
-    from attncli.views.gradient_report import draw_gradients
 
-    how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
-
-    def find(text: str) -> tuple[Any, ...]:
-        if targets:
-            return load(text, batch, screen, given)
+    find = partial(load, batch=batch, screen=screen, given=given)
+    if not targets:
         asked = bool(given.layout) or any(value is not None for value in ours.values())
         setting = Setting("gradcheck", given.layout, heads, rotary)
         which = layer, setting, semantics, extras, full, seed or 0
-        return (_target_of(*which) if asked else None,)
-
-    def judge(thing: Any) -> Any:
-        with screen.progress(f"checking {getattr(thing, 'name', 'attn')}") as progress:
-            return prove(thing, sizes=full, progress=progress, **how)
-
+        find = partial(_own, which=which if asked else None)
+    how = {"method": method, "tolerance": tol, "seed": seed or 0, "dtype": dtype}
+    judge = partial(_prove, screen=screen, sizes=full, **how)
     described = " ".join(f"{axis}={size}" for axis, size in full.items())
     beside = ", ".join(name.replace("_", " ") for name in extras.given())
     described = ", ".join(filter(None, (described, semantics.described(), beside)))
@@ -164,13 +162,34 @@ def gradcheck(
         "gradcheck",
         find,
         judge,
-        lambda report: draw_gradients(report, described, screen.look),
+        partial(_draw, described=described, look=screen.look),
         {"sizes": full, "options": options_given},
     )
     with screen.timed("checking"):
         texts, optional = listed(targets, screen)
-        code = go_through(texts or ["attn"], examination, batch, screen, optional)
+        code = go_through(texts or ["attn"], examination, batch, screen, optional, where)
     ctx.exit(code)
+
+
+# Of this module, so that they can be asked for elsewhere: of another machine, too.
+
+
+def _prove(thing: Any, *, screen: Screen, **how: Any) -> Any:
+    from attncli.checking.derivatives.proof import gradcheck as prove
+
+    with screen.progress(f"checking {getattr(thing, 'name', 'attn')}") as progress:
+        return prove(thing, progress=progress, **how)
+
+
+def _draw(report: Any, *, described: str, look: Look) -> Any:
+    from attncli.views.gradient_report import draw_gradients
+
+    return draw_gradients(report, described, look)
+
+
+def _own(text: str, *, which: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    """Give one of our operations, under the options that were given; None is all of them."""
+    return (None if which is None else _target_of(*which),)
 
 
 def _plain(extras: Extras) -> dict[str, Any]:

@@ -5,14 +5,17 @@ Nothing of it is imported unless it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attncli.cluster.cluster_settings import Needs, Settings
 
 if TYPE_CHECKING:
     from attncli.cluster.jobs import Job
 
-__all__ = ["Needs", "Settings", "run"]
+__all__ = ["Needs", "Settings", "map", "run"]
+
+Item = TypeVar("Item")
 
 
 def run(job: Job, settings: Settings) -> None:
@@ -34,3 +37,32 @@ def run(job: Job, settings: Settings) -> None:
     from attncli.cluster.dask import run
 
     run(job, settings)
+
+
+def map(  # noqa: A001 (what it is called everywhere)
+    function: Callable[[Item], Any],
+    items: Sequence[Item],
+    settings: Settings,
+    resources: Mapping[str, float] | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Call a function with each of some items that know nothing of each other, on all workers.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module; it finds that module where the worker is.
+    items : sequence
+        What can be pickled.
+    settings : Settings
+    resources : mapping of str to float, optional
+        What each call takes of what workers say that they have.
+
+    Yields
+    ------
+    number : int
+        Of the item, in the order in which they are done.
+    result : object
+    """
+    from attncli.cluster.dask import each
+
+    yield from each(function, items, settings, resources)

@@ -21,6 +21,7 @@ from attncli.cluster.jobs import Job
 from attncli.cluster.plan import FAN, PARTS_A_THREAD, Plan, Tile
 from attncli.cluster.tasks import Calculation, Place, Written, part_of
 from attncli.core.progress import strides
+from attncli.errors import ClusterError
 from attncli.operations.running import warn_of_blind_rows, warn_of_overflow
 
 Item = TypeVar("Item")
@@ -38,9 +39,10 @@ def each(
 ) -> Iterator[tuple[int, Any]]:
     """Call a function with each item, and give what comes of it; see `attncli.cluster.map`."""
     with connect(settings) as client:
+        _require(client, resources or {})
         futures = client.map(function, items, pure=False, resources=resources)
         numbers = {future.key: number for number, future in enumerate(futures)}
-        for future, found in as_completed(futures, with_results=True):
+        for future, found in as_completed(futures, loop=client.loop, with_results=True):
             yield numbers[future.key], found
 
 
@@ -282,3 +284,14 @@ class _Backward:
             self._add(place, one)
 
         self.ready.append(Unit({key: (task, self.run.data)}, {}, key, done))
+
+
+def _require(client: Client, resources: Mapping[str, float]) -> None:
+    """Raise unless a worker says that it has what is asked for: else one would wait for ever."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    for name, amount in resources.items():
+        if not any(worker["resources"].get(name, 0) >= amount for worker in workers):
+            raise ClusterError(
+                f"no worker has {name}={amount:g}, which says that it does nothing else meanwhile",
+                hint=f"dask worker {client.scheduler.address} --resources {name}={amount:g}",
+            )

@@ -17,6 +17,7 @@ from attncli.views.picture import WeightMatrix
 from attncli.views.pooling import stated
 from attncli.views.scales import Scale, Shade, brightest
 from attncli.weights.selection import Chosen, Selection, called
+from attncli.weights.statistics import Statistics
 from attncli.weights.tokens import readable
 
 Watched = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -44,11 +45,15 @@ class Gallery:
         Of the place they are shown in; piped, labels are in full.
     top : float or None
         The number of the last shade in all of them; without it each has its own largest.
+    elsewhere : callable or None
+        ``elsewhere(monotonic)`` gives the number of each matrix and its statistics, as they become
+        known, where the matrices are not to be loaded here.
     """
 
     selection: Selection
     look: Look
     top: float | None = None
+    elsewhere: Callable[[bool], Iterator[tuple[int, Statistics]]] | None = None
 
     def alike(self, progress: Watched | None = None) -> Gallery:
         """Give one scale to the frames of a training: what is grey at first and what is sharp."""

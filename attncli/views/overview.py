@@ -21,7 +21,8 @@ from attncli.views.picture import SCREENS, WeightMatrix
 from attncli.views.pooling import Pool, factor, stated
 from attncli.views.scales import Scale
 from attncli.views.strips import Strips
-from attncli.weights.selection import Selection, called
+from attncli.weights.selection import Chosen, Selection, called
+from attncli.weights.statistics import Statistics
 
 # Of more heads than this a terminal shows the first ones of the table, and fewer where there is
 # little room; of more than this, one cell for each instead of a picture.
@@ -208,19 +209,22 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     places = [place_in_grid(one, telling) for one in selection.matrices]
     overview = Overview(places, look, lines=lines - said - min(count, _FEWEST_HEADS))
     grid = not look.plain and count <= _MOST_IN_GRID and overview.fits
-    heads: list[Head] = []
+    grid &= gallery.elsewhere is None
+    rising = sort == "monotonic"  # which costs as much as all the others
+    found: dict[int, Statistics] = {}
     with progress("reading heads") as step:
-        for number, one in enumerate(selection.matrices):
+        for number, statistics in gallery.elsewhere(rising) if gallery.elsewhere else ():
+            found[number] = statistics
+            step(len(found), count)
+        for number, one in enumerate(() if gallery.elsewhere else selection.matrices):
             cut = selection.cut(one)
             picture = gallery.picture(one)
-            names = one.names if look.plain else {name: one.names[name] for name in telling}
-            rising = sort == "monotonic"  # which costs as much as all the others
-            statistics = selection.statistics(one, cut, picture.weights, monotonic=rising)
-            heads.append(Head(names, statistics, selection.of_itself(one)))
+            found[number] = selection.statistics(one, cut, picture.weights, monotonic=rising)
             if grid:
-                value = heads[-1].value(by or "entropy")
+                value = _head(gallery, one, found[number]).value(by or "entropy")
                 overview.add(places[number], picture, "" if isnan(value) else f"{value:.2f}")
             step(number + 1, count)
+    heads = [_head(gallery, one, found[n]) for n, one in enumerate(selection.matrices)]
     ordered = sort_heads(heads, None if sort == "file" else sort)
     yield ""
     if grid:
@@ -241,6 +245,13 @@ def draw(gallery: Gallery, progress: Watched) -> Iterator[RenderableType]:
     order = "in the order of the file" if sort == "file" else f"sorted by {sort}"
     yield Text(f"{count} {noun if count == 1 else noun + 's'}{of}, {order}", "bold")
     yield from (draw_heads(ordered, look, by), "", Text(more, "dim italic"))
+
+
+def _head(gallery: Gallery, one: Chosen, statistics: Statistics) -> Head:
+    names, selection = one.names, gallery.selection
+    if not gallery.look.plain:
+        names = {name: names[name] for name in selection.telling}
+    return Head(names, statistics, selection.of_itself(one))
 
 
 def _height(text: str, look: Look) -> int:

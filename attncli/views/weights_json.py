@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from attncli.views.heads import Head, sort_heads
 from attncli.views.json_text import json_pieces
 from attncli.views.strongest import strongest
 from attncli.weights.selection import Chosen, Selection
+from attncli.weights.statistics import Statistics
 
 _NAMES = ("part", "layer", "item", "head")
 
@@ -25,8 +26,13 @@ def write(gallery: Gallery) -> Iterator[str]:
     yield "\n"
 
 
-def weights_as_json(selection: Selection) -> dict[str, Any]:
-    """Give the object; no matrix is loaded before it is printed."""
+def weights_as_json(
+    selection: Selection, known: Mapping[int, Statistics] | None = None
+) -> dict[str, Any]:
+    """Give the object; no matrix is loaded before it is printed.
+
+    None at all if the statistics of each are `known`, by their number: then it has these alone.
+    """
     result: dict[str, Any] = {
         "attn": __version__,
         "command": "show-weights",
@@ -37,10 +43,36 @@ def weights_as_json(selection: Selection) -> dict[str, Any]:
         result["minus"] = selection.wanted.diff
     if (frames := selection.frames) is not None:
         result["frames"] = {"steps": np.array(frames.steps), "loss": np.array(frames.loss)}
-    return {**result, "matrices": (_matrix(selection, one) for one in _ordered(selection))}
+    every = selection.matrices
+    if known is not None:
+        told = {id(one): known[number] for number, one in enumerate(every)}
+        some = _ordered(selection, lambda one: told[id(one)])
+        return {**result, "matrices": (_summary(selection, x, told[id(x)]) for x in some)}
+
+    def statistics(one: Chosen) -> Statistics:
+        cut = selection.cut(one)
+        return selection.statistics(one, cut, one.load(cut))
+
+    ordered = _ordered(selection, statistics)
+    return {**result, "matrices": (_matrix(selection, one) for one in ordered)}
 
 
-def _ordered(selection: Selection) -> list[Chosen]:
+def _summary(selection: Selection, one: Chosen, statistics: Statistics) -> dict[str, Any]:
+    cut = selection.cut(one)
+    return {
+        **dict.fromkeys(_NAMES), "part": one.part or None, **one.names,
+        "shape": [len(cut.rows), len(cut.columns)], "statistics": _plain(statistics),
+    }  # fmt: skip
+
+
+def _plain(statistics: Statistics) -> dict[str, Any]:
+    return {
+        name: None if value is None else np.asarray(value)
+        for name, value in statistics._asdict().items()
+    }
+
+
+def _ordered(selection: Selection, of: Callable[[Chosen], Statistics]) -> list[Chosen]:
     """Put the matrices in the order that is wanted, as an overview does."""
     order = selection.wanted.sort
     if order is None or order == "file":
@@ -50,9 +82,7 @@ def _ordered(selection: Selection) -> list[Chosen]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttnWarning)  # they come when it is written
         for one in selection.matrices:
-            cut = selection.cut(one)
-            statistics = selection.statistics(one, cut, one.load(cut))
-            heads.append((one, Head(one.names, statistics, selection.of_itself(one))))
+            heads.append((one, Head(one.names, of(one), selection.of_itself(one))))
     places = {id(head): one for one, head in heads}
     return [places[id(head)] for head in sort_heads([head for _, head in heads], order)]
 
@@ -73,10 +103,7 @@ def _matrix(selection: Selection, one: Chosen) -> dict[str, Any]:
         matrix |= {"columns": one.image.keys}
         matrix |= {} if one.image.word is None else {"word": one.image.word}
     elif wanted.diff is None:
-        matrix["statistics"] = {
-            name: None if value is None else np.asarray(value)
-            for name, value in selection.statistics(one, cut, weights)._asdict().items()
-        }
+        matrix["statistics"] = _plain(selection.statistics(one, cut, weights))
     if not wanted.lists:
         return {**matrix, "shape": list(weights.shape), "weights": weights}
     order = strongest(weights, wanted.top or weights.shape[1])

@@ -88,6 +88,8 @@ def _image_hint(gallery: Gallery) -> Iterator[Text]:
 
 def _opens_as(gallery: Gallery) -> Literal["overlay", "images", "strip", "overview", "pictures"]:
     wanted = gallery.selection.wanted
+    if gallery.elsewhere is not None:
+        return "overview"
     if wanted.overlay:
         return "overlay"
     if wanted.grid is not None:

@@ -94,18 +94,22 @@ _counting: ContextVar[Count | None] = ContextVar("counting", default=None)
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[None]:
-    """Say what is odd in all weights that are loaded within this at its end, and only once."""
-    if _counting.get() is not None:  # whoever counts already will say it
-        yield
+def counted(*, said: bool = True) -> Iterator[Count]:
+    """Say what is odd in all weights that are loaded within this at its end, and only once.
+
+    Unless it is `said`, whoever is given the count says it.
+    """
+    if (count := _counting.get()) is not None:  # whoever counts already will say it
+        yield count
         return
     count = Count()
     token = _counting.set(count)
     try:
-        yield
+        yield count
     finally:
         _counting.reset(token)
-        count.warn()
+        if said:
+            count.warn()
 
 
 def load_weights(
@@ -119,9 +123,7 @@ def load_weights(
     weights = part.layers[layer].load(item, head, cut.region)
     if weights.dtype.kind != "f":
         weights = weights.astype(np.float64)
-    with counted():
-        count = _counting.get()
-        assert count is not None
+    with counted() as count:
         head_of = _head(source, part, layer, item, head)
         count.heads[head_of] = list(_oddities(weights, cut, source.has_sinks))
     return cut.of_region(weights)
