@@ -23,7 +23,9 @@ from urllib.parse import urlsplit
 import dask.config
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Security
+from distributed.comm import CommClosedError
 from distributed.comm import connect as comm_connect
+from distributed.comm.core import FatalCommClosedError
 from distributed.utils import LoopRunner
 
 from attncli.cluster.cluster_settings import Needs, Settings
@@ -205,7 +207,7 @@ def _started(
     settings: Settings, needs: Callable[[int], Needs], loop: Any
 ) -> Iterator[tuple[Needs, LocalCluster]]:
     """Start a scheduler, and processes of one thread each, that only this machine can reach."""
-    workers, memory, needed = _divided(settings, needs)
+    workers, memory, needed = divided(settings, needs)
     beside = settings.scratch or (
         _folder(needed.output) if needed.output else tempfile.gettempdir()
     )
@@ -247,7 +249,7 @@ def _restore(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _divided(settings: Settings, needs: Callable[[int], Needs]) -> tuple[int, int | None, Needs]:
+def divided(settings: Settings, needs: Callable[[int], Needs]) -> tuple[int, int | None, Needs]:
     """Say how many workers there are to be, and how much memory each has."""
     free = available_memory()
     usable = None if free is None else max(free - _FOR_US, free // 2)
@@ -367,7 +369,11 @@ def _no_scheduler(address: Address, error: Exception) -> ClusterError:
             f"{address} is not known to --tls-ca ({cause.verify_message})",
             hint="--tls-ca CA.pem, with which its own certificate is signed",
         )
-    if secure and isinstance(cause, ssl.SSLEOFError):
+    if (
+        secure
+        and isinstance(error, CommClosedError)
+        and not isinstance(error, FatalCommClosedError)
+    ):  # the other end hung up once it had seen who we are
         return ClusterError(
             f"{address} does not know us by --tls-cert",
             hint="--tls-cert CERTIFICATE.pem, signed with what it has as its --tls-ca-file",
@@ -418,7 +424,8 @@ def _suits(client: Client, needed: Needs) -> None:
         except Exception as error:
             about = error
         found = client.run(report, inputs, marker, on_error="return")
-    _alike({scheduler: about} | found, zarr=any(".zarr" in str(x) for x in (*inputs, marker)))
+    files = (*inputs, needed.output or "")
+    _alike({scheduler: about} | found, zarr=any(".zarr" in path for path in files))
     _see({path: stamp(path) for path in inputs}, needed.output, found)
     _have_room(needed, found)
     own = [at for at, one in found.items() if one["cores"] > 1 and "1" not in one["blas"]]
@@ -433,7 +440,8 @@ def _suits(client: Client, needed: Needs) -> None:
 
 def _alike(found: dict[str, Any], *, zarr: bool) -> None:
     """Hold versions against ours: of what results hang on exactly, of the rest with a warning."""
-    without = [at for at, one in found.items() if isinstance(one, ModuleNotFoundError)]
+    # Of an exception that crosses a scheduler its text is left.
+    without = [at for at, one in found.items() if "No module named" in str(one)]
     ours = versions()
     install = f"pip install 'attncli[cluster]=={ours['attncli']}'"
     if without:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -83,7 +85,7 @@ def explained(watch: Watch, needed: Needs, *, resume: bool) -> Iterator[None]:
         raise
     except KilledWorker as error:
         raise _killed(error, watch, needed) from None
-    except (asyncio.CancelledError, CommClosedError):
+    except (asyncio.CancelledError, concurrent.futures.CancelledError, CommClosedError):
         why = "no worker is left" if watch.nobody else "the scheduler is gone"
         raise ClusterError(why, hint="--resume" if resume else None) from None
     except MemoryError:
@@ -93,7 +95,9 @@ def explained(watch: Watch, needed: Needs, *, resume: bool) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise refused(f"{needed.output}: cannot be written", OSError(error.errno, "")) from None
+        raise refused(
+            f"{needed.output}: cannot be written", OSError(os.strerror(error.errno))
+        ) from None
     if watch.lost:
         what = "1 worker" if watch.lost == 1 else f"{watch.lost} workers"
         warnings.warn(f"{what} lost, the work is done again", AttnWarning, stacklevel=2)
