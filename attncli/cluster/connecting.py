@@ -369,18 +369,15 @@ def _no_scheduler(address: Address, error: Exception) -> ClusterError:
             f"{address} is not known to --tls-ca ({cause.verify_message})",
             hint="--tls-ca CA.pem, with which its own certificate is signed",
         )
-    if (
-        secure
-        and isinstance(error, CommClosedError)
-        and not isinstance(error, FatalCommClosedError)
-    ):  # the other end hung up once it had seen who we are
+    no_tls = isinstance(error, FatalCommClosedError) and isinstance(cause, ssl.SSLError)
+    if secure and isinstance(error, CommClosedError) and not no_tls:  # it hung up, seeing us
         return ClusterError(
             f"{address} does not know us by --tls-cert",
             hint="--tls-cert CERTIFICATE.pem, signed with what it has as its --tls-ca-file",
         )
-    plain = {"tls": "tcp", "wss": "ws"}
-    if secure and isinstance(cause, ssl.SSLError):
-        hint = f"--scheduler {address._replace(scheme=plain[address.scheme])}, without TLS"
+    if no_tls:
+        plain = {"tls": "tcp", "wss": "ws"}[address.scheme]
+        hint = f"--scheduler {address._replace(scheme=plain)}, without TLS"
     elif isinstance(cause, ConnectionResetError):
         hint = f"--scheduler {address._replace(scheme='tls')}, if it asks for TLS"
     elif address.port != PORT:
