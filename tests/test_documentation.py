@@ -110,7 +110,7 @@ def test_the_guide_has_python_that_is_run():
 
 
 def test_every_page_has_a_topic_and_every_topic_a_page():
-    assert {f"{topic}.md" for topic in TOPICS} == {page.name for page in GUIDE.iterdir()}
+    assert {f"{topic}.md" for topic in TOPICS} == {page.name for page in GUIDE.glob("*.md")}
 
 
 @each_page

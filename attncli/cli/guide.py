@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # The topics in the order in which one reads them; each is a page attncli/guide/TOPIC.md.
 TOPICS = {
     "getting-started": "From nothing to the first weights, gradients and checks.",
+    "lesson": "Write the layers yourself, and work an example by hand.",
     "semantics": "The mathematics, and each place where libraries disagree.",
     "masks": "What each query sees: pictures of every convention.",
     "files": "What can be read and written, and which names are known.",

@@ -117,6 +117,8 @@ class GroupedCommand(click.Command):
             with formatter.indentation():
                 formatter.write_dl(records)
         width = max(map(len, named), default=0)
+        if not named:
+            return
         with formatter.section(f"More ({ctx.command_path} --help-all)"):
             for group, names in named.items():
                 _write_beside(formatter, f"{group:{width}}", " ".join(names))

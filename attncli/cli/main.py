@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
     "explain": ("attncli.cli.explain:explain", "Explain a mistake, with an example."),
+    "exercise": ("attncli.cli.exercise:exercise", "Write the layers yourself, one by one."),
     "guide": ("attncli.cli.guide:guide", "Read the documentation."),
     "help": ("attncli.cli.help:help", "Show what a command is for."),
 }

@@ -29,7 +29,7 @@ def draw_check(report: CheckReport, look: Look) -> RenderableType:
     details = list(_details(report.findings, look))
     if details:
         parts += [*details, ""]
-    parts += _diagnoses(report.diagnoses, look)
+    parts += draw_diagnoses(report.diagnoses, look)
     if not report.passed:
         parts += _unexplained(report, look)
     return Group(*parts, _verdict(report))
@@ -94,7 +94,8 @@ def _details(findings: tuple[Finding, ...], look: Look) -> Iterator[RenderableTy
         yield Text(f"and {len(shown) - _LISTED} more differences: --json lists all", "dim")
 
 
-def _diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[RenderableType]:
+def draw_diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[RenderableType]:
+    """Draw each likely mistake: what was meant, what was computed, and why."""
     rivals = [diagnosis for diagnosis in diagnoses if not diagnosis.beside]
     alike = len(rivals) > 1 and len({(d.explains, len(d.mistakes)) for d in rivals}) == 1
     for number, diagnosis in enumerate(diagnoses):

@@ -14,14 +14,16 @@ class Softmax:
         self.params, self.grads = [], []
         self.out = None
 
-    def forward(self, x):
-        x = x - x.max(axis=1, keepdims=True)
-        x = np.exp(x)
-        self.out = x / x.sum(axis=1, keepdims=True)
-        return self.out
+    def forward(self, x):  # (N, T)
+        x = x - x.max(axis=1, keepdims=True)  # changes no weight, and no exp overflows
+        exps = ...
+        out = ...  # each row sums to 1
+        self.out = out
+        return out
 
     def backward(self, dout):
-        dx = ...  # every output depends on every input of its row
+        out = self.out
+        dx = ...  # each weight hangs on each x of its row
         return dx
 
 
@@ -30,24 +32,21 @@ class WeightSum:
         self.params, self.grads = [], []
         self.cache = None
 
-    def forward(self, hs, a):
+    def forward(self, hs, a):  # (N, T, H) and (N, T)
         N, T, H = hs.shape
-
-        ar = ...  # a, with an axis for H: (N, T, H)
+        ar = ...  # a, once for each hidden unit: (N, T, H)
         t = ...
-        c = ...
-
+        c = ...  # (N, H)
         self.cache = (hs, ar)
         return c
 
     def backward(self, dc):
         hs, ar = self.cache
         N, T, H = hs.shape
-        dt = ...  # the sum's gradient: the same dc for every step, (N, T, H)
-        dar = ...
+        dt = ...  # back through the sum: the same dc for each step
         dhs = ...
-        da = ...  # the gradient of the repetition is a sum
-
+        dar = ...
+        da = ...  # back through the repetition: a sum
         return dhs, da
 
 
@@ -57,27 +56,23 @@ class AttentionWeight:
         self.softmax = Softmax()
         self.cache = None
 
-    def forward(self, hs, h):
+    def forward(self, hs, h):  # (N, T, H) and (N, H)
         N, T, H = hs.shape
-
-        hr = ...  # h, for every step: (N, T, H)
+        hr = ...  # h, once for each encoder step: (N, T, H)
         t = ...
-        s = ...
+        s = ...  # the scores: (N, T)
         a = ...
-
         self.cache = (hs, hr)
         return a
 
     def backward(self, da):
         hs, hr = self.cache
         N, T, H = hs.shape
-
         ds = ...
-        dt = ...
+        dt = ...  # back through the sum over H
         dhs = ...
         dhr = ...
-        dh = ...
-
+        dh = ...  # back through the repetition
         return dhs, dh
 
 
@@ -88,15 +83,15 @@ class Attention:
         self.weight_sum_layer = WeightSum()
         self.attention_weight = None
 
-    def forward(self, hs, h):
-        a = self.attention_weight_layer.forward(hs, h)
-        out = self.weight_sum_layer.forward(hs, a)
+    def forward(self, hs, h):  # (N, T, H) and (N, H)
+        a = ...  # where to look
+        out = ...  # what is found there
         self.attention_weight = a
         return out
 
     def backward(self, dout):
-        dhs0, da = self.weight_sum_layer.backward(dout)
-        dhs1, dh = self.attention_weight_layer.backward(da)
+        dhs0, da = ...  # a gradient for each input of WeightSum
+        dhs1, dh = ...
         dhs = ...  # hs was used twice
         return dhs, dh
 
@@ -107,14 +102,14 @@ class TimeAttention:
         self.layers = None
         self.attention_weights = None
 
-    def forward(self, hs_enc, hs_dec):
+    def forward(self, hs_enc, hs_dec):  # (N, T_enc, H) and (N, T_dec, H)
         N, T, H = hs_dec.shape
         out = np.empty_like(hs_dec)
         self.layers = []
         self.attention_weights = []
 
         for t in range(T):
-            layer = ...
+            layer = ...  # each step has to remember its own inputs
             out[:, t, :] = ...
             self.layers.append(layer)
             self.attention_weights.append(layer.attention_weight)
@@ -127,9 +122,8 @@ class TimeAttention:
         dhs_dec = np.empty_like(dout)
 
         for t in range(T):
-            layer = self.layers[t]
             dhs, dh = ...
-            dhs_enc = ...
+            dhs_enc = ...  # every step has used hs_enc
             dhs_dec[:, t, :] = ...
 
         return dhs_enc, dhs_dec

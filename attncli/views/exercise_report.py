@@ -1,0 +1,158 @@
+"""The exercises on the screen: where one stands, what was found, a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from attncli.checking.exercises import EXERCISES, Answer, Exercise, Lesson
+from attncli.reports import CheckReport
+from attncli.views.check_report import draw_diagnoses
+from attncli.views.labels import safe
+from attncli.views.look import Look
+from attncli.views.records import Column, draw_records
+
+_PARTS = ("forward", "backward", "contract")
+_INDENT = 2
+_LISTED = 2
+
+
+def draw_lesson(lesson: Lesson, follows: str, look: Look) -> RenderableType:
+    """List the exercises, each with how far one is, and what comes next."""
+    states = {one.name: _state(lesson, one) for one in EXERCISES.values()}
+    styles = {"right": "green", "begun": "yellow", "": ""}
+    columns = [
+        Column("", [str(one.number) for one in EXERCISES.values()]),
+        Column("exercise", [one.target for one in EXERCISES.values()]),
+        Column("state", list(states.values()), styles=[styles[x] for x in states.values()]),
+        Column(
+            "file",
+            [safe(lesson.path(one), look) if lesson.has(one) else "" for one in EXERCISES.values()],
+        ),
+    ]
+    done = [Text("All of them are right.", "bold green")] if lesson.current is None else []
+    return Group(draw_records(columns, look), "", *done, draw_next(follows, look))
+
+
+def lesson_as_json(lesson: Lesson, follows: str) -> dict[str, Any]:
+    """Give the object that ``--json`` prints."""
+    listed = [
+        {
+            "name": one.name,
+            "target": one.target,
+            "file": lesson.path(one),
+            "state": _state(lesson, one) or "open",
+            "hints": dict(lesson.state(one).hints),
+        }
+        for one in EXERCISES.values()
+    ]
+    return {"folder": lesson.folder, "exercises": listed, "next": follows}
+
+
+def answer_as_json(answer: Answer, follows: str) -> dict[str, Any]:
+    """Give the object that ``check --json`` prints."""
+    return {
+        "passed": answer.passed,
+        "exercise": answer.exercise.name,
+        "gaps": [gap._asdict() for gap in answer.gaps],
+        "error": None if answer.fault is None else str(answer.fault),
+        "report": answer.report,
+        "next": follows,
+    }
+
+
+def _state(lesson: Lesson, exercise: Exercise) -> str:
+    if lesson.state(exercise).right:
+        return "right"
+    return "begun" if lesson.has(exercise) else ""
+
+
+def draw_next(command: str, look: Look) -> Text:
+    """Say which command comes next."""
+    return Text("next:  ", "cyan").append(safe(command, look), "bold")
+
+
+def draw_begun(
+    exercise: Exercise, path: str, follows: str, *, new: bool, look: Look
+) -> RenderableType:
+    """Say what is to be written, and where."""
+    where = safe(path, look)
+    told = (
+        f"Fill every gap (...) in {where}, in your editor."
+        if new
+        else f"{where} is there already: go on with it. --force begins it anew."
+    )
+    task = Padding(Text(look.fit(exercise.task)), (0, 0, 0, _INDENT))
+    return Group(_heading(exercise, look), "", task, "", Text(told), draw_next(follows, look))
+
+
+def draw_answer(answer: Answer, follows: str, look: Look) -> RenderableType:
+    """Say what is right, what is wrong, what is not written yet, and what comes next."""
+    return Group(
+        _heading(answer.exercise, look), "", *_found(answer, look), "", draw_next(follows, look)
+    )
+
+
+def _found(answer: Answer, look: Look) -> Iterator[RenderableType]:
+    if answer.gaps:
+        gap, more = answer.gaps[0], len(answer.gaps) - 1
+        left = f"not written yet: line {gap.number}: {safe(gap.line, look)}"
+        yield Text(f"{left}, and {more} more" if more else left, "yellow")
+    if answer.fault is not None:
+        yield Text("WRONG: ", "bold red").append(safe(str(answer.fault), look))
+        if answer.fault.hint is not None:
+            yield Text(safe(answer.fault.hint, look), "dim")
+    if answer.report is None:
+        return
+    unwritten = {gap.part for gap in answer.gaps}
+    for part in _PARTS:
+        if part not in unwritten and not ("forward" in unwritten and part == "contract"):
+            yield from _part(part, answer.report, look)
+    if "forward" not in unwritten and answer.report.diagnoses:
+        yield ""
+        yield from list(draw_diagnoses(answer.report.diagnoses, look))[:-1]
+    if answer.report.passed and not answer.gaps:
+        for name in answer.missing:
+            yield Text(f"WRONG: forward does not take what this case needs: {name}", "bold red")
+    if answer.passed:
+        yield Text(f"{answer.exercise.target} is right.", "bold green")
+
+
+def _part(part: str, report: CheckReport, look: Look) -> Iterator[RenderableType]:
+    """Say how one part did, and the first differences."""
+    found = [x for x in report.findings if x.part == part and x.status in ("ok", "wrong")]
+    wrong = [x for x in found if x.status == "wrong"]
+    if not found:
+        return
+    line = Text(f"{part:<10}", "dim")
+    if not wrong:
+        yield line.append(f"right ({len(found)} checks)", "green")
+        return
+    yield line.append(f"WRONG in {len(wrong)} of {len(found)} checks", "bold red")
+    for detail in list(dict.fromkeys(x.detail for x in wrong))[:_LISTED]:
+        name = next(x.name for x in wrong if x.detail == detail)
+        told = Text(safe(detail, look)).append(f" ({safe(name, look)})", "dim")
+        yield Padding(told, (0, 0, 0, _INDENT))
+
+
+def draw_hint(
+    exercise: Exercise, part: str, level: int, formulas: list[str], follows: str, look: Look
+) -> RenderableType:
+    """Draw the hint of a level; behind the last of them is the formula."""
+    hints = exercise.hints[part]
+    heading = Text(f"{part}, hint {level} of {len(hints) + 1}", "dim")
+    if level > len(hints):
+        shown = [Text(safe(line, look), "bold") for line in formulas]
+    else:
+        shown = [Text(look.fit(hints[level - 1]))]
+    drawn = (Padding(text, (0, 0, 0, _INDENT)) for text in shown)
+    return Group(_heading(exercise, look), heading, "", *drawn, "", draw_next(follows, look))
+
+
+def _heading(exercise: Exercise, look: Look) -> Text:
+    heading = Text(f"exercise {exercise.number} of {len(EXERCISES)}", "dim")
+    return heading.append(f"{look.dot}{exercise.target}", "bold not dim")
