@@ -133,9 +133,13 @@ class _Run:
             graph: Graph = {}
             keys: list[Key] = []
             while more and (len(open_) < BANDS or len(pending) < least):
-                unit = next(units, None)
+                try:
+                    unit = next(units)
+                except StopIteration:
+                    more = False
+                    break
                 if unit is None:
-                    more = bool(open_)  # when they are done there may be more
+                    assert open_, "what is to be carried was contributed"
                     break
                 graph |= unit.graph
                 keys += [*unit.tiles, unit.last]
@@ -143,19 +147,17 @@ class _Run:
                 open_[unit.last] = unit
             if keys:
                 completed.update(self.client.get(graph, keys, sync=False))
-            if not open_:
-                break
-            future = next(completed)
-            if future.status != "finished":
-                future.result()  # raises
-            if (area := pending.pop(future.key, None)) is not None:
-                self.step(area)
-            else:
+            for future in completed.next_batch() if open_ else ():
+                if future.status != "finished":
+                    future.result()  # raises
+                if (area := pending.pop(future.key, None)) is not None:
+                    self.step(area)
+                    del future  # what nobody else waits for is let go
+                    continue
                 written = future.result()
                 self.blind += written.blind
                 self.nonfinite.update(written.nonfinite)
                 open_.pop(future.key).done(written)
-            del future  # which lets go of what nobody else waits for
 
 
 def _same(calculation: Calculation) -> Calculation:
