@@ -272,6 +272,8 @@ class Job:
         here = os.path.dirname(os.path.realpath(self.path))
         inputs = {}
         for name, region in self.problem.regions.items():
+            if self.problem.request.is_random:
+                continue  # what was drawn is gone with the run: the seed says it
             path = os.path.realpath(region.label)
             inside = os.path.commonpath([here, path]) == here
             inputs[name] = {

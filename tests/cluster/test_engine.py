@@ -1,5 +1,7 @@
 """A calculation on a cluster is the one in process, whatever is asked for and however it is cut."""
 
+import os
+import signal
 import warnings
 
 import numpy as np
@@ -14,9 +16,9 @@ from attncli.cluster.connecting import connect
 from attncli.core.extras import standard_slopes
 from attncli.core.progress import watching
 from attncli.core.semantics import Semantics
-from attncli.errors import AttnWarning
+from attncli.errors import AttnError, AttnWarning
 
-from .posed import in_process, job_of, on_cluster
+from .posed import files_of, in_process, job_of, on_cluster
 
 N, HEADS, KV_HEADS, T_DEC, T_ENC, H, H_V = 1, 2, 1, 7, 11, 3, 5
 BLOCK = 4
@@ -165,3 +167,105 @@ def test_progress_is_told_in_pairs_that_are_seen(cluster, tmp_path):
 def test_nothing_is_left_beside_the_results(cluster, tmp_path):
     run(job_of(tmp_path, general(), BLOCK), cluster)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz", "out.zarr"]
+
+
+LONG = 61
+
+
+def rounded(**more):
+    """What shows in which order it is added up."""
+    shapes = {"query": (LONG, H), "key": (LONG, H), "value": (LONG, H), "dout": (LONG, H)}
+    drawn = {name: 3 * rng.normal(size=shape) for name, shape in shapes.items()} | more
+    return {name: x[None].astype(np.float32) for name, x in drawn.items()}
+
+
+def test_bytes_do_not_depend_on_who_computes_them(tmp_path):
+    """On three workers, of which one is killed on the way, on two and on one."""
+    arrays, stores = rounded(), []
+
+    def computed(settings):
+        out = f"{len(stores)}.zarr"
+        run(job_of(tmp_path, arrays, 8, out=out, semantics=Semantics(softcap=3.0)), settings)
+        stores.append(files_of(tmp_path / out))
+
+    lost = pytest.warns(AttnWarning, match="1 worker lost")
+    with lost, connect(Settings(workers=3)) as client:
+        settings = Settings(scheduler=client.scheduler.address)
+        computed(settings)
+        victims = list(client.run(os.getpid).values())
+
+        def kill(done, total):
+            if done > total * 0.6 and victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+                victims.clear()
+
+        with watching(kill), pytest.warns(AttnWarning, match="1 worker lost"):
+            computed(settings)
+        for number in (2, 1):
+            client.wait_for_workers(number + 1)  # the lost one's successor is there
+            client.retire_workers(sorted(client.nthreads())[number:])
+            computed(settings)
+            assert len(client.nthreads()) == number
+    assert len(stores) == 4
+    for store in stores[1:]:
+        assert store == stores[0]
+
+
+class GivenUpError(Exception):
+    """What somebody says who watches."""
+
+
+def give_up(done, total):
+    if done > total * 0.3:
+        raise GivenUpError
+
+
+def test_rows_that_are_there_are_kept_when_a_run_is_taken_up_again(cluster, tmp_path):
+    arrays = rounded()
+    resuming = Settings(scheduler=cluster.scheduler, resume=True)
+
+    with pytest.raises(GivenUpError), watching(give_up):
+        run(job_of(tmp_path, arrays, 8), resuming)
+    (unfinished,) = tmp_path.glob(".out.zarr.*.tmp")
+    kept = {path.name: path.stat().st_ino for path in (unfinished / "out").rglob("*")}
+    assert len(kept) > 3
+    told = []
+    with watching(lambda done, total: told.append(done)):
+        run(job_of(tmp_path, arrays, 8), resuming)
+    there = {path.name: path.stat().st_ino for path in (tmp_path / "out.zarr" / "out").rglob("*")}
+    assert {name: there[name] for name in kept} == kept
+    run(job_of(tmp_path, arrays, 8, out="whole.zarr"), cluster)
+    assert files_of(tmp_path / "out.zarr") == files_of(tmp_path / "whole.zarr")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_that_is_given_up_leaves_nothing(cluster, tmp_path):
+    with pytest.raises(GivenUpError), watching(give_up):
+        run(job_of(tmp_path, rounded(), 8), cluster)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
+
+
+def test_what_is_wrong_with_the_numbers_is_said_by_their_name(cluster, tmp_path):
+    arrays = general()
+    arrays["key"][0, 0, 9, 1] = np.nan
+    with pytest.raises(AttnError, match=r"in.npz: key\[.*8:11.*\] holds 1 non-finite value"):
+        run(job_of(tmp_path, arrays, BLOCK), cluster)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_another_block_or_input_is_another_run(resume, cluster, tmp_path):
+    """So nothing of an unfinished one is taken for it."""
+    arrays = rounded()
+    resuming = Settings(scheduler=cluster.scheduler, resume=True)
+
+    with pytest.raises(GivenUpError), watching(give_up):
+        run(job_of(tmp_path, arrays, 16), resuming)
+    if resume:
+        arrays["value"] += 1
+        np.savez(tmp_path / "in.npz", **arrays)
+        found = on_cluster(job_of(tmp_path, arrays, 16), resuming)
+    else:
+        found = on_cluster(job_of(tmp_path, arrays, 32), resuming)
+    expected = in_process(tmp_path)["out"]
+    np.testing.assert_allclose(found["out"], expected, rtol=1e-4, atol=1e-5)
