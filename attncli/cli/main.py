@@ -35,6 +35,7 @@ COMMANDS = {
     "convention": ("attncli.cli.convention:convention", "Find the semantics behind a dump."),
     "compare": ("attncli.cli.compare:compare", "Say how far tensors are apart, and where."),
     "bench": ("attncli.cli.bench:bench", "Measure ours, and others beside them."),
+    "demo": ("attncli.cli.demo:demo", "Watch a model learn where to look."),
     "explain": ("attncli.cli.explain:explain", "Explain a mistake, with an example."),
     "exercise": ("attncli.cli.exercise:exercise", "Write the layers yourself, one by one."),
     "guide": ("attncli.cli.guide:guide", "Read the documentation."),

@@ -611,6 +611,7 @@ trace_output_options = _output_options(
     "Write a trace file: every intermediate in full by its name, whatever is shown "
     f"({', '.join(one.ending for one in FORMATS if one.written and not one.holds_one)}, or -)."
 )
+frames_output_options = _output_options("Keep where it looked, frame by frame (.npz, or -).")
 
 
 def _screen(*, color: str, quiet: bool = False, verbose: bool = False, **values: Any) -> Screen:
@@ -673,6 +674,7 @@ shaded_report_options = Bundle(
 
 # For what is only to be read.
 page_options = Bundle("screen", _screen, color_option)
+shaded_page_options = Bundle("screen", _screen, color_option, theme_option)
 
 full_option = under_output(
     "--full", is_flag=True, help="Show every number, however many there are."

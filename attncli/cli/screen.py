@@ -61,6 +61,11 @@ class Screen:
             theme=self.theme, ask=self.theme is not None,
         )  # fmt: skip
 
+    @property
+    def draws_in_place(self) -> bool:
+        """Whether what is drawn on standard output can be drawn over."""
+        return not self.look.plain and os.environ.get("TERM") not in ("dumb", "unknown")
+
     def anew(self, **changes: Any) -> Screen:
         """Give it as it is now: a terminal may have another size.
 

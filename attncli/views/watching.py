@@ -132,7 +132,7 @@ class Watch:
         self.path, self.recording, self.live, self.force = path, recording, live, force
         self._lock = threading.Lock()
         self._target: str | None = None
-        self._display: _Display | None = None
+        self._display: Display | None = None
 
     def __enter__(self) -> Watch:
         with in_python():
@@ -143,7 +143,7 @@ class Watch:
         self._display = None if kind is None else kind(self.recording, self.path)
         return self
 
-    def _where(self) -> type[_Display] | None:
+    def _where(self) -> type[Display] | None:
         if current_cell() is not None:
             return _Notebook if self.live else None
         can = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
@@ -211,7 +211,7 @@ class Watch:
             )
 
 
-class _Display:
+class Display:
     """Where the weights are drawn: the last ones, and not more often than is worth it."""
 
     def __init__(self, recording: Recording, name: str) -> None:
@@ -285,24 +285,28 @@ def _cut(weights: Array, cut: Cut) -> Array:
     return cut.apply(weights)
 
 
-class _Terminal(_Display):
+def live_on(look: Look) -> Live:
+    """Give what draws in place on standard output, a terminal that shows so much."""
+    console = Console(
+        file=sys.stdout,
+        force_terminal=True,
+        color_system=look.color_system,  # type: ignore[arg-type]
+        no_color=not look.color,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    return Live(console=console, auto_refresh=False, vertical_overflow="crop")
+
+
+class _Terminal(Display):
     """In a terminal, in place, under what the training prints."""
 
     def __init__(self, recording: Recording, name: str) -> None:
         super().__init__(recording, name)
-        look = look_of(sys.stdout)
         self.stream = sys.stdout
-        console = Console(
-            file=sys.stdout,
-            force_terminal=True,
-            color_system=look.color_system,  # type: ignore[arg-type]
-            no_color=not look.color,
-            markup=False,
-            highlight=False,
-            emoji=False,
-            legacy_windows=False,
-        )
-        self.live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self.live = live_on(look_of(sys.stdout))
         self.live.start()
 
     def show(self) -> None:
@@ -322,7 +326,7 @@ class _Terminal(_Display):
                 print(line, file=self.stream)
 
 
-class _Pipe(_Display):
+class _Pipe(Display):
     """Where nothing can be drawn in place: the last ones, at the end."""
 
     def update(self) -> None:
@@ -334,7 +338,7 @@ class _Pipe(_Display):
             print(line)
 
 
-class _Notebook(_Display):
+class _Notebook(Display):
     """In a notebook, in place under the cell."""
 
     handle: Any = None
