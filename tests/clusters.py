@@ -170,3 +170,45 @@ def take(nbytes):
         time.sleep(0.02)
     time.sleep(PATIENCE)
     return len(held)
+
+
+# Runs of `attn` of their own, which something happens to.
+
+
+def write_input(folder, T, H=17):
+    """Write a file of one head, large enough to be in the midst of it."""
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    arrays = {
+        name: rng.normal(size=(1, 1, T, H)).astype("f4") for name in ("query", "key", "value")
+    }
+    np.savez(Path(folder) / "in.npz", **arrays)
+
+
+def attn(folder, *arguments, before=(), **environment):
+    """Start `attn forward` on a cluster, as a group of processes of its own."""
+    command = [sys.executable, "-m", "attncli", "forward", "in.npz", "--engine", "dask", "-q"]
+    return subprocess.Popen(
+        [*before, *command, "--block", "2048", *map(str, arguments)], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
+def written(folder):
+    """The pieces of a result that are there while it is being made."""
+    return [path for path in Path(folder).glob(".out.zarr.*.tmp/out/**/*") if path.is_file()]
+
+
+def in_the_midst(process, folder):
+    """Wait until some of the result is written, and not all."""
+    wait_until(lambda: len(written(folder)) > 2 or process.poll() is not None, "results")
+    assert process.poll() is None, process.communicate()
+
+
+def ended(process):
+    """Wait for the end of a run: its exit code, and the lines that it said."""
+    out, err = process.communicate(timeout=5 * PATIENCE)
+    assert out == ""
+    return process.returncode, [line for line in err.splitlines() if line]

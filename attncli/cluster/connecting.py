@@ -15,7 +15,8 @@ import socket
 import ssl
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ PORT = 8786
 _FORMS = "tcp://HOST:PORT, tls://, ws:// or wss://, or the scheduler's file"
 _ENCRYPTED = {"tcp": False, "ws": False, "tls": True, "wss": True}
 _DIGITS = {"attncli": 9, "numpy": 2, "zarr": 2, "python": 2, "distributed": 9, "dask": 9}
+_PATIENCE = 10  # seconds
 _FOR_US = 1_000_000_000  # bytes of the machine that workers leave to everything else
 _CONFIGURATION = {
     "distributed.worker.preload": ["attncli.cluster.on_worker"],
@@ -172,11 +174,11 @@ def _silent() -> Iterator[None]:
 def _loop() -> Iterator[LoopRunner]:
     """Run the loop in which everything of Dask's happens.
 
-    Its thread is one that no Ctrl-C reaches, and so are the processes which it starts, from the
-    first moment on.
+    Its thread is one that no Ctrl-C reaches, nor the end of a terminal, and so are the processes
+    that it starts, from the first moment on: we end them.
     """
     runner = LoopRunner()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         runner.start()
     finally:
@@ -227,12 +229,17 @@ def _started(
             cluster = LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", memory_limit=memory or "auto",
-                local_directory=scratch, silence_logs=SILENT, loop=loop,
+                local_directory=scratch, silence_logs=SILENT, loop=loop, asynchronous=True,
             )  # fmt: skip
+        begun = _begin(loop, cluster)
         try:
+            begun.result()
             yield needed, cluster
         except BaseException:
-            for nanny in cluster.workers.values():  # what they are about nobody waits for
+            # What is about to start can be ended only once it has; who interrupts twice has left.
+            with contextlib.suppress(Exception):
+                begun.result(_PATIENCE)
+            for nanny in cluster.workers.values():  # nobody waits for what they are about
                 nanny.auto_restart = False
                 if nanny.process is not None and nanny.process.pid is not None:
                     with contextlib.suppress(ProcessLookupError):
@@ -240,6 +247,15 @@ def _started(
             raise
         finally:
             cluster.close()
+
+
+def _begin(loop: Any, work: Awaitable[Any]) -> Future[Any]:
+    """Let something be done in the loop."""
+
+    async def done() -> Any:
+        return await work
+
+    return asyncio.run_coroutine_threadsafe(done(), loop.asyncio_loop)
 
 
 def _restore(environment: dict[str, str]) -> None:
@@ -310,8 +326,7 @@ def _probe(address: Address, security: Security, settings: Settings, runner: Loo
             f"{address} asks for certificates",
             hint="--tls-ca CA.pem --tls-cert CERTIFICATE.pem --tls-key KEY.pem",
         )
-    asking = _identity(address, context, settings.answer_within)
-    found = asyncio.run_coroutine_threadsafe(asking, runner.loop.asyncio_loop).result()
+    found = _begin(runner.loop, _identity(address, context, settings.answer_within)).result()
     if found["type"] != "Scheduler":
         raise ClusterError(
             f"{address} is a Dask {found['type'].lower()}, not a scheduler",
