@@ -95,9 +95,7 @@ def explained(watch: Watch, needed: Needs, *, resume: bool) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise refused(
-            f"{needed.output}: cannot be written", OSError(os.strerror(error.errno))
-        ) from None
+        raise refused(str(needed.output), OSError(os.strerror(error.errno))) from None
     if watch.lost:
         what = "1 worker" if watch.lost == 1 else f"{watch.lost} workers"
         warnings.warn(f"{what} lost, the work is done again", AttnWarning, stacklevel=2)
