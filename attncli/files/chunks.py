@@ -7,6 +7,7 @@ follows its links. What is packed by more than Python knows needs numcodecs, whi
 from __future__ import annotations
 
 import bz2
+import contextlib
 import math
 import os
 import stat
@@ -414,12 +415,21 @@ def write(folder: str, layout: Layout, index: Slices, array: Array) -> None:
         data = np.ascontiguousarray(
             np.pad(block, short) if any(n for _, n in short) else block, layout.dtype
         )
-        put(os.path.join(folder, *key.split("/")), data.reshape(-1).view(np.uint8).data)
+        put(folder, key, data.reshape(-1).view(np.uint8).data)
 
 
-def put(file: str, data: Any) -> None:
-    """Write a file of a store, which appears once it is complete and on the disk."""
-    os.makedirs(os.path.dirname(file), exist_ok=True)
+def put(folder: str, key: str, data: Any) -> None:
+    """Write a file of a store, which appears once it is complete and on the disk.
+
+    The folders that its key names are made, but not the one they are in: where that is gone, the
+    store was given up.
+    """
+    *above, name = key.split("/")
+    for part in above:
+        folder = os.path.join(folder, part)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+    file = os.path.join(folder, name)
     temporary = f"{file}.{os.urandom(6).hex()}.tmp"
     try:
         with open(temporary, "xb") as stream:

@@ -292,7 +292,10 @@ class Output:
     def discard(self) -> None:
         """Take away what is there of it."""
         if self.temporary.is_dir():
-            shutil.rmtree(self.temporary, ignore_errors=True)
+            # Elsewhere first: who still writes to it finds no folder, and makes no new one.
+            gone = self.temporary.with_name(f"{self.temporary.name}.gone")
+            self.temporary.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         else:
             self.temporary.unlink(missing_ok=True)
         self.release()

@@ -422,7 +422,7 @@ def store_metadata(
 def write_metadata(folder: str, metadata: Mapping[str, bytes]) -> None:
     """Begin a store by what its files say of it."""
     for file, data in metadata.items():
-        put(os.path.join(folder, file), data)
+        put(folder, file, data)
 
 
 def holds(folder: str, metadata: Mapping[str, bytes]) -> bool:

@@ -112,6 +112,16 @@ def test_what_is_not_finished_leaves_nothing(folder, path):
 
 
 @pytest.mark.parametrize("path", ["o.npy", "o.zarr"])
+def test_who_still_writes_to_what_was_given_up_makes_nothing_of_it(folder, path):
+    """As a worker elsewhere does, which nobody can stop in the midst of a task."""
+    with begin(path) as output:
+        pass
+    with pytest.raises(FileError, match="no such file"):
+        regions.write(output.regions["out"], rows(0, 5), OUT[rows(0, 5)])
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("path", ["o.npy", "o.zarr"])
 def test_what_is_there_is_replaced_by_force_alone(folder, path):
     save(path, {"old": OUT[:1, 0, 0]})
     with pytest.raises(FileError, match="exists already"):
