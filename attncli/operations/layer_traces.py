@@ -16,10 +16,10 @@ from attncli.core.semantics import Semantics
 from attncli.core.visibility import positions
 from attncli.operations.operation import Operation, turned
 from attncli.operations.steps import PRODUCTS, Steps
-from attncli.operations.tracing import Intermediate, StepTrace, Write, products
+from attncli.operations.tracing import StepTrace, Write, products
 
 _Named = tuple[str, Array]  # an array, and what a formula calls it
-_SHARE = "this step's share"
+_OF_PARAMETER = "the gradient of a parameter"
 _STATES = "what each encoder step answers to, and has to give"
 _STATE = "what the decoder says"
 
@@ -48,24 +48,12 @@ class _LayerTrace(StepTrace):
         where = f", item {self.place.item}"
         if array.ndim == 1:
             where += f", step {self.place.step}"
-        self.trace.append(
-            Intermediate(name, "inputs", source + where, meaning, axes, array, (source,))
-        )
+        self._take(name, source + where, meaning, axes, array, source)
 
     def _add_parameters(self, where: str = "", also: Mapping[str, str] | None = None) -> None:
         for name in self.operation.parameters:
             axes = tuple((also or {}).get(axis, axis) for axis in self.operation.input_axes(name))
-            self.trace.append(
-                Intermediate(
-                    name,
-                    "inputs",
-                    name + where,
-                    "a parameter",
-                    axes,
-                    self._parameter(name),
-                    (name,),
-                )
-            )
+            self._take(name, name + where, "a parameter", axes, self._parameter(name), name)
 
     def _times(
         self,
@@ -76,6 +64,7 @@ class _LayerTrace(StepTrace):
         axes: tuple[str, ...],
         *,
         back: bool = False,
+        shared: bool = False,
     ) -> Array:
         """Add left · right."""
         (of_left, one), (of_right, other) = left, right
@@ -87,16 +76,16 @@ class _LayerTrace(StepTrace):
         made_of = (of_left.removesuffix("ᵀ"), of_right.removesuffix("ᵀ"))
         return self._add(
             name, f"{of_left} · {of_right}", meaning, axes, made_of, work,
-            "backward" if back else "forward", one @ other,
+            "backward" if back else "forward", one @ other, shared=shared,
         )  # fmt: skip
 
     def _outer(self, name: str, left: _Named, right: _Named, axes: tuple[str, ...]) -> Array:
         """Add leftᵀ · right of two rows: the gradient of a matrix between them."""
         (of_left, one), (of_right, other) = left, right
         return self._back(
-            name, f"{of_left}ᵀ · {of_right}", _SHARE, axes, (of_left, of_right),
+            name, f"{of_left}ᵀ · {of_right}", _OF_PARAMETER, axes, (of_left, of_right),
             lambda i, write: f"{write(one[i[0]])} · {write(other[i[1]])}",
-            array=one[:, None] * other,
+            array=one[:, None] * other, shared=True,
         )  # fmt: skip
 
 
@@ -154,7 +143,7 @@ class BahdanauTrace(_LayerTrace):
     def _scored(self) -> Array:
         states, state = ("hs_enc", self._states("hs_enc")), ("hs_dec", self._own("hs_dec"))
         W_enc, W_dec, v = ((name, self.inputs[name]) for name in self.operation.parameters)
-        enc = self._times("enc", states, W_enc, "the encoder's part", ("T_enc", "A"))
+        enc = self._times("enc", states, W_enc, "the encoder's part", ("T_enc", "A"), shared=True)
         dec = self._times("dec", state, W_dec, "the decoder's part", ("A",))
         self.met = self._add(
             "met", "tanh(enc + dec)", "where both meet, between −1 and 1",
@@ -168,7 +157,10 @@ class BahdanauTrace(_LayerTrace):
     def _scored_back(self, dscores: Array, dvalue: Array) -> None:
         states, state, met = self._states("hs_enc"), self._own("hs_dec"), self.met
         W_enc, W_dec, v = (self.inputs[name] for name in self.operation.parameters)
-        self._times("dv", ("dscores", dscores), ("met", met), _SHARE, ("A",), back=True)
+        meaning = _OF_PARAMETER
+        self._times(
+            "dv", ("dscores", dscores), ("met", met), meaning, ("A",), back=True, shared=True
+        )
         dsum = self._back(
             "dsum", "dscoresᵀ · v ⊙ (1 − met²)", "back through the tanh: of enc + dec",
             ("T_enc", "A"), ("dscores", "v", "met"),
@@ -180,16 +172,18 @@ class BahdanauTrace(_LayerTrace):
             lambda i, write: " + ".join(map(write, dsum[:, i[0]])), array=dsum.sum(axis=0),
         )  # fmt: skip
         transposed = ("hs_encᵀ", states.T)
-        self._times("dW_enc", transposed, ("dsum", dsum), _SHARE, ("H", "A"), back=True)
+        self._times(
+            "dW_enc", transposed, ("dsum", dsum), meaning, ("H", "A"), back=True, shared=True
+        )
         self._outer("dW_dec", ("hs_dec", state), ("ddec", ddec), ("H_dec", "A"))
         meaning = "back through W_dec"
         self._times("dhs_dec", ("ddec", ddec), ("W_decᵀ", W_dec.T), meaning, ("H_dec",), back=True)
         self._back(
             "dhs_enc", "dvalue + dsum · W_encᵀ",
-            "hs_enc was used twice, as values and in the scores; this step's share",
+            "hs_enc was used twice, as values and in the scores",
             ("T_enc", "H"), ("dvalue", "dsum", "W_enc"),
             lambda i, write: f"{write(dvalue[i])} + {products(dsum[i[0]], W_enc[i[1]], write)}",
-            array=dvalue + dsum @ W_enc.T,
+            array=dvalue + dsum @ W_enc.T, shared=True,
         )  # fmt: skip
 
 
@@ -251,7 +245,8 @@ class MultiHeadTrace(_LayerTrace):
             ("k", ("key", key), "Wk", "what each key answers to in this head", ("T_enc",)),
             ("v", ("value", value), "Wv", "what each value has to give to this head", ("T_enc",)),
         ):
-            self._times(name, given, (W, self._parameter(W)), meaning, (*axes, self.width))
+            parameter = (W, self._parameter(W))
+            self._times(name, given, parameter, meaning, (*axes, self.width), shared=bool(axes))
         return super()._scored()
 
     def _summed(self, weights: Array) -> None:
@@ -276,16 +271,20 @@ class MultiHeadTrace(_LayerTrace):
         dq, dk = self._operands_back(dscores)
         axes = ("H", self.width)
         self._outer("dWq", ("query", query), ("dq", dq), axes)
-        self._times("dWk", ("keyᵀ", key.T), ("dk", dk), _SHARE, axes, back=True)
-        self._times("dWv", ("valueᵀ", value.T), ("dv", dvalue), _SHARE, axes, back=True)
-        share = "this head's share, in this step"
+        for name, transposed, gradient in (
+            ("dWk", ("keyᵀ", key.T), ("dk", dk)),
+            ("dWv", ("valueᵀ", value.T), ("dv", dvalue)),
+        ):
+            self._times(name, transposed, gradient, _OF_PARAMETER, axes, back=True, shared=True)
+        share = "this head's share"
         for name, gradient, W, lead in (
             ("dquery", ("dq", dq), "Wq", ()),
             ("dkey", ("dk", dk), "Wk", ("T_enc",)),
             ("dvalue", ("dv", dvalue), "Wv", ("T_enc",)),
         ):
             transposed = (f"{W}ᵀ", self._parameter(W).T)
-            self._times(name, gradient, transposed, share, (*lead, "H"), back=True)
+            axes = (*lead, "H")
+            self._times(name, gradient, transposed, share, axes, back=True, shared=bool(lead))
 
 
 class RotatedTrace(StepTrace):
@@ -341,7 +340,7 @@ class RotatedTrace(StepTrace):
             f"{of_source} turned {'back ' * back}by position · base^(−2i/width)",
             "where it stands decides by how much each pair of features is turned",
             ("T_enc", "H") if x.ndim > 1 else ("H",), (of_source,), work,
-            "backward" if back else "forward", array,
+            "backward" if back else "forward", array, shared=x.ndim > 1,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ reader needs beside it: formula, meaning, and the work of a single element.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -24,6 +24,10 @@ Direction = Literal["inputs", "forward", "backward"]
 Write = Callable[[float], str]
 _QUIETLY = np.errstate(over="ignore", invalid="ignore")  # a trace shows what comes of it
 Work = Callable[[tuple[int, ...], Write], str]
+WORKED_STEPS = 4
+"""Up to so many decoder steps are worked out in numbers together."""
+# Shares of a sum are kept as long as they are no more numbers than these.
+_SMALL = 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,14 @@ class Intermediate:
         The names of what it was computed from.
     work : callable or None
         ``work(index, write)`` writes the formula of one element with its numbers.
+    shared : bool
+        Whether it is the same for every decoder step; a gradient is what all of them add up to.
+    book : str
+        What "Deep Learning from Scratch 2" calls it, where it has a name there.
+    shares : ndarray or None
+        Of a gradient that is added up over the steps, how large each step's share is: its norm.
+    terms : tuple of ndarray
+        These shares, where they are small.
     """
 
     name: str
@@ -54,6 +66,18 @@ class Intermediate:
     array: Array
     made_of: tuple[str, ...]
     work: Work | None = None
+    shared: bool = False
+    book: str = ""
+    shares: Array | None = None
+    terms: tuple[Array, ...] = ()
+
+
+BOOK = {
+    "query": "h", "key": "hs", "value": "hs", "scores": "s", "weights": "a", "out": "c",
+    "dout": "dc", "dvalue": "dhs0", "dweights": "da", "dscores": "ds", "dquery": "dh",
+    "dkey": "dhs1",
+}  # fmt: skip
+"""What the book's `Attention` and the layers in it call what has a name in the mathematics."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,7 @@ class StepTrace:
         if padding is not None and not padding[place.item, place.step]:
             seen = np.zeros(T_enc, bool)
         self.hides = seen is not None or bool(visibility.by_step)
+        self.hides |= padding is not None and not padding[place.item].all()
         row = np.broadcast_to(True if seen is None else seen, T_enc)
         self.row = None if seen is None else row
         self.query, self.key, self.value = self._here(query, key, value)
@@ -278,19 +303,19 @@ class StepTrace:
         )  # fmt: skip
         dkey = self._back(
             self.gradients[1], f"scale · dscoresᵀ · {of_query}",
-            "this step's share of the keys' gradient", ("T_enc", width), ("dscores", of_query),
+            "which way each key should have pointed", ("T_enc", width), ("dscores", of_query),
             lambda i, write: f"{write(scale)} · {write(dscores[i[0]])} · {write(query[i[1]])}",
-            noted="dkey",
+            noted="dkey", shared=True,
         )  # fmt: skip
         return dquery, dkey
 
     def _states_back(self, states: str, dkey: Array, dvalue: Array) -> None:
         self._back(
             f"d{states}", "dkey + dvalue",
-            f"{states} was used twice, as keys and values; this step's share",
+            f"{states} was used twice, as keys and values",
             ("T_enc", "H"), ("dkey", "dvalue"),
             lambda i, write: f"{write(dkey[i])} + {write(dvalue[i])}",
-            array=dkey + dvalue,
+            array=dkey + dvalue, shared=True,
         )  # fmt: skip
 
     # The way forward and back, as all of them go it.
@@ -379,7 +404,7 @@ class StepTrace:
     def backward(self, dout: Array, dlogsumexp: Array | None = None) -> list[Intermediate]:
         """Return every intermediate from `dout`, the gradient of all outputs, to the inputs'.
 
-        The gradients of keys and values are this step's share; those of a run sum over the steps.
+        What is shared by the steps has this step's share of its gradient; `added_up` adds them.
         """
         if not self.trace:
             self.forward()
@@ -398,7 +423,7 @@ class StepTrace:
             self.gradients[2], f"{self._left}ᵀ · d{out}", "each value by the weight it had",
             ("T_enc", self._H_v), (self._left, f"d{out}"),
             lambda i, write: f"{write(left[i[0]])} · {write(dout[i[1]])}",
-            noted="dvalue",
+            noted="dvalue", shared=True,
         )  # fmt: skip
         of_left = "dweights" if self.keep is None else "ddropped"
         dweights = self._back(
@@ -452,9 +477,9 @@ class StepTrace:
         if "alibi" in self.added:
             self._back(
                 "dalibi", f"−Σ {name} ⊙ |own position − key position|",
-                "this step's share of the slope's gradient", (), (name,),
+                "what a steeper slope would do", (), (name,),
                 lambda i, write: "−(" + products(dscores, distance, write) + ")",
-                np.asarray(-(dscores * distance).sum()),
+                np.asarray(-(dscores * distance).sum()), shared=True,
             )  # fmt: skip
         if sink is None:
             return
@@ -463,11 +488,11 @@ class StepTrace:
         more = "" if change is None else "dlogsumexp "
         self._back(
             "dsinks", f"exp(sink − largest) / total · ({more}− rowsum)",
-            "this step's share of the sink's gradient", (), ("sinks", "largest", "total", "rowsum"),
+            "what a larger sink would do", (), ("sinks", "largest", "total", "rowsum"),
             lambda i, write: (
                 f"exp({write(sink)} − {write(largest)}) / {write(total)} · {write(loss)}"
             ),
-            np.asarray(np.exp(sink - largest) / total * loss),
+            np.asarray(np.exp(sink - largest) / total * loss), shared=True,
         )  # fmt: skip
 
     def _inputs(self) -> None:
@@ -491,9 +516,24 @@ class StepTrace:
             ("value", ("T_enc", self._H_v), value, where, "what each has to give"),
         ):
             formula = f"{names[name]}" + (f", {at.removeprefix(', ')}" if at else "")
-            self.trace.append(
-                Intermediate(name, "inputs", formula, meaning, axes, array, (names[name],))
+            self._take(name, formula, meaning, axes, array, names[name])
+
+    def _take(
+        self, name: str, formula: str, meaning: str, axes: tuple[str, ...], array: Array,
+        source: str,
+    ) -> None:  # fmt: skip
+        """Add an input: what has no row for each key or feature is the step's own."""
+        shared, book = name not in ("query", "hs_dec"), self._book(name)
+        self.trace.append(
+            Intermediate(
+                name, "inputs", formula, meaning, axes, array, (source,), None, shared, book
             )
+        )
+
+    def _book(self, name: str) -> str:
+        """What the book calls it, whose layers have states alone."""
+        states = "value" not in self.operation.inputs and not self.operation.parameters
+        return BOOK.get(name, "") if states else ""
 
     def _add(
         self,
@@ -506,6 +546,7 @@ class StepTrace:
         direction: Direction = "forward",
         array: Array | None = None,
         noted: str | None = None,
+        shared: bool = False,
     ) -> Array:
         """Add what the calculation took note of under a name, or an array that follows from it."""
         if array is None:
@@ -513,8 +554,11 @@ class StepTrace:
             array = (
                 found.reshape(found.shape[found.ndim - len(axes) :]) if axes else found.squeeze()
             )
+        book = self._book(name)
         self.trace.append(
-            Intermediate(name, direction, formula, meaning, axes, array, made_of, work)
+            Intermediate(
+                name, direction, formula, meaning, axes, array, made_of, work, shared, book
+            )
         )
         return array
 
@@ -528,8 +572,80 @@ class StepTrace:
         work: Work | None = None,
         array: Array | None = None,
         noted: str | None = None,
+        shared: bool = False,
     ) -> Array:
-        return self._add(name, formula, meaning, axes, made_of, work, "backward", array, noted)
+        return self._add(
+            name, formula, meaning, axes, made_of, work, "backward", array, noted, shared
+        )
+
+
+def added_up(traces: Iterable[Sequence[Intermediate]]) -> list[Intermediate]:
+    """Put the traces of all decoder steps together, a row for each.
+
+    What the steps share is there once, and their shares of its gradient are added up.
+
+    Parameters
+    ----------
+    traces : iterable of sequence of Intermediate
+        Of each step, in their order; none is kept whole.
+
+    Returns
+    -------
+    list of Intermediate
+    """
+    together: list[_Together] = []
+    for steps in traces:
+        together = together or [_Together(one) for one in steps]
+        for whole, one in zip(together, steps, strict=True):
+            whole.take(one)
+    return [whole.made() for whole in together]
+
+
+class _Together:
+    """What the steps before make together of one intermediate."""
+
+    def __init__(self, first: Intermediate) -> None:
+        self.first, self.is_sum = first, first.shared and first.direction == "backward"
+        self.arrays: list[Array] = []
+        self.works: list[Work] = []
+        self.norms: list[float] = []
+
+    def take(self, one: Intermediate) -> None:
+        """Add what one more step has."""
+        if self.is_sum:
+            self.norms.append(float(np.linalg.norm(one.array)))
+        if self.is_sum and len(self.norms) * one.array.size > _SMALL:
+            self.arrays = [np.asarray(sum(self.arrays, start=one.array))]
+        elif self.is_sum or not self.first.shared:
+            self.arrays.append(one.array)
+        if one.work is not None and len(self.works) <= WORKED_STEPS:
+            self.works.append(one.work)
+
+    def made(self) -> Intermediate:
+        """Give the whole."""
+        first, arrays, works = self.first, self.arrays, self.works
+        if first.shared and not self.is_sum:
+            return first
+        worked = 0 < len(works) <= WORKED_STEPS
+        if not self.is_sum:
+            return replace(
+                first,
+                formula=first.formula.partition(", step ")[0],
+                axes=("T_dec", *first.axes),
+                array=np.stack(arrays),
+                work=(lambda i, write: works[i[0]](i[1:], write)) if worked else None,
+            )
+
+        def terms(index: tuple[int, ...], write: Write) -> str:
+            return " + ".join(f"({one(index, write)})" for one in works)
+
+        return replace(
+            first,
+            array=np.asarray(sum(arrays[1:], start=arrays[0])),
+            work=terms if worked else None,
+            shares=np.array(self.norms),
+            terms=tuple(arrays) if len(arrays) == len(self.norms) else (),
+        )
 
 
 def products(one: Array, other: Array, write: Write) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from attncli.arrays import Tokens
+from attncli.arrays import Array, Tokens
 from attncli.operations.tracing import Intermediate
 from attncli.problems.traced import Traced
 from attncli.tensors import describe_shape
-from attncli.views.json_text import tensor_as_json
+from attncli.views.json_text import jsonable, tensor_as_json
 from attncli.views.labels import safe
 from attncli.views.lazy import Indented
 from attncli.views.look import Look
@@ -34,8 +34,9 @@ def draw_trace(traced: Traced, shown: Sequence[Intermediate], look: Look) -> Ren
     problem, place = traced.problem, traced.place
     where = [f"item {place.item}"] if "N" in problem.sizes else []
     where += [f"head {place.head}"] if "heads" in problem.sizes else []
-    where += [f"step {place.step}"] if "T_dec" in problem.sizes else []
-    if "T_dec" in traced.tokens and "T_dec" in problem.sizes:
+    one_step = "T_dec" in problem.sizes and not traced.whole
+    where += [f"step {place.step}"] if one_step else []
+    if "T_dec" in traced.tokens and one_step:
         where[-1] += f" {safe(traced.tokens['T_dec'][place.step], look)}"
     dout = f"dout random, seed {problem.seed}"
     parts: list[RenderableType] = [
@@ -66,6 +67,8 @@ def _as_json(one: Intermediate) -> dict[str, Any]:
         "formula": one.formula,
         "meaning": one.meaning,
         "from": list(one.made_of),
+        **({"book": one.book} if one.book else {}),
+        **({"norm_of_each_step": jsonable(one.shares)} if one.shares is not None else {}),
         **tensor_as_json(one.array, one.axes),
     }
 
@@ -80,28 +83,53 @@ def _intermediate(
     line = Text(f"{number:>2}  ", "dim").append(one.name, "bold not dim cyan")
     line.append(f" = {look.fit(one.formula)}", "bold not dim")
     shape = describe_shape(one.array.shape, one.axes) if one.axes else "one number"
-    about = Indented(Text(look.fit(one.meaning)), _INDENT)
+    shape += f"  {one.array.dtype}"
+    about = Indented(Text(look.fit(_meaning(one))), _INDENT)
     made_of = f"  from {', '.join(one.made_of)}" if one.made_of else ""
-    source = Indented(Text(f"{shape}  {one.array.dtype}{made_of}", "dim"), _INDENT)
+    made_of += f"  in the book: {one.book}" if one.book else ""
+    source = Indented(Text(shape + made_of, "dim"), _INDENT)
     parts: list[RenderableType] = [line, about, source]
-    if not one.axes:
-        (text,) = format_array(np.atleast_1d(one.array), look.digits(DEFAULT_PRECISION))
-        parts.append(Text(" " * _INDENT + text))
-    else:
-        drawn = draw_numbers(
-            one.name,
-            one.array,
-            one.axes,
-            look if look.plain else replace(look, width=look.width - _INDENT),
-            tokens=tokens,
-            small=_SMALL,
-        )
-        parts.append(Indented(drawn, _INDENT))
-    if worked := worked and one.work is not None and one.array.size <= _WORKED:
+    worked = worked and one.work is not None and one.array.size <= _WORKED
+    inner = look if look.plain else replace(look, width=look.width - _INDENT)
+
+    def numbers(name: str, array: Array, axes: tuple[str, ...]) -> RenderableType:
+        if not axes:
+            (text,) = format_array(np.atleast_1d(array), look.digits(DEFAULT_PRECISION))
+            return Text(text)
+        return draw_numbers(name, array, axes, inner, tokens=tokens, small=_SMALL)
+
+    if not worked:
+        parts += [Indented(part, _INDENT) for part in _shares(one, numbers)]
+    parts.append(Indented(numbers(one.name, one.array, one.axes), _INDENT))
+    if worked:
         parts += _worked(one, look)
     if worked or not one.axes:
         parts.append("")
     return parts
+
+
+def _meaning(one: Intermediate) -> str:
+    """What it says; of what the decoder steps share a gradient is a sum over them."""
+    if one.shares is not None:
+        return f"{one.meaning}: what all decoder steps add up to"
+    if one.shared and one.direction == "backward":
+        return f"{one.meaning}: this decoder step's share"
+    return one.meaning
+
+
+def _shares(
+    one: Intermediate, numbers: Callable[[str, Array, tuple[str, ...]], RenderableType]
+) -> Iterator[RenderableType]:
+    """Draw what each decoder step adds to a sum: its share, or how large that is."""
+    if one.shares is None or len(one.shares) == 1:
+        return
+    for t, term in enumerate(one.terms):
+        yield Text(f"share of step {t}", "dim")
+        yield numbers(one.name, term, one.axes)
+    if not one.terms:
+        yield Text("norm of each step's share", "dim")
+        yield numbers("", one.shares, ("T_dec",))
+    yield Text("their sum", "dim")
 
 
 def _worked(one: Intermediate, look: Look) -> list[RenderableType]:

@@ -12,7 +12,7 @@ BY_HAND, QKV, PARAPHRASE = (
 
 
 def test_the_sample_reads_like_a_worked_example(attn):
-    result = attn("trace", BY_HAND, "--only", "scores,weights,dscores", columns=60)
+    result = attn("trace", BY_HAND, "--step", 0, "--only", "s,weights,ds", columns=64)
     assert (result.code, result.err) == (0, "")
     lines = [line.rstrip() for line in result.out.splitlines()]
     assert lines[lines.index("Forward") :] == [
@@ -20,7 +20,7 @@ def test_the_sample_reads_like_a_worked_example(attn):
         "",
         " 1  scores = scale · query · keyᵀ",
         "    how well each key fits the query",
-        "    (2,) = (T_enc,)  float64  from query, key",
+        "    (2,) = (T_enc,)  float64  from query, key  in the book: s",
         "           0       1",
         "      0.0000  1.0986",
         "",
@@ -30,7 +30,7 @@ def test_the_sample_reads_like_a_worked_example(attn):
         " 2  weights = exps / total",
         "    how much this step looks at each key: the softmax of the",
         "    scores",
-        "    (2,) = (T_enc,)  float64  from exps, total",
+        "    (2,) = (T_enc,)  float64  from exps, total  in the book: a",
         "           0       1",
         "      0.2500  0.7500",
         "",
@@ -42,7 +42,8 @@ def test_the_sample_reads_like_a_worked_example(attn):
         " 3  dscores = weights ⊙ (dweights − rowsum)",
         "    back through the softmax: weights sum to 1, so only",
         "    differences count",
-        "    (2,) = (T_enc,)  float64  from weights, dweights, rowsum",
+        "    (2,) = (T_enc,)  float64  from weights, dweights, rowsum  in",
+        "    the book: ds",
         "            0        1",
         "       0.1875  -0.1875",
         "",
@@ -100,7 +101,7 @@ def test_directions(attn):
 
 
 def test_a_trace_file_holds_every_array_by_name(attn, folder):
-    result = attn("trace", BY_HAND, "-o", "trace.npz", "-q")
+    result = attn("trace", BY_HAND, "--step", 0, "-o", "trace.npz", "-q")
     assert result.code == 0
     with np.load("trace.npz") as held:
         assert held["weights"].tolist() == [0.25, 0.75]
@@ -201,3 +202,126 @@ def test_options_that_a_trace_does_not_go_by_are_said_to_have_no_effect(attn, op
     result = attn("trace", *option)
     assert result.code == 0
     assert result.err.startswith(f"warning: {option[0]} has no effect: a trace is computed by")
+
+
+def test_the_steps_together_are_the_run(attn):
+    whole = attn("backward", PARAPHRASE, "--json").json["tensors"]
+    traced = attn("trace", PARAPHRASE, "--item", 1, "--json").json
+    assert traced["step"] is None
+    at = {one["name"]: np.array(one["data"]) for one in traced["trace"]}
+    for name in ("out", "dout", "dhs_enc", "dhs_dec"):
+        np.testing.assert_allclose(at[name], np.array(whole[name]["data"])[1], atol=1e-4)
+    shares = next(one for one in traced["trace"] if one["name"] == "dhs_enc")["norm_of_each_step"]
+    assert len(shares) == len(at["dhs_dec"])
+
+
+def test_what_the_steps_add_up_to_is_shown_with_each_of_its_terms(attn):
+    result = attn("trace", BY_HAND, "--only", "dhs_enc", columns=80)
+    assert "hs_enc was used twice, as keys and values: what all decoder steps" in result.out
+    assert "    dhs_enc[0, 1] = (0.20599 + 0) + (0 + 1) = 1.206" in result.out
+    sizes = ["--N", 1, "--T", 3, "--H", 5]
+    parts = attn("trace", *sizes, "--only", "dhs_enc", "--json").json["trace"][0]["data"]
+    steps = [
+        attn("trace", *sizes, "--step", t, "--only", "dhs_enc", "--json").json["trace"][0]["data"]
+        for t in range(3)
+    ]
+    np.testing.assert_allclose(np.sum(steps, axis=0), parts)
+    shown = attn("trace", *sizes, "--only", "dhs_enc", columns=80).out
+    assert [shown.count(f"share of step {t}") for t in range(4)] == [1, 1, 1, 0]
+
+
+def test_many_steps_need_no_room_for_each_share(attn):
+    result = attn("trace", "--N", 1, "--T", 67, "--H", 61, "--only", "dkey", "--max-memory", "3MB")
+    assert (result.code, result.err) == (0, "")
+    assert "norm of each step's share" in result.out
+    refused = attn("trace", "--N", 1, "--T", 509, "--H", 2, "--max-memory", "3MB")
+    assert (refused.code, refused.err.splitlines()[-1]) == (2, "hint:  --step 0 traces one")
+
+
+class TestWhatIf:
+    def test_it_says_which_numbers_change_and_what_the_gradient_predicted(self, attn):
+        result = attn("trace", BY_HAND, "--what-if", "hs_dec[0,1,0]+=0.1", columns=80)
+        assert (result.code, result.err) == (0, "")
+        assert "hs_dec[0, 1, 0]  0 → 0.1" in result.out
+        assert "weights     2 of 4  [0, 1, 0]  0.5 → 0.52498" in result.out
+        assert "  dhs_dec[0, 1, 0] · 0.1 = -0.5 · 0.1 = -0.05" in result.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "change"),
+        [
+            ([BY_HAND], "hs_enc[0,1,1]-=0.001"),
+            ([PARAPHRASE, "--seed", 3], "hs_enc[2,1,5]+=0.01"),
+            ([QKV], "value[0,3,2,1]=0.5"),
+            ([QKV, "--causal", "--softcap", 3], "key[0,3,2,1]*=1.01"),
+            (["--layer", "multi-head", "--heads", 2, "--H", 6, "--T", 3], "Wo[1,2]+=0.3"),
+            (["--layer", "attention", "--T", 3], "h[1,2]+=0.001"),
+            (["--layer", "softmax", "--T", 3], "scores[1,2,0]+=0.001"),
+            (["--layout", "T,N,H", "--T", 7, "--N", 2], "hs_dec[6,1,2]+=0.001"),
+        ],
+        ids=str,
+    )
+    def test_the_gradient_is_the_slope_of_what_comes(self, attn, arguments, change):
+        told = attn("trace", *arguments, "--what-if", change, "--json").json
+        whole, part = told["slopes"]
+        (moved,) = told["moved"]
+        assert moved["gradient"] != 0
+        assert whole["predicted"] == pytest.approx(
+            moved["gradient"] * (moved["after"] - moved["before"])
+        )
+        loss = told["loss"]
+        assert whole["came"] == pytest.approx(loss["after"] - loss["before"])
+        assert part["came"] == pytest.approx(part["predicted"], rel=0.02)
+        off = [abs(one["came"] / one["predicted"] - 1) for one in (whole, part)]
+        assert off[1] <= 0.2 * off[0] + 1e-8
+        assert all(0 < one["changed"] <= one["size"] for one in told["effects"][:1])
+
+    def test_what_a_number_has_no_part_in_does_not_change(self, attn):
+        told = attn("trace", PARAPHRASE, "--what-if", "hs_dec[1,3,0]+=1", "--json").json
+        out, weights = (
+            next(one for one in told["effects"] if one["name"] == name)
+            for name in ("out", "weights")
+        )
+        assert out["index"][:2] == weights["index"][:2] == [1, 3]
+        assert out["changed"] <= 384
+
+    def test_changes_come_one_after_the_other(self, attn):
+        changes = ["--what-if", "hs_dec[0,1,0]+=2", "--what-if", "hs_dec[0, 1, 0] *= 3"]
+        (moved,) = attn("trace", BY_HAND, *changes, "--json").json["moved"]
+        assert (moved["before"], moved["after"]) == (0, 6)
+
+    @pytest.mark.parametrize(
+        ("change", "message", "hint"),
+        [
+            ("hs_dek[0,1,1]+=0.1", "has no input hs_dek; there is hs_enc", "hs_dec[0,1,1]+=0.1"),
+            ("hs_dec[0,1,2]+=0.1", "hs_dec has no H 2; there are 2, 0 to 1", "hs_dec[0,1,1]+=0.1"),
+            ("hs_dec[0,-1,0]=3", "hs_dec has no T_dec -1; there are 2, 0 to 1", "hs_dec[0,0,0]=3"),
+            ("hs_dec[0,1]*=2", "(N, T_dec, H), and takes 3 numbers", "hs_dec[0,1,0]*=2"),
+            ("hs_dec[0,:,1]+=1", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
+            ("hs_dec[0,0,1]+=nan", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
+            ("hs_dec", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
+        ],
+    )  # fmt: skip
+    def test_what_cannot_be_changed_is_a_finished_hint(self, attn, change, message, hint):
+        result = attn("trace", BY_HAND, "--what-if", change)
+        assert (result.code, result.out) == (2, "")
+        assert message in result.err
+        assert result.err.splitlines()[-1] == f"hint:  --what-if '{hint}'"
+        assert attn("trace", BY_HAND, "--what-if", hint).code == 0
+
+    @pytest.mark.parametrize("other", [["--step", 0], ["--only", "out"], ["-o", "x.npz"]])
+    def test_what_shows_something_else_contradicts_it(self, attn, folder, other):
+        result = attn("trace", BY_HAND, "--what-if", "hs_dec[0,0,0]+=1", *other)
+        assert result.code == 2
+        assert f"{other[0]} has no meaning with --what-if" in result.err
+
+    @pytest.mark.parametrize("columns", [40, 80])
+    def test_it_fits(self, attn, columns):
+        from rich.cells import cell_len
+
+        result = attn("trace", QKV, "--what-if", "key[0,0,0,0]+=1", columns=columns)
+        assert max(map(cell_len, result.out.splitlines())) <= columns
+
+
+def test_a_misspelt_intermediate_is_a_finished_hint(attn):
+    result = attn("trace", BY_HAND, "--only", "dhs_e")
+    assert (result.code, result.err.splitlines()[-1]) == (2, "hint:  --only dhs_enc")
