@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array, Tokens, as_array
-from attncli.errors import DataError, DtypeError, FileError
+from attncli.errors import AttnError, DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import ENDINGS, list_entries, list_folder, listed
@@ -45,11 +45,15 @@ class TensorFile:
         The file's name in messages.
     entries : dict of str to Entry
     reading : Reading
+    elsewhere : dict of str to (str, str)
+        The inputs of a run that it did not copy and that are not in its folder: the file of each,
+        and its name there.
     """
 
     label: str
     entries: dict[str, Entry]
     reading: Reading
+    elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     _last: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def __contains__(self, name: object) -> bool:
@@ -196,7 +200,32 @@ def _is_unicode(text: Array) -> bool:
     return int(codes.max(initial=0)) <= sys.maxunicode
 
 
-def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
+def _follow(entries: dict[str, Entry], store: str) -> dict[str, tuple[str, str]]:
+    """Add the inputs that a run says are in files of its folder; return those that are elsewhere.
+
+    What it says is somebody's: it names no file that is not beside it.
+    """
+    elsewhere = {}
+    here = os.path.dirname(os.path.realpath(store))
+    try:
+        told = json.loads(str(entries[_OPTIONS].load(None)))["inputs"].items()
+        inputs = {name: (str(one["path"]), str(one["name"])) for name, one in told}
+        paths = {path: os.path.realpath(os.path.join(here, path)) for path, _ in inputs.values()}
+    except (AttnError, LookupError, TypeError, ValueError, AttributeError):
+        return {}  # who reads the options says what is wrong with them
+    for name, (path, theirs) in inputs.items():
+        if name in entries:
+            continue
+        try:
+            if not paths[path].startswith(os.path.join(here, "")):
+                raise FileError(f"{path} is not in {here}")
+            entries[name] = open_tensors(paths[path], follow=False).entries[theirs]
+        except (AttnError, LookupError):
+            elsewhere[name] = paths[path], theirs
+    return elsewhere
+
+
+def open_tensors(name: str, reading: Reading | None = None, *, follow: bool = True) -> TensorFile:
     """Open a file of tensors, or a folder of .npy files, each of which is one.
 
     Parameters
@@ -205,6 +234,8 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
         A path; ``-`` is standard input.
     reading : Reading, optional
         How to read it.
+    follow : bool, default True
+        Whether the inputs of a run are read where it says that they are, if that is beside it.
 
     Raises
     ------
@@ -215,7 +246,8 @@ def open_tensors(name: str, reading: Reading | None = None) -> TensorFile:
     expected = f"an {listed(ENDINGS)} file"
     try:
         if os.path.isdir(name) and (entries := list_folder(name)) is not None:
-            return TensorFile(name, _by_our_names(entries, name, reading), reading)
+            elsewhere = _follow(entries, name) if follow else {}
+            return TensorFile(name, _by_our_names(entries, name, reading), reading, elsewhere)
         source = open_source(name, max_memory=reading.max_memory, expected=expected)
         entries = list_entries(source)
     except OSError as error:

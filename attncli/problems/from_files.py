@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import shlex
 import warnings
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
@@ -85,6 +87,8 @@ def read_problem(request: Request) -> Problem:
             option = f"--{name.replace('_', '-')}"
             raise ParameterError(f"{option} {path}: {request.file} holds {name} too")
         held[name] = _single(name, path, single)
+    if whole is not None:
+        held |= _elsewhere(whole, held, {os.path.realpath(path) for path in request.files})
     origin = ", ".join([*([whole.label] if whole is not None else []), *request.parts.values()])
     options = whole.options if whole is not None else {}
     problem = _assemble(held, options, request, origin)
@@ -99,6 +103,34 @@ def read_problem(request: Request) -> Problem:
         given = {**problem.semantics.given(), **problem.rotary, **request.extras.given()}
         _tell_of_the_ignored(whole, problem.unused, problem.operation, given)
     return problem
+
+
+def _elsewhere(
+    file: TensorFile, held: Container[str], named: Container[str] = ()
+) -> dict[str, tuple[TensorFile, str]]:
+    """Find the inputs of a run that lie outside of its folder, in files that somebody named.
+
+    Raises
+    ------
+    FileError
+        If nobody did: what a file says is no reason to read any other one.
+    """
+    found = {}
+    for name, (path, theirs) in file.elsewhere.items():
+        if name in held:
+            continue
+        beside = path.startswith(os.path.join(os.path.dirname(os.path.realpath(file.label)), ""))
+        if path not in named and not beside:  # what is beside cannot be read, and says so below
+            raise FileError(
+                f"{file.label}: {name} is in {path}, which is not in its folder",
+                hint=f"attn forward {shlex.quote(file.label)} --{name.replace('_', '-')} "
+                f"{shlex.quote(path)}",
+            )
+        other = open_tensors(path, file.reading, follow=False)
+        if theirs not in other:
+            raise FileError(f"{path}: {theirs} is missing, the {name} of {file.label}")
+        found[name] = other, theirs
+    return found
 
 
 def _tell_of_the_ignored(
@@ -139,7 +171,9 @@ def problem_in(file: TensorFile, **asked: Any) -> Problem:
         "parts": {},
     }
     request = Request(file=file.label, reading=file.reading, **{**nothing, **asked})
-    return _assemble({name: (file, name) for name in file}, file.options, request, file.label)
+    held = {name: (file, name) for name in file}
+    held |= _elsewhere(file, held)
+    return _assemble(held, file.options, request, file.label)
 
 
 def _assemble(
