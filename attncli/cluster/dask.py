@@ -18,7 +18,7 @@ from attncli.cluster import tasks
 from attncli.cluster.cluster_settings import Needs, Settings
 from attncli.cluster.connecting import connect
 from attncli.cluster.jobs import Job
-from attncli.cluster.plan import FAN, PARTS_A_THREAD, Plan, Tile
+from attncli.cluster.plan import CARRIED, MERGED, PARTS_A_THREAD, SUMMED, Plan, Tile
 from attncli.cluster.tasks import Calculation, Place, Written, part_of
 from attncli.core.progress import strides
 from attncli.errors import ClusterError
@@ -165,14 +165,14 @@ def _same(calculation: Calculation) -> Calculation:
 
 
 def _tree(
-    graph: Graph, keys: list[Key], joint: Callable[..., Any], key: Callable[[int], Key]
+    graph: Graph, keys: list[Key], fan: int, joint: Callable[..., Any], key: Callable[..., Key]
 ) -> list[Key]:
-    """Let a few come together at a time, until they are few."""
-    while len(keys) > FAN:
+    """Let `fan` come together at a time, until they are no more."""
+    while len(keys) > fan:
         nodes = []
-        for start in range(0, len(keys), FAN):
+        for start in range(0, len(keys), fan):
             node = key(len(graph))
-            graph[node] = (joint, keys[start : start + FAN])
+            graph[node] = (joint, keys[start : start + fan])
             nodes.append(node)
         keys = nodes
     return keys
@@ -188,7 +188,7 @@ def _forward(run: _Run, is_done: Callable[[Tile], bool]) -> Iterator[Unit]:
         graph: Graph = {
             key: (partial(tasks.attend, tile=tile), run.data) for key, tile in keys.items()
         }
-        few = _tree(graph, list(keys), tasks.merge, partial(run.key, "merge", number))
+        few = _tree(graph, list(keys), MERGED, tasks.merge, partial(run.key, "merge", number))
         last = run.key("finish", number)
         graph[last] = (partial(tasks.finish, tile=tiles[0]), run.data, few)
         yield Unit(graph, {key: tile.area for key, tile in keys.items()}, last, _nothing_more)
@@ -244,7 +244,7 @@ class _Backward:
                 key: (partial(tasks.walk_back, tile=tile, number=one), run.data)
                 for key, (tile, one) in keys.items()
             }
-            few = _tree(graph, list(keys), tasks.add, partial(run.key, "add", at))
+            few = _tree(graph, list(keys), SUMMED, tasks.add, partial(run.key, "add", at))
             last = run.key("band", at)
             graph[last] = (tasks.finish_band, run.data, few)
             areas = {key: tile.area for key, (tile, _) in keys.items()}
@@ -272,7 +272,7 @@ class _Backward:
     def _add(self, place: Place, one: _Carried) -> None:
         """Have contributions added, if they are many or the last."""
         last = one.left == 0
-        if one.adding or not one.waiting or not (last or len(one.waiting) >= FAN):
+        if one.adding or not one.waiting or not (last or len(one.waiting) >= CARRIED):
             return
         numbers, one.waiting, one.adding = one.waiting, [], True
         key = self.run.key("carry", numbers[-1], self.run.calculation.carried.index(place[0]))

@@ -29,7 +29,9 @@ from attncli.errors import ParameterError
 BLOCK = 16384  # rows, and keys, of a tile unless there is a reason for others
 LEAST = 4096  # smaller blocks are never chosen: they cost a quarter more
 MOST_TILES, MOST_TASKS = 25_000, 60_000
-FAN = 8  # how many partial results come together at a time
+# How many come together at a time: partial results of rows; gradients of keys and values, which are
+# larger; what is carried from band to band.
+MERGED, SUMMED, CARRIED = 8, 5, 8
 PARTS_A_THREAD = 4  # so that nobody waits long for the last one
 MASKED = 64 << 20  # bytes of a mask's tile
 
@@ -226,12 +228,17 @@ class Plan:
             columns[kind] = visited.sum(axis=0)
             number, area = visited.sum(axis=1), found.sum()
             high, wide = (visited * heights[:, None]).sum(), (visited * widths).sum()
-            merges = [sum(joints(n) for n in number.tolist()), (-(-number // FAN)).sum()]
+            merges = [
+                sum(joints(n, MERGED) for n in number.tolist()),
+                (-(-number // CARRIED)).sum(),
+            ]
             each = number.sum(), area, kind[0] * high, kind[0] * wide, *merges
             totals += times * np.array(each, np.int64)
         sums = sum(
             sum(
-                joints(n) for n in sum(columns[kind] * times for kind, times in alike).tolist() if n
+                joints(n, SUMMED)
+                for n in sum(columns[kind] * times for kind, times in alike).tolist()
+                if n
             )
             * among
             for alike, among in Counter(tuple(x.items()) for x in sharing.values()).items()
@@ -464,11 +471,11 @@ def _below(ends: Array, edges: Array) -> Array:
     return found
 
 
-def joints(number: int) -> int:
+def joints(number: int, fan: int) -> int:
     """Return how many times some of so many come together until they are one: once at least."""
     total = 0
     while True:
-        number = -(-number // FAN)
+        number = -(-number // fan)
         total += number
         if number <= 1:
             return total

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncli.cluster.plan import FAN, index_of, joints, plan
+from attncli.cluster.plan import CARRIED, MERGED, SUMMED, index_of, joints, plan
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
@@ -90,10 +90,10 @@ def test_what_a_plan_says_of_itself_is_what_it_holds(drawn):
     rows, bands = list(found.rows()), list(found.bands())
     assert found.tiles == sum(map(len, rows))
     assert found.area == sum(tile.area for row in rows for tile in row)
-    merges = sum(joints(len(row)) for row in rows)
+    merges = sum(joints(len(row), MERGED) for row in rows)
     carried = Counter(repr((tile.box, tile.rows)) for band in bands for tile in band)
-    back = sum(len(band) + joints(len(band)) for band in bands)
-    back += sum(-(-number // FAN) for number in carried.values())
+    back = sum(len(band) + joints(len(band), SUMMED) for band in bands)
+    back += sum(-(-number // CARRIED) for number in carried.values())
     assert found.tasks == found.tiles + merges + back
     H, H_v, itemsize = *found.sizes, found.itemsize
     read = sum(
@@ -142,7 +142,7 @@ def test_few_queries_are_cut_by_keys():
     found = plan(((1, 64), (10**7, 64), (10**7, 64)), threads=8)
     (row,) = found.rows()
     assert len(row) == 611
-    assert found.tasks == 611 + joints(611)
+    assert found.tasks == 611 + joints(611, MERGED)
 
 
 @pytest.mark.parametrize("causal", [None, "lower_right"])
@@ -212,4 +212,4 @@ def test_forward_costs_what_was_worked_out_on_paper(T, block, threads, hours, K_
 
 
 def test_joints_are_those_of_a_tree():
-    assert [joints(n) for n in (1, 2, FAN, FAN + 1, FAN**2, FAN**2 + 1)] == [1, 1, 1, 3, 9, 12]
+    assert [joints(n, 8) for n in (1, 2, 8, 9, 64, 65)] == [1, 1, 1, 3, 9, 12]

@@ -77,7 +77,7 @@ def test_inputs_elsewhere_are_read_only_if_somebody_names_their_file(way, places
     path = {"absolute": there / "in.npz", "relative": "../there/in.npz", "a link": "link.npz"}[way]
     run = stored_run(here / "run.zarr", path)
     for read in (lambda: read_problem(request_of(run)), lambda: problem_in(open_tensors(str(run)))):
-        with pytest.raises(FileError, match="query is in .*, which is not in its folder") as told:
+        with pytest.raises(FileError, match=r"query is in .*, which is not in its folder") as told:
             read()
         assert told.value.hint == f"attn forward {run} --query {there / 'in.npz'}"
     problem = read_problem(request_of(run, query=there / "in.npz"))
@@ -106,7 +106,7 @@ def test_runs_that_name_each_other_are_no_circle(places):
     here, _ = places
     stored_run(here / "a.zarr", "b.zarr")
     run = stored_run(here / "b.zarr", "a.zarr")
-    with pytest.raises(FileError, match="a.zarr: query is missing"):
+    with pytest.raises(FileError, match=r"a.zarr: query is missing"):
         read_problem(request_of(run))
 
 
