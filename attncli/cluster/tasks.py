@@ -23,7 +23,6 @@ from attncli.core.parts import Part, Partial, Whole, backward_part, forward_part
 from attncli.core.rotary import Rotation
 from attncli.core.tiles import blocks_of
 from attncli.core.visibility import as_mask, own_key, positions, read_mask
-from attncli.errors import FileError
 from attncli.files.regions import Region, is_written, read, write
 from attncli.operations.layout import Order
 from attncli.operations.operation import turned
@@ -110,8 +109,6 @@ class Stored:
         """Write what lies at a place."""
         order, given = self._given(place)
         array = array if order is None else order.to_given(array)
-        if not os.path.exists(self.region.path):  # writing would begin it anew
-            raise FileError(f"{self.region.label}: its run was given up")
         with np.errstate(over="ignore"):  # is told
             array = array.astype(self.dtype, copy=False)
         write(self.region, given, array)
