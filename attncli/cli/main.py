@@ -90,29 +90,36 @@ class LazyGroup(click.Group):
 _HELP = """Attention you can run, prove, look at and measure.
 
 \b
-  attn forward --N 3 --T 5 --H 4        run it on random tensors
-  attn forward input.npz -o run.npz     run it on your own
-  attn gradcheck                        prove the gradients
-  attn show-weights run.npz             look at the weights
+  attn demo                         watch a model learn to look
+  attn forward --N 3 --T 5 --H 4    run it on random tensors
+  attn forward --T 7 -o run.npz     and keep it
+  attn gradcheck                    prove the gradients
+  attn show-weights run.npz         look at the weights
 """
 
 _EPILOG = """\b
 Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C;
 70 a bug of ours.
-Every command has its own help: attn forward --help
+Every command has its own help: attn help forward
 The documentation is in attn guide.
 """
 
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     help=_HELP,
     epilog=_EPILOG,
     params=[version_option],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-def attn() -> None:
-    """Make the group: its text is `_HELP`."""
+@click.pass_context
+def attn(ctx: click.Context) -> None:
+    """Show the start screen, if no command is given; the group's text is `_HELP`."""
+    if ctx.invoked_subcommand is None:
+        from attncli.cli.start import show_start
+
+        show_start()
 
 
 def main() -> NoReturn:
