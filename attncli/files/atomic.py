@@ -153,10 +153,11 @@ def put_in_place(temporary: Path, target: Path, path: str, *, force: bool) -> No
     FileError, OSError
         If there is something that must not be replaced.
     """
-    if temporary.is_dir() and force and target.exists():
+    if temporary.is_dir() and force and source.is_store(str(target)):
+        shutil.copymode(target, temporary)
         _exchange(temporary, target)
         shutil.rmtree(temporary, ignore_errors=True)  # the old one, by now
-    elif force:
+    elif force and not temporary.is_dir():
         temporary.replace(target)
     else:
         _rename_to_new(temporary, target, path)
@@ -229,7 +230,10 @@ def _same_file(name: str, path: str) -> bool:
 
 def _same_folder(name: str, path: str, is_store: bool) -> bool:
     """Whether an input lies in the folder at `path`, or this in an input that is one."""
-    ours, theirs = Path(os.path.realpath(path)), Path(os.path.realpath(name))
+    try:
+        ours, theirs = Path(os.path.realpath(path)), Path(os.path.realpath(name))
+    except ValueError:  # a NUL in the name
+        return False
     if is_store and ours in (theirs, *theirs.parents):
         return ours.exists()
     return theirs.is_dir() and theirs in ours.parents and (is_store or ours.exists())

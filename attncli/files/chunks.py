@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import stat
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import AttnWarning, DataError, FileError
+from attncli.errors import FileError
 from attncli.files.atomic import sync_folder
+from attncli.files.source import STORE_MARKS
 from attncli.memory import require
 
 Slices = tuple[slice, ...]
 
 _MOST_CHUNKS = 1 << 20  # in one read: each is a file that is looked for
+_LARGE = 1_000_000_000  # bytes: smaller arrays are read in no time, whatever is there of them
+_MOST_PACKED = 1000  # times smaller than its numbers no chunk of any use is
 _ABSENT = 2**64 - 1  # both numbers of a shard's index where a chunk is not there
 
 
@@ -192,26 +194,45 @@ def read(
 
     def find(number: tuple[int, ...]) -> Blob | None:
         file = os.path.join(folder, *layout.key(number).split("/"))
-        try:
-            status = os.lstat(file)
-        except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(file):
             return None
-        del status
+        blob = Blob(file, folder, f"{where}: chunk {layout.key(number)}")
         # Beside the region there is the largest piece that is decoded, packed and unpacked.
         require(
             nbytes + 2 * layout.grid.at_once, f"{where}: chunks {layout.grid.chunk}", max_memory
         )
-        return Blob(file, folder, f"{where}: chunk {layout.key(number)}")
+        return blob
 
-    fill = np.frombuffer(layout.fill, layout.dtype)[0]
-    if not _fill(out, layout.grid, find, index, fill) and out.size:
-        message = f"{where}: holds no chunk: all of it is the fill value, {fill}"
-        warnings.warn(message, AttnWarning, stacklevel=2)
+    _fill(out, layout.grid, find, index, np.frombuffer(layout.fill, layout.dtype)[0], where)
     return out
 
 
-def _fill(out: Array, grid: Grid, find: Find, index: Slices, fill: Any) -> int:
-    """Read the chunks that a region lies in, and say how many there were."""
+def has_chunks(folder: str) -> bool:
+    """Tell whether there is any chunk of an array, or other file beside those that describe it."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    return any(name not in (*STORE_MARKS, ".zattrs") for name in names)
+
+
+def require_backed(folder: str, layout: Layout, where: str, max_memory: int | None) -> None:
+    """Refuse an array larger than memory that is hardly there: it would be read for ever.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    nbytes = math.prod(layout.shape) * layout.dtype.itemsize
+    enough = nbytes // _MOST_PACKED if nbytes > _LARGE else 0
+    for above, _, names in os.walk(folder):
+        for name in names:
+            if enough <= 0:
+                return
+            enough -= os.lstat(os.path.join(above, name)).st_size
+    if enough > 0:
+        require(nbytes, f"{where} {layout.shape}", max_memory)
+
+
+def _fill(out: Array, grid: Grid, find: Find, index: Slices, fill: Any, where: str) -> None:
+    """Read the chunks that a region lies in."""
     ranges = [
         range(
             one.start // size, -(-one.stop // size) if one.stop > one.start else one.start // size
@@ -219,8 +240,7 @@ def _fill(out: Array, grid: Grid, find: Find, index: Slices, fill: Any) -> int:
         for one, size in zip(index, grid.chunk, strict=True)
     ]
     if (count := math.prod(map(len, ranges))) > _MOST_CHUNKS:
-        raise DataError(f"{count} chunks would have to be looked for, more than {_MOST_CHUNKS}")
-    found = 0
+        raise FileError(f"{where}: {count} chunks would be looked for, more than {_MOST_CHUNKS}")
     for number in product(*ranges):
         inside: list[slice] = []
         there: list[Any] = [...]
@@ -233,12 +253,10 @@ def _fill(out: Array, grid: Grid, find: Find, index: Slices, fill: Any) -> int:
         if blob is None:
             place[...] = fill
         else:
-            found += 1
             _decode(
                 place.transpose(grid.order), grid, blob,
                 tuple(inside[axis] for axis in grid.order), fill,
             )  # fmt: skip
-    return found
 
 
 def _decode(out: Array, grid: Grid, blob: Blob | _Part, inside: Slices, fill: Any) -> None:
@@ -265,7 +283,7 @@ def _decode(out: Array, grid: Grid, blob: Blob | _Part, inside: Slices, fill: An
             raise FileError(f"{blob.where}: damaged: a chunk lies behind the shard's end")
         return _Part(blob, offset, size)
 
-    _fill(out, grid.shard.grid, find, inside, fill)
+    _fill(out, grid.shard.grid, find, inside, fill, blob.where)
 
 
 def _unpacked(blob: Blob | _Part, grid: Grid) -> Any:
@@ -292,7 +310,8 @@ def _unpacked(blob: Blob | _Part, grid: Grid) -> Any:
 
 def _require_size(found: int, size: int, exact: bool, where: str) -> None:
     if found > size or (exact and found < size):
-        raise FileError(f"{where}: damaged: {found} bytes, expected {size}")
+        bound = "" if exact else "at most "
+        raise FileError(f"{where}: damaged: {found} bytes, expected {bound}{size}")
 
 
 def _inflated(start: Callable[[], Any], data: bytes, size: int, codec: Codec, where: str) -> bytes:

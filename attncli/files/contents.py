@@ -245,7 +245,7 @@ def open_tensors(name: str, reading: Reading | None = None, *, follow: bool = Tr
     reading = reading or Reading()
     expected = f"an {listed(ENDINGS)} file"
     try:
-        if os.path.isdir(name) and (entries := list_folder(name)) is not None:
+        if os.path.isdir(name) and (entries := list_folder(name, reading.max_memory)) is not None:
             elsewhere = _follow(entries, name) if follow else {}
             return TensorFile(name, _by_our_names(entries, name, reading), reading, elsewhere)
         source = open_source(name, max_memory=reading.max_memory, expected=expected)

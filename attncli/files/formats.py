@@ -45,7 +45,7 @@ class Format(NamedTuple):
     written : bool
         Whether tensors are written as such too; what is not needs no `write`.
     is_folder : bool
-        Whether it is a folder of files; then its module has ``list_store(path)`` too.
+        Whether it is a folder of files; then its module has ``list_store(path, max_memory)`` too.
     """
 
     ending: str
@@ -176,7 +176,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     raise FileError(f"{source.label}: {what}" + (": it is empty" if source.size == 0 else ""))
 
 
-def list_folder(path: str) -> dict[str, Entry] | None:
+def list_folder(path: str, max_memory: int | None = None) -> dict[str, Entry] | None:
     """Describe the arrays of a folder: of a zarr store, or of .npy files; None if it is neither.
 
     Raises
@@ -184,13 +184,15 @@ def list_folder(path: str) -> dict[str, Entry] | None:
     FileError
         If a store, or one of the files, is damaged.
     """
-    if is_store(path) or ending_of(path.rstrip("/")) in _FOLDERS:
-        (one,) = (one for one in FORMATS if one.is_folder)
-        entries: dict[str, Entry] = import_module(one.module).list_store(path)
-        return entries
     from attncli.files.npy import list_files
 
-    return list_files(path) or None
+    if not is_store(path) and (entries := list_files(path)):
+        return entries
+    if not is_store(path) and ending_of(path.rstrip("/")) not in _FOLDERS:
+        return None
+    (one,) = (one for one in FORMATS if one.is_folder)
+    stored: dict[str, Entry] = import_module(one.module).list_store(path, max_memory)
+    return stored
 
 
 def ending_of(path: str, known: Collection[str] = ()) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
 import warnings
 import zipfile
@@ -21,7 +22,7 @@ from attncli.files.conversions import READ_OF_A_PICKLE
 from attncli.files.entries import Entry, Place, place_in
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
-from attncli.files.source import Source, refused
+from attncli.files.source import STORE_MARKS, Source, refused
 from attncli.memory import require
 
 # Larger arrays are mapped where they lie in the archive; smaller ones are read, so that their
@@ -51,6 +52,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
             members = archive.infolist()
             _refuse_pickle(archive, members)
             _refuse_doubtful(members, source.label)
+            _refuse_store(members, source.label)
             for member in members:
                 if _is_array(member, source.label):
                     name = member.filename.removesuffix(".npy")
@@ -73,6 +75,16 @@ def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
     name, count = next(iter(Counter(names).most_common(1)), ("", 0))
     if count > 1:
         raise FileError(f"{label}: holds {count} members named {name}, expected each name once")
+
+
+def _refuse_store(members: list[zipfile.ZipInfo], label: str) -> None:
+    if any(member.filename.rpartition("/")[2] in STORE_MARKS for member in members):
+        stem = label.removesuffix(".zip").removesuffix(".zarr")
+        folder = f"{stem}.zarr" if label != f"{stem}.zarr" else f"{stem}-folder.zarr"
+        raise FileError(
+            f"{label}: is a zarr store in an archive, expected the folder",
+            hint=f"python3 -m zipfile -e {shlex.quote(label)} {shlex.quote(folder)}",
+        )
 
 
 def _is_array(member: zipfile.ZipInfo, label: str) -> bool:

@@ -110,6 +110,8 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
         path = existing(name)
         if os.path.isdir(path):
             raise FileError(f"{name}: is a folder, expected {expected}")
+        if "://" in name and not os.path.exists(name):
+            raise FileError(f"{name}: is an address, and nothing is fetched; expected {expected}")
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refused(name, error) from None

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import FileError
+from attncli.errors import AttnWarning, FileError
 from attncli.files.chunks import (
     CODECS,
     PACKERS,
@@ -24,8 +25,10 @@ from attncli.files.chunks import (
     Layout,
     Shard,
     Slices,
+    has_chunks,
     put,
     read,
+    require_backed,
 )
 from attncli.files.dtypes import widen_bfloat16
 from attncli.files.entries import Entry, Place
@@ -59,7 +62,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     raise FileError(f"{source.label}: is a file, expected the folder that a .zarr store is")
 
 
-def list_store(path: str) -> dict[str, Entry]:
+def list_store(path: str, max_memory: int | None = None) -> dict[str, Entry]:
     """Describe every array by the path that leads to it, and the text in the group's attributes.
 
     What is said of all of them in one place (consolidated metadata) is not read: it may be old.
@@ -68,6 +71,8 @@ def list_store(path: str) -> dict[str, Entry]:
     ------
     FileError
         If there is no store, or it is damaged.
+    MemoryLimitError
+        If an array claims more than `max_memory` and next to nothing of it is there.
     """
     entries: dict[str, Entry] = {}
     root = os.path.realpath(path)
@@ -79,12 +84,15 @@ def list_store(path: str) -> dict[str, Entry]:
         found = _metadata(folder, root, where)
         if found is None:
             if not name:
-                raise FileError(
-                    f"{path}: no zarr store: there is no {' or '.join(STORE_MARKS)} in it"
-                )
+                raise FileError(f"{path}: no zarr store: holds none of {', '.join(STORE_MARKS)}")
             continue
         metadata, file = found
-        if metadata.get("node_type") == "group" or file.endswith(".zgroup"):
+        kinds = {".zgroup": (2, "group"), ".zarray": (2, "array")}
+        said = metadata.get("zarr_format"), metadata.get("node_type")
+        version, kind = kinds.get(os.path.basename(file), said)
+        if said[0] != version or version not in (2, 3) or kind not in ("array", "group"):
+            raise FileError(f"{where}: damaged: is a {said[1]} of zarr's version {said[0]}")
+        if kind == "group":
             if not name:
                 entries |= _texts(metadata, folder, root, where)
             if name.count("/") + 2 > _DEEPEST:
@@ -93,7 +101,7 @@ def list_store(path: str) -> dict[str, Entry]:
                 below = sorted((one.name for one in inside if one.is_dir()), reverse=True)
             waiting += [f"{name}/{one}" if name else one for one in below]
         else:
-            entries[name] = _entry(metadata, file, where)
+            entries[name] = _entry(metadata, file, where, max_memory)
     return entries
 
 
@@ -135,28 +143,28 @@ def _texts(metadata: dict[str, Any], folder: str, root: str, where: str) -> dict
     }
 
 
-def _entry(metadata: dict[str, Any], file: str, where: str) -> Entry:
+def _entry(metadata: dict[str, Any], file: str, where: str, max_memory: int | None) -> Entry:
     folder = os.path.dirname(file)
+    layout_of = _layout_2 if file.endswith(".zarray") else _layout_3
     try:
-        if file.endswith("zarr.json"):
-            shape = _sizes(metadata["shape"])
-            layout = _layout_3(metadata, shape)
-        else:
-            shape = _sizes(metadata["shape"])
-            layout = _layout_2(metadata, shape)
+        shape = _sizes(metadata["shape"])
+        layout = layout_of(metadata, shape)
         if math.prod(map(max, shape, [1] * len(shape))) * layout.dtype.itemsize > sys.maxsize:
             raise ValueError(f"declares {layout.dtype} {shape}")
     except _UnreadError as error:
-        return Entry(shape, np.dtype(object), partial(_refuse, f"{where}: {error}"))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # By its kind it is what was meant, so that it is asked for and refused, never passed over.
+        kind = np.dtype(object if "utf8" in str(error) or "string" in str(error) else "V1")
+        return Entry(shape, kind, partial(_refuse, f"{where}: {error}"))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise FileError(
             f"{where}: damaged metadata: {said.splitlines()[0] if said else ''}"
         ) from None
+    require_backed(folder, layout, where, max_memory)
     status = os.stat(file)
     place = Place(folder, file, (status.st_size, status.st_mtime_ns), layout)
     half = metadata.get("data_type") == "bfloat16"
-    part = partial(_read, folder, layout, where, half)
+    part = partial(_read, folder, layout, where, half, [])
     return Entry(
         shape, np.dtype(np.float32) if half else layout.dtype.newbyteorder("="),
         lambda max_memory: part(tuple(map(slice, shape)), max_memory),
@@ -167,7 +175,10 @@ def _entry(metadata: dict[str, Any], file: str, where: str) -> Entry:
 
 
 def _refuse(message: str, max_memory: int | None) -> Array:
-    raise FileError(message, hint="numpy.save writes numbers, or text of one width, from anything")
+    raise FileError(
+        message,
+        hint="save it as numbers: group['NAME'] = numpy.array(data, dtype='float64'); text as 'U'",
+    )
 
 
 # What an array says of itself
@@ -181,7 +192,7 @@ def _layout_3(metadata: dict[str, Any], shape: tuple[int, ...]) -> Layout:
         raise _UnreadError(f"has chunks in a {grid[0]} grid, expected a regular one")
     chunk = _chunk_sizes(grid[1]["chunk_shape"], shape)
     # Codecs first: one that runs code is named before the dtype that it is for.
-    _refuse_codecs(metadata["codecs"])
+    _refuse_codecs(_list(metadata["codecs"]))
     dtype = _dtype_3(*kind)
     encoding, how = _named(metadata.get("chunk_key_encoding", "default"))
     if encoding not in ("default", "v2"):
@@ -198,9 +209,12 @@ def _layout_3(metadata: dict[str, Any], shape: tuple[int, ...]) -> Layout:
 
 def _layout_2(metadata: dict[str, Any], shape: tuple[int, ...]) -> Layout:
     chunk = _chunk_sizes(metadata["chunks"], shape)
-    filters = metadata.get("filters") or []
-    compressor = metadata.get("compressor")
-    codecs = [{"name": one["id"], "configuration": one} for one in [*filters, compressor] if one]
+    steps = [*_list(metadata.get("filters") or []), metadata.get("compressor")]
+    codecs = [
+        {"name": one.get("id") if isinstance(one, dict) else one, "configuration": one}
+        for one in steps
+        if one is not None
+    ]
     _refuse_codecs(codecs)
     if not isinstance(metadata["dtype"], str):
         raise _UnreadError("holds records (structured dtype), expected plain numbers")
@@ -225,7 +239,7 @@ def _grid_3(
     while codecs and codecs[0][0] == "transpose":
         by: Any = codecs.pop(0)[1]["order"]
         axes = {"C": list(range(len(chunk))), "F": list(range(len(chunk)))[::-1]}
-        by = axes[by] if isinstance(by, str) else by
+        by = axes[by] if isinstance(by, str) else _list(by)
         if sorted(by) != axes["C"]:
             raise ValueError(f"the codec transpose has the order {by}")
         order = tuple(order[axis] for axis in by)
@@ -238,12 +252,13 @@ def _grid_3(
         cut = [chunk[axis] for axis in order]
         if len(inner) != len(cut) or not all(map(_divides, inner, cut)):
             raise ValueError(f"shards of {tuple(cut)} are cut into chunks of {inner}")
-        index = [_named(one)[0] for one in how["index_codecs"]]
+        index = [_named(one)[0] for one in _list(how["index_codecs"])]
         if codecs or deep > 1 or index not in (["bytes"], ["bytes", "crc32c"]):
             raise _UnreadError("is encoded around its shards, or around their index")
-        place = how.get("index_location", "end")
-        grid = _grid_3(how["codecs"], inner, dtype, deep + 1)
-        shard = Shard(grid, len(index) == 2, {"end": True, "start": False}[place])
+        if (place := how.get("index_location", "end")) not in ("start", "end"):
+            raise ValueError(f"the index of shards lies at their {place!r}")
+        grid = _grid_3(_list(how["codecs"]), inner, dtype, deep + 1)
+        shard = Shard(grid, len(index) == 2, place == "end")
         dtype = grid.dtype
     else:
         raise ValueError(f"the codecs have {name} where bytes or sharding_indexed is expected")
@@ -255,9 +270,10 @@ def _named(value: Any) -> tuple[str, dict[str, Any]]:
     """Read what is named, with or without a configuration."""
     if isinstance(value, str):
         return value, {}
-    name, how = value["name"], value.get("configuration") or {}
+    said = value if isinstance(value, dict) else {}
+    name, how = said.get("name"), said.get("configuration") or {}
     if not isinstance(name, str) or not isinstance(how, dict):
-        raise TypeError(f"{name!r} is no name")
+        raise ValueError(f"{str(value)[:60]} has no name")
     return name, how
 
 
@@ -266,7 +282,7 @@ def _refuse_codecs(codecs: Sequence[Any]) -> None:
         name, how = _named(one)
         name = name.removeprefix("numcodecs.")
         if name == "sharding_indexed":
-            _refuse_codecs(how["codecs"])
+            _refuse_codecs(_list(how["codecs"]))
         elif name == "pickle":
             raise _UnreadError("holds Python objects (the codec pickle), expected numbers")
         elif name not in (*CODECS, "transpose", "bytes"):
@@ -285,8 +301,14 @@ def _codecs(codecs: Sequence[Any]) -> tuple[Codec, ...]:
     return tuple(found)
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{str(value)[:60]} is no list")
+    return value
+
+
 def _sizes(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
+    if not all(type(n) is int and n >= 0 for n in _list(value)):
         raise ValueError(f"{str(value)[:60]} are no sizes")
     if len(value) > _MOST_AXES:
         raise ValueError(f"{len(value)} axes")
@@ -321,7 +343,7 @@ def _dtype_3(name: str, how: Mapping[str, Any]) -> np.dtype[Any]:
     if name in wide:
         kind, each = wide[name]
         return _dtype(f"<{kind}{int(how['length_bytes']) // each}")
-    raise _UnreadError(f"is {name}, expected one of {', '.join(_DTYPES)}")
+    raise _UnreadError(f"is of type {name}, expected numbers")
 
 
 def _dtype(text: str) -> np.dtype[Any]:
@@ -340,10 +362,10 @@ def _fill_value(value: Any, dtype: np.dtype[Any], *, half: bool = False) -> byte
     if half:
         return _fill_value(value, np.dtype("<f4"))[2:]
     if dtype.kind == "f" and isinstance(value, str):
-        if value not in _NOT_FINITE:  # the bits themselves
+        if value[:2] == "0x":  # the bits themselves
             bits = int(value, 16).to_bytes(dtype.itemsize, "big")
             return np.frombuffer(bits, dtype.newbyteorder(">")).astype(dtype).tobytes()
-        value = _NOT_FINITE[value]
+        value = _NOT_FINITE.get(value, value)
     if dtype.kind in "SV" and isinstance(value, str):
         return base64.b64decode(value, validate=True).ljust(dtype.itemsize, b"\0")[: dtype.itemsize]
     if value is None or dtype.kind not in "biufU":
@@ -355,9 +377,20 @@ def _fill_value(value: Any, dtype: np.dtype[Any], *, half: bool = False) -> byte
 
 
 def _read(
-    folder: str, layout: Layout, where: str, half: bool, index: Slices, max_memory: int | None
+    folder: str,
+    layout: Layout,
+    where: str,
+    half: bool,
+    looked: list[bool],
+    index: Slices,
+    max_memory: int | None,
 ) -> Array:
     array = read(folder, layout, index, where, max_memory)
+    if array.size and not looked:  # once for each array
+        looked.append(has_chunks(folder))
+        if not looked[0]:
+            message = f"{where}: holds no chunk: all of it is the fill value"
+            warnings.warn(message, AttnWarning, stacklevel=4)
     if not half:
         return array
     require(2 * array.nbytes, f"{where} as float32", max_memory)
@@ -414,7 +447,7 @@ def store_metadata(
     for name, some in groups.items():
         said[name] = {"zarr_format": 3, "node_type": "group", "attributes": some}
     return {
-        f"{name}/zarr.json" if name else "zarr.json": json.dumps(one, ensure_ascii=False).encode()
+        f"{name}/zarr.json" if name else "zarr.json": json.dumps(one).encode()
         for name, one in said.items()
     }
 

@@ -347,7 +347,7 @@ def test_dtype_of_a_file_can_be_changed(attn, folder, states):
 # Writing
 
 
-@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "zarr"])
 def test_run_file_holds_the_whole_calculation(attn, folder, ending):
     result = attn("forward", SAMPLES / "dates.npz", "-o", f"run.{ending}")
     assert (result.code, result.err) == (0, f"wrote the run to run.{ending}\n")

@@ -111,7 +111,7 @@ def test_a_trace_file_holds_every_array_by_name(attn, folder):
     assert "0.25  0.75  1.00" in shown.out
 
 
-@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "zarr"])
 def test_a_trace_file_reads_back_with_its_tokens_and_single_numbers(attn, folder, ending):
     if ending == "safetensors":
         pytest.importorskip("safetensors", reason="the safetensors extra is not installed")

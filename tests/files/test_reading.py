@@ -63,7 +63,7 @@ def put(folder, name, data):
 # Round trips
 
 
-@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "zarr"])
 def test_what_is_saved_is_loaded(folder, ending):
     arrays = {
         "hs_enc": np.random.default_rng(0).normal(size=(2, 7, 5)),
@@ -182,7 +182,7 @@ def test_nonfinite_values_are_found_in_any_memory_order_without_a_copy(folder, o
     assert peak < array.nbytes / 4
 
 
-@pytest.mark.parametrize("ending", ["npz", "npy", "safetensors"])
+@pytest.mark.parametrize("ending", ["npz", "npy", "safetensors", "zarr"])
 def test_writing_takes_no_copy_of_what_is_written(folder, ending):
     array = np.zeros((3000, 4000))
     tracemalloc.start()
