@@ -78,16 +78,7 @@ print(json.dumps(found))
 def test_full_disk_keeps_what_was_there(tmp_path, kind):
     if kind == "png":
         pytest.importorskip("matplotlib", reason="the plot extra is not installed")
-    if shutil.which("unshare") is None:
-        pytest.skip("no unshare here, to mount a small file system with")
-    (tmp_path / "disk").mkdir()
-    mounting = 'mount -t tmpfs -o size=1m,nr_inodes=9 tmpfs disk && exec "$@"'
-    mount = ["unshare", "-rm", "sh", "-c", mounting, "-"]
-    if subprocess.run([*mount, "true"], cwd=tmp_path, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    done = subprocess.run(
-        [*mount, sys.executable, "-c", FILLED, kind], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = on_a_small_disk(tmp_path, FILLED, kind)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for full, code, err, state, left in found:
@@ -98,3 +89,51 @@ def test_full_disk_keeps_what_was_there(tmp_path, kind):
         else:
             assert (code, err, state) == (0, "", "whole")
     assert {full for full, *_ in found} == {True, False}
+
+
+# Of a store each file takes a page, and each folder a place.
+STORED = """
+import os, sys
+from attncli.cli.main import run
+from attncli.files.contents import open_tensors
+
+assert run(["forward", "--T", "3", "-o", "disk/out.zarr", "-q"]) == 0
+for size in ("7", "300"):
+    filler = [f"disk/filler{n}" for n in range(200)]
+    if size == "7":
+        try:
+            for name in filler:
+                open(name, "wb").close()
+        except OSError:
+            pass
+    else:
+        for name in filler:
+            if os.path.exists(name):
+                os.unlink(name)
+    code = run(["forward", "--T", size, "--H", size, "-o", "disk/out.zarr", "--force", "-q"])
+    held = open_tensors("disk/out.zarr").shape("out")[1]
+    print(code, held, [x for x in os.listdir("disk") if "filler" not in x])
+"""
+
+
+def test_full_disk_keeps_a_store_that_was_there(tmp_path):
+    done = on_a_small_disk(tmp_path, STORED, files=60)
+    assert done.stdout == "2 3 ['out.zarr']\n" * 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: disk/out.zarr: no space left on device") for line in lines)
+
+
+def on_a_small_disk(tmp_path, code, *arguments, files=9):
+    """Run code beside a disk of 1 MB that takes so many files."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here, to mount a small file system with")
+    (tmp_path / "disk").mkdir()
+    mounting = f'mount -t tmpfs -o size=1m,nr_inodes={files} tmpfs disk && exec "$@"'
+    mount = ["unshare", "-rm", "sh", "-c", mounting, "-"]
+    if subprocess.run([*mount, "true"], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    return subprocess.run(
+        [*mount, sys.executable, "-c", code, *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip

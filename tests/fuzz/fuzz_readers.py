@@ -28,7 +28,14 @@ LIMIT = 1_000_000  # bytes: what a file may make the readers allocate
 def read_all(data: bytes) -> None:
     """Read everything that the bytes hold."""
     path = FOLDER / "any"
-    path.write_bytes(data)
+    if data.startswith(b'{"zarr_format": '):  # a folder, of which these are the metadata
+        path = FOLDER / f"any{data[16:17].decode('latin-1')}.zarr"
+        (path / "c" / "0").mkdir(parents=True, exist_ok=True)
+        for chunk in ("c/0/0", "0.0"):
+            (path / chunk).write_bytes(bytes(range(24)))
+        (path / (".zarray" if data[16:17] == b"2" else "zarr.json")).write_bytes(data)
+    else:
+        path.write_bytes(data)
     try:
         file = open_tensors(str(path), Reading(max_memory=LIMIT, as_dtype="bfloat16"))
         for name in file:
@@ -69,6 +76,22 @@ def seeds() -> None:
             f'<!DOCTYPE html><script type="application/json" id="data">{carried}</script>',
         )
     )
+    plain = {"name": "bytes", "configuration": {"endian": "little"}}
+    shard = {"chunk_shape": [1, 2], "codecs": [plain], "index_codecs": [plain]}
+    grid = {"name": "regular", "configuration": {"chunk_shape": [2, 3]}}
+    version_3 = {
+        "zarr_format": 3, "node_type": "array", "shape": [2, 3], "data_type": "float32",
+        "chunk_grid": grid, "chunk_key_encoding": {"name": "default"}, "fill_value": "NaN",
+    }  # fmt: skip
+    version_2 = {
+        "zarr_format": 2, "shape": [2, 3], "chunks": [2, 3], "dtype": "<f4", "order": "F",
+        "compressor": {"id": "zlib"}, "filters": [{"id": "shuffle", "elementsize": 4}],
+    }  # fmt: skip
+    turned = {"name": "transpose", "configuration": {"order": [1, 0]}}
+    for codecs in ([plain], [turned, plain, {"name": "gzip"}]):
+        files += (json.dumps(version_3 | {"codecs": codecs}).encode(),)
+    shards = [{"name": "sharding_indexed", "configuration": shard}]
+    files += (json.dumps(version_3 | {"codecs": shards}).encode(), json.dumps(version_2).encode())
     packed_in = struct.pack(">I", len(carried) + 10) + b"tEXtattn-data\0" + carried.encode()
     files += (b"\x89PNG\r\n\x1a\n" + packed_in + bytes(4), b"\xff\xfe" + "1\t0".encode("utf-16-le"))
     for number, data in enumerate(files):
