@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
+import tempfile
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from click.core import ParameterSource
 
+import attncli.cluster
 from attncli.cli import options
 from attncli.cli.cluster_options import Cluster
 from attncli.cli.posing import pose
-from attncli.cluster.plan import plan
+from attncli.cluster.jobs import Job
 from attncli.errors import ParameterError
+from attncli.files.contents import open_tensors
+from attncli.files.reading import Reading
+from attncli.files.regions import Region, describe
+from attncli.files.source import refused
+from attncli.files.writing import filling
 from attncli.problems.drawing import unwritten
-from attncli.views.plan_report import draw_plans, plans_as_json
+from attncli.tensors import random_tensor
+from attncli.views.cluster_report import described, draw_plans, draw_results, plans_as_json
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from attncli.arrays import Array
     from attncli.cli.output import Output
     from attncli.cli.screen import Screen
+    from attncli.cluster import Settings
     from attncli.cluster.plan import Plan
     from attncli.problems.problem import Problem
     from attncli.problems.request import Request
@@ -37,7 +53,8 @@ def run(command: str, request: Request, output: Output, screen: Screen, cluster:
     Raises
     ------
     AttnError
-        If options contradict each other, something is missing or does not fit.
+        If options contradict each other, something is missing or does not fit; or the cluster
+        fails.
     """
     _refuse(command, request, output, screen, cluster)
     execution = dataclasses.replace(request.execution, engine="dask")
@@ -47,7 +64,69 @@ def run(command: str, request: Request, output: Output, screen: Screen, cluster:
         return
     Cluster.require_extra()
     output.check(request.files, screen)
-    raise ParameterError("--engine dask shows its plan alone so far", hint="--dry-run")
+    with _scratch(output, cluster.settings) as scratch:
+        regions: dict[str, Region] = {}
+        draw = partial(_drawn, scratch, regions)
+        problem = pose(dataclasses.replace(request, draw=draw), screen, needs_dout=True)
+        regions.update(problem.regions)
+        problem = dataclasses.replace(problem, regions=regions)
+        _say_what_is_faster(problem, screen)
+        assert output.path is not None
+        job = Job(problem, command, output.path, output.force, cluster.settings.block)
+        with screen.calculating(command) as progress:
+
+            def told(plan: Plan) -> None:
+                progress.beside = f"{plan.threads} worker{'s' * (plan.threads != 1)}"
+                screen.detail(described(plan))
+
+            attncli.cluster.run(job, cluster.settings, told)
+    screen.note(f"wrote the run to {click.format_filename(output.path)}")
+    if not screen.quiet:
+        screen.show(draw_results(problem, command, _results(problem, command, output), screen.look))
+
+
+def _results(problem: Problem, command: str, output: Output) -> dict[str, Region]:
+    """Say where the results lie that are shown."""
+    assert output.path is not None
+    operation = problem.operation
+    names = [operation.result]
+    if command == "backward":
+        names = [f"d{name}" for name in (*operation.inputs, "mask", "sinks", "alibi")]
+    written = open_tensors(output.path, Reading(allow_nonfinite=True))
+    if list(written) == [""]:
+        return {operation.result: describe(written, "")}
+    return {name: describe(written, name) for name in names if name in written}
+
+
+@contextlib.contextmanager
+def _scratch(output: Output, settings: Settings) -> Iterator[str]:
+    """Make room for what is drawn at random; nothing of it stays."""
+    beside = settings.scratch or os.path.dirname(output.path or "") or "."
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".attn-drawn-", dir=beside)
+    except OSError as error:
+        raise refused(beside, error) from None
+    with scratch as folder:
+        yield folder
+
+
+def _drawn(
+    scratch: str,
+    regions: dict[str, Region],
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    seed: int,
+    dtype: DTypeLike,
+) -> Array:
+    """Draw a random tensor into a file of its own, which workers read."""
+    path = os.path.join(scratch, f"{name}.npy")
+    with filling(path, shape, np.dtype(dtype)) as place:
+        assert place is not None
+        random_tensor(name, shape, seed=seed, dtype=place.dtype, out=place)
+    file = open_tensors(path, Reading(allow_nonfinite=True))
+    regions[name] = describe(file, "")
+    return unwritten(name, shape, dtype=dtype)
 
 
 def _refuse(
@@ -98,42 +177,13 @@ def _show_plans(command: str, request: Request, screen: Screen, cluster: Cluster
     settings = cluster.settings
     own = settings.workers or (None if settings.address else options.cores())
     workers = sorted({*_FOR_WORKERS, *([own] if own else [])})
-    plans = [planned(problem, command, cluster, count) for count in workers]
+    job = Job(problem, command, block=settings.block)
+    plans = [job.plan(count) for count in workers]
     if screen.as_json:
         screen.show_json(plans_as_json(problem, command, plans))
     else:
         screen.show(draw_plans(problem, command, plans, screen.look))
     _say_what_is_faster(problem, screen)
-
-
-def planned(problem: Problem, command: str, cluster: Cluster, workers: int) -> Plan:
-    """Plan a problem for so many workers.
-
-    Raises
-    ------
-    ParameterError
-        If it is not attention as a whole.
-    """
-    operation, extras = problem.operation, problem.extras
-    if not operation.is_whole:
-        raise ParameterError(
-            f"{operation.name} has no dask engine: {operation.not_whole}",
-            hint="--layer time-attention",
-        )
-    query, key, value = operation.to_core(problem.inputs)
-    backward = command == "backward"
-    mask = 0
-    if problem.mask is not None:
-        mask = problem.mask.itemsize * (1 + (backward and problem.mask.dtype.kind == "f"))
-    return plan(
-        (query.shape, key.shape, value.shape),
-        problem.visibility,
-        dtype=operation.result_dtype(problem.inputs).name,
-        threads=workers,
-        backward=backward,
-        block=cluster.settings.block,
-        beside=mask + (extras.keep is not None),
-    )
 
 
 def _say_what_is_faster(problem: Problem, screen: Screen) -> None:

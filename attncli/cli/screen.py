@@ -135,12 +135,12 @@ class Screen:
             bar.close()
 
     @contextlib.contextmanager
-    def calculating(self, what: str) -> Iterator[None]:
+    def calculating(self, what: str) -> Iterator[ProgressBar]:
         """Show how far a calculation is, and say, if ``-v`` asks for it, how long it took."""
         from attncli.core.progress import watching
 
         with self.timed(what), self.progress(what) as progress, watching(progress):
-            yield
+            yield progress
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -151,13 +151,20 @@ class Screen:
 
 
 class ProgressBar:
-    """A bar on standard error, with the time left; it appears when a step turns out to be long."""
+    """A bar on standard error, with the time left; it appears when a step turns out to be long.
+
+    Attributes
+    ----------
+    beside : str
+        What is said behind it, such as who is at work; of what takes so long that it matters.
+    """
 
     _APPEARS_AFTER = 1.0  # seconds
 
     def __init__(self, what: str, *, shown: bool = True) -> None:
         self.what, self.shown, self.start = what, shown, time.perf_counter()
         self.bar: Any = None
+        self.beside = ""
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` parts are done."""
@@ -186,7 +193,10 @@ class ProgressBar:
     def _appear(self, total: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()]
+        if self.beside:
+            columns.insert(2, TextColumn("{task.percentage:.0f} %"))
+            columns.append(TextColumn(f"left · {self.beside}"))
         self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.bar.add_task(self.what, total=total)
         self.bar.start()

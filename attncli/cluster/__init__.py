@@ -12,17 +12,19 @@ from attncli.cluster.cluster_settings import Needs, Settings
 
 if TYPE_CHECKING:
     from attncli.cluster.jobs import Job
+    from attncli.cluster.plan import Plan
 
 __all__ = ["Needs", "Settings", "map", "run"]
 
 Item = TypeVar("Item")
 
 
-def run(job: Job, settings: Settings) -> None:
+def run(job: Job, settings: Settings, told: Callable[[Plan], None] = lambda cut: None) -> None:
     """Compute a job on a cluster, and write what comes of it.
 
-    Whoever is `attncli.core.progress.watching` is told how many of the pairs of a query and a key
-    are done, forward and backward together.
+    `told` is called with the plan once it is known how many workers there are.  Whoever is
+    `attncli.core.progress.watching` is told how many of the pairs of a query and a key are done,
+    forward and backward together.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def run(job: Job, settings: Settings) -> None:
     """
     from attncli.cluster.dask import run
 
-    run(job, settings)
+    run(job, settings, told)
 
 
 def map(  # noqa: A001 (what it is called everywhere)

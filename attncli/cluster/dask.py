@@ -46,7 +46,7 @@ def each(
             yield numbers[future.key], found
 
 
-def run(job: Job, settings: Settings) -> None:
+def run(job: Job, settings: Settings, told: Callable[[Plan], None]) -> None:
     """Compute a job, and write what comes of it; see `attncli.cluster.run`."""
 
     def needs(threads: int) -> Needs:
@@ -56,6 +56,7 @@ def run(job: Job, settings: Settings) -> None:
     # What is begun is taken away only when nobody writes to it any more.
     with ExitStack() as begun, connect(settings, needs) as client:
         cut = job.plan(sum(client.nthreads().values()))
+        told(cut)
         calculation, output = begun.enter_context(job.begun(cut, resume=settings.resume))
 
         def is_done(tile: Tile) -> bool:

@@ -118,6 +118,7 @@ class Job:
     @property
     def shapes(self) -> tuple[Shape, Shape, Shape]:
         """The shapes of query, key and value, in the axes of the core."""
+        _ = self.inputs  # whether there are such
         query, key, value = self.problem.operation.to_core(self.problem.inputs)
         return query.shape, key.shape, value.shape
 

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -20,6 +21,9 @@ from attncli.views.look import Look
 from attncli.views.matrix import Matrix
 from attncli.views.numbers import DEFAULT_PRECISION, Notation, format_array
 
+if TYPE_CHECKING:
+    from attncli.core.parts import Shaped
+
 SMALL = 600
 """Tensors of up to so many elements are shown in full."""
 
@@ -33,7 +37,7 @@ _LONGEST_LABEL = 16
 _BESIDE = 4
 
 
-def title(name: str, array: Array, axes: tuple[str, ...] | None, look: Look) -> Text:
+def title(name: str, array: Shaped, axes: tuple[str, ...] | None, look: Look) -> Text:
     """Name a tensor, with its shape, axes and dtype."""
     text = Text(safe(name, look), "bold")
     text.append(f"  {describe_shape(array.shape, axes)}  {array.dtype}", "not bold dim")
@@ -85,8 +89,10 @@ def draw_numbers(
         shaded = name in _WEIGHTS and look.color
         draw = functools.partial(_matrices, array, axes, look, tokens or {}, precision, shaded)
         return _arranged(draw, look)
-    more = ", attn show-weights draws them" if name in _WEIGHTS else ""
-    return Group(_summary(array, precision), _corner(array, precision, look, more), "")
+    more = "; --full shows all"
+    more += ", attn show-weights draws them" if name in _WEIGHTS else ""
+    corner = draw_corner(array[corner_of(array.shape)], array.shape, look, more)
+    return Group(_summary(array, precision), corner, "")
 
 
 def _matrices(
@@ -183,17 +189,28 @@ def _summary(array: Array, precision: int | None) -> RenderableType:
     return line
 
 
-def _corner(array: Array, precision: int | None, look: Look, more: str) -> RenderableType:
-    """Draw the first few rows and columns, saying so."""
-    rows = array[(0,) * (array.ndim - 2)] if array.ndim > 2 else np.atleast_2d(array)
-    part = rows[: _CORNER[0], : _CORNER[1]]
+def corner_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return where the first few rows and columns of an array lie, of the first of what leads."""
+    corner = (slice(0, 1),) * (len(shape) - 2) + tuple(slice(0, n) for n in _CORNER)
+    return corner[-len(shape) :] if shape else ()
+
+
+def draw_corner(
+    corner: Array,
+    shape: tuple[int, ...],
+    look: Look,
+    more: str = "; --full shows all",
+) -> RenderableType:
+    """Draw the first few rows and columns of an array of that shape, saying so."""
+    part = np.atleast_2d(corner.reshape(corner.shape[-2:]))
+    precision = look.digits(DEFAULT_PRECISION)
     texts = np.array(format_array(part, precision), dtype=object).reshape(part.shape).tolist()
-    index = "0, " * (array.ndim - 2) + (f":{part.shape[0]}, " if array.ndim > 1 else "")
+    index = "0, " * (len(shape) - 2) + (f":{part.shape[0]}, " if len(shape) > 1 else "")
     matrix = Matrix(
         corner=f"  [{index}:{part.shape[1]}]",
         row_labels=[f"  {row}" for row in range(part.shape[0])],
         column_labels=[str(column) for column in range(part.shape[1])],
         cells=texts,
     )
-    shown = f"  {part.size} of {prod(array.shape)} numbers shown; --full shows all{more}"
+    shown = f"  {part.size} of {prod(shape)} numbers shown{more}"
     return Group(matrix.draw(look), Text(shown, "dim italic"))

@@ -1,19 +1,21 @@
-"""What a run on a cluster costs, for how many workers: on the screen and as JSON."""
+"""A run on a cluster: what it costs for how many workers, and what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from attncli.cluster.plan import OVERHEAD, RATES, Plan
+from attncli.files.regions import Region, read
 from attncli.memory import readable
 from attncli.problems.problem import Problem
 from attncli.views.look import Look
 from attncli.views.records import Column, draw_records
 from attncli.views.run_report import headline
+from attncli.views.tensor_tables import corner_of, draw_corner, title
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -73,6 +75,32 @@ def _told(plan: Plan) -> dict[str, Any]:
         "worker_bytes": plan.worker_nbytes + plan.task_nbytes,
         "seconds": plan.seconds,
     }
+
+
+def described(plan: Plan) -> str:
+    """Say in a line what is about to be done."""
+    return (
+        f"engine: dask, {plan.threads} workers, blocks of {plan.block[0]}, {plan.tiles} tiles, "
+        f"{plan.tasks} tasks, {readable(plan.read)} to read, {readable(plan.moved)} to move, "
+        f"about {duration(plan.seconds)}"
+    )
+
+
+def draw_results(
+    problem: Problem, command: str, results: Mapping[str, Region], look: Look
+) -> RenderableType:
+    """Draw where a run came to: what was read, and of what was written a corner."""
+    layout = problem.layout
+    drawn: list[RenderableType] = [headline(problem, command, look), ""]
+    for name, array in problem.inputs.items():
+        given = problem.regions.get(name, array)
+        drawn.append(title(name, given, layout.axes(name, len(given.shape)), look))
+    drawn.append("")
+    for name, region in results.items():
+        corner = read(region, corner_of(region.shape))
+        drawn.append(title(name, region, layout.axes(name, len(region.shape)), look))
+        drawn += [draw_corner(corner, region.shape, look, f"; all are in {region.label}"), ""]
+    return Group(*drawn)
 
 
 def duration(seconds: float) -> str:
