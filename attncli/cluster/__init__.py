@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attncli.cluster.cluster_settings import Needs, Settings
 
 if TYPE_CHECKING:
+    from attncli.cluster.dask_arrays import attention, attention_backward
     from attncli.cluster.jobs import Job
     from attncli.cluster.plan import Plan
 
-__all__ = ["Needs", "Settings", "map", "run"]
+__all__ = ["Needs", "Settings", "attention", "attention_backward", "map", "run"]
 
 Item = TypeVar("Item")
 
@@ -68,3 +69,11 @@ def map(  # noqa: A001 (what it is called everywhere)
     from attncli.cluster.dask import each
 
     yield from each(function, items, settings, resources)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("attention", "attention_backward"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from attncli.cluster import dask_arrays
+
+    return getattr(dask_arrays, name)
