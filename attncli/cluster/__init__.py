@@ -74,6 +74,10 @@ def map(  # noqa: A001 (what it is called everywhere)
 def __getattr__(name: str) -> Any:
     if name not in ("attention", "attention_backward"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from attncli.cluster import dask_arrays
-
+    try:
+        from attncli.cluster import dask_arrays
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"attncli.cluster.{name} needs {error.name}: pip install 'attncli[cluster]'"
+        ) from None
     return getattr(dask_arrays, name)

@@ -120,12 +120,12 @@ def prepare(
                 placed = placed._replace(**{name: array.astype(compute, copy=False)})
     if keep_prob is not None and placed.keep is None:
         raise ParameterError(f"keep_prob is {keep_prob}, and there is no keep to go with it")
-    usable_value = _usable(value, compute)
+    usable_value = usable(value, compute)
     if keep_prob is not None:
         usable_value = usable_value / compute.type(keep_prob)
     return Operands(
-        _split(_usable(query, compute), public_lead, groups),
-        _split(_usable(key, compute), public_lead, groups),
+        _split(usable(query, compute), public_lead, groups),
+        _split(usable(key, compute), public_lead, groups),
         _split(usable_value, public_lead, groups),
         Visibility.of(semantics, *sizes, mask, placed, part),
         None if placed.sinks is None else placed.sinks[..., 0],
@@ -158,7 +158,7 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
     if dout.shape != expected:
         raise ShapeError(f"dout is {dout.shape}, expected the shape of out: {expected}")
     dtypes_of(dout.dtype, dout.dtype, dout.dtype)
-    return _usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
+    return usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
 
 
 def prepare_dlogsumexp(dlogsumexp: ArrayLike, operands: Operands) -> Array:
@@ -280,8 +280,8 @@ def dtypes_of(*dtypes: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
     return compute, results[0] if len(set(results)) == 1 else compute
 
 
-def _usable(x: Array, dtype: DTypeLike) -> Array:
-    """Return `x` in `dtype`, copied only where matrix products would be slow on its layout."""
+def usable(x: Array, dtype: DTypeLike) -> Array:
+    """Return `x` in `dtype`, copied only where products would be slow on it, or round otherwise."""
     x = x.astype(dtype, copy=False)
     if x.flags.c_contiguous and x.flags.aligned:
         return x
@@ -289,7 +289,7 @@ def _usable(x: Array, dtype: DTypeLike) -> Array:
     rows_apart = row >= x.shape[-1] * x.itemsize and row % x.itemsize == 0
     if step == x.itemsize and rows_apart and x.flags.aligned:
         return x  # rows in one piece, any distance apart: what BLAS takes as it is
-    return np.ascontiguousarray(x)
+    return np.require(x, requirements=("C", "A"))
 
 
 def _split(x: Array, lead: Shape, groups: int) -> Array:

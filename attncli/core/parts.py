@@ -21,7 +21,7 @@ from attncli.core.cache import Cache
 from attncli.core.extras import Extras, Placed
 from attncli.core.functions import attention_backward
 from attncli.core.moderate import of_sums
-from attncli.core.operands import Operands, Shape, dtypes_of, fit, fitting_mask, prepare
+from attncli.core.operands import Operands, Shape, dtypes_of, fit, fitting_mask, prepare, usable
 from attncli.core.semantics import Semantics
 from attncli.core.tiles import TILE
 from attncli.core.visibility import Visibility, read_mask
@@ -351,7 +351,7 @@ def backward_part(
         threads=threads,
         shift=np.where(moderate | blind, 0 * one, logsumexp).reshape(rows),
         total=np.exp(logsumexp, where=moderate, out=np.full_like(logsumexp, one)).reshape(rows),
-        out=out.astype(compute, copy=False).reshape(*rows, out.shape[-1]),
+        out=usable(out, compute).reshape(*rows, out.shape[-1]),
         tile=TILE,
         moderate=(moderate | blind).reshape(rows),
     )

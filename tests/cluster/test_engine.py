@@ -11,7 +11,7 @@ pytest.importorskip("distributed")
 pytest.importorskip("zarr")
 
 
-from attncli.cluster import Settings, run
+from attncli.cluster import Settings, attention, attention_backward, run
 from attncli.cluster.connecting import connect
 from attncli.core.extras import standard_slopes
 from attncli.core.progress import watching
@@ -269,3 +269,18 @@ def test_another_block_or_input_is_another_run(resume, cluster, tmp_path):
         found = on_cluster(job_of(tmp_path, arrays, 32), resuming)
     expected = in_process(tmp_path)["out"]
     np.testing.assert_allclose(found["out"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_who_has_a_client_computes_arrays_of_dask_there(cluster):
+    import dask
+    import dask.array as da
+    from distributed import Client
+
+    query = da.from_array(rng.normal(size=(2, T_DEC, H)), chunks=(1, 3, H))
+    key = da.from_array(rng.normal(size=(1, T_ENC, H)), chunks=(1, 4, H))
+    out, cache = attention(query, key, key, causal="lower_right", sinks=0.5)
+    laid_out = out, cache.logsumexp, *attention_backward(out, cache), cache.dsinks
+    here = dask.compute(*laid_out, scheduler="synchronous")
+    with Client(cluster.scheduler):
+        there = dask.compute(*laid_out)
+    assert [x.tobytes() for x in there] == [x.tobytes() for x in here]

@@ -12,6 +12,7 @@ from attncli import attention, attention_backward
 from attncli.core.extras import EXTRAS, Extras
 from attncli.core.parts import (
     Part,
+    Partial,
     Whole,
     backward_part,
     forward_part,
@@ -190,6 +191,22 @@ def test_what_a_part_gives_keeps_and_pickles_nothing_else():
             base = base.base
         assert base.nbytes == array.nbytes
         assert len(pickle.dumps(array, 5)) < array.nbytes + 300
+
+
+def test_where_in_memory_an_array_begins_makes_no_difference():
+    def anywhere(x):
+        return np.frombuffer(b"-" + x.tobytes(), x.dtype, offset=1).reshape(x.shape)
+
+    rng = np.random.default_rng(0)
+    query, key = rng.standard_normal((1, 13)), rng.standard_normal((11, 13))
+    whole = Whole.of(query, key, key)
+    found = []
+    for place in (np.copy, anywhere):
+        arrays = {"query": place(query), "key": place(key), "value": place(key)}
+        operands = whole.operands(Part((), slice(0, 1), slice(0, 11)), arrays)
+        partial = Partial(*map(place, forward_part(operands)))
+        found.append([*partial, *backward_part(place(query), *partial, operands)[:3]])
+    assert [x.tobytes() for x in found[0]] == [x.tobytes() for x in found[1]]
 
 
 def test_heads_of_which_some_share_a_key_head_and_some_do_not_are_refused():
