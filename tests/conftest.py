@@ -69,6 +69,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     surroundings = ("CI", "SSH_CONNECTION", "SSH_TTY", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     for name in looks + surroundings:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ATTN_LANG", "en")
     monkeypatch.setenv("TERM", "xterm")
     # A bar shows that a step is long, which on a busy machine any may be.
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", float("inf"))

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from attncli import translation
 from attncli.cli import streams
 from attncli.cli.help_pages import HelpContext, version_option
 from attncli.cli.streams import prepare_streams, say, say_bug, say_error, silence_stdout
@@ -148,6 +149,7 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
+        translation.speak(sys.stdout.encoding)
         code = attn.main(arguments, prog_name="attn", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 
+from rich.cells import set_cell_size
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from attncli.errors import CodeError, TargetError
 from attncli.reports import CheckReport, Diagnosis, Finding, Status
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.records import Column, draw_records
@@ -20,7 +23,8 @@ _LISTED = 4
 def draw_check(report: CheckReport, look: Look) -> RenderableType:
     """Draw what holds and what does not, what the likely mistake is, and the verdict."""
     heading = Text(safe(report.target, look), "bold")
-    heading.append(f"{look.dot}against {report.layer}", "not bold")
+    against = _(Sentence("against {layer}", layer=report.layer))
+    heading.append(f"{look.dot}{against}", "not bold")
     if report.claims:
         heading.append(f"{look.dot}{report.claims}", "not bold")
     parts: list[RenderableType] = [heading, "", _cases(report, look), ""]
@@ -37,26 +41,27 @@ def draw_check(report: CheckReport, look: Look) -> RenderableType:
 
 def draw_failed(where: str, error: TargetError, look: Look) -> RenderableType:
     """Draw why a target was not examined: its code fails, or lacks something."""
-    said = str(error).removeprefix(f"{where}: ")
+    said = error.args[0] if isinstance(error.args[0], Sentence) else str(error)
+    said = _(said).removeprefix(f"{where}: ")
     lines = [Text(safe(where, look), "bold"), Text("")]
     status: Status = "wrong" if isinstance(error, CodeError) else "skipped"
     word = "not judged" if status == "skipped" else _WORDS[status]
-    lines.append(Text().append(f"{word}: ", _STYLES[status]).append(safe(said, look)))
+    lines.append(Text().append(f"{_(word)}: ", _STYLES[status]).append(safe(said, look)))
     if error.hint is not None:
-        lines.append(Text(safe(error.hint, look), "dim"))
-    return Group(*lines, Text("nothing could be checked", "bold red"))
+        lines.append(Text(safe(_(error.hint), look), "dim"))
+    return Group(*lines, Text(_("nothing could be checked"), "bold red"))
 
 
 def _cases(report: CheckReport, look: Look) -> RenderableType:
     names = list(dict.fromkeys(f.name for f in report.findings if f.part != "contract"))
     status = {(f.name, f.part): f.status for f in report.findings}
-    columns = [Column("case", names)]
+    columns = [Column(_("case"), [_(name) for name in names])]
     for part in ("forward", "backward"):
         found = [str(status.get((name, part), "")) for name in names]
         columns.append(
             Column(
-                part,
-                [_WORDS[one] for one in found],
+                _(part),
+                [_(_WORDS[one]) for one in found],
                 styles=[_STYLES[one] for one in found],
             )
         )
@@ -65,10 +70,10 @@ def _cases(report: CheckReport, look: Look) -> RenderableType:
 
 def _contract(findings: list[Finding], look: Look) -> RenderableType:
     columns = [
-        Column("contract", [finding.name for finding in findings]),
+        Column(_("contract"), [_(finding.name) for finding in findings]),
         Column(
-            "holds",
-            [_WORDS[finding.status] for finding in findings],
+            _("holds"),
+            [_(_WORDS[finding.status]) for finding in findings],
             styles=[_STYLES[finding.status] for finding in findings],
         ),
     ]
@@ -84,14 +89,19 @@ def _details(findings: tuple[Finding, ...], look: Look) -> Iterator[RenderableTy
             where.setdefault(key, []).append(finding.name)
     shown = list(where.items())
     for (status, part, detail), names in shown if look.plain else shown[:_LISTED]:
-        cases = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        cases = _(names[0])
+        if len(names) > 1:
+            cases = _(Sentence("{case} and {count} more", case=names[0], count=len(names) - 1))
         if look.plain:
-            cases = ", ".join(names)
+            cases = ", ".join(map(_, names))
         word = "skipped" if status == "skipped" else _WORDS[status]
-        line = Text().append(f"{word}: ", _STYLES[status]).append(safe(detail, look))
-        yield line.append(f" ({cases})" if part == "contract" else f" ({part}; {cases})", "dim")
+        line = Text().append(f"{_(word)}: ", _STYLES[status]).append(safe(_(detail), look))
+        yield line.append(f" ({cases})" if part == "contract" else f" ({_(part)}; {cases})", "dim")
     if len(shown) > _LISTED and not look.plain:
-        yield Text(f"and {len(shown) - _LISTED} more differences: --json lists all", "dim")
+        more = Sentence(
+            "and {count} more differences: --json lists all", count=len(shown) - _LISTED
+        )
+        yield Text(_(more), "dim")
 
 
 def draw_diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[RenderableType]:
@@ -100,52 +110,64 @@ def draw_diagnoses(diagnoses: tuple[Diagnosis, ...], look: Look) -> Iterator[Ren
     alike = len(rivals) > 1 and len({(d.explains, len(d.mistakes)) for d in rivals}) == 1
     for number, diagnosis in enumerate(diagnoses):
         several = len(diagnosis.mistakes) > 1
-        what = "two likely mistakes: " if several else "likely mistake: "
+        what = _("two likely mistakes: ") if several else _("likely mistake: ")
         if number:
-            what = "and: " if diagnosis.beside else "or: "
+            what = _("and: ") if diagnosis.beside else _("or: ")
         elif alike:
-            what += "either "
+            what += _("either ")
         yield from _diagnosis(what, diagnosis, look)
         if alike and diagnosis is rivals[-1]:
-            which = "both give" if len(rivals) == 2 else "each gives"
-            yield Text(f"{which} the same numbers in these cases: only the code tells them apart")
+            if len(rivals) == 2:
+                yield Text(
+                    _("both give the same numbers in these cases: only the code tells them apart")
+                )
+            else:
+                yield Text(
+                    _("each gives the same numbers in these cases: only the code tells them apart")
+                )
         yield ""
 
 
 def _diagnosis(what: str, diagnosis: Diagnosis, look: Look) -> Iterator[RenderableType]:
-    names = " + ".join(mistake.name for mistake in diagnosis.mistakes)
+    names = " + ".join(_(mistake.name) for mistake in diagnosis.mistakes)
     yield Text(what).append(look.fit(names), "bold yellow")
     for mistake in diagnosis.mistakes:
-        for label, text in (("meant", mistake.meant), ("computed", mistake.computed)):
-            line = Text().append(f"{label:<9} ", "dim").append(look.fit(text))
+        for label, text in ((_("meant"), mistake.meant), (_("computed"), mistake.computed)):
+            line = Text().append(f"{set_cell_size(label, 9)} ", "dim").append(look.fit(_(text)))
             yield Padding(line, (0, 0, 0, 2))
-        yield Padding(Text(look.fit(mistake.why)), (0, 0, 0, 2))
+        yield Padding(Text(look.fit(_(mistake.why))), (0, 0, 0, 2))
         yield Padding(Text(f"attn explain {mistake.slug}", "dim"), (0, 0, 0, 2))
     how = diagnosis.backward
     if diagnosis.explains == "forward":
         how = how or "it explains forward; backward gave nothing to compare"
     if how:
-        yield Padding(Text(how, "dim"), (0, 0, 0, 2))
+        yield Padding(Text(_(how), "dim"), (0, 0, 0, 2))
 
 
 def _unexplained(report: CheckReport, look: Look) -> Iterator[RenderableType]:
     gap = any("gap (...)" in finding.detail for finding in report.findings)
     if report.no_gradients and not gap:
-        yield Text(f"the gradients are not judged: {safe(report.no_gradients, look)}", "yellow")
+        why = Sentence("the gradients are not judged: {why}", why=report.no_gradients)
+        yield Text(safe(_(why), look), "yellow")
     if not report.diagnoses and report.differs and not gap:
-        numbers = "forward's numbers" if report.no_gradients else "these numbers"
-        yield Text(f"no known mistake reproduces {numbers}", "yellow")
+        unknown = _("no known mistake reproduces these numbers")
+        if report.no_gradients:
+            unknown = _("no known mistake reproduces forward's numbers")
+        yield Text(unknown, "yellow")
     visible = [link for link in report.chain if link.status != "not visible"]
     if report.first_difference is None or (report.diagnoses and look.width < 60):
         return
-    states = Text("along the calculation: ")
+    states = Text(_("along the calculation: "))
     styles = {"right": "green", "wrong": "bold red"}
     for number, link in enumerate(visible):
         states.append(f" {look.arrow} " if number else "", "dim")
-        states.append(f"{link.name} {link.status}", styles[link.status])
+        states.append(f"{link.name} {_(link.status)}", styles[link.status])
     yield states
     first = next(link for link in report.chain if link.status == "wrong")
-    yield Text(f"the first difference is in {first.name} (seen by {first.seen})")
+    where = Sentence(
+        "the first difference is in {name} (seen by {seen})", name=first.name, seen=first.seen
+    )
+    yield Text(_(where))
     yield ""
 
 
@@ -153,5 +175,6 @@ def _verdict(report: CheckReport) -> Text:
     judged = [f for f in report.findings if f.status in ("ok", "wrong")]
     wrong = sum(finding.status == "wrong" for finding in judged)
     if not wrong:
-        return Text(f"{len(judged)} checks: all hold", "green")
-    return Text(f"{wrong} of {len(judged)} checks fail", "bold red")
+        return Text(_(Sentence("{count} checks: all hold", count=len(judged))), "green")
+    failing = Sentence("{wrong} of {count} checks fail", wrong=wrong, count=len(judged))
+    return Text(_(failing), "bold red")

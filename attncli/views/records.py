@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -72,9 +72,9 @@ def draw_records(columns: Sequence[Column], look: Look) -> RenderableType:
 
 def _block(columns: Sequence[Column], record: int, look: Look) -> RenderableType:
     name, *fields = columns
-    longest = max(len(column.heading) for column in fields)
+    longest = max(cell_len(column.heading) for column in fields)
     lines = [Text(shorten(name.texts[record], look.width, look), LABEL_STYLE)]
     for column in fields:
-        line = Text(f"  {column.heading.ljust(longest)}  ", "dim")
+        line = Text(f"  {set_cell_size(column.heading, longest)}  ", "dim")
         lines.append(line.append_text(column.styled(record)))
     return Group(*lines)

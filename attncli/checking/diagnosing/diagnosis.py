@@ -18,6 +18,7 @@ from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import QKV, Step, Steps
 from attncli.reports import Diagnosis, NamedMistake
+from attncli.translation import Sentence
 
 _MOST = 3
 _BACKWARD = {
@@ -292,9 +293,12 @@ def _named(mistake: Mistake, claims: Semantics, layer: str) -> NamedMistake:
     scale = usual if claims.scale is None else f"{claims.scale:g}"
     softcap = "cap · ln 2" if claims.softcap is None else f"{claims.softcap * np.log(2.0):.6g}"
     meant, computed = (
-        text.replace("{scale}", scale).replace("{cap · ln 2}", softcap)
+        Sentence(text, **{"scale": scale, "cap · ln 2": softcap})
         for text in (mistake.meant, mistake.computed)
     )
-    if scale == "1":
-        meant = meant.replace("1 · ", "")
-    return NamedMistake(mistake.name, meant, computed, mistake.why)
+    return NamedMistake(
+        mistake.name,
+        meant.replace("1 · ", "") if scale == "1" else meant,
+        computed,
+        mistake.why,
+    )

@@ -21,6 +21,7 @@ from attncli.operations import OPERATIONS
 from attncli.operations.steps import QKV, Steps
 from attncli.reports import Explanation, Known, MistakeExample, slug
 from attncli.tensors import axes_of, random_tensor
+from attncli.translation import Sentence
 
 _CLAIMS = (
     Semantics(),
@@ -95,9 +96,7 @@ def generally(mistake: Mistake, text: str) -> str:
     value = f"{mistake.choices[0]}" if mistake.choices else "x"
     words = {"value": value, "scale": "scale", "cap · ln 2": "cap · ln 2"}
     words |= {"which": "grads[0]", "other": "grads[1]", "share": "1/N"}
-    for place, said in words.items():
-        text = text.replace(f"{{{place}}}", said)
-    return text
+    return Sentence(text, **words)
 
 
 def _named(name: str) -> Mistake:

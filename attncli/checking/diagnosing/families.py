@@ -15,6 +15,7 @@ from attncli.checking.diagnosing.mistakes.mistake import Mistake, Value, constan
 from attncli.checking.diagnosing.observing import Observation, predict
 from attncli.core.semantics import Semantics
 from attncli.operations.steps import Calculation, Steps
+from attncli.translation import Sentence
 
 ROUNDINGS = 8.0
 """What is wrong is rounded otherwise than what is right: by so many times as much at most."""
@@ -85,8 +86,8 @@ def _choices(family: Mistake, seen: Sequence[Observation]) -> tuple[Any, ...]:
 def _member(family: Mistake, value: Value, said: str) -> Mistake:
     return replace(
         family.with_value(value),
-        computed=family.computed.replace("{value}", said),
-        why=family.why.replace("{value}", said),
+        computed=Sentence(family.computed, value=said),
+        why=Sentence(family.why, value=said),
     )
 
 

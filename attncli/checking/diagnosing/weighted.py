@@ -44,6 +44,7 @@ from attncli.reports import (
     Status,
     gradient_name,
 )
+from attncli.translation import Sentence
 
 _AGREES = beside_largest(1e-6)
 _SIZES = (
@@ -382,9 +383,7 @@ def _agree(trials: Sequence[Trial], form: Form, steps: Steps) -> bool:
 def _diagnosis(name: str, backward: str = "", **texts: str) -> Diagnosis:
     mistake = next(one for one in MISTAKES if one.name == name)
     fields = {x: getattr(mistake, x) for x in ("name", "meant", "computed", "why")}
-    fields = {x: text.replace("{scale}", "1/√H") for x, text in fields.items()}
-    for x, text in texts.items():
-        fields = {key: value.replace(f"{{{x}}}", text) for key, value in fields.items()}
+    fields = {x: Sentence(text, scale="1/√H", **texts) for x, text in fields.items()}
     return Diagnosis((NamedMistake(**fields),), "everything", backward, 0.0)
 
 
