@@ -12,7 +12,6 @@ import click
 from attncli.cli import options
 from attncli.cli.help_pages import command
 from attncli.errors import FileError, ParameterError, TargetError
-from attncli.processes import Limits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,7 +38,7 @@ attn exercise show weight_sum""",
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    default=Limits().seconds,
+    default=5.0,
     show_default=True,
     help="How long each call of your code may take.",
 )
@@ -103,6 +102,8 @@ def _check(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) -
     lesson = lesson.remember(exercise, state._replace(right=answer.passed))
     if answer.passed:
         follows = _next(lesson)
+    elif answer.fault is not None:  # which says what to do
+        follows = _command("check", lesson, exercise)
     else:
         done = state.hints.get(answer.part, 0) > len(exercise.hints[answer.part])
         follows = _command("show" if done else "hint", lesson, exercise)

@@ -98,20 +98,23 @@ def draw_answer(answer: Answer, follows: str, look: Look) -> RenderableType:
 
 
 def _found(answer: Answer, look: Look) -> Iterator[RenderableType]:
-    if answer.gaps:
-        gap, more = answer.gaps[0], len(answer.gaps) - 1
-        left = f"not written yet: line {gap.number}: {safe(gap.line, look)}"
-        yield Text(f"{left}, and {more} more" if more else left, "yellow")
     if answer.fault is not None:
         yield Text("WRONG: ", "bold red").append(safe(str(answer.fault), look))
         if answer.fault.hint is not None:
             yield Text(safe(answer.fault.hint, look), "dim")
+    if answer.gaps:
+        gap, more = answer.gaps[0], len(answer.gaps) - 1
+        left = f"not written yet: line {gap.number}: {safe(gap.line, look)}"
+        yield Text(f"{left}, and {more} more" if more else left, "yellow")
     if answer.report is None:
         return
     unwritten = {gap.part for gap in answer.gaps}
+    wrong = {x.part for x in answer.report.findings if x.status == "wrong"} | unwritten
     for part in _PARTS:
-        if part not in unwritten and not ("forward" in unwritten and part == "contract"):
+        if part not in unwritten and (part == "forward" or "forward" not in wrong):
             yield from _part(part, answer.report, look)
+    if "forward" in wrong and "backward" not in unwritten:
+        yield Text("backward  is looked at when forward is right", "dim")
     if "forward" not in unwritten and answer.report.diagnoses:
         yield ""
         yield from list(draw_diagnoses(answer.report.diagnoses, look))[:-1]

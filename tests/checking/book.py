@@ -203,6 +203,21 @@ def changed(source: str, *changes: str) -> str:
     return source
 
 
+def ONLINE(out: str, total: str) -> tuple[str, ...]:
+    """Keys in tiles of two, exp(scores − maximum) with that of then (kept) or of the end (e)."""
+    return (
+        "        total = e.sum(axis=-1, keepdims=True)\n"
+        "        return e / np.where(total == 0, 1, total)\n",
+        "        kept, largest = np.empty_like(s), np.full(s[..., :1].shape, -np.inf)\n"
+        "        for k in range(0, s.shape[-1], 2):\n"
+        "            tile = s[..., k : k + 2]\n"
+        "            largest = np.maximum(largest, tile.max(axis=-1, keepdims=True))\n"
+        "            kept[..., k : k + 2] = np.exp(tile - np.where(largest > -9e9, largest, 0))\n"
+        f"        total = {total}.sum(axis=-1, keepdims=True)\n"
+        f"        return {out} / np.where(total == 0, 1, total)\n",
+    )
+
+
 def MERGED(exp: str, log: str) -> tuple[str, ...]:
     """Keys in two chunks, merged by their log-sum-exp."""
     return (
@@ -494,6 +509,8 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "da = np.sum(dar, axis=2)",
         "da = np.mean(dar, axis=2)",
     ),
+    "da multiplied by the weights instead of hs": ("WeightSum", "dar = dt * hs", "dar = dt * ar"),
+    "hs missing in da": ("TimeAttention", "dar = dt * hs", "dar = dt"),
     "da summed over T instead of H": (
         "WeightSum",
         "da = np.sum(dar, axis=2)",
@@ -982,16 +999,9 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "log-sum-exp of base 2 taken for a natural one": MERGED("np.exp", "np.log2"),
     "natural log-sum-exp taken for one of base 2": MERGED("np.exp2", "np.log"),
-    "online softmax not rescaled": (
-        "        largest = s.max(axis=-1, keepdims=True)\n"
-        "        e = np.exp(s - np.where(np.isfinite(largest), largest, 0))\n",
-        "        e = np.empty_like(s)\n"
-        "        largest = np.full(s[..., :1].shape, -np.inf)\n"
-        "        for k in range(0, s.shape[-1], 2):\n"
-        "            tile = s[..., k : k + 2]\n"
-        "            largest = np.maximum(largest, tile.max(axis=-1, keepdims=True))\n"
-        "            e[..., k : k + 2] = np.exp(tile - np.where(largest > -9e9, largest, 0))\n",
-    ),
+    "online softmax not rescaled": ONLINE(out="kept", total="kept"),
+    "only the output of an online softmax rescaled": ONLINE(out="e", total="kept"),
+    "only the sum of an online softmax rescaled": ONLINE(out="kept", total="e"),
     "only the first channels of the values in backward": (
         "da = np.matmul(dout, v.swapaxes(-1, -2))",
         "H = query.shape[-1]\n"

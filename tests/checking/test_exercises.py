@@ -43,8 +43,11 @@ TYPICAL = [
     ("softmax", "out * (dout - (", "(dout - (", "softmax backward without the factor weights"),
     ("softmax", "out * (dout -", "out * (dout +", "softmax backward with the wrong sign"),
     ("softmax", "np.exp(x)", "np.exp2(x)", "exp2 instead of exp"),
+    ("softmax", "exps.sum(axis=1, keepdims=True)", "exps.sum()", "softmax over the whole array"),
     ("weight_sum", "np.sum(t, axis=1)", "np.sum(t, axis=2)", "output summed over H instead of T"),
     ("weight_sum", "np.sum(dar, axis=2)", "np.sum(dar, axis=1)", "da summed over T instead of H"),
+    ("weight_sum", "dar = dt * hs", "dar = dt * ar", "da multiplied by the weights instead of hs"),
+    ("attention_weight", "(t, axis=2)", "(t, axis=1)", "scores summed over T instead of H"),
     ("attention_weight", "(dhr, axis=1)", "(dhr, axis=2)", "dh summed over H instead of T"),
     ("attention_weight", "dhr = dt * hs", "dhr = dt * hr", "dh multiplied by h instead of hs"),
     ("attention", "dhs0 + dhs1", "dhs0", "score path missing from dhs"),
@@ -55,6 +58,7 @@ TYPICAL = [
     ("masks", "np.where(total == 0, 1, total)", "total", "a fully masked row gives NaN"),
     ("multi_head", "1 / np.sqrt(q.shape[-1])", "1", "scale missing"),
     ("tiled_softmax", "np.exp(largest - new)", "1", "online softmax not rescaled"),
+    ("tiled_softmax", "= correction * out", "= out", "only the sum of an online softmax rescaled"),
 ]  # fmt: skip
 
 

@@ -75,6 +75,16 @@ def _without_steps(left_out: slice) -> Callable[..., Any]:
     return gradients
 
 
+def _dweights(factor: Value) -> Steps:
+    """The gradient of the weights made of dout and another factor than the values."""
+
+    def back(c: Calculation, dout: Array) -> tuple[Array, Array]:
+        dvalue, _ = STEPS["weights_value_back"](c, dout)
+        return dvalue, c.note("dweights", (dout[..., None, :] * factor(c)).sum(axis=-1))
+
+    return {"weights_value_back": back}
+
+
 def _first_of_group(c: Calculation, x: Array) -> Array:
     return x.reshape(*x.shape[:-3], -1, c.groups, *x.shape[-2:])[..., 0, :, :]
 
@@ -530,6 +540,22 @@ BACKWARD: tuple[Mistake, ...] = (
         "The weight was repeated H times: its gradients are added.",
         {"dweights": lambda c, dar: dar.mean(axis=-1)},
         remedy="da = np.sum(dar, axis=2)",
+    ),
+    Mistake(
+        "da multiplied by the weights instead of hs",
+        "dweights = Σ_h dout · value",
+        "dweights = Σ_h dout · weights",
+        "dar = dt * ar where dar = dt * hs is meant.",
+        _dweights(lambda c: c.ar),
+        remedy="dar = dt * hs",
+    ),
+    Mistake(
+        "hs missing in da",
+        "dweights = Σ_h dout · value",
+        "dweights = Σ_h dout",
+        "dar = dt where dar = dt * hs is meant: ar was multiplied by hs.",
+        _dweights(lambda c: np.ones_like(c.ar)),
+        remedy="dar = dt * hs",
     ),
     Mistake(
         "da summed over T instead of H",

@@ -195,6 +195,8 @@ SCORES: tuple[Mistake, ...] = (
         "np.sum(t, axis=1) where axis=2 is meant: it fits only where T and H are equal.",
         {"sum_h": lambda c, t: t.sum(axis=-2)},
         remedy="s = np.sum(t, axis=2)",
+        # What makes weights alone gives as many as there are hidden units.
+        variants=({"sum_h": lambda c, t: t.sum(axis=-2), "mask": lambda c, scores: scores},),
     ),
     Mistake(
         "hs_enc and hs_dec swapped",

@@ -1,6 +1,7 @@
 """Mistakes on the way from the scores to the weights."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,16 +116,17 @@ def _merged(log: float) -> Callable[[Value], dict[str, Any]]:
     return family
 
 
-def _not_rescaled(size: Value) -> dict[str, Any]:
-    """An online softmax that keeps what it had when the maximum moves."""
+def _not_rescaled(size: Value, *, total: bool = False, out: bool = False) -> dict[str, Any]:
+    """An online softmax that keeps what it had when the maximum moves, but for one of the two."""
 
     def normalised(c: Calculation, scores: Array) -> Array:
         running, exps = np.full((*scores.shape[:-1], 1), -np.inf), []
         for part in _chunks(scores, size(c)):
             running = np.maximum(running, part.real.max(axis=-1, keepdims=True))
             exps.append(np.exp(part - np.where(np.isfinite(running), running, 0)))
-        total = sum(part.sum(axis=-1, keepdims=True) for part in exps)
-        return np.concatenate(exps, axis=-1) / np.where(total == 0, 1, total)
+        kept, rescaled = np.concatenate(exps, axis=-1), _exponentials(c, scores)
+        sums = (rescaled if total else kept).sum(axis=-1, keepdims=True)
+        return np.asarray((rescaled if out else kept) / np.where(sums == 0, 1, sums))
 
     return {"softmax": normalised}
 
@@ -146,6 +148,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "longer sum to 1.",
         {"softmax": lambda c, scores: softmax(scores, axis=0)},
         remedy="softmax(scores, axis=-1)",
+        variants=({"softmax": lambda c, scores: _shares(_exponentials(c, scores), (0,))},),
     ),
     Mistake(
         "softmax over the decoder steps",
@@ -184,6 +187,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "np.sum without axis: all weights of the array together sum to 1.",
         {"softmax": softmax_over(None)},
         remedy="a = e / e.sum(axis=-1, keepdims=True)",
+        variants=({"softmax": lambda c, scores: _shares(_exponentials(c, scores), None)},),
     ),
     Mistake(
         "softmax over batch and steps together",
@@ -387,6 +391,26 @@ WEIGHTS: tuple[Mistake, ...] = (
         remedy="alpha = np.exp(m - m_new); acc, total = alpha * acc, alpha * total",
         family=_not_rescaled,
         choices=_TILES,
+    ),
+    Mistake(
+        "only the output of an online softmax rescaled",
+        "the sum of exps is multiplied by exp(old maximum − new maximum) too",
+        "it is left as it is when the running maximum moves; tiles of {value}",
+        "The output and the sum that it is divided by belong to the same maximum.",
+        remedy="total = alpha * total + e.sum(axis=-1, keepdims=True)",
+        family=partial(_not_rescaled, out=True),
+        choices=_TILES,
+        layers=(QKV,),
+    ),
+    Mistake(
+        "only the sum of an online softmax rescaled",
+        "the output is multiplied by exp(old maximum − new maximum) too",
+        "it is left as it is when the running maximum moves; tiles of {value}",
+        "The output and the sum that it is divided by belong to the same maximum.",
+        remedy="acc = alpha * acc + e @ v",
+        family=partial(_not_rescaled, total=True),
+        choices=_TILES,
+        layers=(QKV,),
     ),
     Mistake(
         "keepdims missing in the softmax",
