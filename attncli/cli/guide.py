@@ -26,6 +26,7 @@ TOPICS = {
     "training": "Watching a model learn to look: attncli.watch.",
     "python": "The layers, the core and the checks in Python.",
     "performance": "Engines, weights kept or not, threads, measurements.",
+    "cluster": "Many machines: when it pays, plans, schedulers, TLS.",
     "trust": "What is promised of hostile files, memory and writes.",
     "exit-codes": "What the exit codes mean, and what goes to which stream.",
     "json": "The JSON object that each command prints.",

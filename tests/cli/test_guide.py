@@ -99,4 +99,4 @@ def test_of_a_topic_like_none_all_are_named(attn, asked):
 def test_topics_are_completed():
     (topic,) = guide.params[:1]
     found = topic.shell_complete(click.Context(guide), "c")
-    assert [item.value for item in found] == ["checking", "catalogue"]
+    assert [item.value for item in found] == ["checking", "catalogue", "cluster"]
