@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -211,15 +212,21 @@ def _follow(entries: dict[str, Entry], store: str) -> dict[str, tuple[str, str]]
         told = json.loads(str(entries[_OPTIONS].load(None)))["inputs"].items()
         inputs = {name: (str(one["path"]), str(one["name"])) for name, one in told}
         paths = {path: os.path.realpath(os.path.join(here, path)) for path, _ in inputs.values()}
-    except (AttnError, LookupError, TypeError, ValueError, AttributeError):
+    except (AttnError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return {}  # who reads the options says what is wrong with them
+
+    @functools.cache  # opened once, however many it is said to hold
+    def beside(path: str) -> dict[str, Entry]:
+        is_there = os.path.isfile(path) or os.path.isdir(path)  # a pipe would be waited for
+        if not is_there or not path.startswith(os.path.join(here, "")):
+            raise FileError(f"{path} is no file in {here}")
+        return open_tensors(path, follow=False).entries
+
     for name, (path, theirs) in inputs.items():
         if name in entries:
             continue
         try:
-            if not paths[path].startswith(os.path.join(here, "")):
-                raise FileError(f"{path} is not in {here}")
-            entries[name] = open_tensors(paths[path], follow=False).entries[theirs]
+            entries[name] = beside(paths[path])[theirs]
         except (AttnError, LookupError):
             elsewhere[name] = paths[path], theirs
     return elsewhere

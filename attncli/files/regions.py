@@ -291,6 +291,7 @@ class Output:
 
     def discard(self) -> None:
         """Take away what is there of it."""
+        self.release()
         if self.temporary.is_dir():
             # Elsewhere first: who still writes to it finds no folder, and makes no new one.
             gone = self.temporary.with_name(f"{self.temporary.name}.gone")
@@ -298,7 +299,6 @@ class Output:
             shutil.rmtree(gone, ignore_errors=True)
         else:
             self.temporary.unlink(missing_ok=True)
-        self.release()
 
     def release(self) -> None:
         """Let another run go on with what is unfinished."""

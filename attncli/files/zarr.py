@@ -51,7 +51,17 @@ _NOT_FINITE = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
 class _UnreadError(Exception):
-    """An array that is as it should be, and is not read: by its name, what it is."""
+    """An array that is as it should be, and is not read.
+
+    Attributes
+    ----------
+    is_text : bool
+        What it is meant to hold: so it is asked for and refused, and never passed over.
+    """
+
+    def __init__(self, message: str, *, is_text: bool = False) -> None:
+        super().__init__(message)
+        self.is_text = is_text
 
 
 # What is in a store
@@ -152,8 +162,7 @@ def _entry(metadata: dict[str, Any], file: str, where: str, max_memory: int | No
         if math.prod(map(max, shape, [1] * len(shape))) * layout.dtype.itemsize > sys.maxsize:
             raise ValueError(f"declares {layout.dtype} {shape}")
     except _UnreadError as error:
-        # By its kind it is what was meant, so that it is asked for and refused, never passed over.
-        kind = np.dtype(object if "utf8" in str(error) or "string" in str(error) else "V1")
+        kind = np.dtype(object if error.is_text else "V1")
         return Entry(shape, kind, partial(_refuse, f"{where}: {error}"))
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
@@ -286,7 +295,8 @@ def _refuse_codecs(codecs: Sequence[Any]) -> None:
         elif name == "pickle":
             raise _UnreadError("holds Python objects (the codec pickle), expected numbers")
         elif name not in (*CODECS, "transpose", "bytes"):
-            raise _UnreadError(f"is encoded by {name}, expected one of {', '.join(CODECS)}")
+            message = f"is encoded by {name}, expected one of {', '.join(CODECS)}"
+            raise _UnreadError(message, is_text=name == "vlen-utf8")
 
 
 def _codecs(codecs: Sequence[Any]) -> tuple[Codec, ...]:
@@ -343,7 +353,7 @@ def _dtype_3(name: str, how: Mapping[str, Any]) -> np.dtype[Any]:
     if name in wide:
         kind, each = wide[name]
         return _dtype(f"<{kind}{int(how['length_bytes']) // each}")
-    raise _UnreadError(f"is of type {name}, expected numbers")
+    raise _UnreadError(f"is of type {name}, expected numbers", is_text=name == "string")
 
 
 def _dtype(text: str) -> np.dtype[Any]:

@@ -25,6 +25,7 @@ from attncli.errors import (
     ParameterError,
     ShapeError,
 )
+from attncli.files.atomic import is_device
 from attncli.files.contents import SHORT_NAMES, TensorFile, open_tensors
 from attncli.files.dtypes import require_finite
 from attncli.files.reading import Reading
@@ -120,6 +121,8 @@ def _elsewhere(
         if name in held:
             continue
         beside = path.startswith(os.path.join(os.path.dirname(os.path.realpath(file.label)), ""))
+        if path not in named and is_device(path) and not os.path.isdir(path):
+            raise FileError(f"{file.label}: {name} is in {path}, which is no file")
         if path not in named and not beside:  # what is beside cannot be read, and says so below
             raise FileError(
                 f"{file.label}: {name} is in {path}, which is not in its folder",

@@ -594,7 +594,7 @@ import attncli.files.chunks as chunks
 once = chunks.put
 def put(*given):
     once(*given)
-    if "/c/" in given[0]:
+    if given[1].startswith("c/"):
         os.kill(os.getpid(), {int(number)})
 chunks.put = put
 import sys

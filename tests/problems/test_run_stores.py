@@ -1,13 +1,15 @@
 """A run in a store says where its inputs are: beside it they are read, elsewhere only if named."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
-from attncli.errors import FileError
+from attncli.errors import DataError, FileError
+from attncli.files import contents
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
 from attncli.files.regions import create, write
@@ -113,3 +115,30 @@ def test_runs_that_name_each_other_are_no_circle(places):
 @pytest.mark.parametrize("inputs", [3, {"query": 3}, {"query": {"path": "x\0"}}, [["query"]], None])
 def test_inputs_that_are_none_are_none(inputs, places):
     assert open_tensors(str(store(places[0] / "run.zarr", inputs))).elsewhere == {}
+
+
+def test_inputs_in_a_pipe_are_not_waited_for(places):
+    os.mkfifo(places[0] / "pipe")
+    with pytest.raises(FileError, match=r"query is in .*pipe, which is no file"):
+        read_problem(request_of(stored_run(places[0] / "run.zarr", "pipe")))
+
+
+def test_options_of_any_depth_are_an_error_of_ours(places):
+    with create(str(places[0] / "run.zarr"), {}, {"options": '{"a":' * 5000}) as output:
+        output.finish()
+    with pytest.raises(DataError, match="options is not the JSON object"):
+        _ = open_tensors(str(places[0] / "run.zarr")).options
+
+
+def test_a_file_that_many_inputs_are_in_is_opened_once(places, monkeypatch):
+    here, opened = places[0], []
+    run = store(here / "run.zarr", {f"x{n}": {"path": "in.npz", "name": "key"} for n in range(99)})
+    once = contents.open_source
+
+    def open_source(name, **how):
+        opened.append(name)
+        return once(name, **how)
+
+    monkeypatch.setattr(contents, "open_source", open_source)
+    assert "x98" in open_tensors(str(run))
+    assert len(opened) == 1
