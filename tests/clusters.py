@@ -144,6 +144,11 @@ def about_worker(dask_worker=None):
     }
 
 
+def count_tasks(dask_worker=None):
+    """Count the tasks that a worker is about."""
+    return len(dask_worker.state.executing) + len(dask_worker.state.long_running)
+
+
 def fail(error):
     """Raise an error."""
     raise error
@@ -188,7 +193,8 @@ def write_input(folder, T, H=17):
 
 def attn(folder, *arguments, before=(), **environment):
     """Start `attn forward` on a cluster, as a group of processes of its own."""
-    command = [sys.executable, "-m", "attncli", "forward", "in.npz", "--engine", "dask", "-q"]
+    command = [sys.executable, "-m", "attncli", "forward", "in.npz", "--engine", "dask"]
+    command += [] if "--json" in arguments else ["-q"]
     return subprocess.Popen(
         [*before, *command, "--block", "2048", *map(str, arguments)], cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -216,6 +216,8 @@ def _started(
     environment = dict(os.environ)
     with contextlib.ExitStack() as stack:
         stack.callback(_restore, environment)
+        # Who refuses here is gone, and does not have to be tried for half a minute.
+        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": "5s"}))
         try:
             scratch = stack.enter_context(
                 tempfile.TemporaryDirectory(
