@@ -1,6 +1,9 @@
 """Attention laid out on arrays in chunks is attention, whatever the options and the chunks."""
 
+import doctest
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,3 +166,13 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'attncli\[cluster\]'"):
         cluster.attention  # noqa: B018
+
+
+def test_what_the_guide_says_of_it_is_so():
+    page = Path(attncli.__file__).parent / "guide" / "python.md"
+    blocks = re.findall(r"^```pycon\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
+    (block,) = (block for block in blocks if "dask" in block)
+    test = doctest.DocTestParser().get_doctest(block, {}, page.name, str(page), 0)
+    said = list[str]()
+    doctest.DocTestRunner(verbose=False).run(test, out=said.append)
+    assert not said, "".join(said)
