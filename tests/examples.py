@@ -8,7 +8,7 @@ import contextlib
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,17 @@ def show(
     cog.outl("```")
 
 
-def show_keys(*commands: str, **kinds: str) -> None:
+def show_keys(*commands: str, before: Sequence[str] = (), **kinds: str) -> None:
     """Run commands with ``--json`` and print the keys of what they answer, and of what kind.
 
-    `kinds` says of a key what none of the commands shows.
+    `kinds` says of a key what none of the commands shows; those `before` them prepare the folder.
     """
     import cog
 
     cog.outl("```text")
     with _scratch():
+        for command in before:
+            run_attn(*shlex.split(command)[1:])
         answers = [run_attn(*shlex.split(command)[1:], "--json").json for command in commands]
     for line in _describe(answers, kinds):
         cog.outl(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
 _lesson = partial(options.option, group="The lesson")
 
 
+class _Action(click.Choice[str]):
+    """What is done with an exercise; what is none of them may be the exercise."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take one of the words."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.UsageError:
+            from difflib import get_close_matches
+
+            from attncli.checking.exercises import Lesson
+
+            meant = get_close_matches(value, self.choices, n=1, cutoff=0.5)
+            with contextlib.suppress(ParameterError):
+                meant = [f"start {Lesson('').chosen(value).name}"]
+            raise ParameterError(
+                f"attn exercise {value}: expected {', '.join(self.choices)}, or nothing",
+                hint=f"attn exercise {meant[0]}" if meant else "attn exercise",
+            ) from None
+
+
 @command(
     "exercise",
     example="""\
@@ -30,7 +52,7 @@ attn exercise start
 attn exercise show weight_sum""",
     first="--folder --force --time-limit --json --color -q -v",
 )
-@click.argument("action", required=False, type=click.Choice(["start", "check", "hint", "show"]))
+@click.argument("action", required=False, type=_Action(["start", "check", "hint", "show"]))
 @click.argument("name", required=False, metavar="[EXERCISE]")
 @_lesson("--folder", metavar="FOLDER", help="Where your files are.  [default: attn_exercise]")
 @_lesson("--force", is_flag=True, help="With start: begin anew, and lose what is in the file.")

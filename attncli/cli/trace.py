@@ -91,7 +91,8 @@ def trace(
         return
     output.check(request.files, screen)
     problem = pose(request, screen, needs_dout=True)
-    found = traced.trace(problem, step, item, head)
+    with screen.progress("tracing") as progress:
+        found = traced.trace(problem, step, item, head, progress)
     shown = found.chosen({"forward": forward, "backward": backward}, only)
     if output.is_wanted:
         output.write(found.arrays(), screen, what="the trace")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from itertools import chain
 from typing import Any
 
 from attncli.arrays import Array, Tokens
@@ -92,7 +91,13 @@ class Traced:
         return found
 
 
-def trace(problem: Problem, step: int | None = None, item: int = 0, head: int = 0) -> Traced:
+def trace(
+    problem: Problem,
+    step: int | None = None,
+    item: int = 0,
+    head: int = 0,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Traced:
     """Compute every intermediate, forward and backward.
 
     Parameters
@@ -101,6 +106,8 @@ def trace(problem: Problem, step: int | None = None, item: int = 0, head: int = 
     step : int or None
         The decoder step; None puts all of them together.
     item, head : int
+    progress : callable
+        Is told how many of how many steps are done.
 
     Raises
     ------
@@ -152,5 +159,11 @@ def trace(problem: Problem, step: int | None = None, item: int = 0, head: int = 
     need = 2 * count * sum(one.array.nbytes for one in first if not one.shared)
     limit = problem.request.reading.max_memory
     require(need, f"tracing {count} decoder steps", limit, hint="--step 0 traces one")
-    others = (of_step(replace(place, step=t)) for t in range(1, count))
-    return Traced(problem, place, whole, added_up(chain([first], others)))
+
+    def steps() -> Iterator[list[Intermediate]]:
+        yield first
+        for t in range(1, count):
+            progress(t, count)
+            yield of_step(replace(place, step=t))
+
+    return Traced(problem, place, whole, added_up(steps()))

@@ -162,6 +162,10 @@ def test_a_mask_that_is_no_more_taken_is_missed(attn, folder):
         (["check"], "attn_exercise/1_softmax.py: is not there", "attn exercise start"),
         (["hint", "masks"], "attn_exercise/7_masks.py: is not there", "attn exercise start masks"),
         (["start", "sofmax"], "no exercise sofmax: there is", "attn exercise start softmax"),
+        (["chek"], "attn exercise chek: expected start, check", "attn exercise check"),
+        (["softmax"], "attn exercise softmax: expected", "attn exercise start softmax"),
+        (["TimeAttention"], "expected start", "attn exercise start time_attention"),
+        (["over"], "expected start, check, hint, show, or nothing", "attn exercise"),
         (["check", "--force"], "--force has no meaning", "attn exercise start --force"),
     ],
 )  # fmt: skip
@@ -201,3 +205,19 @@ def test_it_fits(attn, folder, columns):
     for action in ([], ["start"], ["check"], ["hint"]):
         out = attn("exercise", *action, columns=columns).out
         assert max(map(cell_len, out.splitlines())) <= columns
+
+
+def test_an_ascii_terminal_is_enough(attn, folder):
+    for name in EXERCISES:
+        for action in ("start", "hint", "hint", "hint", "hint"):
+            result = attn("exercise", action, name, columns=80, encoding="ascii")
+            assert result.code == 0
+            assert "\\u" not in result.out
+    assert attn("exercise", columns=80, encoding="ascii").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_said(attn, folder):
+    Path(FOLDER, "progress.txt").mkdir(parents=True)
+    result = attn("exercise", "start")
+    assert (result.code, result.out) == (2, "")
+    assert "progress.txt" in result.err
