@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from dask.tokenize import normalize_token
 from distributed import Client, as_completed
 
 from attncli.arrays import Array
@@ -26,7 +27,6 @@ from attncli.operations.running import warn_of_blind_rows, warn_of_overflow
 
 Item = TypeVar("Item")
 Key = tuple[Any, ...]
-Graph = dict[Key, tuple[Any, ...]]
 
 BANDS = 3  # in flight, or rows: what is pending of them is held by the workers
 
@@ -70,6 +70,15 @@ def run(job: Job, settings: Settings, told: Callable[[Plan], None]) -> None:
         for name in calculation.gradients:
             calculation.results[name].write_zeros()
         output.finish()
+
+
+class Graph(dict[Key, tuple[Any, ...]]):
+    """Tasks by their keys, which no two runs share: Dask need not look into them for a name."""
+
+
+@normalize_token.register(Graph)  # type: ignore[untyped-decorator]
+def _named(graph: Graph) -> str:
+    return uuid.uuid4().hex
 
 
 class Unit(NamedTuple):
@@ -131,7 +140,7 @@ class _Run:
         pending: dict[Key, int] = {}  # tiles
         more = True
         while more or open_:
-            graph: Graph = {}
+            graph = Graph()
             keys: list[Key] = []
             while more and (len(open_) < BANDS or len(pending) < least):
                 try:
@@ -142,7 +151,7 @@ class _Run:
                 if unit is None:
                     assert open_, "what is to be carried was contributed"
                     break
-                graph |= unit.graph
+                graph.update(unit.graph)
                 keys += [*unit.tiles, unit.last]
                 pending |= unit.tiles
                 open_[unit.last] = unit
@@ -186,9 +195,9 @@ def _forward(run: _Run, is_done: Callable[[Tile], bool]) -> Iterator[Unit]:
             run.step(sum(tile.area for tile in tiles))
             continue
         keys = {run.key("attend", number, i): tile for i, tile in enumerate(tiles)}
-        graph: Graph = {
-            key: (partial(tasks.attend, tile=tile), run.data) for key, tile in keys.items()
-        }
+        graph = Graph(
+            {key: (partial(tasks.attend, tile=tile), run.data) for key, tile in keys.items()}
+        )
         few = _tree(graph, list(keys), MERGED, tasks.merge, partial(run.key, "merge", number))
         last = run.key("finish", number)
         graph[last] = (partial(tasks.finish, tile=tiles[0]), run.data, few)
@@ -241,10 +250,12 @@ class _Backward:
             numbered = [(tile, number + i) for i, tile in enumerate(band)]
             number += len(band)
             keys = {run.key("back", one): (tile, one) for tile, one in numbered}
-            graph: Graph = {
-                key: (partial(tasks.walk_back, tile=tile, number=one), run.data)
-                for key, (tile, one) in keys.items()
-            }
+            graph = Graph(
+                {
+                    key: (partial(tasks.walk_back, tile=tile, number=one), run.data)
+                    for key, (tile, one) in keys.items()
+                }
+            )
             few = _tree(graph, list(keys), SUMMED, tasks.add, partial(run.key, "add", at))
             last = run.key("band", at)
             graph[last] = (tasks.finish_band, run.data, few)
@@ -286,7 +297,7 @@ class _Backward:
             one.before, one.adding = numbers[-1], False
             self._add(place, one)
 
-        self.ready.append(Unit({key: (task, self.run.data)}, {}, key, done))
+        self.ready.append(Unit(Graph({key: (task, self.run.data)}), {}, key, done))
 
 
 def _require(client: Client, resources: Mapping[str, float]) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import tempfile
+import warnings
 from importlib import metadata
 from typing import Any
 
@@ -30,6 +31,7 @@ def dask_setup(worker: Any) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     silence()
+    warnings.simplefilter("ignore")  # a terminal is the client's
 
 
 def silence() -> dict[logging.Logger, int]:
@@ -41,6 +43,18 @@ def silence() -> dict[logging.Logger, int]:
     for logger in loggers:
         logger.setLevel(SILENT)
     return before
+
+
+def at_work(dask_scheduler: Any = None) -> tuple[int, int]:
+    """Say, on a scheduler, how many workers there are and how many bytes they have exchanged.
+
+    Parameters
+    ----------
+    dask_scheduler : Scheduler
+        Which Dask fills in.
+    """
+    sent = dask_scheduler.cumulative_worker_metrics.get(("get-data", "memory-read", "bytes"), 0)
+    return len(dask_scheduler.workers), int(sent)
 
 
 def stamp(path: str) -> Stamp:
