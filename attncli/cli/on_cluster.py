@@ -26,6 +26,7 @@ from attncli.files.reading import Reading
 from attncli.files.regions import Region, describe
 from attncli.files.source import refused
 from attncli.files.writing import filling
+from attncli.memory import readable
 from attncli.problems.drawing import unwritten
 from attncli.tensors import random_tensor
 from attncli.views.cluster_report import described, draw_plans, draw_results, plans_as_json
@@ -75,9 +76,11 @@ def run(command: str, request: Request, output: Output, screen: Screen, cluster:
         job = Job(problem, command, output.path, output.force, cluster.settings.block)
         with screen.calculating(command) as progress:
 
-            def told(plan: Plan) -> None:
-                progress.beside = f"{plan.threads} worker{'s' * (plan.threads != 1)}"
-                screen.detail(described(plan))
+            def told(plan: Plan, workers: int, moved: int) -> None:
+                if not progress.beside:
+                    screen.detail(described(plan))
+                at_work = f"{workers} worker{'s' * (workers != 1)}"
+                progress.beside = f"{at_work} · {readable(moved)} moved" if moved else at_work
 
             attncli.cluster.run(job, cluster.settings, told)
     screen.note(f"wrote the run to {click.format_filename(output.path)}")

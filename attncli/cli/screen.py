@@ -174,7 +174,7 @@ class ProgressBar:
             if time.perf_counter() - self.start < self._APPEARS_AFTER:
                 return
             self._appear(total)
-        self.bar.update(self.task, completed=done, total=total)
+        self.bar.update(self.task, completed=done, total=total, beside=self.beside)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -196,9 +196,11 @@ class ProgressBar:
         columns = [TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()]
         if self.beside:
             columns.insert(2, TextColumn("{task.percentage:.0f} %"))
-            columns.append(TextColumn(f"left · {self.beside}"))
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task(self.what, total=total)
+            columns.append(TextColumn("left · {task.fields[beside]}"))
+        console = Console(stderr=True)
+        # The steps of what others do are far between.
+        self.bar = Progress(*columns, console=console, transient=True, speed_estimate_period=600)
+        self.task = self.bar.add_task(self.what, total=total, beside=self.beside)
         self.bar.start()
 
 

@@ -20,12 +20,17 @@ __all__ = ["Needs", "Settings", "attention", "attention_backward", "map", "run"]
 Item = TypeVar("Item")
 
 
-def run(job: Job, settings: Settings, told: Callable[[Plan], None] = lambda cut: None) -> None:
+def _nobody(plan: Plan, workers: int, moved: int) -> None:
+    pass
+
+
+def run(job: Job, settings: Settings, told: Callable[[Plan, int, int], None] = _nobody) -> None:
     """Compute a job on a cluster, and write what comes of it.
 
-    `told` is called with the plan once it is known how many workers there are.  Whoever is
-    `attncli.core.progress.watching` is told how many of the pairs of a query and a key are done,
-    forward and backward together.
+    `told` is called with the plan, how many workers there are, and how many bytes these have
+    exchanged: before any work, and every few seconds.  Whoever is
+    `attncli.core.progress.watching` is told how much is done, in products of a query and a key
+    that it sees.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from attncli.cluster import tasks
 from attncli.cluster.cluster_settings import Needs, Settings
 from attncli.cluster.connecting import connect
 from attncli.cluster.jobs import Job
+from attncli.cluster.on_worker import at_work
 from attncli.cluster.plan import CARRIED, MERGED, PARTS_A_THREAD, SUMMED, Plan, Tile
 from attncli.cluster.tasks import Calculation, Place, Written, part_of
 from attncli.core.progress import strides
@@ -28,6 +30,8 @@ from attncli.operations.running import warn_of_blind_rows, warn_of_overflow
 Item = TypeVar("Item")
 Key = tuple[Any, ...]
 
+_TELL_EVERY = 2.0  # seconds
+_WEIGHTS = 2, 5  # products that a tile takes, forward and backward
 BANDS = 3  # in flight, or rows: what is pending of them is held by the workers
 
 
@@ -46,7 +50,10 @@ def each(
             yield numbers[future.key], found
 
 
-def run(job: Job, settings: Settings, told: Callable[[Plan], None]) -> None:
+Told = Callable[[Plan, int, int], None]
+
+
+def run(job: Job, settings: Settings, told: Told) -> None:
     """Compute a job, and write what comes of it; see `attncli.cluster.run`."""
 
     def needs(threads: int) -> Needs:
@@ -56,7 +63,7 @@ def run(job: Job, settings: Settings, told: Callable[[Plan], None]) -> None:
     # What is begun is taken away only when nobody writes to it any more.
     with ExitStack() as begun, connect(settings, needs) as client:
         cut = job.plan(sum(client.nthreads().values()))
-        told(cut)
+        told(cut, len(client.nthreads()), 0)
         calculation, output = begun.enter_context(job.begun(cut, resume=settings.resume))
 
         def is_done(tile: Tile) -> bool:
@@ -66,7 +73,7 @@ def run(job: Job, settings: Settings, told: Callable[[Plan], None]) -> None:
                 for name in calculation.rows
             )
 
-        compute(client, calculation, cut, is_done)
+        compute(client, calculation, cut, is_done, told)
         for name in calculation.gradients:
             calculation.results[name].write_zeros()
         output.finish()
@@ -105,14 +112,15 @@ def compute(
     client: Client,
     calculation: Calculation,
     plan: Plan,
-    is_done: Callable[[Tile], bool] = lambda tile: False,
+    is_done: Callable[[Tile], bool],
+    told: Told,
 ) -> None:
     """Compute forward, and backward if that is planned, on a cluster."""
-    run = _Run(client, calculation, plan)
-    run.work(_forward(run, is_done))
+    run = _Run(client, calculation, plan, told)
+    run.work(_forward(run, is_done), _WEIGHTS[0])
     warn_of_blind_rows(run.blind, math.prod(calculation.results["out"].shape[:-1]))
     if plan.backward:
-        run.work(_Backward(run).units())
+        run.work(_Backward(run).units(), _WEIGHTS[1])
     for name, count in run.nonfinite.items():
         stored = calculation.results[name]
         warn_of_overflow(stored.region.name, count, math.prod(stored.shape), stored.dtype)
@@ -121,18 +129,27 @@ def compute(
 class _Run:
     """One calculation on a cluster: few units at a time, and what is told of them."""
 
-    def __init__(self, client: Client, calculation: Calculation, plan: Plan) -> None:
-        self.client, self.calculation, self.plan = client, calculation, plan
+    def __init__(self, client: Client, calculation: Calculation, plan: Plan, told: Told) -> None:
+        self.client, self.calculation, self.plan, self.told = client, calculation, plan, told
+        self.before = client.run_on_scheduler(at_work)[1]
+        self.asked = time.monotonic()
         self.blind, self.nonfinite = 0, Counter[str]()
         self.token = uuid.uuid4().hex[:8]
-        self.step = strides(plan.area * (1 + plan.backward))
+        self.step = strides(plan.area * (_WEIGHTS[0] + plan.backward * _WEIGHTS[1]))
         # Sent once, and held by who needs it; it is sent again where that is lost.
         self.data = client.submit(_same, calculation, key=self.key("calculation"), pure=False)
 
     def key(self, what: str, *numbers: int) -> Key:
         return (f"{what}-{self.token}", *numbers)
 
-    def work(self, units: Iterator[Unit | None]) -> None:
+    def tell(self) -> None:
+        """Say who is at work, and what was moved, now and then."""
+        if time.monotonic() > self.asked + _TELL_EVERY:
+            workers, moved = self.client.run_on_scheduler(at_work)
+            self.told(self.plan, workers, moved - self.before)
+            self.asked = time.monotonic()
+
+    def work(self, units: Iterator[Unit | None], weight: int) -> None:
         """Submit units while few are in flight; None says to wait for those that are."""
         least = PARTS_A_THREAD * self.plan.threads
         completed = as_completed(loop=self.client.loop)
@@ -157,11 +174,12 @@ class _Run:
                 open_[unit.last] = unit
             if keys:
                 completed.update(self.client.get(graph, keys, sync=False))
+            self.tell()
             for future in completed.next_batch() if open_ else ():
                 if future.status != "finished":
                     future.result()  # raises
                 if (area := pending.pop(future.key, None)) is not None:
-                    self.step(area)
+                    self.step(area * weight)
                     del future  # what nobody else waits for is let go
                     continue
                 written = future.result()
@@ -192,7 +210,7 @@ def _forward(run: _Run, is_done: Callable[[Tile], bool]) -> Iterator[Unit]:
     """Go row by row; partial results come together in a tree, whose last task writes."""
     for number, tiles in enumerate(run.plan.rows()):
         if is_done(tiles[0]):
-            run.step(sum(tile.area for tile in tiles))
+            run.step(sum(tile.area for tile in tiles) * _WEIGHTS[0])
             continue
         keys = {run.key("attend", number, i): tile for i, tile in enumerate(tiles)}
         graph = Graph(

@@ -154,14 +154,25 @@ def test_rows_that_see_nothing_are_counted(cluster, tmp_path):
         run(job, cluster)
 
 
-def test_progress_is_told_in_pairs_that_are_seen(cluster, tmp_path):
+def test_progress_is_told_in_products_of_what_is_seen(cluster, tmp_path):
     told = []
     job = job_of(tmp_path, general(), BLOCK, semantics=Semantics(causal="upper_left"))
     with watching(lambda done, total: told.append((done, total))):
         run(job, cluster)
-    pairs = 2 * HEADS * T_DEC * (T_DEC + 1) // 2  # forward and backward
-    assert told[-1] == (pairs, pairs)
+    products = (2 + 5) * HEADS * T_DEC * (T_DEC + 1) // 2  # forward and backward
+    assert told[-1] == (products, products)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def test_who_is_at_work_and_what_was_moved_is_told(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("attncli.cluster.dask._TELL_EVERY", 0)
+    told = []
+    job = job_of(tmp_path, general(), BLOCK)
+    run(job, cluster, lambda plan, workers, moved: told.append((plan.block, workers, moved)))
+    assert {(block, workers) for block, workers, _ in told} == {((BLOCK, BLOCK), 2)}
+    moved = [bytes_ for *_, bytes_ in told]
+    assert moved[0] == 0
+    assert moved == sorted(moved)
 
 
 def test_nothing_is_left_beside_the_results(cluster, tmp_path):
