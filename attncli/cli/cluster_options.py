@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,30 +13,42 @@ from attncli.cli import options
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
-    from attncli.cluster.cluster_settings import Settings
+    from attncli.cluster import Settings
 
 _EXTRA = ("distributed", "zarr")
 _cluster = partial(options.option, group="On a cluster")
 
 
-class Cluster(NamedTuple):
+@dataclass(frozen=True)
+class Cluster:
     """What the command line says of a cluster.
 
     Attributes
     ----------
-    settings : Settings
-    given : dict of str to object
-        The options that were given, and their values.
+    stated : dict of str to object
+        Fields of `Settings`, as far as they were given.
     dry_run : bool
         Whether only the plan is asked for.
     engine : str or None
         Of commands that have no other engine than a cluster, where it was asked for.
     """
 
-    settings: Settings
-    given: dict[str, Any]
+    stated: dict[str, Any]
     dry_run: bool = False
     engine: str | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The same for who connects; loaded only where somebody does."""
+        from attncli.cluster import Settings
+
+        return Settings(**self.stated)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that were given, and their values."""
+        named = {f"--{name.replace('_', '-')}": value for name, value in self.stated.items()}
+        return {**named, **({"--dry-run": True} if self.dry_run else {})}
 
     def is_meant(self, engine: str | None) -> bool:
         """Tell whether the work is for a cluster: by the engine that was asked for, or a scheduler.
@@ -92,13 +105,7 @@ class Cluster(NamedTuple):
 
 
 def _asked(*, dry_run: bool = False, engine: str | None = None, **values: Any) -> Cluster:
-    from attncli.cluster.cluster_settings import Settings
-
-    stated = {name: value for name, value in values.items() if value is not None}
-    given = {f"--{name.replace('_', '-')}": value for name, value in stated.items() if value}
-    if dry_run:
-        given["--dry-run"] = True
-    return Cluster(Settings(**stated), given, dry_run, engine)
+    return Cluster({name: x for name, x in values.items() if x is not None}, dry_run, engine)
 
 
 _SIZE = options.Size()
