@@ -46,6 +46,8 @@ class Exercise:
         For forward and backward, each says more than the one before.
     needs : tuple of str
         The cases of the check without which it is not solved.
+    also : str
+        The causal order with which all of it has to be right as well.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Exercise:
     task: str
     hints: Mapping[str, tuple[str, str, str]]
     needs: tuple[str, ...] = ()
+    also: str = ""
 
     @property
     def number(self) -> int:
@@ -301,7 +304,7 @@ class Lesson:
         """
         path = self.path(exercise)
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
+            with open(path, encoding="utf-8-sig", errors="replace") as file:
                 text = file.read()
         except OSError as error:
             raise refused(f"{path}: cannot be read", error) from None
@@ -499,6 +502,7 @@ EXERCISES: Mapping[str, Exercise] = {
                 ),
             },
             needs=("boolean mask", "row with every key masked", "causal"),
+            also="upper_left",
         ),
         Exercise(
             "multi_head",

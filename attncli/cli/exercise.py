@@ -177,7 +177,11 @@ def _answer(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) 
     try:
         (target,) = load(text, Batch(seconds, None, 1), screen)
         try:
-            return replace(answer, report=check(target, layer=exercise.layer))
+            answer = replace(answer, report=check(target, layer=exercise.layer))
+            if answer.passed and exercise.also:  # what both hide is hidden, not what one does
+                both = check(target, layer=exercise.layer, causal=exercise.also)
+                answer = answer if both.passed else replace(answer, report=both)
+            return answer
         finally:
             target.end()
     except TargetError as fault:

@@ -103,9 +103,12 @@ def _found(answer: Answer, look: Look) -> Iterator[RenderableType]:
         if answer.fault.hint is not None:
             yield Text(safe(answer.fault.hint, look), "dim")
     if answer.gaps:
-        gap, more = answer.gaps[0], len(answer.gaps) - 1
-        left = f"not written yet: line {gap.number}: {safe(gap.line, look)}"
-        yield Text(f"{left}, and {more} more" if more else left, "yellow")
+        gap, count = answer.gaps[0], len(answer.gaps)
+        line = safe(gap.line, look)
+        if count == 1:
+            yield Text(f"not written yet: line {gap.number}: {line}", "yellow")
+        else:
+            yield Text(f"not written yet: {count} lines, from line {gap.number}: {line}", "yellow")
     if answer.report is None:
         return
     unwritten = {gap.part for gap in answer.gaps}

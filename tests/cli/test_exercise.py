@@ -156,6 +156,26 @@ def test_a_mask_that_is_no_more_taken_is_missed(attn, folder):
     assert "WRONG: forward does not take what this case needs: causal" in result.out
 
 
+def test_a_mask_that_causal_order_takes_the_place_of_is_wrong(attn, folder):
+    attn("exercise", "start", "masks")
+    solve("masks", **{"seen = seen & earlier": "seen = earlier"})
+    result = attn("exercise", "check", "masks")
+    assert result.code == 1
+    assert "likely mistake: mask ignored" in result.out
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\r\n"])
+def test_files_of_any_editor_are_read(attn, folder, mark):
+    attn("exercise", "start")
+    path = Path(FOLDER, "1_softmax.py")
+    gapped = EXERCISES["softmax"].gapped
+    text = mark + gapped if mark == "\ufeff" else gapped.replace("\n", mark)
+    path.write_bytes(text.encode())
+    result = attn("exercise", "check")
+    assert (result.code, result.err) == (1, "")
+    assert "WRONG" not in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [

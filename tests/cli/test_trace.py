@@ -181,6 +181,7 @@ def test_bad_input(attn, arguments, message):
     result = attn("trace", *arguments)
     assert (result.code, result.out) == (2, "")
     assert message.format(arguments[0]) in result.err.splitlines()[0]
+    assert result.err.splitlines()[-1].startswith("hint:  --")
 
 
 def test_an_engine_has_no_say(attn):
