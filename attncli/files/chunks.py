@@ -385,19 +385,23 @@ def plain(shape: tuple[int, ...], dtype: np.dtype[Any], chunk: tuple[int, ...]) 
     return Layout(shape, grid, bytes(dtype.itemsize))
 
 
-def pieces(shape: tuple[int, ...], itemsize: int, most: int = 1 << 24) -> tuple[int, ...]:
+def pieces(shape: tuple[int, ...], itemsize: int, most: int = 1 << 22) -> tuple[int, ...]:
     """Cut an array into chunks of at most so many bytes, along its first axes first.
+
+    What is cut is cut into powers of two: the blocks of a cluster are whole chunks then.
 
     Examples
     --------
-    >>> pieces((16, 4096, 4096), 4)
-    (1, 1024, 4096)
+    >>> pieces((16, 4096, 4000), 4), pieces((1, 1, 1_000_000, 64), 4)
+    ((1, 256, 4000), (1, 1, 16384, 64))
     """
     chunk = list(shape)
-    for axis in range(len(shape)):
-        below = math.prod(chunk[axis + 1 :]) * itemsize
-        chunk[axis] = max(1, min(chunk[axis], most // max(1, below)))
-        if chunk[axis] > 1:
+    for axis, size in enumerate(shape):
+        fit = most // max(1, math.prod(shape[axis + 1 :]) * itemsize)
+        if fit >= size:
+            break
+        chunk[axis] = 1 << max(0, fit.bit_length() - 1)
+        if fit > 1:
             break
     return tuple(chunk)
 
