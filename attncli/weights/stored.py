@@ -25,6 +25,7 @@ _OUTER = ("steps", *STACK)
 OURS = ("", "weights")
 """What this tool calls weights: an array alone in a file, and one among others."""
 _MOST_REMEMBERED = 64_000_000  # bytes
+_OF_A_MATRIX = 1000  # bytes that it takes to name one
 _COUNTED: tuple[str, ...] = ("layers", "steps")
 
 
@@ -225,6 +226,10 @@ def _piece(file: TensorFile, name: str, counted: Counted, given: tuple[str, ...]
     piece = _Piece(name, axes, shape)
     if piece.size("T_enc") == 0:
         raise ShapeError(f"{file.label}: {name or 'the array'} is {shape}: T_enc = 0, no keys")
+    # Each is one to be chosen, also where they have no rows, and the file no bytes.
+    count = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis not in FOUR[-2:])
+    what = f"{file.label}: {name or 'the array'} is {shape}: to list {count} matrices"
+    require(_OF_A_MATRIX * count, what, file.reading.max_memory)
     return piece
 
 

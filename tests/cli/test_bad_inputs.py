@@ -357,3 +357,10 @@ def test_row_17_masks_beside_a_file_are_held_to_the_same(attn, folder):
         result = attn("forward", "x.npz", "--mask", "mask.npy")
         assert result.code == code
         assert ("at [1, 2]" in result.err) == (code == 2)
+
+
+def test_matrices_without_rows_are_not_listed_for_ever(attn, folder):
+    np.save("w.npy", np.zeros((10**6, 10**6, 0, 5)))
+    result = attn("show-weights", "w.npy")
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "to list 1000000000000 matrices would take 1.0 PB" in result.err
