@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from attncli.cli import options
 from attncli.errors import ParameterError
@@ -85,6 +86,13 @@ class Cluster:
         """
         if not self.is_meant(self.engine):
             return None
+        source = click.get_current_context().get_parameter_source("jobs")
+        if source is ParameterSource.COMMANDLINE:
+            raise ParameterError(
+                "--jobs is how many are judged here at a time; with --engine dask every worker "
+                "judges one",
+                hint="--engine dask --workers 4",
+            )
         self.require_extra()
         return self.settings
 

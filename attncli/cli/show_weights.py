@@ -120,7 +120,7 @@ def _show(selection: Selection, screen: Screen, elsewhere: Elsewhere | None = No
         from attncli.views.gallery import Gallery
         from attncli.views.weights_report import draw_selection, what_it_weighs
 
-        if selection.wanted.frames:
+        if selection.wanted.frames and elsewhere is None:
             from attncli.cli.weight_film import can_play, play
 
             if can_play(screen):

@@ -62,6 +62,12 @@ def test_gradients_far_away_are_reported_as_here(attn, class_, far):
     assert [one.get("passed") for one in there.json["targets"]] == [True, False, False, False]
 
 
+def test_how_many_are_judged_at_a_time_is_for_the_workers_to_say(attn, class_, far):
+    result = attn("check", "a.py", "--engine", "dask", "--jobs", 2)
+    assert (result.code, far) == (2, [])
+    assert result.err.splitlines()[1] == "hint:  --engine dask --workers 4"
+
+
 def test_our_own_layers_are_proved_far_away(attn, far):
     own = ("gradcheck", "--layer", "weight-sum", "--method", "central")
     assert attn(*own, "--scheduler", "node:1").out == attn(*own).out
