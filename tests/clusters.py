@@ -144,6 +144,11 @@ def about_worker(dask_worker=None):
     }
 
 
+def status(dask_worker=None):
+    """Say whether a worker takes tasks."""
+    return dask_worker.status.name
+
+
 def count_tasks(dask_worker=None):
     """Count the tasks that a worker is about."""
     return len(dask_worker.state.executing) + len(dask_worker.state.long_running)
@@ -165,6 +170,21 @@ def slowly(number, seconds, started=None):
 def die():
     """Be killed."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+kept = []
+
+
+def keep(nbytes):
+    """Take memory and never give it back."""
+    kept.append(b"x" * nbytes)
+
+
+def hold(nbytes, seconds):
+    """Take memory, and give it back after some time."""
+    held = b"x" * nbytes
+    time.sleep(seconds)
+    return len(held)
 
 
 def take(nbytes):

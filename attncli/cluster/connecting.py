@@ -401,7 +401,8 @@ def _no_scheduler(address: Address, error: Exception) -> ClusterError:
         hint = f"--scheduler {address._replace(port=PORT)}: the dashboard's port is another"
     else:
         hint = None
-    return ClusterError(f"{address} answers, but is not a Dask scheduler", hint=hint)
+    silent = " (nothing was said in time)" if isinstance(error, TimeoutError) else ""
+    return ClusterError(f"{address} answers, but is not a Dask scheduler{silent}", hint=hint)
 
 
 def _wait_for_a_worker(client: Client, address: Address, settings: Settings) -> None:

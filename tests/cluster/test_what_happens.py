@@ -149,6 +149,27 @@ def test_the_scheduler_is_killed(tmp_path):
             assert bool(written(tmp_path)) == bool(resume)
 
 
+BROKEN = """
+import attncli.core.parts
+def forward_part(*arguments, **options):
+    raise ZeroDivisionError("ours")
+attncli.core.parts.forward_part = forward_part
+"""
+
+
+def test_a_bug_of_ours_on_a_worker_is_shown_with_its_traceback(tmp_path):
+    write_input(tmp_path, SHORT)
+    with (
+        scheduler(tmp_path) as process,
+        worker(process.address, tmp_path / "worker", prelude=BROKEN),
+    ):
+        code, said = ended(attn(tmp_path, "--scheduler", process.address, "-o", "out.zarr"))
+    assert code == 70
+    assert any("tasks.py" in line for line in said)
+    assert "ZeroDivisionError: ours" in said
+    assert not (tmp_path / "out.zarr").exists()
+
+
 def test_the_disk_is_full(tmp_path):
     """It was not when the run began: somebody else takes what is left."""
     disk = tmp_path / "disk"
