@@ -47,8 +47,27 @@ class DataError(AttnError, ValueError):
     """Numbers that cannot be computed with: NaN, Inf, or not what their name says."""
 
 
+class NamelessError(DataError):
+    """A file of one array without a name, where it has to be said which it is."""
+
+
 class FileError(AttnError):
     """A file that cannot be read, is damaged, or cannot be written."""
+
+
+class NoFileError(FileError):
+    """A file that is not there.
+
+    Parameters
+    ----------
+    message : str
+    path : str
+        What it was called.
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class MemoryLimitError(AttnError, MemoryError):

@@ -13,11 +13,15 @@ from attncli.cli.main import run
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: its exit code and both streams."""
+    """What a command left: its exit code and both streams.
+
+    Under ``--json`` `err` is what standard error reads as without it, and `objects` what it is.
+    """
 
     code: int
     out: str
     err: str
+    objects: str = ""
 
     @property
     def json(self) -> Any:
@@ -64,4 +68,20 @@ def run_attn(
         for stream in (out, err):
             stream.flush()
     texts = [stream.buffer.getvalue().decode(encoding, "replace") for stream in (out, err)]
+    if "--json" in arguments:
+        return Result(code, texts[0], _read(texts[1]), texts[1])
     return Result(code, *texts)
+
+
+def _read(lines: str) -> str:
+    """Write the objects on standard error as they read without ``--json``; refuse anything else."""
+    said = []
+    for line in lines.splitlines():
+        told = json.loads(line)
+        if traceback := told.pop("traceback", ""):
+            said.append(traceback.rstrip())
+        for kind in ("warning", "note", "error", "hint"):
+            for text in (told.get(kind) or "").splitlines():
+                label = "" if kind == "note" or text == "interrupted" else f"{kind}: "
+                said.append(f"{label:7}{text}" if kind == "hint" else f"{label}{text}")
+    return "".join(f"{line}\n" for line in said)

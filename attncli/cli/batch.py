@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from attncli.cli import streams
+from attncli.cli.mending import Mender
 from attncli.cli.targets import Batch, Examination, Judged, alone, judge
-from attncli.errors import AttnError, NoLayerError
+from attncli.errors import AttnError, NoFileError, NoLayerError
 from attncli.processes import Channel, EndedError, Fork, ForkServer, Limits
 from attncli.views.report_files import REPORTS, write_report
 from attncli.views.report_json import failed_as_json
@@ -141,10 +144,24 @@ def _exit_code(submissions: Sequence[Submission], found: Sequence[Judged]) -> in
 def _show(judged: Judged, screen: Screen, *, first: bool) -> None:
     sys.stderr.write(judged.submission.said)
     screen.show_lines([*([] if first or not judged.lines else [""]), *judged.lines])
-    for says, hint in judged.refused:
+    for says, given in judged.refused:
+        hint = given
+        if (mender := _mender()) is not None:
+            text = judged.submission.text
+            there = os.path.exists(text.rpartition(":")[0])  # it is a name in it that is not
+            hint = None if there else mender.hint(NoFileError(says, text))
+            hint = hint or mender.finished(given)
         streams.say_error(says, hint)
     if judged.bug:
         streams.say_bug(judged.bug)
+
+
+def _mender() -> Mender | None:
+    context = click.get_current_context(silent=True)
+    root = context and context.find_root()
+    if root is None or not isinstance(root.command, click.Group):
+        return None
+    return Mender(root.command, root.obj or ())
 
 
 def _not_run(text: str) -> Submission:

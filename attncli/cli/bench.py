@@ -9,6 +9,7 @@ import click
 
 from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
+from attncli.cli.mending import NoSuchWordError
 from attncli.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _parse_names(
         names = [name.strip() for name in text.split(",") if name.strip()]
         for name in names:
             if name not in known:
-                raise click.BadParameter(f"{name!r} is not one of {', '.join(known)}", ctx, param)
+                raise NoSuchWordError(name, known, ctx, param)
         return names
 
     return parse
@@ -72,7 +73,7 @@ attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
 )
 @_what(
     "--dtype",
-    type=click.Choice(["float32", "float64"]),
+    type=options.OneOf(["float32", "float64"]),
     multiple=True,
     help="Repeatable.  [default: both]",
 )

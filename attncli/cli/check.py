@@ -41,7 +41,7 @@ attn check attncli:attention --as scaled-dot-product""",
 @_computed(
     "--as",
     "layer",
-    type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
+    type=options.OneOf(options.LAYERS + options.WITH_WEIGHTS),
     metavar="LAYER",
     help="The layer it is meant to be.  [default: what its name and arguments say]",
 )
@@ -49,7 +49,7 @@ attn check attncli:attention --as scaled-dot-product""",
 @given_options
 @_computed(
     "--dtype",
-    type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
+    type=options.OneOf(["float64", "float32", "float16", "bfloat16"]),
     help="What it is meant to compute in; inputs are rounded to it first.  [default: float64, or "
     "what code of torch or JAX takes]",
 )

@@ -169,7 +169,7 @@ grid_options = options.Bundle(
     _asked,
     _cluster(
         "--engine",
-        type=click.Choice(["dask"]),
+        type=options.OneOf(["dask"]),
         help="Do it on a cluster, one piece of work at a time on each of its workers.",
     ),
     *_WHERE,

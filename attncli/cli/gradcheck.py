@@ -47,13 +47,13 @@ attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @options.under_calculation(
     "--layer",
-    type=click.Choice(options.LAYERS + options.WITH_WEIGHTS),
+    type=options.OneOf(options.LAYERS + options.WITH_WEIGHTS),
     metavar="LAYER",
     help="Check this layer alone.  [default: all without weights of their own]",
 )
 @options.under_calculation(
     "--method",
-    type=click.Choice(["auto", "complex", "central"]),
+    type=options.OneOf(["auto", "complex", "central"]),
     default="auto",
     show_default=True,
     help="complex: complex step, exact to rounding; central: central differences; auto: complex "
@@ -68,7 +68,7 @@ attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
 )
 @options.under_calculation(
     "--dtype",
-    type=click.Choice(["float64", "float32"]),
+    type=options.OneOf(["float64", "float32"]),
     default="float64",
     show_default=True,
     help="Of TARGET's inputs.",

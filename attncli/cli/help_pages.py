@@ -6,6 +6,7 @@ its group, so that a page stays a page.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,6 +28,18 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str = "Options", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+
+    @property
+    def variable(self) -> str:
+        """The end of the environment variable that has its default: that of its first long name."""
+        return next(x for x in self.opts if x.startswith("--"))[2:].upper().replace("-", "_")
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Give what the environment has: by the option's name, not by what our code calls it."""
+        found = click.Parameter.resolve_envvar_value(self, ctx)
+        if found is None and ctx.auto_envvar_prefix is not None:
+            found = os.environ.get(f"{ctx.auto_envvar_prefix}_{self.variable}") or None
+        return found
 
     def make_metavar(self, ctx: click.Context) -> str:
         """Name the value, without what its range is, which stands behind."""

@@ -20,7 +20,14 @@ import click
 from attncli import translation
 from attncli.cli import streams
 from attncli.cli.help_pages import HelpContext, version_option
-from attncli.cli.streams import prepare_streams, say, say_bug, say_error, silence_stdout
+from attncli.cli.streams import (
+    prepare_streams,
+    say,
+    say_bug,
+    say_end,
+    say_error,
+    silence_stdout,
+)
 from attncli.errors import AttnError, AttnWarning
 
 # The module and name of each command, and what the list of commands says of it: so the list can
@@ -46,6 +53,8 @@ COMMANDS = {
 CHECK_SAID_NO = 1
 USAGE_OR_INPUT = 2
 BUG = 70  # EX_SOFTWARE
+_YES = ("1", "true", "t", "yes", "y", "on")
+
 INTERRUPTED = 128 + signal.SIGINT
 
 _said = set[str]()
@@ -80,11 +89,7 @@ class LazyGroup(click.Group):
         """Find the command; suggest the nearest where there is none of that name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            known = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
-            raise click.UsageError(f"no command {name}: {known}", ctx)
+            raise click.NoSuchCommand(name, f"no command {name}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -112,7 +117,7 @@ The documentation is in attn guide.
     help=_HELP,
     epilog=_EPILOG,
     params=[version_option],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ATTN"},
 )
 @click.pass_context
 def attn(ctx: click.Context) -> None:
@@ -144,31 +149,42 @@ def run(arguments: list[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", AttnWarning)
-        return _run(arguments)
+        streams.as_json = _asks_for_json(arguments)
+        with streams.objects_on_stderr():
+            return _run(arguments)
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Tell, of a command line that may be wrong, whether the answer is to be JSON."""
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    name = f"ATTN_{(arguments or [''])[0]}_JSON".upper().replace("-", "_")
+    return "--json" in before or os.environ.get(name, "").lower() in _YES
 
 
 def _run(arguments: list[str]) -> int:
     try:
         translation.speak(sys.stdout.encoding)
-        code = attn.main(arguments, prog_name="attn", standalone_mode=False)
+        code = attn.main(arguments, prog_name="attn", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         for line in (error.ctx.get_help() if error.ctx is not None else "").splitlines():
             say(line)
         return USAGE_OR_INPUT
-    except click.ClickException as error:
-        return _report_usage(error)
-    except AttnError as error:
-        say_error(str(error), error.hint)
+    except (click.ClickException, AttnError) as error:
+        from attncli.cli.mending import Mender
+
+        say_error(*Mender(attn, arguments).said(error))
         return USAGE_OR_INPUT
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
+        say_end("interrupted", INTERRUPTED)
         return INTERRUPTED
     except SystemExit as stop:
         # Nothing here exits with 1 but click itself, when whoever read the output has seen enough.
         if stop.code == 1:
             silence_stdout()
             return 0
+        if streams.as_json:
+            say_end("ended by a signal", int(stop.code or 0))
         raise
     except BrokenPipeError:
         silence_stdout()
@@ -206,14 +222,6 @@ def _show_warning(
             say(str(message), "warning: ", "yellow")
     else:
         say(warnings.formatwarning(message, category, filename, lineno, line).strip())
-
-
-def _report_usage(error: click.ClickException) -> int:
-    message = error.format_message().strip().rstrip(".")
-    context = getattr(error, "ctx", None)
-    hint = f"{context.command_path} --help" if context is not None else None
-    say_error(message[:1].lower() + message[1:], hint)
-    return USAGE_OR_INPUT
 
 
 def _report_bug() -> int:

@@ -12,6 +12,7 @@ import click
 from attncli.cli.help_pages import GroupedOption
 from attncli.errors import ParameterError
 from attncli.files.formats import FORMATS, WRITTEN
+from attncli.spelling import plain
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -208,12 +209,13 @@ class Heads(Numbers):
         return numbers
 
 
-class Side(click.Choice[str]):
-    """A choice whose words may be written with ``_`` as well as ``-``."""
+class OneOf(click.Choice[str]):
+    """A choice whose words may be spelled as elsewhere: ``TimeAttention``, ``upper_left``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Turn the text into one of the words."""
-        return super().convert(value.replace("_", "-"), param, ctx)
+        meant = [word for word in self.choices if plain(word) == plain(value)]
+        return super().convert(meant[0] if meant else value, param, ctx)
 
 
 def parse_pairs(
@@ -302,13 +304,13 @@ seed_option = under_sizes(
 
 dtype_option = under_calculation(
     "--dtype",
-    type=click.Choice(DTYPES),
+    type=OneOf(DTYPES),
     help="Compute in this dtype.  [default: float64, or the file's]",
 )
 
 layer_option = under_calculation(
     "--layer",
-    type=click.Choice(LAYERS + WITH_WEIGHTS),
+    type=OneOf(LAYERS + WITH_WEIGHTS),
     metavar="LAYER",
     help=f"The layer to run: {', '.join(LAYERS + WITH_WEIGHTS)}.  [default: time-attention, or "
     "what the file's arrays imply]",
@@ -328,7 +330,7 @@ _ORDER = (
     under_semantics("--causal", is_flag=True, help="Queries see no later keys."),
     under_semantics(
         "--causal-align",
-        type=Side(["upper-left", "lower-right"]),
+        type=OneOf(["upper-left", "lower-right"]),
         help="upper-left: a query's own key is t; lower-right: the last query's is the last.  "
         "[default: upper-left]",
     ),
@@ -470,7 +472,7 @@ rotary_options = Bundle(
     _given,
     under_semantics(
         "--rotary",
-        type=click.Choice(["halves", "interleaved"]),
+        type=OneOf(["halves", "interleaved"]),
         help="Turn query and key by their positions; pairs are features i and i + H/2, or 2i and "
         "2i + 1.",
     ),
@@ -505,7 +507,7 @@ execution_options = Bundle(
     _execution,
     under_calculation(
         "--engine",
-        type=click.Choice(ENGINES),
+        type=OneOf(ENGINES),
         default="auto",
         show_default=True,
         help="direct computes whole heads, tiled in tiles, auto goes by size; reference is "
@@ -555,7 +557,7 @@ reading_options = Bundle(
         "--as-dtype",
         "--as",
         "as_dtype",
-        type=click.Choice(["bfloat16", "float16"]),
+        type=OneOf(["bfloat16", "float16"]),
         help="What raw two-byte elements are, and what numbers saved wider were computed in.",
     ),
     under_reading(
@@ -632,14 +634,14 @@ precision_option = under_output(
 )
 color_option = under_output(
     "--color",
-    type=click.Choice(["auto", "always", "never"]),
+    type=OneOf(["auto", "always", "never"]),
     default="auto",
     show_default=True,
     help="auto: on a terminal, unless NO_COLOR is set.",
 )
 theme_option = under_output(
     "--theme",
-    type=click.Choice(["auto", "light", "dark"]),
+    type=OneOf(["auto", "light", "dark"]),
     default="auto",
     show_default=True,
     envvar="ATTN_THEME",

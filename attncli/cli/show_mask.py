@@ -97,7 +97,7 @@ attn show-mask --T 8 --window 2 --against "--causal --window 2"
 @_compared(
     "--convention",
     "conventions",
-    type=click.Choice(LIBRARIES),
+    type=options.OneOf(LIBRARIES),
     multiple=True,
     help="What the options mean in this library; given twice, both beside each other.",
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -17,6 +20,9 @@ _LONGEST_HINT = 6000  # a command that converts a file has to be whole
 
 color_forbidden = False
 """Set by ``--color never``."""
+
+as_json = False
+"""Set where the result is JSON: then each line on standard error is an object too."""
 
 own_process = False
 """Set where this process was started for one command, which has just begun."""
@@ -33,6 +39,52 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Objects(io.TextIOBase):
+    """A stream on which each line is an object: what is none becomes a note."""
+
+    encoding, errors = "utf-8", "backslashreplace"
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.rest = stream, ""
+
+    def write(self, text: str) -> int:
+        """Pass on the lines that are whole."""
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            self.stream.write(f"{line if _is_object(line) else json.dumps({'note': line})}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what is whole to whoever reads it."""
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        """Give the descriptor, for processes that are started."""
+        return int(self.stream.fileno())
+
+
+def _is_object(line: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return isinstance(json.loads(line), dict)
+    return False
+
+
+@contextlib.contextmanager
+def objects_on_stderr() -> Iterator[None]:
+    """Make an object of every line on standard error, whoever writes it, if the result is JSON."""
+    if not as_json:
+        yield
+        return
+    objects = _Objects(sys.stderr)
+    with contextlib.redirect_stderr(objects):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                objects.write("\n" if objects.rest else "")
+                objects.flush()
+
+
 def silence_stdout() -> None:
     """Send what is still to be written to nowhere, so that closing the stream cannot fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -46,6 +98,9 @@ def say(text: str, label: str = "", color: str | None = None, *, longest: int = 
     Text from files does no harm: control characters are escaped.  If nobody reads standard error,
     nothing happens.
     """
+    if as_json:
+        _say_object(**{label.strip(": ") or "note": text})
+        return
     if len(text) > longest:  # a file may name its arrays as it likes
         text = f"{text[: longest // 2]} … {text[-longest // 2 :]}"
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -56,14 +111,34 @@ def say(text: str, label: str = "", color: str | None = None, *, longest: int = 
         click.echo(line, err=True)
 
 
-def say_error(message: str, hint: str | None) -> None:
+def say_error(message: str, hint: str | None, code: int = 2) -> None:
     """Say what is wrong, and what to do about it."""
+    if as_json:
+        _say_object(error=message, hint=hint, code=code)
+        return
     say(message, "error: ", "red")
     for line in (hint or "").splitlines():
         say(line, "hint:  ", "cyan", longest=_LONGEST_HINT)
 
 
+def say_end(message: str, code: int) -> None:
+    """Say what ended the command, though nothing is wrong."""
+    if as_json:
+        _say_object(error=message, hint=None, code=code)
+    else:
+        say(message)
+
+
 def say_bug(traceback: str) -> None:
     """Show the traceback of what should not have happened."""
+    message = f"this is a bug in attn {__version__}, not in what you did"
+    if as_json:
+        _say_object(error=message, hint=None, code=70, traceback=traceback)
+        return
     click.echo(traceback, nl=False, err=True)
-    say_error(f"this is a bug in attn {__version__}, not in what you did", None)
+    say_error(message, None)
+
+
+def _say_object(**said: Any) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(json.dumps(said), err=True)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from attncli.cli.options import Bundle, option, under_output
+from attncli.cli.options import Bundle, OneOf, option, under_output
 from attncli.errors import ParameterError
 from attncli.views.exports import described_exports
 from attncli.views.ways import OF_ONE, WAYS
@@ -50,7 +50,7 @@ under_words = partial(option, group="Words")
 under_combined = partial(option, group="Several as one picture")
 under_shown = partial(option, group="How to show them")
 under_shades = partial(option, group="Shades")
-_OVER = click.Choice(["heads", "layers"])
+_OVER = OneOf(["heads", "layers"])
 
 export_options = (
     under_output(
@@ -68,7 +68,7 @@ weight_options = Bundle(
     Wanted,
     under_choice(
         "--part",
-        type=click.Choice(PARTS),
+        type=OneOf(PARTS),
         help="Of a model of encoder and decoder: show the attention within one of them, or from "
         "the decoder to the encoder.",
     ),
@@ -177,7 +177,7 @@ weight_options = Bundle(
     ),
     under_shown(
         "--view",
-        type=click.Choice(OF_ONE),
+        type=OneOf(OF_ONE),
         help="; ".join(f"{name}: {WAYS[name].says}" for name in OF_ONE)
         + ".  [default: the first of these that fits]",
     ),
@@ -207,7 +207,7 @@ weight_options = Bundle(
     ),
     under_shown(
         "--sort",
-        type=click.Choice(ORDERS),
+        type=OneOf(ORDERS),
         metavar="ORDER",
         help=f"Give an overview of the heads by {', '.join(ORDERS[:-1])}, or as the file has them: "
         f"{ORDERS[-1]}; `attn guide weights` says what each means.  [default, of many: entropy]",
@@ -231,7 +231,7 @@ weight_options = Bundle(
     ),
     under_shades(
         "--shade",
-        type=click.Choice(["linear", "log", "row"]),
+        type=OneOf(["linear", "log", "row"]),
         help="Shades by weight, by magnitude, or by share of the row's largest.  [default: linear]",
     ),
     under_shades(
@@ -250,7 +250,7 @@ weight_options = Bundle(
     ),
     under_shades(
         "--pool",
-        type=click.Choice(["max", "mean"]),
+        type=OneOf(["max", "mean"]),
         default="max",
         show_default=True,
         help="What a cell shows that stands for several weights.",

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from attncli.files.reading import Reading
 from attncli.files.source import open_source, refused
 from attncli.foreign import dtype_name
 from attncli.memory import require
+from attncli.spelling import nearest
 
 Index = int | slice | Array
 """One position along an axis, a slice, or an array of positions."""
@@ -49,12 +50,15 @@ class TensorFile:
     elsewhere : dict of str to (str, str)
         The inputs of a run that it did not copy and that are not in its folder: the file of each,
         and its name there.
+    theirs : mapping of str to str
+        What the file itself calls those of another name.
     """
 
     label: str
     entries: dict[str, Entry]
     reading: Reading
     elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    theirs: Mapping[str, str] = field(default_factory=dict, repr=False)
     _last: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def __contains__(self, name: object) -> bool:
@@ -66,6 +70,10 @@ class TensorFile:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array without loading it."""
         return self.entries[name].shape
+
+    def called(self, name: str) -> str:
+        """Give the name of an array in the file itself."""
+        return self.theirs.get(name, name)
 
     def numbers(
         self,
@@ -254,12 +262,12 @@ def open_tensors(name: str, reading: Reading | None = None, *, follow: bool = Tr
     try:
         if os.path.isdir(name) and (entries := list_folder(name, reading.max_memory)) is not None:
             elsewhere = _follow(entries, name) if follow else {}
-            return TensorFile(name, _by_our_names(entries, name, reading), reading, elsewhere)
+            return replace(_by_our_names(entries, name, reading), elsewhere=elsewhere)
         source = open_source(name, max_memory=reading.max_memory, expected=expected)
         entries = list_entries(source)
     except OSError as error:
         raise refused(name, error) from None
-    return TensorFile(source.label, _by_our_names(entries, source.label, reading), reading)
+    return _by_our_names(entries, source.label, reading)
 
 
 def hold_tensors(
@@ -275,7 +283,7 @@ def hold_tensors(
     """
     entries = {name: _at_hand(tensor) for name, tensor in tensors.items()}
     reading = reading or Reading()
-    return TensorFile(label, _by_our_names(entries, label, reading), reading)
+    return _by_our_names(entries, label, reading)
 
 
 def _at_hand(tensor: Any) -> Entry:
@@ -285,14 +293,18 @@ def _at_hand(tensor: Any) -> Entry:
     return Entry(array.shape, array.dtype, lambda max_memory: array, stored_as)
 
 
-def _by_our_names(entries: Mapping[str, Entry], label: str, reading: Reading) -> dict[str, Entry]:
+def _by_our_names(entries: Mapping[str, Entry], label: str, reading: Reading) -> TensorFile:
     names: dict[str, list[str]] = {}  # one array may go by several: a key that is the value too
     for ours, theirs in reading.rename.items():
         names.setdefault(theirs, []).append(_OTHER_NAMES.get(ours, ours))
     for theirs in names:
         if theirs not in entries:
             held = ", ".join(entries) or "none"
-            raise FileError(f"{label}: no array named {theirs} to rename (it holds: {held})")
+            near = nearest(theirs, entries)
+            hint = near and " ".join(f"--rename {ours}={near}" for ours in names[theirs])
+            raise FileError(
+                f"{label}: no array named {theirs} to rename (it holds: {held})", hint=hint
+            )
     known: dict[str, Entry] = {}
     taken: dict[str, str] = {}
     for theirs, entry in entries.items():
@@ -301,7 +313,7 @@ def _by_our_names(entries: Mapping[str, Entry], label: str, reading: Reading) ->
                 other = next(x for x in (theirs, taken[ours]) if x != ours)
                 raise FileError(f"{label}: {ours} is there twice, also as {other}")
             known[ours], taken[ours] = entry, theirs
-    return known
+    return TensorFile(label, known, reading, theirs=taken)
 
 
 def _part(array: Array, index: tuple[Index, ...]) -> Array:

@@ -10,7 +10,7 @@ import weakref
 from io import BytesIO
 from typing import BinaryIO
 
-from attncli.errors import FileError
+from attncli.errors import FileError, NoFileError
 from attncli.memory import available_memory, readable
 
 STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # one of them is in every folder of a zarr store
@@ -141,7 +141,10 @@ def existing(path: str) -> str:
 def refused(label: str, error: Exception) -> FileError:
     """Make the error for what the system says of a file."""
     reason = getattr(error, "strerror", None) or str(error)
-    return FileError(f"{label}: {reason[0].lower()}{reason[1:]}")
+    message = f"{label}: {reason[0].lower()}{reason[1:]}"
+    if isinstance(error, FileNotFoundError):
+        return NoFileError(message, label)
+    return FileError(message)
 
 
 def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source:

@@ -109,6 +109,11 @@ class Operation:
                 f"{self.name} takes no {names}: {self.not_whole}", hint=f"--layer {whole}"
             )
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The inputs that have to be there."""
+        return tuple(name for name in self.inputs if name not in self.optional)
+
     def of(self, held: Container[str]) -> Operation | None:
         """Return this operation on the inputs that there are; None if one is missing."""
         there = [name in held for name in self.optional]

@@ -36,8 +36,11 @@ def random_problem(request: Request) -> Problem:
     MemoryLimitError
         If they do not fit.
     """
+    implied = _DEFAULT_LAYER
+    if request.heads or request.rotary:  # the book's has one head, and turns nothing
+        implied = "scaled-dot-product"
     setting = Setting("random", request.layout, request.heads, request.rotary)
-    operation, layout = setting.applied(OPERATIONS[request.layer or _DEFAULT_LAYER])
+    operation, layout = setting.applied(OPERATIONS[request.layer or implied])
     operation.require_options(request.semantics, request.extras)
     given = implied_sizes(request.extras, _DEFAULT_SIZES)
     if "T" in request.sizes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.checking.conventions.readings import find_convention
+from attncli.checking.conventions.readings import find_convention, require
 from attncli.core.semantics import Semantics
 from attncli.errors import DataError, ParameterError
 from attncli.files.contents import TensorFile, hold_tensors, open_tensors
@@ -132,6 +132,7 @@ def _convention_in(
     if unused:
         notes.append(f"not used: {', '.join(unused)}")
     with in_file(file.label):
+        require(held, unused)
         report = find_convention(held, dtype, claims, layout)
     readings = tuple(_finished(one, found, file.reading) for one in report.readings)
     return replace(report, readings=readings, notes=(*report.notes, *notes))

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from attncli.errors import (
     DataError,
     DtypeError,
     FileError,
+    NamelessError,
     ParameterError,
     ShapeError,
 )
@@ -47,6 +48,7 @@ from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem
 from attncli.problems.request import Request
 from attncli.problems.setting import Setting, stored_options
+from attncli.spelling import renames
 from attncli.tensors import default_axes, describe_shape
 
 # What a run writes of its semantics: the types that JSON has for it.
@@ -257,7 +259,7 @@ def _assemble(
     with in_file(origin):
         extras = extras_of(beside)
     extras = extras._replace(**fitted(request.extras, sizes).given())
-    _require_keep(semantics, extras, origin)
+    _require_keep(semantics, extras, origin, [name for name in held if name not in used])
     seed = options.get("seed", 0)
     problem = Problem(
         request=request,
@@ -374,13 +376,14 @@ def _beside(operation: Operation, held: Container[str], asked: Extras, origin: s
     return used
 
 
-def _require_keep(semantics: Semantics, extras: Extras, origin: str) -> None:
+def _require_keep(semantics: Semantics, extras: Extras, origin: str, left: Iterable[str]) -> None:
     """Raise if there is half of dropout; say so where what stays is not scaled."""
     if semantics.keep_prob is not None and extras.keep is None:
         raise DataError(
             f"{origin}: keep is missing, which weights stay in dropout with --keep-prob "
             f"{semantics.keep_prob:g}",
-            hint="--rename keep=THEIRS reads an array under another name",
+            hint=renames(["keep"], left)
+            or "--rename keep=THEIRS reads an array under another name",
         )
     if semantics.keep_prob is None and extras.keep is not None:
         message = f"{origin}: keep without --keep-prob: weights that stay are not scaled"
@@ -486,21 +489,58 @@ def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operatio
                 _tell_of_parameters(held, origin)
             return found
     if "" in held:
-        raise DataError(
-            f"{origin}: an .npy file holds one array without a name",
-            hint="say which it is: --hs-enc FILE --hs-dec FILE",
+        raise NamelessError(
+            f"{origin}: an .npy file holds one array without a name: --hs-enc FILE --hs-dec FILE "
+            "say which it is"
         )
-    names = ", ".join(held) or "nothing"
-    needed = [x for x in candidates[0].inputs if x not in candidates[0].optional]
+    missing, hint = _lacking(candidates, held)
+    needed = " and ".join(candidates[0].needed)
     wanted = (
-        f"{layer} needs {' and '.join(needed)}"
+        f"{layer} needs {needed}"
         if layer
         else "expected hs_enc and hs_dec; query, key and value; hs and h; hs and a; or scores"
     )
-    raise DataError(
-        f"{origin}: {wanted}; it holds {names}",
-        hint="--rename OURS=THEIRS reads an array under another name",
-    )
+    if missing:
+        wanted = f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} missing: {wanted}"
+    raise DataError(f"{origin}: {wanted}; it holds {', '.join(held) or 'nothing'}", hint=hint)
+
+
+# What may stand for a tensor that is not there: steps that look at themselves, keys as values.
+_STANDING_IN = {
+    "hs_dec": "hs_enc",
+    "hs_enc": "hs_dec",
+    "query": "key",
+    "key": "value",
+    "value": "key",
+}
+
+
+def _lacking(
+    candidates: Sequence[Operation], held: Mapping[str, tuple[TensorFile, str]]
+) -> tuple[list[str], str]:
+    """Say what the nearest operation lacks, and how it could be had."""
+    known = {x for one in OPERATIONS.values() for x in one.inputs} | {*MASKS, *BESIDE, *_CLAIMS}
+    known |= {*SHORT_NAMES, *TOKEN_AXES, "tokens", "options", "dout", "input_ids", "keep_prob"}
+    left = [name for name in held if name not in known]
+    lacking = [[x for x in one.needed if x not in held] for one in candidates]
+    begun = [
+        (missing, one)
+        for missing, one in zip(lacking, candidates, strict=True)
+        if len(missing) < len(one.needed)
+    ]
+    begun.sort(key=lambda found: len(found[0]))
+    for missing in [*(found[0] for found in begun), *lacking]:
+        if hint := renames(missing, left, last=len(missing) == 1 and bool(begun)):
+            return missing, hint
+    for missing, _ in begun:
+        stands = {ours: _STANDING_IN.get(ours, "") for ours in missing}
+        if all(other in held for other in stands.values()):
+            # A name of the file's own goes on being read under ours only if that is said.
+            both = {other: other for other in stands.values()} | stands
+            found = {ours: held[other][0].called(held[other][1]) for ours, other in both.items()}
+            pairs = (f"{ours}={theirs}" for ours, theirs in found.items())
+            return missing, shlex.join(x for pair in pairs for x in ("--rename", pair))
+    return begun[0][0] if begun else [], "--rename OURS=THEIRS reads an array under another name"
 
 
 def _under_own_names(

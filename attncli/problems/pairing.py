@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from attncli.files.mapped import release
 from attncli.files.reading import Reading
 from attncli.problems.from_files import in_file, layout_of, problem_in
 from attncli.reports import CompareReport
+from attncli.spelling import nearest
 
 # Pages that were read are given back every so many elements.
 _RELEASED_AFTER = 1 << 22
@@ -215,13 +217,16 @@ def _pairs(
     a: _Numbers, b: _Numbers, selected: Selected
 ) -> tuple[list[tuple[str, str]], tuple[str, ...], tuple[str, ...]]:
     """Say which tensors are compared, and which names either file alone has."""
-    for option, names in (("--only", selected.only), ("--map", selected.names)):
-        for name in names:
-            if name not in a.names:
-                raise ParameterError(f"{option} {name}: {_holds(a)}")
-    for theirs in selected.names.values():
-        if theirs not in b.names:
-            raise ParameterError(f"--map {theirs}: {_holds(b)}")
+    for name in selected.only:
+        if name not in a.names:
+            near = nearest(name, a.names)
+            raise ParameterError(f"--only {name}: {_holds(a)}", hint=near and f"--only {near}")
+    for name, theirs in selected.names.items():
+        for one, file in ((name, a), (theirs, b)):
+            if one not in file.names:
+                ours, other = nearest(name, a.names), nearest(theirs, b.names)
+                hint = f"--map {ours}={other}" if ours and other else None
+                raise ParameterError(f"--map {one}: {_holds(file)}", hint=hint)
     if len(a.names) == len(b.names) == 1 and not (selected.names or selected.ignore):
         return [(next(iter(a.names)), next(iter(b.names)))], (), ()
 
@@ -237,7 +242,7 @@ def _pairs(
         raise DataError(
             f"{a.file.label} and {b.file.label} have no tensor in common: the first holds "
             f"{', '.join(a.names) or 'none'}, the second {', '.join(b.names) or 'none'}",
-            hint="--map A=B compares a tensor with one of another name",
+            hint=_mapped(a, b) or "--map A=B compares a tensor with one of another name",
         )
     if selected.only or "" in (*a.names.values(), *b.names.values()):
         return common, (), ()  # a file of a single array says by itself what is compared
@@ -247,6 +252,12 @@ def _pairs(
         tuple(ours for ours, theirs in pairs if theirs not in b.names),
         tuple(name for name in b.names if name not in taken and name not in selected.ignore),
     )
+
+
+def _mapped(a: _Numbers, b: _Numbers) -> str:
+    """Say which tensors of two files may be the same under other names."""
+    found = {name: nearest(name, b.names) for name in a.names}
+    return " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in found.items() if b)
 
 
 def _holds(file: _Numbers) -> str:

@@ -217,7 +217,10 @@ def _with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:
     if not heads:
         return operation
     if "heads" not in operation.options:
-        raise ParameterError(f"--heads has no meaning for {operation.name}: it has one head")
+        raise ParameterError(
+            f"--heads has no meaning for {operation.name}: it has one head",
+            hint="--layer scaled-dot-product",
+        )
     if "heads" not in heads:
         raise ParameterError("--kv-heads has no meaning without --heads")
     if operation.layer is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from attncli.arrays import Array, Tokens
@@ -15,6 +14,7 @@ from attncli.memory import require
 from attncli.operations.layer_traces import trace_of
 from attncli.operations.tracing import Intermediate, Place, added_up
 from attncli.problems.problem import Problem
+from attncli.spelling import nearest
 from attncli.tensors import describe_range
 
 
@@ -71,11 +71,10 @@ class Traced:
         for name in only:
             found_names = [x.name for x in self.steps if name in (x.name, x.book)]
             if not found_names:
-                near = get_close_matches(name, known, n=1)
-                raise ParameterError(
-                    f"--only {name}: no such intermediate; there is {', '.join(known)}",
-                    hint=f"--only {near[0]}" if near else None,
-                )
+                near = nearest(name, known)
+                hint = near and f"--only {','.join(near if x == name else x for x in only)}"
+                there = f"no such intermediate; there is {', '.join(known)}"
+                raise ParameterError(f"--only {name}: {there}", hint=hint)
             wanted_names |= {name} if name in found_names else set(found_names)
         wanted = {name for name, given in directions.items() if given} or set(directions)
         found = [

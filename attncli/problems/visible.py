@@ -30,6 +30,7 @@ from attncli.problems.from_files import (
 from attncli.problems.libraries import LIBRARIES
 from attncli.problems.masks import MASKS, combine_masks
 from attncli.problems.problem import TOKEN_AXES
+from attncli.spelling import renames
 from attncli.tensors import describe_range
 
 _DEFAULT_STEPS = 5
@@ -347,7 +348,8 @@ def _alone(file: TensorFile, arrays: tuple[str, ...], asked: Mapping[str, int]) 
         there = ", ".join(file) or "nothing"
         raise DataError(
             f"{file.label}: expected a mask, or what a layer computes with; it holds {there}",
-            hint="--rename mask=THEIRS reads an array under another name",
+            hint=renames(["mask"], file)
+            or "--rename mask=THEIRS reads an array under another name",
         )
     with in_file(file.label):
         masks = {name: read_mask(name, x) for name, x in held.items() if name in MASKS}

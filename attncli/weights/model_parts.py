@@ -10,6 +10,7 @@ import numpy as np
 
 from attncli.errors import AttnWarning, DataError, ShapeError
 from attncli.files.contents import TensorFile
+from attncli.spelling import renames
 from attncli.weights.counting import Counted, Shapes, count
 from attncli.weights.name_families import Family, families_of
 from attncli.weights.stored import OURS, stored_part
@@ -101,7 +102,8 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
         raise DataError(
             f"{file.label}: no weights: expected weights, layer0 …, hs_enc and hs_dec, or query "
             f"and key; it holds {held}",
-            hint="--rename weights=THEIRS reads an array under another name",
+            hint=renames(["weights"], file)
+            or "--rename weights=THEIRS reads an array under another name",
         )
     if max(one.rank for one in found.values()) > _MOST:  # of this tool's own names
         found = {part: one for part, one in found.items() if one.rank > _MOST}

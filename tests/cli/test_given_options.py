@@ -42,7 +42,7 @@ def test_one_that_is_missing_is_named_with_the_option(attn, mine):
     ("options", "said"),
     [
         (["--arg", "facor=1"], "no argument facor: the constructor takes factor, name, pair, on"),
-        (["--arg", "facor=1"], "hint:  --arg factor=1"),
+        (["--arg", "facor=1"], " --arg factor=1"),
         (["--arg", "factor"], "'factor' is not NAME=VALUE"),
         (["--arg", "factor=random:a"], "'factor=a' is not NAME=VALUE"),
         (["--arg", "factor=1", "--arg", "factor=2"], "factor is there twice"),

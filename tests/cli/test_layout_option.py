@@ -352,14 +352,17 @@ def test_what_fits_in_another_layout_alone_is_an_error_that_names_it(attn, folde
     result = attn("forward", "x.npz")
     assert (result.code, result.out) == (2, "")
     _, hint = result.err.splitlines()
-    assert hint == f"hint:  --layout {words}"
-    assert attn("forward", "x.npz", *hint.split()[1:]).code == 0
+    assert hint == f"hint:  attn forward x.npz --layout {words}"
+    assert attn(*hint.split()[2:]).code == 0
 
 
 def test_states_with_the_steps_first_are_told_of(attn, folder):
     np.savez("x.npz", hs_enc=np.ones((7, 2, 4)), hs_dec=np.ones((5, 2, 4)))
     result = attn("forward", "x.npz")
-    assert (result.code, result.err.splitlines()[1]) == (2, "hint:  --layout T,N,H")
+    assert (result.code, result.err.splitlines()[1]) == (
+        2,
+        "hint:  attn forward x.npz --layout T,N,H",
+    )
     np.savez("x.npz", hs_enc=np.ones((2, 2, 4)), hs_dec=np.ones((2, 2, 4)))
     assert attn("forward", "x.npz", "-q").err == ""  # the book says how they lie
 
@@ -421,7 +424,7 @@ def test_what_does_not_fit_is_said_in_a_line(attn, folder, words, error, hint):
     assert (result.code, result.out) == (2, "")
     lines = result.err.splitlines()
     assert lines[0].startswith(f"error: {error}")
-    assert lines[1:] == ([] if hint is None else [f"hint:  {hint}"])
+    assert [line.endswith(f" {hint}") for line in lines[1:]] == [True] * (hint is not None)
 
 
 @pytest.mark.parametrize("layer", ["softmax", "time-attention"])
@@ -469,14 +472,15 @@ def test_what_other_arrays_tell_of_the_sizes_needs_no_word(attn, folder):
     shapes_file(shapes, alibi=np.ones(5))
     result = attn("forward", "x.npz")
     assert result.code == 2
-    assert result.err.endswith("hint:  --layout N,T,heads,H\n")
+    assert result.err.endswith(" --layout N,T,heads,H\n")
     assert attn("forward", "x.npz", "--layout", "N,T,heads,H", "-q").code == 0
 
 
 def test_packed_sequences_without_a_layout_are_told_of(attn, folder):
     shapes_file([(7, 3, 4)] * 3, cu_seqlens=np.array([0, 3, 7]))
     result = attn("forward", "x.npz")
-    assert (result.code, result.err.splitlines()[1:]) == (2, ["hint:  --layout total,heads,H"])
+    assert (result.code, len(result.err.splitlines())) == (2, 2)
+    assert result.err.endswith(" --layout total,heads,H\n")
     found = attn("forward", "x.npz", "--layout", "total,heads,H", "--json")
     assert (found.code, found.err) == (0, "")
     assert tensors(found)["weights"].shape == (1, 3, 7, 7)

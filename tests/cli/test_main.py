@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -70,8 +71,8 @@ def test_completion_imports_neither_numpy_nor_rich():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["foward"], "error: no command foward: did you mean forward?"),
-        (["xyz"], "error: no command xyz: there is forward, backward, gradcheck, show-weights"),
+        (["foward"], "error: no command foward"),
+        (["xyz"], "error: no command xyz"),
         (["--nope"], "error: no such option '--nope'"),
         (["show-weights"], "error: missing argument 'FILE'"),
     ],
@@ -162,7 +163,10 @@ def test_full_standard_output_is_an_error(arguments):
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*ATTN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: standard output: cannot be written: no space left on device\n"
+    message = "standard output: cannot be written: no space left on device"
+    told = {"error": message, "hint": None, "code": 2}
+    expected = json.dumps(told) if "--json" in arguments else f"error: {message}"
+    assert done.stderr == f"{expected}\n"
 
 
 @pytest.mark.parametrize(

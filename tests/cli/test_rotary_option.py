@@ -224,13 +224,14 @@ def test_a_trace_works_out_the_rotation_of_each_feature(attn, style):
     ("words", "said"),
     [
         (
-            ["--rotary", "halves"],
+            ["--layer", "time-attention", "--rotary", "halves"],
             "error: --rotary has no meaning for time-attention: it turns query and key\n"
-            "hint:  --layer scaled-dot-product\n",
+            "hint:  attn forward --layer scaled-dot-product --rotary halves\n",
         ),
         (
             ["--layer", "scaled-dot-product", "--rotary-width", 2],
-            "error: --rotary-width has no meaning without --rotary\nhint:  --rotary halves\n",
+            "error: --rotary-width has no meaning without --rotary\n"
+            "hint:  attn forward --layer scaled-dot-product --rotary-width 2 --rotary halves\n",
         ),
         (
             ["--layer", "scaled-dot-product", "--rotary", "halves", "--H", 5],
@@ -250,7 +251,11 @@ def test_a_trace_works_out_the_rotation_of_each_feature(attn, style):
 @pytest.mark.parametrize("command", ["forward", "trace"])
 def test_what_cannot_be_rotated_is_said(attn, command, words, said):
     result = attn(command, *words)
-    assert (result.code, result.out, result.err) == (2, "", said)
+    assert (result.code, result.out, result.err) == (
+        2,
+        "",
+        said.replace("attn forward", f"attn {command}"),
+    )
 
 
 def test_a_width_of_more_features_than_a_head_has_is_an_error(attn, tmp_path):

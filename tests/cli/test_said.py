@@ -171,7 +171,8 @@ def test_whole_heads_of_weights_that_are_not_kept_count_by_the_thread(attn):
         what = "weights (3, 1000, 1000), whole heads of them at a time,"
         assert result.err.splitlines() == [
             f"error: {what} would take {size / 1e6:.1f} MB, there is 1.0 MB",
-            "hint:  --engine tiled computes without ever having them",
+            "hint:  attn forward --T 1000 --engine tiled --no-weights --max-memory 1MB "
+            f"--threads {threads}",
         ]
     assert attn(*command, "--engine", "tiled", "-q").code == 0
 

@@ -32,6 +32,7 @@ from attncli.core.semantics import Semantics
 from attncli.errors import DataError
 from attncli.operations.layout import ALL, Words, written
 from attncli.reports import ConventionReading, ConventionReport
+from attncli.spelling import renames
 
 _ROUGH = {"float64": 1e-8, "float32": 2e-4, "float16": 2e-2, "bfloat16": 8e-2}
 """How near, in units of the values, a fit is to come to be judged on the whole."""
@@ -152,7 +153,7 @@ class _Search:
         self.claims, self.dtype = claims, dtype
         self.held = dict(held)
         self.results = Results(held.get("lse"), held.get("weights"), dtype)
-        _require(held)
+        require(held)
         tensors = {x: held[x].astype(np.float64) for x in ("query", "key") if x in held}
         if "value" in held:
             tensors["value"] = np.nan_to_num(held["value"].astype(np.float64), posinf=0, neginf=0)
@@ -452,7 +453,13 @@ def _without_meaning(ways: list[Setting]) -> int:
     return sum(all("ignored" in one.says[name] for one in ways) for name in names)
 
 
-def _require(held: Mapping[str, Array]) -> None:
+def require(held: Mapping[str, Array], unused: Iterable[str] = ()) -> None:
+    """Raise if there is nothing to judge; what is missing may be among the `unused`.
+
+    Raises
+    ------
+    DataError
+    """
     names = [x for x in ("query", "key") if x not in held]
     if not {"out", "lse", "weights"} & set(held):
         names.append("output")
@@ -462,7 +469,8 @@ def _require(held: Mapping[str, Array]) -> None:
         there = ", ".join(held) or "nothing"
         raise DataError(
             f"{names[0]} is missing: expected query, key, value and output, and there is {there}",
-            hint=f"--rename {names[0]}=THEIRS reads an array under another name",
+            hint=renames(names, unused)
+            or f"--rename {names[0]}=THEIRS reads an array under another name",
         )
     for name in ("query", "key", "value", "out", "lse", "weights"):
         if name in held and not held[name].size:
