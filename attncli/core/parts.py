@@ -204,7 +204,7 @@ class Whole:
         """Return the part of an axis of `size` that belongs to that of the whole's."""
         if size == 1 or not self.lead:
             return slice(0, 1)
-        one, group = lead[at], self.lead[at] // max(size, 1)
+        one, group = lead[at], max(self.lead[at], 1) // max(size, 1)
         cut = slice(one.start // group, -(-one.stop // group))
         if cut.stop - cut.start > 1 and (one.start % group or one.stop % group):
             raise ParameterError(

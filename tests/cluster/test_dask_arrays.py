@@ -91,6 +91,13 @@ def test_leading_axes_may_be_missing_or_shared():
     assert_same(everything(cluster, of_dask, {}), everything(attncli, arrays, {}))
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (0, 3, 4), (2, 0, 4)])
+def test_there_may_be_nothing_to_compute(shape):
+    query, key = np.ones(shape), np.ones((*shape[:-2], 5, 4))
+    arrays = {"query": query, "key": key, "value": key, "dout": query}
+    assert_same(everything(cluster, arrays, {}), everything(attncli, arrays, {}))
+
+
 def test_keys_that_nobody_sees_have_gradients_of_zero():
     x = np.random.default_rng(0).normal(size=(1, 8, 3))
     arrays = dict.fromkeys(("query", "key", "value", "dout"), x)
