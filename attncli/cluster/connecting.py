@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -166,6 +167,7 @@ def _silent() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # what is left in cycles complains when it is taken away
         for logger, level in before.items():
             logger.setLevel(level)
 
@@ -328,15 +330,26 @@ def _probe(address: Address, security: Security, settings: Settings, runner: Loo
             f"{address} asks for certificates",
             hint="--tls-ca CA.pem --tls-cert CERTIFICATE.pem --tls-key KEY.pem",
         )
-    found = _begin(runner.loop, _identity(address, context, settings.answer_within)).result()
+    asked = _begin(runner.loop, _identity(address, context, settings.answer_within))
+    found, local = asked.result()
     if found["type"] != "Scheduler":
         raise ClusterError(
             f"{address} is a Dask {found['type'].lower()}, not a scheduler",
             hint=f"--scheduler {found['scheduler']}" if "scheduler" in found else None,
         )
+    if not local and not _ENCRYPTED[address.scheme]:
+        warnings.warn(
+            f"{address} is neither encrypted nor asks who one is: whoever reaches it can run "
+            "what they like there, and see what is computed",
+            AttnWarning,
+            stacklevel=4,
+        )
 
 
-async def _identity(address: Address, context: dict[str, Any], seconds: float) -> dict[str, Any]:
+async def _identity(
+    address: Address, context: dict[str, Any], seconds: float
+) -> tuple[dict[str, Any], bool]:
+    """Ask who it is; say whether only this machine can."""
     deadline = asyncio.get_running_loop().time() + seconds
     try:
         async with asyncio.timeout_at(deadline):
@@ -361,14 +374,7 @@ async def _identity(address: Address, context: dict[str, Any], seconds: float) -
     finally:
         if comm is not None:
             comm.abort()
-    if not local and not _ENCRYPTED[address.scheme]:
-        warnings.warn(
-            f"{address} is neither encrypted nor asks who one is: whoever reaches it can run "
-            "what they like there, and see what is computed",
-            AttnWarning,
-            stacklevel=2,
-        )
-    return found
+    return found, local
 
 
 def _nobody(address: Address, why: str) -> ClusterError:

@@ -154,6 +154,12 @@ def test_no_worker(there):
     assert hint == f"dask worker {there.address} --nthreads 1 starts one"
 
 
+def test_over_web_sockets(tmp_path):
+    with scheduler(tmp_path, "--protocol", "ws") as process, worker(process.address, tmp_path):
+        port = process.address.rpartition(":")[2]  # it listens everywhere
+        assert reached(f"ws://127.0.0.1:{port}") == 49
+
+
 # What does not suit.  Each worker is a process of its own that has something else than ours.
 
 
