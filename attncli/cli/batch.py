@@ -226,16 +226,30 @@ def _judged(work: Callable[[str], Judged], text: str) -> bytes:
 
 
 def _files(text: str) -> dict[str, bytes]:
-    """Give the source that a text names, by its path; what is not there is said by who judges."""
+    """Give the source that a text names, and the files beside it that it imports, by their paths.
+
+    What is not there is said by who judges.
+    """
+    import ast
+
     from attncli.checking.targets.sources import source_of
     from attncli.files.source import open_source
 
+    found = dict[str, bytes]()
     with contextlib.suppress(AttnError):
         source = source_of(text)
-        if source.kind != "module":
-            with open_source(source.place).open() as stream:
-                return {source.place: stream.read()}
-    return {}
+        paths = [] if source.kind == "module" else [source.place]
+        while paths:
+            path = paths.pop()
+            with open_source(path).open() as stream:
+                found[path] = stream.read()
+            with contextlib.suppress(SyntaxError, ValueError):
+                for node in ast.walk(ast.parse(found[path])):
+                    names = [alias.name for alias in getattr(node, "names", ())]
+                    names = [getattr(node, "module", None) or "", *names]
+                    beside = [os.path.join(os.path.dirname(path), f"{name}.py") for name in names]
+                    paths += [x for x in beside if x not in (*found, *paths) and os.path.isfile(x)]
+    return found
 
 
 def _careful(work: Callable[[str], Judged], text: str) -> Judged:

@@ -62,6 +62,16 @@ def test_mistakes_far_away_are_named_as_here(attn, class_, far):
     assert [one["passed"] for one in there.json["targets"]] == [False, False]
 
 
+def test_files_beside_travel_with_those_that_import_them(attn, class_, far, monkeypatch):
+    (class_ / "sub" / "common.py").write_text("import further\nRight = further.Right\n")
+    (class_ / "sub" / "further.py").write_text("from attncli.layers import WeightSum as Right\n")
+    (class_ / "sub" / "c.py").write_text("from common import Right\nclass WeightSum(Right): pass\n")
+    # No worker sees our disk.
+    monkeypatch.setattr("attncli.cluster.errands._is_there", lambda folder, files: False)
+    there = attn("gradcheck", "sub/c.py", "--engine", "dask")
+    assert (there.code, "sub/c.py:WeightSum" in there.out) == (0, True)
+
+
 def test_how_many_are_judged_at_a_time_is_for_the_workers_to_say(attn, class_, far):
     result = attn("check", "a.py", "--engine", "dask", "--jobs", 2)
     assert (result.code, far) == (2, [])
