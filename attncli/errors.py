@@ -65,7 +65,7 @@ class NoFileError(FileError):
         What it was called.
     """
 
-    def __init__(self, message: str, path: str) -> None:
+    def __init__(self, message: str, path: str = "") -> None:  # pickled without it
         super().__init__(message)
         self.path = path
 

@@ -56,7 +56,7 @@ def test_one_that_fails_gives_its_traceback(folder):
 def test_what_is_wrong_with_what_it_was_given_is_said_as_here(folder):
     with pytest.raises(FileError, match="nothing") as raised:
         run_errand(Errand(partial(open_source, "nothing.npz"), str(folder)))
-    assert raised.value.hint is None
+    assert (raised.value.hint, raised.value.path) == (None, "nothing.npz")
 
 
 def test_one_that_nobody_waits_for_ends(folder):
