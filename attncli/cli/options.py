@@ -85,7 +85,7 @@ class Bundle:
 
         @functools.wraps(function)
         def command(**values: Any) -> Any:
-            own = {key: values.pop(key) for key in keys if key in values}
+            own = {key: values.pop(key) for key in sorted(keys & values.keys())}
             return function(**values, **{self.name: self.build(**own)})
 
         decorated: Any = command
@@ -570,7 +570,9 @@ reading_options = Bundle(
 
 
 def _parts(**paths: str | None) -> dict[str, str]:
-    return {key.removeprefix("part_"): path for key, path in paths.items() if path is not None}
+    # In one order, in whichever they are given: it is what the run is said to come from.
+    given = {name: paths[f"part_{name}"] for name in PARTS}
+    return {name: path for name, path in given.items() if path is not None}
 
 
 part_options = Bundle(

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import FileError, ParameterError
+from attncli.errors import AttnWarning, FileError, ParameterError
 from attncli.files import chunks, npy, zarr
 from attncli.files.atomic import beside, check_output, put_in_place, unfinished
 from attncli.files.contents import TensorFile
@@ -395,9 +396,16 @@ def _create_store(
 
     if resume:
         for temporary in sorted(unfinished(target)):
-            if temporary.is_dir() and zarr.holds(str(temporary), parts):
+            if not temporary.is_dir():
+                continue
+            if zarr.holds(str(temporary), parts):
                 with _or_nothing(path, None):
                     return output(temporary, _locked(temporary, path))
+            warnings.warn(
+                f"{temporary}: not gone on with: it is of other inputs, options or blocks",
+                AttnWarning,
+                stacklevel=3,
+            )
     need = sum(layout.stored_bytes for layout in layouts.values())
     temporary = beside(target)
     with _or_nothing(path, temporary):

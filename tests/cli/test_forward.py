@@ -316,6 +316,9 @@ def test_separate_files(attn, folder, states):
     result = attn("forward", "--hs-enc", "enc.npy", "--hs-dec", "dec.npy", "--json")
     expected = TimeAttention().forward(states["hs_enc"], states["hs_dec"])
     np.testing.assert_allclose(result.json["tensors"]["out"]["data"], expected)
+    assert result.json["source"] == "enc.npy, dec.npy"
+    again = attn("forward", "--hs-dec", "dec.npy", "--hs-enc", "enc.npy", "--json")
+    assert again.out == result.out  # whichever is given first
 
 
 def test_a_file_and_a_mask_beside_it(attn, folder, states):

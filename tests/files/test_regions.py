@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attncli.errors import AttnError, DataError, FileError, ParameterError
+from attncli.errors import AttnError, AttnWarning, DataError, FileError, ParameterError
 from attncli.files import regions
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
@@ -205,9 +205,12 @@ def test_an_unfinished_store_is_found_again_by_what_it_says(folder):
     other.release()
     with begin("o.zarr", resume=True) as fresh:  # another's name, or other attributes: not this one
         assert not regions.is_written(fresh.regions["out"], rows(5, 10))
-    with regions.create(
-        "p.zarr", {"out": (OUT.shape, "f4", (2, 5, 3))}, {"block": 6}, resume=True
-    ) as fresh:
+    with (
+        pytest.warns(AttnWarning, match=f"{other.temporary}: not gone on with"),
+        regions.create(
+            "p.zarr", {"out": (OUT.shape, "f4", (2, 5, 3))}, {"block": 6}, resume=True
+        ) as fresh,
+    ):
         assert fresh.temporary != other.temporary
 
 
