@@ -327,11 +327,16 @@ def _inflated(start: Callable[[], Any], data: bytes, size: int, codec: Codec, wh
     return b"".join(parts)
 
 
-def _by_library(at: int | None, data: bytes, size: int, codec: Codec, where: str) -> Array:
-    """Unpack into room of the size that is expected, which the data have to declare."""
+def _by_library(data: bytes, size: int, codec: Codec, where: str) -> Array:
+    """Unpack into room of the size that is expected, which the data have to declare.
+
+    What blosc says of the size of the data themselves it reads behind their end.
+    """
     library = _library(f"numcodecs.{codec.name}", codec, where)
-    if at is not None and int.from_bytes(bytes(data[at : at + 4]), "little") != size:
-        raise FileError(f"{where}: damaged: {codec.name} declares other than {size} bytes")
+    declared = {"blosc": {4: size, 12: len(data)}, "lz4": {0: size}}.get(codec.name, {})
+    for at, expected in declared.items():
+        if int.from_bytes(bytes(data[at : at + 4]), "little") != expected:
+            raise FileError(f"{where}: damaged: {codec.name} declares other than {expected} bytes")
     room = np.empty(size, np.uint8)
     library.decompress(data, room)
     return room
@@ -367,9 +372,9 @@ PACKERS: dict[str, Callable[[Any, int, Codec, str], Any]] = {
     "gzip": partial(_inflated, partial(zlib.decompressobj, 31)),
     "zlib": partial(_inflated, zlib.decompressobj),
     "bz2": partial(_inflated, bz2.BZ2Decompressor),
-    "blosc": partial(_by_library, 4),
-    "lz4": partial(_by_library, 0),
-    "zstd": partial(_by_library, None),
+    "blosc": _by_library,
+    "lz4": _by_library,
+    "zstd": _by_library,
 }
 CODECS: dict[str, Callable[[Any, int, Codec, str], Any]] = {
     **PACKERS,
