@@ -6,6 +6,7 @@ answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -47,9 +48,11 @@ COMMANDS = {
     "explain": ("attncli.cli.explain:explain", "Explain a mistake, with an example."),
     "exercise": ("attncli.cli.exercise:exercise", "Write the layers yourself, one by one."),
     "guide": ("attncli.cli.guide:guide", "Read the documentation."),
+    "completion": ("attncli.cli.completion:completion", "Let your shell complete all this."),
     "help": ("attncli.cli.help:help", "Show what a command is for."),
 }
 
+_COMPLETE = "_ATTN_COMPLETE"  # the variable by which a shell asks, as click calls it
 CHECK_SAID_NO = 1
 USAGE_OR_INPUT = 2
 BUG = 70  # EX_SOFTWARE
@@ -76,7 +79,24 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if _COMPLETE in os.environ:
+            from attncli.cli.completing import attach
+
+            for param in command.params:
+                attach(param)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Offer the commands, without importing any."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""
@@ -139,7 +159,13 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _terminate)
     streams.own_process = True
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        if _COMPLETE in os.environ:  # leaving in order would take a quarter of the time
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(0)
 
 
 def run(arguments: list[str]) -> int:
@@ -164,6 +190,8 @@ def _asks_for_json(arguments: list[str]) -> bool:
 def _run(arguments: list[str]) -> int:
     try:
         translation.speak(sys.stdout.encoding)
+        if _COMPLETE in os.environ:  # a shell asks
+            importlib.import_module("attncli.cli.shells")
         code = attn.main(arguments, prog_name="attn", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:

@@ -53,21 +53,6 @@ sys.exit(f"loaded {{loaded}}" if loaded else 0)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_completion_imports_neither_numpy_nor_rich():
-    environment = os.environ | {
-        "_ATTN_COMPLETE": "bash_complete",
-        "COMP_WORDS": "attn show-weights --la",
-        "COMP_CWORD": "2",
-    }
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *ATTN[1:]],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "plain,--layer" in done.stdout
-    assert "numpy" not in done.stderr
-    assert " rich" not in done.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
