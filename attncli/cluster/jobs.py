@@ -134,8 +134,14 @@ class Job:
         Raises
         ------
         ParameterError
-            If the block does not fit how the inputs are stored.
+            If the block does not fit how the inputs are stored, or there is nothing to compute.
         """
+        for axis, size in self.problem.sizes.items():
+            if size == 0:
+                raise ParameterError(
+                    f"{self.problem.origin}: {axis} is 0: there is nothing for a cluster to do",
+                    hint="--engine auto",
+                )
         problem, extras = self.problem, self.problem.extras
         mask = problem.masks.get("mask")
         beside = 0 if extras.keep is None else 1

@@ -342,7 +342,7 @@ def plan(
     block : int, optional
         How many rows, and keys, a tile is to have; else as many as are right.
     chunk : int
-        Of which a block is a multiple: how many steps are stored together.
+        How many steps are stored together: of that a block is a multiple, if it can be.
     beside : int
         The bytes for each pair of a query and a key, where masks have some.
     sinks : bool
@@ -351,7 +351,7 @@ def plan(
     Raises
     ------
     ParameterError
-        If the block is no multiple of the chunk.
+        If neither the block is a multiple of the chunk, nor the chunk of the block.
     ShapeError
         If the shapes do not fit.
 
@@ -365,14 +365,16 @@ def plan(
     """
     T_dec, T_enc = shapes[0][-2], shapes[1][-2]
     lead = fit(*shapes)[0]
-    if block is not None and (block < 1 or block % chunk):
+    if block is not None and (block < 1 or (block % chunk and chunk % block)):
         near = max(1, round(block / chunk)) * chunk
         raise ParameterError(
             f"block is {block}, expected a multiple of the {chunk} steps that are stored together",
             hint=f"--block {near}",
         )
+    if chunk > BLOCK:  # no reason for so large a block: each task decodes what it needs a part of
+        chunk = 1
     visible = Visibility((), T_dec, T_enc) if visibility is None else visibility
-    size = -(-(block or BLOCK) // chunk) * chunk
+    size = block or -(-BLOCK // chunk) * chunk
     itemsize = dtypes_of(np.dtype(dtype))[0].itemsize
     found = Plan(
         shapes, visible, itemsize, threads, backward, (size, size), (1,) * len(lead), beside, sinks

@@ -16,7 +16,7 @@ from attncli.cluster.connecting import connect
 from attncli.core.extras import standard_slopes
 from attncli.core.progress import watching
 from attncli.core.semantics import Semantics
-from attncli.errors import AttnError, AttnWarning
+from attncli.errors import AttnError, AttnWarning, ParameterError
 
 from .posed import files_of, in_process, job_of, on_cluster
 
@@ -51,7 +51,7 @@ def book(**more):
     return {name: rng.normal(size=shape) for name, shape in shapes.items()} | more
 
 
-HIDES_A_ROW = np.arange(T_ENC) < np.arange(T_DEC)[:, None]  # and all keys behind
+HIDES_A_ROW = np.arange(T_ENC) < np.arange(T_DEC)[:, None]  # the first, and what lies behind
 FLOAT_MASK = np.where(rng.random((T_DEC, T_ENC)) < 0.8, rng.normal(size=(T_DEC, T_ENC)), -np.inf)
 
 CASES = {
@@ -108,6 +108,15 @@ CASES = {
         },
         {"layer": "attention"},
     ),
+    "heads behind steps": (
+        {name: np.moveaxis(x, 1, 2) for name, x in general().items()},
+        {"layout": {"": ("N", "T", "heads", "H")}},
+    ),
+    "packed without items": (
+        {name: np.moveaxis(x[0], 0, 1) for name, x in general().items()}
+        | {"cu_seqlens": np.array([0, 3, T_DEC]), "cu_seqlens_k": np.array([0, 6, T_ENC])},
+        {"layout": {"": ("total", "heads", "H")}, "semantics": Semantics(causal="lower_right")},
+    ),
     "steps first": (
         {
             "query": rng.normal(size=(T_DEC, 2, 6)), "key": rng.normal(size=(T_ENC, 2, 3)),
@@ -148,10 +157,20 @@ def test_forward_alone_into_an_npy_file(cluster, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-12)
 
 
-def test_rows_that_see_nothing_are_counted(cluster, tmp_path):
-    job = job_of(tmp_path, general(mask=HIDES_A_ROW), BLOCK)
+@pytest.mark.parametrize("beside", [{}, {"sinks": np.array([0.3, -2.0])}])
+def test_rows_that_see_nothing_are_counted(beside, cluster, tmp_path):
+    job = job_of(tmp_path, general(mask=HIDES_A_ROW, **beside), BLOCK)
     with pytest.warns(AttnWarning, match="2 of 14 rows have every key masked"):
         run(job, cluster)
+
+
+def test_nothing_to_compute_is_said(tmp_path):
+    arrays = {
+        name: x[:, :, :0] if name in ("query", "dout") else x for name, x in general().items()
+    }
+    with pytest.raises(ParameterError, match=r"in.npz: T_dec is 0: there is nothing") as told:
+        job_of(tmp_path, arrays, BLOCK).plan(2)
+    assert told.value.hint == "--engine auto"
 
 
 def test_progress_is_told_in_products_of_what_is_seen(cluster, tmp_path):

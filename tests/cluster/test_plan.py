@@ -182,6 +182,11 @@ def test_blocks_are_multiples_of_what_is_stored_together():
     ) as told:
         plan(((10**5, 64),) * 3, block=1500, chunk=1000)
     assert told.value.hint == "--block 2000"
+    assert plan(((10**5, 64),) * 3, block=500, chunk=1000).block[0] == 500
+
+
+def test_what_is_stored_in_one_piece_makes_no_block_of_that_size():
+    assert plan(((10**6, 64),) * 3, threads=8, chunk=10**6).block[0] == 16384
 
 
 def test_a_mask_for_every_pair_makes_blocks_smaller():
