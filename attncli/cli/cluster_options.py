@@ -72,7 +72,7 @@ class Cluster:
                     raise ParameterError(
                         f"{option} is of a cluster that is started here, --scheduler of one that "
                         "has its workers",
-                        hint=f"--engine dask {option} {self.given[option]} starts one here",
+                        hint=f"without --scheduler, {option} {self.given[option]} starts one here",
                     )
         return True
 

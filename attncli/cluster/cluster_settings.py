@@ -97,3 +97,16 @@ class Needs:
         '--block 4096'
         """
         return f"--block {self.block // 2}" if self.block and self.block > 1 else None
+
+    def within(self, memory: int, tasks: int = 1) -> str | None:
+        """Give the option with which so many tasks at once fit, if there is one.
+
+        Examples
+        --------
+        >>> Needs(task=8000, worker=100, block=64).within(2100)
+        '--block 16'
+        """
+        block = self.block or 1
+        while block > 1 and self.worker + tasks * self.task * block // (self.block or 1) > memory:
+            block //= 2
+        return f"--block {block}" if block > 1 else None

@@ -167,7 +167,9 @@ def _silent() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()  # what is left in cycles complains when it is taken away
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # what is left in cycles complains when it is taken away
         for logger, level in before.items():
             logger.setLevel(level)
 
@@ -283,14 +285,14 @@ def divided(settings: Settings, needs: Callable[[int], Needs]) -> tuple[int, int
         if settings.worker_memory is not None:
             raise MemoryLimitError(
                 f"--worker-memory {readable(memory)}: a worker needs {readable(least)}",
-                hint=needed.half,
+                hint=needed.within(memory) or f"--worker-memory {-(-least // 10**6)}MB",
             )
         fit = (usable or 0) // least
         if settings.workers is not None or not fit:
             there = f"{readable(usable or 0)} for {workers}"
             raise MemoryLimitError(
                 f"a worker needs {readable(least)}, there is {there}",
-                hint=f"--workers {fit}" if fit else needed.half,
+                hint=f"--workers {fit}" if fit else needed.within(usable or 0),
             )
         workers = min(workers - 1, fit)
     return workers, memory, needed
@@ -398,17 +400,23 @@ def _no_scheduler(address: Address, error: Exception) -> ClusterError:
             f"{address} does not know us by --tls-cert",
             hint="--tls-cert CERTIFICATE.pem, signed with what it has as its --tls-ca-file",
         )
+    asides, other = [], address
+    if isinstance(error, TimeoutError):
+        asides.append("nothing was said in time")
     if no_tls:
-        plain = {"tls": "tcp", "wss": "ws"}[address.scheme]
-        hint = f"--scheduler {address._replace(scheme=plain)}, without TLS"
+        other = address._replace(scheme={"tls": "tcp", "wss": "ws"}[address.scheme])
+        asides.append("and has no TLS")
     elif isinstance(cause, ConnectionResetError):
-        hint = f"--scheduler {address._replace(scheme='tls')}, if it asks for TLS"
+        other = address._replace(scheme="tls")
+        asides.append("it may ask for TLS")
     elif address.port != PORT:
-        hint = f"--scheduler {address._replace(port=PORT)}: the dashboard's port is another"
-    else:
-        hint = None
-    silent = " (nothing was said in time)" if isinstance(error, TimeoutError) else ""
-    return ClusterError(f"{address} answers, but is not a Dask scheduler{silent}", hint=hint)
+        other = address._replace(port=PORT)
+        asides.append("the dashboard's port?")
+    aside = f" ({'; '.join(asides)})" if asides else ""
+    return ClusterError(
+        f"{address} answers, but is not a Dask scheduler{aside}",
+        hint=f"--scheduler {other}" if other != address else None,
+    )
 
 
 def _wait_for_a_worker(client: Client, address: Address, settings: Settings) -> None:
@@ -520,7 +528,7 @@ def _have_room(needed: Needs, found: dict[str, Any]) -> None:
             raise MemoryLimitError(
                 f"{at} has {readable(one['limit'])} of memory, {_tasks(one['threads'])} "
                 f"{readable(least)}",
-                hint=needed.half,
+                hint=needed.within(one["limit"], one["threads"]),
             )
         machines.setdefault(one["machine"], []).append(at)
     for machine, workers in machines.items():
@@ -530,7 +538,7 @@ def _have_room(needed: Needs, found: dict[str, Any]) -> None:
             raise MemoryLimitError(
                 f"{machine} has {readable(free)} of memory free, {_tasks(threads)} "
                 f"{readable(needed.task * threads)}",
-                hint=needed.half,
+                hint=needed.within(needed.worker + free, threads),
             )
 
 

@@ -244,11 +244,17 @@ LITTLE = {
         "--worker-memory 1.0 GB: a worker needs 1.1 GB",
         "--block 32",
     ),
+    "less than any block needs": (
+        Settings(workers=1, worker_memory=90_000_000),
+        Needs(task=10**6, worker=10**8, block=64),
+        "--worker-memory 90.0 MB: a worker needs 101.0 MB",
+        "--worker-memory 101MB",
+    ),
     "more than there is": (
         Settings(workers=1),
         Needs(task=10**15, block=64),
         "a worker needs 1.0 PB, there is ",
-        "--block 32",
+        None,
     ),
 }
 
