@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,19 @@ class Sentence(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.template, self.places)
+
+
+def joined(texts: Iterable[str], between: str = ", ") -> str:
+    """Put texts one behind the other, each of which is translated by itself.
+
+    Examples
+    --------
+    >>> joined(["only at H 1", "all zero"])
+    'only at H 1, all zero'
+    """
+    parts = list(texts)
+    places = (f"{{{number}}}" for number in range(len(parts)))
+    return Sentence(between.join(places), **{str(n): part for n, part in enumerate(parts)})
 
 
 def _again(template: str, values: dict[str, Any]) -> Sentence:

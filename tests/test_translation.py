@@ -52,7 +52,11 @@ def formulas():
 
 
 def said():
-    return {text for text in (*literals(SAYING), *catalogue()) if WORDS.search(text)}
+    return {
+        text
+        for text in (*literals(SAYING), *catalogue())
+        if WORDS.search(translation._PLACE.sub("", text))
+    }
 
 
 def places(text):

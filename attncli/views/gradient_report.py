@@ -7,6 +7,8 @@ from rich.text import Text
 
 from attncli.reports import GradcheckReport, InputCheck, gradient_name
 from attncli.tensors import axes_of
+from attncli.translation import Sentence, joined
+from attncli.translation import translated as _
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.numbers import format_error
@@ -31,7 +33,8 @@ EXPLAINED = {
 
 def draw_gradients(report: GradcheckReport, sizes: str, look: Look) -> RenderableType:
     """Draw one line for each gradient, what is wrong with those that are, and the verdict."""
-    parts = ("", _METHODS[report.method], sizes, report.dtype, f"seed {report.seed}")
+    seed = _(Sentence("seed {seed}", seed=report.seed))
+    parts = ("", _(_METHODS[report.method]), sizes, report.dtype, seed)
     heading = Text(safe(report.target, look), "bold")
     heading.append(look.dot.join(parts), "not bold")
     drawn: list[RenderableType] = [heading, ""]
@@ -40,14 +43,19 @@ def draw_gradients(report: GradcheckReport, sizes: str, look: Look) -> Renderabl
     for check in report.checks:
         if not check.passed:
             drawn += [*_details(check, _whose(check, report, look), look), ""]
-    drawn += [Text(f"problem: {safe(problem, look)}", "bold red") for problem in report.problems]
+    drawn += [
+        Text(safe(_(Sentence("problem: {problem}", problem=one)), look), "bold red")
+        for one in report.problems
+    ]
     said = [*report.problems, *(pattern for one in report.checks for pattern in one.patterns)]
     drawn += [
         Text(f"attn explain {name}", "dim")
         for part, name in EXPLAINED.items()
         if any(part in text for text in said)
     ]
-    drawn += [Text(f"note: {safe(note, look)}", "dim") for note in report.notes]
+    drawn += [
+        Text(safe(_(Sentence("note: {note}", note=one)), look), "dim") for one in report.notes
+    ]
     return Group(*drawn, _verdict(report))
 
 
@@ -56,25 +64,25 @@ def _table(report: GradcheckReport, look: Look) -> RenderableType:
     number = repr if look.plain else format_error
     columns = []
     if _several(report):
-        columns.append(Column("layer", [safe(check.layer, look) for check in checks]))
+        columns.append(Column(_("layer"), [safe(check.layer, look) for check in checks]))
     if _by_engines(report):
-        columns.append(Column("engine", [check.engine for check in checks]))
+        columns.append(Column(_("engine"), [check.engine for check in checks]))
     columns += [
-        Column("gradient", [_gradient_name(check, look) for check in checks]),
-        Column("elements", [str(check.elements) for check in checks], right=True),
-        Column("abs error", [number(check.absolute_error) for check in checks], right=True),
-        Column("rel error", [number(check.relative_error) for check in checks], right=True),
+        Column(_("gradient"), [_gradient_name(check, look) for check in checks]),
+        Column(_("elements"), [str(check.elements) for check in checks], right=True),
+        Column(_("abs error"), [number(check.absolute_error) for check in checks], right=True),
+        Column(_("rel error"), [number(check.relative_error) for check in checks], right=True),
     ]
     if any(check.jacobian_error is not None for check in checks):
         errors = ["" if c.jacobian_error is None else number(c.jacobian_error) for c in checks]
-        columns.append(Column("Jacobian", errors, right=True))
+        columns.append(Column(_("Jacobian"), errors, right=True))
     if len({check.tolerance for check in checks}) > 1:
         allowed = [f"{check.tolerance:.1e}" for check in checks]
-        columns.append(Column("tolerance", allowed, right=True))
+        columns.append(Column(_("tolerance"), allowed, right=True))
     columns.append(
         Column(
-            "verdict",
-            ["ok" if check.passed else "WRONG" for check in checks],
+            _("verdict"),
+            ["ok" if check.passed else _("WRONG") for check in checks],
             styles=["green" if check.passed else "bold red" for check in checks],
         )
     )
@@ -100,15 +108,17 @@ def _details(check: InputCheck, whose: str, look: Look) -> Iterator[RenderableTy
     tolerance = check.tolerance
     name = _gradient_name(check, look)
     for pattern in check.patterns or (("",) if whose else ()):
-        yield Text(f"{whose}{name}{': ' if pattern else ''}{pattern}", "bold")
+        yield Text(f"{whose}{name}{': ' if pattern else ''}{_(pattern)}", "bold")
     columns = [
-        Column("worst", [f"{name}{list(element.index)}" for element in check.worst_elements]),
-        Column("backward", [_number(e.backward, look) for e in check.worst_elements], right=True),
+        Column(_("worst"), [f"{name}{list(element.index)}" for element in check.worst_elements]),
         Column(
-            "derivative", [_number(e.derivative, look) for e in check.worst_elements], right=True
+            _("backward"), [_number(e.backward, look) for e in check.worst_elements], right=True
         ),
         Column(
-            "rel error",
+            _("derivative"), [_number(e.derivative, look) for e in check.worst_elements], right=True
+        ),
+        Column(
+            _("rel error"),
             [format_error(element.relative_error) for element in check.worst_elements],
             right=True,
         ),
@@ -135,21 +145,33 @@ def _number(value: float, look: Look) -> str:
 def _verdict(report: GradcheckReport) -> Text:
     wrong = sum(not check.passed for check in report.checks)
     skipped = sum(check.not_differentiable for check in report.checks)
-    aside = f"; {skipped} not judged: forward has no derivative there" if skipped else ""
     several = len({check.tolerance for check in report.checks}) > 1
-    within = "each within its tolerance" if several else f"tolerance {report.tolerance:.2g}"
+    one = Sentence("tolerance {tolerance}", tolerance=f"{report.tolerance:.2g}")
     if report.passed:
-        elements = sum(check.elements for check in report.checks) - skipped
-        worst = format_error(report.worst.relative_error)
-        return Text(
-            f"{elements} gradients right: worst relative error {worst}, {within}{aside}",
-            "green",
+        said = Sentence(
+            "{elements} gradients right: worst relative error {worst}, {within}",
+            elements=sum(check.elements for check in report.checks) - skipped,
+            worst=format_error(report.worst.relative_error),
+            within=Sentence("each within its tolerance") if several else one,
         )
-    faults = [] if report.judged else ["nothing could be judged"]
+        return Text(_(_beside(said, skipped)), "green")
+    faults = [] if report.judged else [Sentence("nothing could be judged")]
     if wrong:
-        faults.append(f"{wrong} of {len(report.checks)} gradient tensors wrong")
-    if report.problems:
-        many = "problem" if len(report.problems) == 1 else "problems"
-        faults.append(f"{len(report.problems)} {many}")
-    beyond = "each by its own tolerance" if several else within
-    return Text(f"{', '.join(faults)}: {beyond}{aside}", "bold red")
+        count = len(report.checks)
+        faults.append(
+            Sentence("{wrong} of {count} gradient tensors wrong", wrong=wrong, count=count)
+        )
+    if number := len(report.problems):
+        many = Sentence("{number} problems", number=number)
+        faults.append(Sentence("1 problem") if number == 1 else many)
+    beyond = Sentence("each by its own tolerance") if several else one
+    said = Sentence("{faults}: {beyond}", faults=joined(faults), beyond=beyond)
+    return Text(_(_beside(said, skipped)), "bold red")
+
+
+def _beside(said: Sentence, skipped: int) -> Sentence:
+    if not skipped:
+        return said
+    return Sentence(
+        "{said}; {skipped} not judged: forward has no derivative there", said=said, skipped=skipped
+    )

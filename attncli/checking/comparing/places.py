@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.translation import Sentence
 
 _WORDS = {
     "N": "item",
@@ -50,16 +51,38 @@ def places(counts: Sequence[Array | None], axes: Sequence[str] | None = None) ->
         if count is None or count.size < 2 or not count.any():
             continue
         axis = axes[number] if axes else ""
-        word = _WORDS.get(axis, axis or f"axis {number}, index")
+        word = _WORDS.get(axis, axis or Sentence("axis {number}, index", number=number))
         touched, spared = np.flatnonzero(count), np.flatnonzero(count == 0)
         most = int(count.argmax())
         share = float(count[most] / count.sum())
         if touched.size <= max(1, _FEW * count.size):
-            found.append(f"only at {word} {_listed(touched.tolist())} of {count.size}")
+            found.append(
+                Sentence(
+                    "only at {word} {listed} of {size}",
+                    word=word,
+                    listed=_listed(touched.tolist()),
+                    size=count.size,
+                )
+            )
         elif spared.size:
-            found.append(f"all but {word} {_listed(spared.tolist())} of {count.size}")
+            found.append(
+                Sentence(
+                    "all but {word} {listed} of {size}",
+                    word=word,
+                    listed=_listed(spared.tolist()),
+                    size=count.size,
+                )
+            )
         elif share >= 0.9:
-            found.append(f"{100 * share:.0f} % at {word} {most} of {count.size}")
+            found.append(
+                Sentence(
+                    "{value} % at {word} {most} of {size}",
+                    value=f"{100 * share:.0f}",
+                    word=word,
+                    most=most,
+                    size=count.size,
+                )
+            )
     return tuple(found)
 
 
@@ -74,9 +97,11 @@ def count_along_axes(wrong: Array) -> list[Array]:
 
 def _listed(indices: list[int]) -> str:
     if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
-        return f"{indices[0]} to {indices[-1]}"
+        return Sentence("{indices} to {indices_2}", indices=indices[0], indices_2=indices[-1])
     if len(indices) > _LISTED:
-        return ", ".join(map(str, indices[:_LISTED])) + f" and {len(indices) - _LISTED} more"
+        return ", ".join(map(str, indices[:_LISTED])) + Sentence(
+            " and {value} more", value=len(indices) - _LISTED
+        )
     return ", ".join(map(str, indices))
 
 
@@ -104,14 +129,18 @@ def patterns(got: Array, expected: Array) -> tuple[str, ...]:
     if abs(factor - 1) > 1e-4 and float(np.abs(a - factor * b).max()) <= near:
         if abs(factor + 1) < 1e-6:
             return ("the sign is reversed",)
-        return (f"off by the factor {float(f'{factor:.6g}')}",)
+        return (Sentence("off by the factor {float}", float=float(f"{factor:.6g}")),)
     for axis in range(b.ndim):
         if np.ptp(a, axis=axis).max() <= near < np.ptp(b, axis=axis).max():
-            return (f"the same along axis {axis}",)
+            return (Sentence("the same along axis {axis}", axis=axis),)
     for first in range(b.ndim):
         for second in range(first + 1, b.ndim):
             swapped = b.swapaxes(first, second)
             if swapped.shape == a.shape and float(np.abs(a - swapped).max()) <= near:
-                pair = "" if b.ndim == 2 else f" in axes {first} and {second}"
-                return (f"transposed{pair}",)
+                pair = (
+                    ""
+                    if b.ndim == 2
+                    else Sentence(" in axes {first} and {second}", first=first, second=second)
+                )
+                return (Sentence("transposed{pair}", pair=pair),)
     return ()

@@ -26,6 +26,7 @@ from attncli.checking.derivatives.precision import EPSILON, coarser
 from attncli.checking.derivatives.trial import Trial
 from attncli.errors import TargetError
 from attncli.reports import gradient_name
+from attncli.translation import Sentence
 
 HEADS = 2
 """How many there are where there are any, so that mixing them up shows."""
@@ -140,27 +141,37 @@ def prove_large(
             slopes = list(slopes_along(trial, precision, tolerance))
         except TargetError as error:  # it may be made for sizes of its own
             if "kv_heads" not in sizes:
-                notes.append(f"not proved at {_said(sizes, usual)}: {error}")
+                notes.append(
+                    Sentence("not proved at {said}: {error}", said=_said(sizes, usual), error=error)
+                )
             continue
         calls = 2 * (1 + len(slopes))
         pace = min(pace, (time.monotonic() - began) / calls / work(sizes))
         if sizes != asked:
             notes.append(
-                f"{_said(asked, usual)} would take more than {SECONDS:g} s: proved at "
-                f"{_said(sizes, usual)} instead"
+                Sentence(
+                    "{said} would take more than {SECONDS} s: proved at {said_2} instead",
+                    said=_said(asked, usual),
+                    SECONDS=f"{SECONDS:g}",
+                    said_2=_said(sizes, usual),
+                )
             )
         for problem in trial.problems:
-            problems.setdefault(problem.split()[0], f"at {_said(sizes, usual)}: {problem}")
+            problems.setdefault(
+                problem.split()[0],
+                Sentence("at {sizes}: {problem}", sizes=_said(sizes, usual), problem=problem),
+            )
         for wrong in slopes:
             if not wrong.passed and wrong.name not in problems:
                 found = boundary(
                     partial(_is_wrong, make, precision, tolerance, wrong.name), sizes, least
                 )
-                where = f": {found}" if found else f" is wrong at {_said(sizes, usual)}"
-                problems[wrong.name] = (
-                    f"{wrong.name}{where}; along a random direction it is {wrong.backward:.6g}, "
-                    f"and the derivative {wrong.derivative:.6g}"
+                what = Sentence(
+                    "{name} is wrong at {sizes}", name=wrong.name, sizes=_said(sizes, usual)
                 )
+                if found:
+                    what = Sentence("{what}: {since}", what=wrong.name, since=found.said)
+                problems[wrong.name] = _against(what, wrong)
     return list(problems.values()), notes
 
 
@@ -178,15 +189,24 @@ def prove_head_counts(
                 slopes_along(make({**usual, "heads": heads, "H": 2 * heads}), precision, tolerance)
             )
         except TargetError as error:  # it may be made for a number of its own
-            notes.append(f"not proved with heads = {heads}: {error}")
+            notes.append(
+                Sentence("not proved with heads = {heads}: {error}", heads=heads, error=error)
+            )
             continue
         for wrong in slopes:
             if not wrong.passed and wrong.name not in problems:
-                problems[wrong.name] = (
-                    f"{wrong.name} is wrong with heads = {heads}; along a random direction it is "
-                    f"{wrong.backward:.6g}, and the derivative {wrong.derivative:.6g}"
+                what = Sentence(
+                    "{name} is wrong with heads = {heads}", name=wrong.name, heads=heads
                 )
+                problems[wrong.name] = _against(what, wrong)
     return list(problems.values()), notes
+
+
+def _against(what: Sentence, wrong: Slope) -> Sentence:
+    return Sentence(
+        "{what}; along a random direction it is {backward}, and the derivative {derivative}",
+        what=what, backward=f"{wrong.backward:.6g}", derivative=f"{wrong.derivative:.6g}",
+    )  # fmt: skip
 
 
 def _takes_heads(make: Callable[[Sizes], Trial], sizes: Sizes) -> bool:

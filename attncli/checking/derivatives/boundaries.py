@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
+from attncli.translation import Sentence
+
 Sizes = Mapping[str, int]
 
 LARGE: tuple[Sizes, ...] = (
@@ -46,11 +48,18 @@ class Boundary(NamedTuple):
     sizes: Sizes
     only: str = ""
 
-    def __str__(self) -> str:
-        since = f"wrong where {self.only}"
+    @property
+    def said(self) -> Sentence:
+        """Since when it is wrong."""
+        since = Sentence("wrong where {only}", only=self.only)
         if not self.only:
-            since = f"right up to {self.axis} = {self.right}, wrong from {self.wrong} on"
-        return f"{since} ({self.beside})" if self.beside else since
+            since = Sentence(
+                "right up to {axis} = {right}, wrong from {wrong} on",
+                axis=self.axis, right=self.right, wrong=self.wrong,
+            )  # fmt: skip
+        if self.beside:
+            return Sentence("{since} ({beside})", since=since, beside=self.beside)
+        return since
 
 
 def boundary(wrong: Callable[[Sizes], bool], large: Sizes, usual: Sizes) -> Boundary | None:

@@ -36,6 +36,7 @@ from attncli.reports import (
     Method,
     gradient_name,
 )
+from attncli.translation import Sentence
 
 SIZES: Mapping[str, int] = {"N": 3, "T_dec": 5, "T_enc": 7, "H": 4}
 """All different, so that a swapped axis shows."""
@@ -116,7 +117,9 @@ def gradcheck(
     (True, True)
     """
     if tolerance is not None and not tolerance > 0:
-        raise ParameterError(f"the tolerance is {tolerance}, expected more than 0")
+        raise ParameterError(
+            Sentence("the tolerance is {tolerance}, expected more than 0", tolerance=tolerance)
+        )
     ours = (one for one in OPERATIONS.values() if not one.parameters)
     given = Given.of(arguments, inputs, layout)
     if isinstance(thing, str | os.PathLike):
@@ -188,7 +191,9 @@ def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "
             if refused.hint is None:
                 refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
             raise refused from None
-        proof.trial.notes.append(f"the code takes no arrays of three axes: {HEADS} heads")
+        proof.trial.notes.append(
+            Sentence("the code takes no arrays of three axes: {HEADS} heads", HEADS=HEADS)
+        )
         return proof
 
 
@@ -241,8 +246,21 @@ class _Proof:
             tolerance = _FLOAT32_LEAST if self.measured else defaults[chosen]
         checks = self._check_inputs(chosen, precision, tolerance)
         if self.measured and checks:
-            found = ", ".join(f"{check.tolerance:.2g} for d{check.input}" for check in checks)
-            trial.notes.append(f"tolerances are measured by the noise in {precision}: {found}")
+            found = ", ".join(
+                Sentence(
+                    "{tolerance} for d{input}",
+                    tolerance=f"{check.tolerance:.2g}",
+                    input=check.input,
+                )
+                for check in checks
+            )
+            trial.notes.append(
+                Sentence(
+                    "tolerances are measured by the noise in {precision}: {found}",
+                    precision=precision,
+                    found=found,
+                )
+            )
         checks += self._check_parameters(precision, tolerance)
         self._compare_results(tolerance)
         free = not (self.target.trusted or self.fixed or trial.problems)
@@ -275,8 +293,12 @@ class _Proof:
             coarse = EPSILON[precision] > EPSILON["float32"]
             relative = ", errors relative to each gradient's largest element" if coarse else ""
             self.trial.notes.append(
-                f"the code computes in {precision} whatever it is given: derivatives are "
-                f"differences of {precision} numbers{relative}"
+                Sentence(
+                    "the code computes in {precision} whatever it is given: derivatives are "
+                    "differences of {precision} numbers{relative}",
+                    precision=precision,
+                    relative=relative,
+                )
             )
         return precision
 
@@ -290,10 +312,14 @@ class _Proof:
             return "complex"
         if method == "complex":
             raise ParameterError(
-                f"{self.target.where}: the complex step cannot be used: {reason}",
+                Sentence(
+                    "{where}: the complex step cannot be used: {reason}",
+                    where=self.target.where,
+                    reason=reason,
+                ),
                 hint="--method central",
             )
-        self.trial.notes.append(f"central differences, since {reason}")
+        self.trial.notes.append(Sentence("central differences, since {reason}", reason=reason))
         return "central"
 
     def _fails_complex(self) -> str | None:
@@ -352,8 +378,11 @@ class _Proof:
                     checks[judge.engine].append(check)
                     if not linear:
                         trial.problems.append(
-                            f"d{name} is right for a random dout but not for single elements of "
-                            "it: is backward linear in dout?"
+                            Sentence(
+                                "d{name} is right for a random dout but not for single elements of "
+                                "it: is backward linear in dout?",
+                                name=name,
+                            )
                         )
         return [check for found in checks.values() for check in found]
 
@@ -365,7 +394,11 @@ class _Proof:
         gradients = trial.parameter_gradients
         if len(gradients) != len(trial.parameters):
             trial.problems.append(
-                f"grads holds {len(gradients)} arrays and params {len(trial.parameters)}"
+                Sentence(
+                    "grads holds {count} arrays and params {count_2}",
+                    count=len(gradients),
+                    count_2=len(trial.parameters),
+                )
             )
             return []
         layer = trial.fresh()
@@ -374,10 +407,18 @@ class _Proof:
         for number, (point, gradient) in enumerate(zip(layer.parameters, gradients, strict=True)):
             name = trial.parameter_names[number]
             if point.dtype.name not in EPSILON:
-                trial.notes.append(f"{name} holds {point.dtype}: it has no gradient to check")
+                trial.notes.append(
+                    Sentence(
+                        "{name} holds {dtype}: it has no gradient to check",
+                        name=name,
+                        dtype=point.dtype,
+                    )
+                )
                 continue
             if not point.flags.writeable:
-                trial.notes.append(f"{name} is read-only: its gradient is not checked")
+                trial.notes.append(
+                    Sentence("{name} is read-only: its gradient is not checked", name=name)
+                )
                 continue
             if not trial.fits(gradient_name(name), gradient, point.shape):
                 continue
@@ -400,10 +441,16 @@ class _Proof:
             checks.append(judge.judge(name, name, gradient, derivative, None)[0])
             layer.assign(number, point)
         found = ", ".join(
-            f"{check.tolerance:.2g} for {check.input.replace('params', 'grads')}"
+            Sentence(
+                "{tolerance} for {replace}",
+                tolerance=f"{check.tolerance:.2g}",
+                replace=check.input.replace("params", "grads"),
+            )
             for check in checks
         )
-        trial.notes.append(f"params: central differences in place, tolerance {found}")
+        trial.notes.append(
+            Sentence("params: central differences in place, tolerance {found}", found=found)
+        )
         return checks
 
     def _compare_results(self, tolerance: float) -> None:
@@ -412,7 +459,14 @@ class _Proof:
             engine = other.target.engine
             found = near(other.out, self.trial.out, gradient_tolerance(tolerance))
             if not found.agrees:
-                other.problems.insert(0, f"out is off by {found.relative:.1e}, at {found.worst}")
+                other.problems.insert(
+                    0,
+                    Sentence(
+                        "out is off by {relative}, at {worst}",
+                        relative=f"{found.relative:.1e}",
+                        worst=found.worst,
+                    ),
+                )
             self.trial.problems += [f"{engine}: {problem}" for problem in other.problems]
 
     def _all(self) -> tuple[Trial, ...]:

@@ -22,6 +22,7 @@ from attncli.checking.targets.target import (
 from attncli.checking.targets.unfilled import describe_unfilled
 from attncli.errors import CodeError, NoLayerError, TargetError
 from attncli.tensors import random_tensor
+from attncli.translation import Sentence
 
 _DOUBLED = Tolerance.of_largest(1e-3, least=1e-12)
 # Of a larger result, backward is not run for each unit vector.
@@ -31,8 +32,12 @@ _JACOBIAN_ROWS = 128
 def no_backward(target: Target, why: str = "") -> TargetError:
     """Say that there is none, and what can be had instead."""
     return NoLayerError(
-        f"{target.where}: has no backward that could be proved{why and f': {why}'}",
-        hint=f"attn check {target.where} judges forward alone",
+        Sentence(
+            "{where}: has no backward that could be proved{value}",
+            where=target.where,
+            value=why and f": {why}",
+        ),
+        hint=Sentence("attn check {where} judges forward alone", where=target.where),
     )
 
 
@@ -195,7 +200,9 @@ class Trial:
         fresh.backward(self.dout)
         dout_changed, again = bool(fresh.facts.changed), self._backward_again(fresh)
         for which in changed:
-            self.problems.append(f"the input {self.target.inputs[which]} is changed in place")
+            self.problems.append(
+                Sentence("the input {inputs} is changed in place", inputs=self.target.inputs[which])
+            )
         if dout_changed:
             self.problems.append("dout is changed in place")
         self.forward(self.layer, self.inputs)
@@ -222,7 +229,14 @@ class Trial:
         """Whether a gradient has the shape of its input or parameter; else that is reported."""
         if gradient.shape == shape:
             return True
-        self.problems.append(f"{name} is {gradient.shape}, expected {shape} as the input is")
+        self.problems.append(
+            Sentence(
+                "{name} is {shape}, expected {shape_2} as the input is",
+                name=name,
+                shape=gradient.shape,
+                shape_2=shape,
+            )
+        )
         return False
 
     # What the target gives.
@@ -254,7 +268,11 @@ class Trial:
         out = real_array(result)
         if out is None:
             raise CodeError(
-                f"{self.target.where}: forward returns {kind_of(result)}, expected one array",
+                Sentence(
+                    "{where}: forward returns {kind_of}, expected one array",
+                    where=self.target.where,
+                    kind_of=kind_of(result),
+                ),
                 hint="is there a return?" if result is None else None,
             )
         # A copy: backward may use the same memory.
@@ -265,15 +283,26 @@ class Trial:
         given = as_gradients(result, number)
         names = ", ".join(f"d{name}" for name in self.target.inputs)
         if result is None:
-            self.problems.append(f"backward returns None, expected {names}")
+            self.problems.append(Sentence("backward returns None, expected {names}", names=names))
             return [None] * number
         if len(given) != number:
-            self.problems.append(f"backward returns {how_many(given)}, expected {number}: {names}")
+            self.problems.append(
+                Sentence(
+                    "backward returns {how_many}, expected {number}: {names}",
+                    how_many=how_many(given),
+                    number=number,
+                    names=names,
+                )
+            )
         found: list[Array | None] = [None] * number
         for which, (name, value) in enumerate(zip(self.target.inputs, given, strict=False)):
             array = real_array(value)
             if array is None:
-                self.problems.append(f"d{name} is {kind_of(value)}, expected an array")
+                self.problems.append(
+                    Sentence(
+                        "d{name} is {kind_of}, expected an array", name=name, kind_of=kind_of(value)
+                    )
+                )
             elif self.fits(f"d{name}", array, self.inputs[which].shape):
                 found[which] = np.array(array)
         return found

@@ -58,6 +58,7 @@ from attncli.operations.layout import ALL, SIDE_BY_SIDE, written
 from attncli.operations.steps import QKV
 from attncli.reports import CheckReport, CheckReports, Finding, Part, Status
 from attncli.tensors import axes_of
+from attncli.translation import Sentence, joined
 
 # To call it right but for its precision, float64 results must agree to this.
 _FLOAT32_AGREEMENT = beside_largest(1e-5)
@@ -155,7 +156,13 @@ def check(
     """
     claims = Semantics(scale, causal, align, window, softcap)
     if dtype is not None and dtype not in UNITS:
-        raise ParameterError(f"dtype is {dtype!r}, expected one of {', '.join(UNITS)}")
+        raise ParameterError(
+            Sentence(
+                "dtype is {dtype}, expected one of {names}",
+                dtype=repr(dtype),
+                names=", ".join(UNITS),
+            )
+        )
 
     def judge(target: Target) -> CheckReport:
         return _judged(target, claims, layer=layer, dtype=dtype, thorough=thorough)
@@ -178,20 +185,33 @@ def _judged(
     if target.fault is not None:
         raise target.fault
     if layer not in (None, *OPERATIONS):
-        raise ParameterError(f"no layer {layer}: there is {', '.join(OPERATIONS)}")
+        raise ParameterError(
+            Sentence("no layer {layer}: there is {names}", layer=layer, names=", ".join(OPERATIONS))
+        )
     if layer in WITH_WEIGHTS or (layer is None and _has_weights(target)):
         if (report := _with_weights(target, claims, layer)) is not None:
             return report
         if layer is not None:
             target.start({**_START_SIZES, **target.sizes_said})
-            raise NoLayerError(f"{target.where}: it has no weights that {layer} could have")
+            raise NoLayerError(
+                Sentence(
+                    "{where}: it has no weights that {layer} could have",
+                    where=target.where,
+                    layer=layer,
+                )
+            )
     chosen = layer or guess_layer(target)
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
     elif not (chosen == QKV and holds_all(target)):
         raise NoLayerError(
-            f"{target.where}: forward takes {', '.join(target.inputs)}; {chosen} takes "
-            f"{', '.join(OPERATIONS[chosen].inputs)}",
+            Sentence(
+                "{where}: forward takes {names}; {chosen} takes {names_2}",
+                where=target.where,
+                names=", ".join(target.inputs),
+                chosen=chosen,
+                names_2=", ".join(OPERATIONS[chosen].inputs),
+            ),
             hint="--as says which layer it is",
         )
     with np.errstate(all="ignore"):  # their numbers may be anything
@@ -242,7 +262,11 @@ def guess_layer(target: Target) -> str:
         return QKV
     target.start({**_START_SIZES, **target.sizes_said})  # what it raises is what should be said
     raise NoLayerError(
-        f"{target.where}: forward takes {', '.join(target.inputs)}: which layer is it?",
+        Sentence(
+            "{where}: forward takes {names}: which layer is it?",
+            where=target.where,
+            names=", ".join(target.inputs),
+        ),
         hint=f"--as {' | '.join(OPERATIONS)}",
     )
 
@@ -382,8 +406,14 @@ class _Check:
         if count:
             arrays = "array" if count == 1 else "arrays"
             raise TargetError(
-                f"{self.target.where}: this layer has weights of its own ({count} {arrays} in "
-                f"params), and {self.layer} has none to compare them with",
+                Sentence(
+                    "{where}: this layer has weights of its own ({count} {arrays} in params), "
+                    "and {layer} has none to compare them with",
+                    where=self.target.where,
+                    count=count,
+                    arrays=arrays,
+                    layer=self.layer,
+                ),
                 hint="attn gradcheck proves its gradients",
             )
 
@@ -419,7 +449,9 @@ class _Check:
         self.findings.extend(judge_logsumexp(self.seen))
         self.findings.extend(self.repeated)
         if not self.target.has_backward:
-            detail = f"{self.alone or 'there is none'}: forward is judged alone"
+            detail = Sentence(
+                "{value}: forward is judged alone", value=self.alone or "there is none"
+            )
             self.findings.append(Finding("backward", "contract", "note", detail))
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
         passed = all(finding.status != "wrong" for finding in self.findings)
@@ -500,7 +532,10 @@ class _Check:
             self.target = turning(given, tables)
             suite = self._suite(in_blocks=in_blocks)
             if self._right(suite.ordinary()):
-                detail = f"are given as {tables.described}, query and key turned back by them"
+                detail = Sentence(
+                    "are given as {described}, query and key turned back by them",
+                    described=tables.described,
+                )
                 self.findings.append(Finding("cos and sin", "contract", "note", detail))
                 return suite
             if suite.is_taken and taken is None:
@@ -513,7 +548,7 @@ class _Check:
         said, usual = self.plain.given.layout, usual_layouts(self.plain)
         if self._right(suite.ordinary()):
             if usual and not said:
-                detail = f"arrays are {_described(usual[0])}"
+                detail = Sentence("arrays are {described}", described=_described(usual[0]))
                 self.findings.append(Finding("layout", "contract", "note", detail))
             return suite
         given, findings = self.target, self.findings
@@ -528,12 +563,27 @@ class _Check:
                 taken = _described(words)
                 meant = written(said) or ("(N, heads, T, H)" if headed else "(N, T, H)")
                 if where:
-                    taken = f"{meant}, and {where} as {taken}"
-                detail = f"arrays are taken and given as {taken}, expected {meant}"
-                option = f"--layout {written(layout)} if they are meant so"
-                said_so = Finding("layout", "contract", "wrong", f"{detail}: {option}")
+                    taken = Sentence(
+                        "{meant}, and {where} as {taken}", meant=meant, where=where, taken=taken
+                    )
+                detail = Sentence(
+                    "arrays are taken and given as {taken}, expected {meant}",
+                    taken=taken,
+                    meant=meant,
+                )
+                option = Sentence(
+                    "--layout {written} if they are meant so", written=written(layout)
+                )
+                said_so = Finding(
+                    "layout",
+                    "contract",
+                    "wrong",
+                    Sentence("{detail}: {option}", detail=detail, option=option),
+                )
                 if not said and (usual or self.target.published):
-                    said_so = replace(said_so, status="note", detail=f"arrays are {taken}")
+                    said_so = replace(
+                        said_so, status="note", detail=Sentence("arrays are {taken}", taken=taken)
+                    )
                 self.findings.append(said_so)
                 return found
         self.target, self.findings = given, findings
@@ -564,28 +614,48 @@ class _Check:
         options = self.target.options
         for name, value in neutral(options, suite.usual).items():
             if options[name] is not ...:
-                detail = f"{name}={value} is given: its default is {options[name]}"
+                detail = Sentence(
+                    "{name}={value} is given: its default is {options}",
+                    name=name,
+                    value=value,
+                    options=options[name],
+                )
                 self.findings.append(Finding(name, "contract", "note", detail))
 
     def _say_taken(self, suite: Suite, refusal: str) -> None:
         if suite.blocks != self.target.blocks:
-            sizes = ", ".join(f"{axis} of {size}" for axis, size in suite.blocks.items())
-            detail = f"multiples in every case, {sizes}: others are refused ({refusal})"
+            sizes = joined(
+                Sentence("{axis} of {size}", axis=axis, size=size)
+                for axis, size in suite.blocks.items()
+            )
+            detail = Sentence(
+                "multiples in every case, {sizes}: others are refused ({refusal})",
+                sizes=sizes,
+                refusal=refusal,
+            )
             self.findings.append(Finding("sizes", "contract", "note", detail))
         if suite.said:
             sizes = ", ".join(f"{axis} = {size}" for axis, size in suite.said.items())
-            detail = f"{sizes} in every case, as its arguments say: others are refused"
+            detail = Sentence(
+                "{sizes} in every case, as its arguments say: others are refused", sizes=sizes
+            )
             self.findings.append(Finding("sizes", "contract", "note", detail))
             return
         taken = suite.dtype.name
         if taken == self.dtype:
             return
         if suite.precision == self.dtype:
-            taken = f"{taken} that holds numbers of {self.dtype}"
-        detail = f"{self.dtype} is refused ({refusal}): every case is in {taken}"
+            taken = Sentence("{taken} that holds numbers of {dtype}", taken=taken, dtype=self.dtype)
+        said = {"dtype": self.dtype, "refusal": refusal, "taken": taken}
+        detail = Sentence("{dtype} is refused ({refusal}): every case is in {taken}", **said)
         if suite.precision != self.dtype:
-            detail += ", and so is the tolerance"
-        self.findings.append(Finding(f"{self.dtype} inputs", "contract", "note", detail))
+            also = (
+                "{dtype} is refused ({refusal}): every case is in {taken}, and so is the tolerance"
+            )
+            detail = Sentence(also, **said)
+        self.findings.append(
+            Finding(Sentence("{dtype} inputs", dtype=self.dtype), "contract", "note", detail)
+        )
 
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
@@ -617,7 +687,9 @@ class _Check:
         if seen.error is not None and not case.optional:
             self.trace = self.trace or seen.error.trace
         if seen.not_taken:
-            detail = _shortened(f"not taken: {seen.forward_fault}")
+            detail = _shortened(
+                Sentence("not taken: {forward_fault}", forward_fault=seen.forward_fault)
+            )
             self.findings.append(Finding(case.name, "forward", "skipped", detail))
             return
         found = list[Finding]()
@@ -625,7 +697,8 @@ class _Check:
             self.differs = self.differs or (bool(verdict.off) and not self._lenient(case))
             fault = verdict.fault
             if part in since:
-                fault = f"{', '.join(verdict.off) or fault}: {since[part]}"
+                what = ", ".join(verdict.off) or fault
+                fault = Sentence("{what}: {since}", what=what, since=since[part].said)
             status: Status = "ok"
             if fault:
                 status = "note" if self._lenient(case) else "wrong"
@@ -665,7 +738,12 @@ class _Check:
             )
             case = asked if sizes is asked.sizes else asked.resized(sizes)
             if case is not asked:
-                detail = f"{asked.name}: more than {SECONDS:g} s, so it is {case.name}"
+                detail = Sentence(
+                    "{name}: more than {SECONDS} s, so it is {name_2}",
+                    name=asked.name,
+                    SECONDS=f"{SECONDS:g}",
+                    name_2=case.name,
+                )
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
             if beside is None:  # what is compiled, and the like: no size makes it longer
                 began = time.monotonic()
@@ -768,8 +846,10 @@ class _Check:
             dout_changed = bool(layer.facts.changed)
         except TargetError:
             pass  # reported already
-        where = "".join(f" ({name})" for name in {*self.changed.values()} - {case.name})
-        changed = f"{', '.join(self.changed)} is changed{where}"
+        names, where = ", ".join(self.changed), {*self.changed.values()} - {case.name}
+        changed = Sentence("{names} is changed", names=names)
+        if where:
+            changed = Sentence("{names} is changed ({where})", names=names, where=joined(where))
         yield self._finding("inputs unchanged", not self.changed, changed)
         yield self._finding("dout unchanged", not dout_changed, "backward changes it")
 
@@ -799,15 +879,21 @@ class _Check:
                 x.results["weights"] for x in (first.case.truth, first.case.truth.rounding)
             )
             off = _compared(first.case, name, first.weights, expected, far).fault
-            return self._finding("weights right", not off, f"{name} holds other numbers")
+            return self._finding(
+                "weights right", not off, Sentence("{name} holds other numbers", name=name)
+            )
         if held is None:
             # Code that never had the name has no use for it.
             status: Status = "wrong" if name in first.layer.names() else "note"
-            detail = f"{name} is not filled by forward"
+            detail = Sentence("{name} is not filled by forward", name=name)
             return Finding("weights kept", "contract", status, detail)
         shape = np.shape(held) if real_array(held) is not None else type(held).__name__
         form = "one (N, T_enc) for every decoder step" if name.endswith("s") else "(N, T_enc)"
-        return self._finding("weights kept", False, f"{name} holds {shape}, expected {form}")
+        return self._finding(
+            "weights kept",
+            False,
+            Sentence("{name} holds {shape}, expected {form}", name=name, shape=shape, form=form),
+        )
 
     def _precision(self, case: Case, first: Observation) -> Iterator[Finding]:
         """Tell a wrong result from one that is right to seven digits."""
@@ -820,7 +906,9 @@ class _Check:
         farthest = max(one.relative for one in found)
         if all(one.agrees for one in found) and farthest > case.tolerance.relative:
             yield self._finding(
-                "float64 precision", False, f"right to {farthest:.0e} only, as float32 is"
+                "float64 precision",
+                False,
+                Sentence("right to {farthest} only, as float32 is", farthest=f"{farthest:.0e}"),
             )
 
     def _lists(self, first: Observation) -> Finding:
@@ -834,8 +922,12 @@ class _Check:
         if lists:
             (missing,) = (name for name, one in held.items() if not isinstance(one, list))
             alike = get_close_matches(missing, set(first.layer.names()) - set(held), 1)
-            meant = f": is {alike[0]} meant to be it?" if alike else ""
-            return self._finding("params and grads", False, f"there is no list {missing}{meant}")
+            meant = Sentence(": is {alike} meant to be it?", alike=alike[0]) if alike else ""
+            return self._finding(
+                "params and grads",
+                False,
+                Sentence("there is no list {missing}{meant}", missing=missing, meant=meant),
+            )
         return Finding(
             "params and grads", "contract", "note", "the book's optimisers expect both as lists"
         )
@@ -902,19 +994,34 @@ def _any_fault(verdicts: Mapping["Part", _Verdict]) -> bool:
 
 def _together(verdicts: Iterable[_Verdict]) -> _Verdict:
     wrong = [verdict for verdict in verdicts if verdict.fault]
-    return _Verdict("; ".join(x.fault for x in wrong), tuple(name for x in wrong for name in x.off))
+    return _Verdict(
+        joined((x.fault for x in wrong), "; ") if wrong else "",
+        tuple(name for x in wrong for name in x.off),
+    )
 
 
 def _how(observed: Array, expected: Array, name: str, far: float) -> str:
     """Say how an array differs: a pattern, a place, or by how much."""
     if observed.shape != expected.shape:
-        return f"{name} is {observed.shape}, expected {expected.shape}"
+        return Sentence(
+            "{name} is {shape}, expected {shape_2}",
+            name=name,
+            shape=observed.shape,
+            shape_2=expected.shape,
+        )
     bad = int((~np.isfinite(observed)).sum())
     if bad and np.isfinite(expected).all():
-        return f"{name}: {bad} of {observed.size} elements are NaN or infinite"
+        return Sentence(
+            "{name}: {bad} of {size} elements are NaN or infinite",
+            name=name,
+            bad=bad,
+            size=observed.size,
+        )
     found = patterns(observed, expected)
     if not found:
         wrong = outside(observed, expected, _RIGHT)
         if not wrong.all():
             found = places(count_along_axes(wrong), axes_of(name, observed.ndim))
-    return f"{name}: " + (", ".join(found) or f"off by {far:.1e} of the largest element")
+    if not found:
+        found = (Sentence("off by {far} of the largest element", far=f"{far:.1e}"),)
+    return Sentence("{name}: {how}", name=name, how=joined(found))

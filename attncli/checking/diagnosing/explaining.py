@@ -107,10 +107,11 @@ def _named(name: str) -> Mistake:
     begun = [known for known in by_slug if typed and typed in known]
     close = begun or _nearest(typed)
     if not close:
-        raise ParameterError(f"no mistake {name} is known", hint="attn explain")
+        raise ParameterError(Sentence("no mistake {name} is known", name=name), hint="attn explain")
     nearest = " or ".join(by_slug[one].name for one in close[:3])
     raise ParameterError(
-        f"no mistake {name} is known: did you mean {nearest}?", hint=f"attn explain {close[0]}"
+        Sentence("no mistake {name} is known: did you mean {nearest}?", name=name, nearest=nearest),
+        hint=f"attn explain {close[0]}",
     )
 
 
@@ -258,7 +259,7 @@ def _example(situation: _Situation, steps: Steps) -> MistakeExample | None:
 def _symptom(mistake: Mistake) -> str:
     if mistake in PARAMETERS:
         return "attn check, or gradcheck, of a layer whose params are not empty"
-    return f"attn check: the line {mistake.symptom}"
+    return Sentence("attn check: the line {symptom}", symptom=mistake.symptom)
 
 
 def _shows(mistake: Mistake) -> Iterator[str]:
@@ -295,7 +296,12 @@ def _look(case: Case, steps: Steps) -> Iterator[str]:
     right = (truth.results["out"], *truth.gradients)
     for name, observed, expected in zip(names, (given[0], *given[2]), right, strict=True):
         if observed.shape != expected.shape:
-            yield f"{name} is {observed.shape}, expected {expected.shape}"
+            yield Sentence(
+                "{name} is {shape}, expected {shape_2}",
+                name=name,
+                shape=observed.shape,
+                shape_2=expected.shape,
+            )
         elif not near(observed, expected, _DIFFERENT).agrees:
             yield f"{name}: {', '.join(_how(name, observed, expected))}"
 

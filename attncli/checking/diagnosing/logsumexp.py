@@ -12,6 +12,7 @@ from attncli.checking.diagnosing.cases import Case
 from attncli.checking.diagnosing.observing import Observation
 from attncli.operations.steps import PRODUCTS, Calculation, Steps
 from attncli.reports import Finding
+from attncli.translation import Sentence
 
 NAME = "log-sum-exp"
 # As of `attncli.checking.comparing.rounding`.
@@ -98,7 +99,9 @@ def judge_logsumexp(seen: Iterable[Observation]) -> Iterator[Finding]:
         return
     where = ", ".join(one.case.name for one in wrong[:3]) + ", …" * (len(wrong) > 3)
     name = f"{NAME} {kind}" if kind else NAME
-    yield Finding(name, "contract", "wrong", f"beside out it is another ({where})")
+    yield Finding(
+        name, "contract", "wrong", Sentence("beside out it is another ({where})", where=where)
+    )
 
 
 def _all_are(given: list[Observation], of: Callable[[Case], Array]) -> bool:

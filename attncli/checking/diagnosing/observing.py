@@ -18,6 +18,7 @@ from attncli.checking.targets.target import (
 )
 from attncli.errors import TargetError
 from attncli.operations.steps import FORWARD, QKV, STEPS, Calculation, Steps, by_products
+from attncli.translation import Sentence
 
 # A result with so many times as many elements as there should be is not looked into.
 _MANY = 1 << 10
@@ -92,13 +93,21 @@ def observe(target: Target, case: Case, names: tuple[str, ...]) -> Observation:
     out = real_array(result)
     if out is None:
         asked = ": is there a return?" if result is None else ""
-        seen.forward_fault = f"forward returns {kind_of(result)}, expected one array{asked}"
+        seen.forward_fault = Sentence(
+            "forward returns {kind_of}, expected one array{asked}",
+            kind_of=kind_of(result),
+            asked=asked,
+        )
         return seen
     seen.out = out
     if out.shape != expected["out"].shape:
         if out.size > _MANY * case.dout.size:  # it may say so without holding as many
             seen.out = None
-        seen.forward_fault = f"forward returns {out.shape}, expected {expected['out'].shape}"
+        seen.forward_fault = Sentence(
+            "forward returns {shape}, expected {shape_2}",
+            shape=out.shape,
+            shape_2=expected["out"].shape,
+        )
         seen.backward_fault = "not checked: the shape of forward's result is wrong"
         return seen
     seen.out = np.array(out)  # backward may use the same memory
@@ -121,32 +130,43 @@ def _observe_backward(
         return
     expected = ", ".join(f"d{name}" for name in names)
     if result is None:
-        seen.backward_fault = f"backward returns None, expected {expected}: is there a return?"
+        seen.backward_fault = Sentence(
+            "backward returns None, expected {expected}: is there a return?", expected=expected
+        )
         return
     given = as_gradients(result, len(names))
     arrays = [real_array(gradient) for gradient in given]
     if len(given) != len(names):
-        seen.backward_fault = (
-            f"backward returns {how_many(given)}, expected {len(names)}: {expected}"
+        seen.backward_fault = Sentence(
+            "backward returns {how_many}, expected {count}: {expected}",
+            how_many=how_many(given),
+            count=len(names),
+            expected=expected,
         )
         return
     found = [None if array is None else array.shape for array in arrays]
     if None in found:
         missing = names[found.index(None)]
-        seen.backward_fault = (
-            f"d{missing} is {kind_of(given[found.index(None)])}, expected an array"
+        seen.backward_fault = Sentence(
+            "d{missing} is {kind_of}, expected an array",
+            missing=missing,
+            kind_of=kind_of(given[found.index(None)]),
         )
         return
     if found != shapes:
         seen.misshapen = [np.array(array) for array in arrays]
         if sorted(map(str, found)) == sorted(map(str, shapes)):
-            seen.backward_fault = (
-                f"backward returns its gradients in the wrong order, expected {expected}"
+            seen.backward_fault = Sentence(
+                "backward returns its gradients in the wrong order, expected {expected}",
+                expected=expected,
             )
         else:
             wrong = next(i for i, shape in enumerate(shapes) if found[i] != shape)
-            seen.backward_fault = (
-                f"d{names[wrong]} is {found[wrong]}, expected {shapes[wrong]} as the input is"
+            seen.backward_fault = Sentence(
+                "d{names} is {found}, expected {shapes} as the input is",
+                names=names[wrong],
+                found=found[wrong],
+                shapes=shapes[wrong],
             )
         return
     seen.gradients = [np.array(array) for array in arrays]

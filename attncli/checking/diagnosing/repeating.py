@@ -20,6 +20,7 @@ from attncli.checking.targets.target import Layer, Target, as_gradients, real_ar
 from attncli.errors import TargetError
 from attncli.reports import Finding
 from attncli.tensors import random_tensor
+from attncli.translation import Sentence
 
 # More than the twenty after which nobody counts on being looked at.
 _CALLS = 32
@@ -137,7 +138,11 @@ def _between(target: Target, suite: Suite) -> str:
         if not new.raised and not same(new.given, again.given):
             sizes = ", ".join(f"{axis} = {case.sizes[axis]}" for axis in changed or usual)
             fault = again.raised or "others than one that is new"
-            return f"an instance that has seen other sizes gives, for {sizes}: {fault}"
+            return Sentence(
+                "an instance that has seen other sizes gives, for {sizes}: {fault}",
+                sizes=sizes,
+                fault=fault,
+            )
     return ""
 
 
@@ -189,25 +194,27 @@ class _Series:
         """Say by what results of earlier inputs are found again."""
         earlier = "gives the result of earlier inputs"
         if any(self._before([before, *fresh], number) for number in range(1, _CALLS + 1)):
-            return f"{earlier}, of other numbers in the same shapes"
+            return Sentence("{earlier}, of other numbers in the same shapes", earlier=earlier)
         for again, what in (("objects", "the same array objects"), ("memory", "the same memory")):
             with self.target.calls.under(again=again):
                 calls = [self._call(layer, self._drawn(_SEED + seed)) for seed in range(3)]
             if any(self._before(calls, number) for number in (1, 2)):
-                return f"{earlier}: {what} with other numbers in it"
+                return Sentence(
+                    "{earlier}: {what} with other numbers in it", earlier=earlier, what=what
+                )
         base, other = self._drawn(2 * _SEED), self._drawn(3 * _SEED)
         for change, what in ((_nudged, "of which a part is the same"), (_turned, "in other order")):
             alike = [self._rounded(change(array)) for array in base]
             calls = [self._call(layer, inputs) for inputs in (base, alike)]
             if self._before(calls, 1):
-                return f"{earlier}: numbers {what}"
+                return Sentence("{earlier}: numbers {what}", earlier=earlier, what=what)
         for i, name in enumerate(self.names):
             alone = [*base[:i], other[i], *base[i + 1 :]]
             calls = [self._call(layer, inputs) for inputs in (base, alone)]
             if self._before(calls, 1):
-                return f"{earlier}: {name} alone is another"
+                return Sentence("{earlier}: {name} alone is another", earlier=earlier, name=name)
         if self.target.has_backward and self._remembers_dout(layer, base):
-            return f"{earlier}: dout alone is another"
+            return Sentence("{earlier}: dout alone is another", earlier=earlier)
         return ""
 
     def _remembers_dout(self, layer: Layer, inputs: list[Array]) -> bool:
@@ -241,10 +248,18 @@ class _Series:
         again = {seed: all(self._call(layer, self._drawn(seed)).right) for seed in seeds}
         if any(again.values()) and not any(again[n - 1] for n in wrong if n <= _CALLS):
             many = list(again.values()).count(False)
-            fault = f"right for some numbers and wrong for others: for {many} of {_CALLS} inputs"
+            fault = Sentence(
+                "right for some numbers and wrong for others: for {many} of {CALLS} inputs",
+                many=many,
+                CALLS=_CALLS,
+            )
             yield _finding("every number", fault)
         else:
-            fault = f"right for {first - 1} calls, and not from call {first} on"
+            fault = Sentence(
+                "right for {value} calls, and not from call {first} on",
+                value=first - 1,
+                first=first,
+            )
             yield _finding(_EVERY_CALL, fault)
 
     def _left(self) -> str:

@@ -9,6 +9,7 @@ from attncli.checking.comparing.agreement import Tolerance, near
 from attncli.checking.targets.arguments import beside
 from attncli.checking.targets.target import real_array, same
 from attncli.reports import Finding
+from attncli.translation import Sentence
 
 _ROUNDED = Tolerance.of_largest(1e-5, least=1e-3)
 # What these do is known, and turned off.
@@ -42,8 +43,15 @@ def untried(
             continue
         shown = "VALUE" if isinstance(default, str) else other
         shown = f"random:{sizes['T_dec']},{sizes['T_enc']}" if shown is None else shown
-        detail = f"{name} is left at {default!r}, and judged so alone: --arg {name}={shown}"
-        yield Finding(name, "contract", "note", f"{detail} gives it another value")
+        detail = Sentence(
+            "{name} is left at {default}, and judged so alone: --arg {name}={shown}",
+            name=name,
+            default=repr(default),
+            shown=shown,
+        )
+        yield Finding(
+            name, "contract", "note", Sentence("{detail} gives it another value", detail=detail)
+        )
 
 
 def _alike(a: Any, b: Any) -> bool:

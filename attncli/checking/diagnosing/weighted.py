@@ -185,15 +185,22 @@ def _proved(trial: Trial) -> tuple[dict[str, str], Sequence[str]]:
         found = {
             name: ""
             if one.passed
-            else f"along a random direction it is {one.backward:.6g}, and "
-            f"the derivative {one.derivative:.6g}"
+            else Sentence(
+                "along a random direction it is {backward}, and the derivative {derivative}",
+                backward=f"{one.backward:.6g}",
+                derivative=f"{one.derivative:.6g}",
+            )
             for name in names
             if (one := slopes.get(gradient_name(name))) is not None
         }
         return found, trial.problems
     known = {name: array.shape for name, array in zip(target.inputs, trial.inputs, strict=True)}
     proof = gradcheck(target, sizes=trial.sizes, inputs=known)
-    off = {x.input: ", ".join(x.patterns) or f"off by {x.relative_error:.1e}" for x in proof.checks}
+    off = {
+        x.input: ", ".join(x.patterns)
+        or Sentence("off by {relative_error}", relative_error=f"{x.relative_error:.1e}")
+        for x in proof.checks
+    }
     return {x.input: "" if x.passed else off[x.input] for x in proof.checks}, proof.problems
 
 
@@ -277,7 +284,12 @@ def _of_layout(target: Target) -> Finding:
     if target.published:
         return Finding("layout", "contract", "note", "arrays are (T, N, H), time first")
     detail = "arrays are taken and given as (T, N, H), time first, expected (N, T, H)"
-    return Finding("layout", "contract", "wrong", f"{detail}: --layout T,N,H if they are meant so")
+    return Finding(
+        "layout",
+        "contract",
+        "wrong",
+        Sentence("{detail}: --layout T,N,H if they are meant so", detail=detail),
+    )
 
 
 def _is_meant_causal(trial: Trial) -> bool:
@@ -316,7 +328,9 @@ def _no_measure(trial: Trial, *, meant: bool) -> str:
         if (one.ndim == 1 and one.size > 1 and (one == 1).all()) or _OTHER.search(name.lower())
     ]
     if more:
-        return f"its weights are not those of attention alone ({', '.join(more)})"
+        return Sentence(
+            "its weights are not those of attention alone ({names})", names=", ".join(more)
+        )
     known = {trial.target.known_as(name) for name in trial.target.inputs}
     if meant or len(known - {None}) > 1 or _ATTENTION.search(trial.target.name.lower()):
         return ""
@@ -333,7 +347,7 @@ def _is_misshapen(trial: Trial) -> bool:
 def _gradient_names(trial: Trial, form: Form) -> list[str]:
     """Say of each gradient which parameter it belongs to."""
     return [
-        gradient_name(theirs) + (f", of {ours}" if theirs != ours else "")
+        gradient_name(theirs) + (Sentence(", of {ours}", ours=ours) if theirs != ours else "")
         for theirs, ours in zip(trial.parameter_names, form.names, strict=False)
     ]
 
@@ -342,10 +356,13 @@ def _of_forward(form: Form | None, reason: str) -> Finding:
     if form is not None:
         return Finding("result", "forward", "ok")
     if reason:
-        detail = f"forward is held against nothing, its gradients are proved: {reason}"
+        detail = Sentence(
+            "forward is held against nothing, its gradients are proved: {reason}", reason=reason
+        )
         return Finding("result", "forward", "note", detail)
-    detail = "out is what no form gives that its parameters fit"
-    return Finding("result", "forward", "wrong", detail)
+    return Finding(
+        "result", "forward", "wrong", "out is what no form gives that its parameters fit"
+    )
 
 
 def _named(problem: str) -> str:

@@ -23,6 +23,7 @@ from attncli.checking.targets.target import Target, real_array
 from attncli.errors import TargetError
 from attncli.reports import Finding
 from attncli.tensors import random_tensor
+from attncli.translation import Sentence
 
 _AGREES = beside_largest(1e-6)
 # No two alike, and heads are none of them.
@@ -67,7 +68,9 @@ def judge_options(
         tried.add(name)
         right = next((asked for asked, holds in taken if holds), None)
         if right is None:
-            detail = f"with {name} out is another, in whichever sense and shape it is taken"
+            detail = Sentence(
+                "with {name} out is another, in whichever sense and shape it is taken", name=name
+            )
             yield Finding(name, "forward", "wrong", detail)
             continue
         yield Finding(name, "forward", "ok")
