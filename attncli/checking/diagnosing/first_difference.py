@@ -65,9 +65,11 @@ def first_difference(
     quiet = observe(replace(ordinary, inputs=still))
 
     by_identity = "out where hs is the identity matrix"
+    by_logarithm = "the logarithm of out where hs is the identity matrix"
     seen, weights, name = shown, shown.out, "out"
     if plain.weights is not None:
         by_identity = "the weights that it keeps"
+        by_logarithm = "the logarithm of the weights that it keeps"
         seen, weights, name = plain, plain.weights, "weights"
     right, far = (x.results[name] for x in (seen.case.truth, seen.case.truth.rounding))
     if weights is not None and weights.shape != right.shape:
@@ -82,7 +84,7 @@ def first_difference(
     dquery = _gradient(plain, query)
     scores = _scores(weights, right, far, tolerance)
     links = [
-        Link("scores", scores, f"the logarithm of {by_identity}"),
+        Link("scores", scores, by_logarithm),
         Link("weights", _compare(weights, right, far, tolerance), by_identity),
         Link("out", out, "out"),
         Link("dvalue", dvalue, "the gradient of hs where h is 0"),
