@@ -18,6 +18,7 @@ from attncli.errors import ParameterError, TargetError
 from attncli.files.atomic import replacing
 from attncli.files.source import refused
 from attncli.reports import CheckReport
+from attncli.spelling import nearest
 
 FOLDER = "attn_exercise"
 """The folder that a learner's files are in unless another is named."""
@@ -255,12 +256,12 @@ class Lesson:
         for one in EXERCISES.values():
             if name == str(one.number) or wanted in (one.name.replace("_", ""), one.target.lower()):
                 return one
-        from difflib import get_close_matches
-
-        near = get_close_matches(name.lower(), EXERCISES, n=1)
+        near = nearest(
+            name, [word for one in EXERCISES.values() for word in (one.name, one.target)]
+        )
         raise ParameterError(
             f"no exercise {name}: there is {', '.join(EXERCISES)}",
-            hint=f"attn exercise start {near[0] if near else 'softmax'}",
+            hint=None if near is None else f"attn exercise start {self.chosen(near).name}",
         )
 
     def state(self, exercise: Exercise) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from dataclasses import replace
 from functools import partial
@@ -31,16 +30,18 @@ class _Action(click.Choice[str]):
         try:
             return super().convert(value, param, ctx)
         except click.UsageError:
-            from difflib import get_close_matches
-
             from attncli.checking.exercises import Lesson
+            from attncli.spelling import nearest
 
-            meant = get_close_matches(value, self.choices, n=1, cutoff=0.5)
-            with contextlib.suppress(ParameterError):
-                meant = [f"start {Lesson('').chosen(value).name}"]
+            near = nearest(value, self.choices)
+            hint = f"attn exercise {near}" if near else "attn exercise"
+            try:
+                hint = f"attn exercise start {Lesson('').chosen(value).name}"
+            except ParameterError as error:
+                hint = hint if near or error.hint is None else error.hint
             raise ParameterError(
                 f"attn exercise {value}: expected {', '.join(self.choices)}, or nothing",
-                hint=f"attn exercise {meant[0]}" if meant else "attn exercise",
+                hint=hint,
             ) from None
 
 

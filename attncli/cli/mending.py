@@ -32,6 +32,7 @@ _COMMANDS = {
     "verify": "check", "diff": "compare", "cmp": "compare", "speed": "bench",
     "mistakes": "explain", "doc": "guide", "docs": "guide", "man": "guide", "manual": "guide",
     "steps": "trace", "version": "--version", "tutorial": "guide getting-started",
+    "lesson": "exercise",
 }  # fmt: skip
 _OPTIONS = {
     "batchsize": "--N", "bs": "--N", "hiddensize": "--H", "headdim": "--H", "headsize": "--H",
@@ -577,6 +578,9 @@ def _same_place(old: Word, new: Word) -> bool:
     """Whether an option that may be given several times is given for the same thing."""
     if old.option is None or not old.option.multiple or old.value is None or new.value is None:
         return True
+    if old.option.name == "what_if":  # what it is of tells it, not where in that
+        ours, theirs = (value.partition("[") for value in (new.value, old.value))
+        return not theirs[1] or nearest(theirs[0], ours[:1]) is not None
     ours, equals, _ = new.value.partition("=")
     if equals or "=" in old.value:
         return old.value.partition("=")[0] == ours

@@ -132,7 +132,7 @@ class StepTrace:
         if not (operation.is_whole or operation.parameters):
             raise ParameterError(
                 f"{operation.name} has no trace: {operation.not_whole}",
-                hint="--layer time-attention, attention or scaled-dot-product",
+                hint="--layer time-attention",
             )
         self.operation, self.place = operation, place
         self.semantics = semantics = semantics or Semantics()

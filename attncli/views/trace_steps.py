@@ -111,9 +111,9 @@ def _intermediate(
 def _meaning(one: Intermediate) -> str:
     """What it says; of what the decoder steps share a gradient is a sum over them."""
     if one.shares is not None:
-        return f"{one.meaning}: what all decoder steps add up to"
+        return f"{one.meaning}; what all decoder steps add up to"
     if one.shared and one.direction == "backward":
-        return f"{one.meaning}: this decoder step's share"
+        return f"{one.meaning}; this decoder step's share"
     return one.meaning
 
 

@@ -509,6 +509,16 @@ BOOK_MISTAKES: dict[str, tuple[str, ...]] = {
         "da = np.sum(dar, axis=2)",
         "da = np.mean(dar, axis=2)",
     ),
+    "the first decoder state for every step": (
+        "TimeAttention",
+        "layer.forward(hs_enc, hs_dec[:, t, :])",
+        "layer.forward(hs_enc, hs_dec[:, 0, :])",
+    ),
+    "dout of the first step for every step": (
+        "TimeAttention",
+        "layer.backward(dout[:, t, :])",
+        "layer.backward(dout[:, 0, :])",
+    ),
     "da multiplied by the weights instead of hs": ("WeightSum", "dar = dt * hs", "dar = dt * ar"),
     "hs missing in da": ("TimeAttention", "dar = dt * hs", "dar = dt"),
     "da summed over T instead of H": (
@@ -1000,6 +1010,15 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
     "log-sum-exp of base 2 taken for a natural one": MERGED("np.exp", "np.log2"),
     "natural log-sum-exp taken for one of base 2": MERGED("np.exp2", "np.log"),
     "online softmax not rescaled": ONLINE(out="kept", total="kept"),
+    "dout multiplied by the keys in dweights": (
+        "da = np.matmul(dout, v.swapaxes(-1, -2))",
+        "da = np.matmul(dout, k.swapaxes(-1, -2))",
+    ),
+    "only the last tile of keys in dquery": (
+        "dq = np.matmul(ds, k)",
+        "last = slice((k.shape[2] - 1) // 2 * 2, None)\n"
+        "        dq = np.matmul(ds[..., last], k[:, :, last])",
+    ),
     "only the output of an online softmax rescaled": ONLINE(out="e", total="kept"),
     "only the sum of an online softmax rescaled": ONLINE(out="kept", total="e"),
     "only the first channels of the values in backward": (

@@ -185,6 +185,7 @@ def test_files_of_any_editor_are_read(attn, folder, mark):
         (["chek"], "attn exercise chek: expected start, check", "attn exercise check"),
         (["softmax"], "attn exercise softmax: expected", "attn exercise start softmax"),
         (["TimeAttention"], "expected start", "attn exercise start time_attention"),
+        (["sofmax"], "expected start", "attn exercise start softmax"),
         (["over"], "expected start, check, hint, show, or nothing", "attn exercise"),
         (["check", "--force"], "--force has no meaning", "attn exercise start --force"),
     ],

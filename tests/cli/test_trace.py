@@ -1,6 +1,7 @@
 """``attn trace``."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -181,7 +182,8 @@ def test_bad_input(attn, arguments, message):
     result = attn("trace", *arguments)
     assert (result.code, result.out) == (2, "")
     assert message.format(arguments[0]) in result.err.splitlines()[0]
-    assert result.err.splitlines()[-1].startswith("hint:  --")
+    hint = result.err.splitlines()[-1].removeprefix("hint:  attn ")
+    assert attn(*shlex.split(hint)).code == 0
 
 
 def test_an_engine_has_no_say(attn):
@@ -218,7 +220,7 @@ def test_the_steps_together_are_the_run(attn):
 
 def test_what_the_steps_add_up_to_is_shown_with_each_of_its_terms(attn):
     result = attn("trace", BY_HAND, "--only", "dhs_enc", columns=80)
-    assert "hs_enc was used twice, as keys and values: what all decoder steps" in result.out
+    assert "hs_enc was used twice, as keys and values; what all decoder steps" in result.out
     assert "    dhs_enc[0, 1] = (0.20599 + 0) + (0 + 1) = 1.206" in result.out
     sizes = ["--N", 1, "--T", 3, "--H", 5]
     parts = attn("trace", *sizes, "--only", "dhs_enc", "--json").json["trace"][0]["data"]
@@ -302,6 +304,7 @@ class TestWhatIf:
             ("hs_dec[0,1]*=2", "(N, T_dec, H), and takes 3 numbers", "hs_dec[0,1,0]*=2"),
             ("hs_dec[0,:,1]+=1", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
             ("hs_dec[0,0,1]+=nan", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
+            ("h=3", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
             ("hs_dec", "expected a number of an input", "hs_dec[0,0,0]+=0.1"),
         ],
     )  # fmt: skip

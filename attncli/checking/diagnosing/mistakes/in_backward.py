@@ -158,6 +158,17 @@ def _in_backward(mistake: Mistake) -> Mistake:
     )
 
 
+def _last_keys(size: Value) -> Steps:
+    """The gradient of the queries by the last tile of keys alone."""
+
+    def back(c: Calculation, dscores: Array) -> tuple[Array, Array]:
+        dkey, _ = PRODUCTS["query_key_back"](c, dscores)
+        last = slice((c.T_enc - 1) // size(c) * size(c), None)
+        return dkey, c.note("dquery", dscores[..., last] @ c.key[..., last, :])
+
+    return {"query_key_back": back}
+
+
 def _of_base_2(c: Calculation) -> Array:
     scores = _scores_of(c, {})
     return np.asarray(np.exp(scores - np.log(2.0) * _logsumexp(scores)))
@@ -558,6 +569,24 @@ BACKWARD: tuple[Mistake, ...] = (
         remedy="dar = dt * hs",
     ),
     Mistake(
+        "dout of the first step for every step",
+        "step t walks back from dout[:, t]",
+        "every step walks back from dout[:, 0]",
+        "The index does not move with the loop.",
+        {"dout": lambda c, dout: np.repeat(dout[..., :1, :], dout.shape[-2], axis=-2)},
+        layers=LOOPED,
+        remedy="dhs, dh = layer.backward(dout[:, t, :])",
+    ),
+    Mistake(
+        "dout multiplied by the keys in dweights",
+        "dweights = dout · valueᵀ",
+        "dweights = dout · keyᵀ",
+        "The weights met the values: these are what dout is multiplied by.",
+        _dweights(lambda c: c.key[..., None, :, :]),
+        layers=(QKV,),
+        remedy="dweights = dout @ value.swapaxes(-1, -2)",
+    ),
+    Mistake(
         "da summed over T instead of H",
         "dweights = Σ_h dout · value",
         "dweights = Σ_t dout · value",
@@ -753,6 +782,18 @@ BACKWARD: tuple[Mistake, ...] = (
         choices=(2, 4, 8, 16, 32, 64, 128),
         sized=("T_dec", int),
         layers=(QKV,),
+    ),
+    Mistake(
+        "only the last tile of keys in dquery",
+        "dquery = Σ over all keys",
+        "that over the last tile of {value} keys",
+        "Each tile of keys assigns where it should add: what the tiles before gave is gone.",
+        remedy="dquery += scale * (dscores @ k)",
+        family=_last_keys,
+        choices=(2, 3, 4, 8, 16, 32, 64, 128),
+        sized=("T_enc", int),
+        layers=(QKV,),
+        alone=True,
     ),
     Mistake(
         "only the first channels in delta",

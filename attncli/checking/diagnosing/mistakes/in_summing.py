@@ -108,6 +108,21 @@ SUMMING: tuple[Mistake, ...] = (
         remedy="t = hs * ar",
     ),
     Mistake(
+        "the first decoder state for every step",
+        "step t asks with hs_dec[:, t]",
+        "every step asks with hs_dec[:, 0]",
+        "The index does not move with the loop: all steps look at the same.",
+        {
+            "operands": lambda c, query, key, value: (
+                np.repeat(query[..., :1, :], query.shape[-2], axis=-2),
+                key,
+                value,
+            )
+        },
+        layers=LOOPED,
+        remedy="out[:, t, :] = layer.forward(hs_enc, hs_dec[:, t, :])",
+    ),
+    Mistake(
         "every step holds the last step's output",
         "out[:, t] = the output of step t",
         "out[:] = the output of the last step",

@@ -131,6 +131,13 @@ def _not_rescaled(size: Value, *, total: bool = False, out: bool = False) -> dic
     return {"softmax": normalised}
 
 
+def _of_the_batch(c: Calculation, scores: Array) -> Array:
+    """Each row's maximum subtracted, and the sum taken over the batch."""
+    exps = _exponentials(c, scores)
+    total = exps.sum(axis=0, keepdims=True)
+    return np.asarray(exps / np.where(total == 0, 1, total))
+
+
 def _along_keys(total: Array) -> Array:
     """Sums of (N,) beside scores of (N, T), without keepdims: they lie along T."""
     return total[..., 0].swapaxes(0, 1)[None]
@@ -148,7 +155,7 @@ WEIGHTS: tuple[Mistake, ...] = (
         "longer sum to 1.",
         {"softmax": lambda c, scores: softmax(scores, axis=0)},
         remedy="softmax(scores, axis=-1)",
-        variants=({"softmax": lambda c, scores: _shares(_exponentials(c, scores), (0,))},),
+        variants=({"softmax": _of_the_batch},),
     ),
     Mistake(
         "softmax over the decoder steps",
