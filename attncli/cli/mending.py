@@ -579,8 +579,8 @@ def _same_place(old: Word, new: Word) -> bool:
     if old.option is None or not old.option.multiple or old.value is None or new.value is None:
         return True
     if old.option.name == "what_if":  # what it is of tells it, not where in that
-        ours, theirs = (value.partition("[") for value in (new.value, old.value))
-        return not theirs[1] or nearest(theirs[0], ours[:1]) is not None
+        theirs, bracket, _ = old.value.partition("[")
+        return not bracket or nearest(theirs, [new.value.partition("[")[0]]) is not None
     ours, equals, _ = new.value.partition("=")
     if equals or "=" in old.value:
         return old.value.partition("=")[0] == ours
