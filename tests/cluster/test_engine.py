@@ -12,6 +12,7 @@ pytest.importorskip("zarr")
 
 
 from attncli.cluster import Settings, attention, attention_backward, run
+from attncli.cluster import dask as engine
 from attncli.cluster.connecting import connect
 from attncli.core.extras import standard_slopes
 from attncli.core.progress import watching
@@ -49,6 +50,16 @@ def packed(**more):
 def book(**more):
     shapes = {"hs_enc": (2, T_ENC, H), "hs_dec": (2, T_DEC, H), "dout": (2, T_DEC, H)}
     return {name: rng.normal(size=shape) for name, shape in shapes.items()} | more
+
+
+LONG = 61
+
+
+def rounded(**more):
+    """What shows in which order it is added up."""
+    shapes = {"query": (LONG, H), "key": (LONG, H), "value": (LONG, H), "dout": (LONG, H)}
+    drawn = {name: 3 * rng.normal(size=shape) for name, shape in shapes.items()} | more
+    return {name: x[None].astype(np.float32) for name, x in drawn.items()}
 
 
 HIDES_A_ROW = np.arange(T_ENC) < np.arange(T_DEC)[:, None]  # the first, and what lies behind
@@ -194,19 +205,41 @@ def test_who_is_at_work_and_what_was_moved_is_told(cluster, tmp_path, monkeypatc
     assert moved == sorted(moved)
 
 
+@pytest.mark.parametrize("way", ["_forward", "_Backward"])
+def test_at_most_three_rows_or_bands_are_in_flight(way, cluster, tmp_path, monkeypatch):
+    """So what is pending of them stays small; unless they are too few to go round."""
+    flying, most = set(), []
+
+    def counted(units):
+        for unit in units:
+            if unit is None or not unit.tiles:
+                yield unit
+                continue
+
+            def done(written, unit=unit):
+                flying.discard(unit.last)
+                unit.done(written)
+
+            flying.add(unit.last)
+            most.append(len(flying))
+            yield unit._replace(done=done)
+
+    if way == "_forward":
+        original = engine._forward
+        monkeypatch.setattr(engine, way, lambda *given: counted(original(*given)))
+    else:
+        units = engine._Backward.units
+        monkeypatch.setattr(engine._Backward, "units", lambda backward: counted(units(backward)))
+    for at_least, expected in ((0, 3), (4, 4)):
+        monkeypatch.setattr(engine, "PARTS_A_THREAD", at_least)
+        run(job_of(tmp_path, rounded(), 16, out=f"{at_least}.zarr"), cluster)
+        assert max(most) <= expected
+        assert max(most) >= min(expected, 3)
+
+
 def test_nothing_is_left_beside_the_results(cluster, tmp_path):
     run(job_of(tmp_path, general(), BLOCK), cluster)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz", "out.zarr"]
-
-
-LONG = 61
-
-
-def rounded(**more):
-    """What shows in which order it is added up."""
-    shapes = {"query": (LONG, H), "key": (LONG, H), "value": (LONG, H), "dout": (LONG, H)}
-    drawn = {name: 3 * rng.normal(size=shape) for name, shape in shapes.items()} | more
-    return {name: x[None].astype(np.float32) for name, x in drawn.items()}
 
 
 def test_bytes_do_not_depend_on_who_computes_them(tmp_path):
@@ -283,20 +316,19 @@ def test_what_is_wrong_with_the_numbers_is_said_by_their_name(cluster, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["in.npz"]
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_another_block_or_input_is_another_run(resume, cluster, tmp_path):
+@pytest.mark.parametrize("other", ["block", "input"])
+def test_another_block_or_input_is_another_run(other, cluster, tmp_path):
     """So nothing of an unfinished one is taken for it."""
-    arrays = rounded()
+    arrays, block = rounded(), 16
     resuming = Settings(scheduler=cluster.scheduler, resume=True)
-
     with pytest.raises(GivenUpError), watching(give_up):
-        run(job_of(tmp_path, arrays, 16), resuming)
-    if resume:
-        arrays["value"] += 1
-        np.savez(tmp_path / "in.npz", **arrays)
-        found = on_cluster(job_of(tmp_path, arrays, 16), resuming)
+        run(job_of(tmp_path, arrays, block), resuming)
+    if other == "block":
+        block = 32
     else:
-        found = on_cluster(job_of(tmp_path, arrays, 32), resuming)
+        np.savez(tmp_path / "in.npz", **arrays | {"value": arrays["value"] + 1})
+    with pytest.warns(AttnWarning, match="not gone on with"):
+        found = on_cluster(job_of(tmp_path, arrays, block), resuming)
     expected = in_process(tmp_path)["out"]
     np.testing.assert_allclose(found["out"], expected, rtol=1e-4, atol=1e-5)
 
