@@ -91,7 +91,12 @@ def check(
     with 1 if anything is wrong, with 2 if a TARGET is not there; the others are judged all the
     same.
     """
-    if bool(targets) == (convention is not None):
+    if not targets and convention is None:
+        raise ParameterError(
+            "expected a TARGET: FILE.py, FILE.ipynb, a folder, FILE:NAME or MODULE:NAME",
+            hint="attn check sample_inputs/exercise/wrong_1.py",
+        )
+    if targets and convention is not None:
         raise ParameterError("expected either a TARGET or --convention FILE")
     if convention is not None:
         said: dict[str, Any] = {"--thorough": thorough, "--dtype": dtype, "--report": batch.reports}

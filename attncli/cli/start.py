@@ -64,7 +64,6 @@ def start_lines(width: int) -> Iterator[str]:
         yield _style(who, bold=True)
         for command, what in commands:
             yield from _command(command, what, width)
-    yield ""
     yield from _wrapped(
         "All run as they stand; put a file of yours in its place. More: attn help", width
     )

@@ -296,9 +296,14 @@ def test_a_target_and_a_convention_at_once_are_refused(attn, mine):
         result = attn("check", target, "--convention", dump)
         assert (result.code, result.out) == (2, "")
         assert result.err == "error: expected either a TARGET or --convention FILE\n"
+
+
+def test_without_a_target_it_is_said_what_one_is_and_a_command_that_runs(attn, folder):
     result = attn("check")
     assert (result.code, result.out) == (2, "")
-    assert result.err == "error: expected either a TARGET or --convention FILE\n"
+    error, hint = result.err.splitlines()
+    assert error.startswith("error: expected a TARGET: FILE.py, FILE.ipynb, a folder")
+    assert attn(*hint.removeprefix("hint:  attn ").split()).code == 1
 
 
 def test_thorough_tries_larger_sizes(attn, mine):
