@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -359,7 +360,8 @@ def _dtype_3(name: str, how: Mapping[str, Any]) -> np.dtype[Any]:
 def _dtype(text: str) -> np.dtype[Any]:
     if text[1:2] == "O":
         raise _UnreadError("holds Python objects, expected numbers")
-    if text[1:2] not in tuple("biufcSUVMm") or "," in text:
+    # Nothing else that NumPy understands: it may be of several numbers.
+    if not re.fullmatch(r"[<>|=][biufcSUVMm]\d+(\[\w+\])?", text, re.ASCII):
         raise ValueError(f"dtype {text!r}")
     dtype = np.dtype(text)
     if not dtype.itemsize:

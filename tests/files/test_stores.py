@@ -227,6 +227,7 @@ BAD_2 = {
     "objects": ({"dtype": "|O"}, "holds Python objects"),
     "records": ({"dtype": [["a", "<f4"]]}, "holds records"),
     "records in short": ({"dtype": "f4,f4"}, "dtype 'f4,f4'"),
+    "four in one": ({"dtype": "4f4"}, "dtype '4f4'"),
     "no dtype": ({"dtype": "<f3"}, "'<f3' not understood"),
     "elements of many bytes": ({"dtype": "|V99999999999"}, "not understood"),
     "a filter that is none": ({"filters": [3]}, "has no name"),
