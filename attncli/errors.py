@@ -43,6 +43,23 @@ class ParameterError(AttnError, ValueError):
     """A parameter outside its range, or two that contradict each other."""
 
 
+class ContradictionError(ParameterError):
+    """An option that has no meaning beside another.
+
+    Parameters
+    ----------
+    message : str
+    option : str
+        The one to be left out.
+    hint : str, optional
+        What to say in its place.
+    """
+
+    def __init__(self, message: str, option: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.option = option
+
+
 class DataError(AttnError, ValueError):
     """Numbers that cannot be computed with: NaN, Inf, or not what their name says."""
 

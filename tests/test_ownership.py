@@ -30,8 +30,10 @@ OWNERS = {
         "memory.py",  # what the system says of its memory, and of the process
         "checking/targets/notebooks.py",  # their code, which is run
         "checking/targets/sources.py",  # whether it names what compiles
+        "cli/completing.py",  # a file of code that is being named
         "checking/exercises.py",  # a learner's file, which is their own code too
         "cluster/connecting.py",  # the scheduler's own file; whether a certificate is there
+        "files/headers.py",  # what there is, for who is still typing
         *REGIONS,
         "files/zarr.py",  # what is read in parts, and not mapped
     },

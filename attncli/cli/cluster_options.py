@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from attncli.cli import options
-from attncli.errors import ParameterError
+from attncli.errors import ContradictionError, ParameterError
 
 if TYPE_CHECKING:
     from attncli.cluster import Settings
@@ -69,10 +69,11 @@ class Cluster:
         if not self.dry_run:
             for option in ("--workers", "--worker-memory"):
                 if option in self.given and "--scheduler" in self.given:
-                    raise ParameterError(
+                    raise ContradictionError(
                         f"{option} is of a cluster that is started here, --scheduler of one that "
                         "has its workers",
-                        hint=f"without --scheduler, {option} {self.given[option]} starts one here",
+                        "--scheduler",
+                        hint="--engine dask",
                     )
         return True
 
@@ -88,10 +89,10 @@ class Cluster:
             return None
         source = click.get_current_context().get_parameter_source("jobs")
         if source is ParameterSource.COMMANDLINE:
-            raise ParameterError(
+            raise ContradictionError(
                 "--jobs is how many are judged here at a time; with --engine dask every worker "
                 "judges one",
-                hint="--engine dask --workers 4",
+                "--jobs",
             )
         self.require_extra()
         return self.settings

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import click
 
 from attncli.cli.help_pages import GroupedCommand, GroupedOption, HelpContext
-from attncli.errors import AttnError, NamelessError, NoFileError
+from attncli.errors import AttnError, ContradictionError, NamelessError, NoFileError
 from attncli.spelling import apart, nearest, plain
 
 Line = tuple[str, ...]
@@ -161,6 +161,11 @@ class Mender:
     def hint(self, error: Exception) -> str | None:
         """Give the hint of an error, as a finished command where there is one."""
         line, self.left = self.line, _TRIED
+        if isinstance(error, ContradictionError):
+            there = self._words(line, self._command(line)[0])
+            left_out = [x for x in there if x.option is not None and error.option in x.option.opts]
+            self.line = _without(line, left_out)
+            return self.finished(error.hint) or said(self.line)
         if isinstance(error, AttnError) and error.hint is not None:
             return self.finished(error.hint)
         proposed = list(self._proposals(line, error))
@@ -561,8 +566,8 @@ def _leading(line: Line) -> int:
 
 
 def _without(line: Line, arguments: Sequence[Word]) -> Line:
-    """Take arguments out of a command line."""
-    left_out = {word.at for word in arguments}
+    """Take arguments, and options with their values, out of a command line."""
+    left_out = {word.at + i for word in arguments for i in range(word.size)}
     return tuple(text for at, text in enumerate(line) if at not in left_out)
 
 

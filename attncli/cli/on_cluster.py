@@ -20,7 +20,7 @@ from attncli.cli import options
 from attncli.cli.cluster_options import Cluster
 from attncli.cli.posing import pose
 from attncli.cluster.jobs import Job
-from attncli.errors import ParameterError
+from attncli.errors import ContradictionError, ParameterError
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
 from attncli.files.regions import Region, describe
@@ -143,14 +143,15 @@ def _refuse(
         raise ParameterError(
             "--weights: there is no one machine on a cluster to keep them", hint="--no-weights"
         )
-    for name, instead in (("threads", "--workers"), ("equal_nan", None), ("full", None)):
+    for name, why, instead in (
+        ("threads", "--workers says how many", f"--workers {request.execution.threads}"),
+        ("equal_nan", "results stay in the file", None),
+        ("full", "results stay in the file", None),
+    ):
         if source(name) is ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
-            why = "results stay in the file" if instead is None else f"{instead} says how many"
-            raise ParameterError(
-                f"{option} has no meaning with --engine dask: {why}",
-                hint=f"--workers {request.execution.threads}" if instead else "--engine auto",
-            )
+            what = f"{option} has no meaning with --engine dask: {why}"
+            raise ContradictionError(what, option, hint=instead)
     if cluster.dry_run:
         return
     if screen.as_json:

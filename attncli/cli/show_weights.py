@@ -13,7 +13,7 @@ import click
 from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
 from attncli.cli.weight_options import weight_options
-from attncli.errors import ParameterError
+from attncli.errors import ContradictionError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +146,7 @@ def _refuse(file: str, wanted: Wanted) -> None:
     ):  # fmt: skip
         if given:
             what = "--engine dask gives an overview, what all weights do, and none of them"
-            raise ParameterError(f"{what}: not with {option}", hint="--sort entropy")
+            raise ContradictionError(f"{what}: not with {option}", option)
 
 
 def _elsewhere(

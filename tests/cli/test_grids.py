@@ -75,7 +75,7 @@ def test_files_beside_travel_with_those_that_import_them(attn, class_, far, monk
 def test_how_many_are_judged_at_a_time_is_for_the_workers_to_say(attn, class_, far):
     result = attn("check", "a.py", "--engine", "dask", "--jobs", 2)
     assert (result.code, far) == (2, [])
-    assert result.err.splitlines()[1] == "hint:  --engine dask --workers 4"
+    assert result.err.splitlines()[1] == "hint:  attn check a.py --engine dask"
 
 
 def test_our_own_layers_are_proved_far_away(attn, far):
@@ -118,7 +118,7 @@ def test_pictures_of_weights_are_not_drawn_far_away(attn, far, folder, option):
     np.savez("x.npz", layer0=np.full((2, 3, 5, 7), 1 / 7))
     result = attn("show-weights", "x.npz", "--engine", "dask", *option)
     assert (result.code, f"not with {option[0]}" in result.err) == (2, True)
-    assert result.err.splitlines()[1] == "hint:  --sort entropy"
+    assert result.err.splitlines()[1] == "hint:  attn show-weights x.npz --engine dask"
 
 
 def test_a_dump_that_a_worker_does_not_see_is_said(attn, far, folder, monkeypatch):
