@@ -221,9 +221,9 @@ def _started(
     beside = settings.scratch or (
         _folder(needed.output) if needed.output else tempfile.gettempdir()
     )
-    environment = dict(os.environ)
     with contextlib.ExitStack() as stack:
-        stack.callback(_restore, environment)
+        for name in dask.config.get("distributed.nanny.pre-spawn-environ"):
+            stack.callback(_restore, name, os.environ.get(name))  # the workers' is set in ours
         # Who refuses here is gone, and does not have to be tried for half a minute.
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": "5s"}))
         try:
@@ -268,11 +268,11 @@ def _begin(loop: Any, work: Awaitable[Any]) -> Future[Any]:
     return asyncio.run_coroutine_threadsafe(done(), loop.asyncio_loop)
 
 
-def _restore(environment: dict[str, str]) -> None:
-    """Take back what was set for the workers."""
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    os.environ.update(environment)
+def _restore(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def divided(settings: Settings, needs: Callable[[int], Needs]) -> tuple[int, int | None, Needs]:

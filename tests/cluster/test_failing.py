@@ -49,7 +49,12 @@ def here(folder, **settings):
 def surroundings():
     """What a run must leave as it was."""
     levels = {name: logging.getLogger(name).level for name in ("distributed", "tornado", "asyncio")}
-    return dict(os.environ), levels, signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    names = ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return (
+        [os.environ.get(name) for name in names],
+        levels,
+        signal.pthread_sigmask(signal.SIG_BLOCK, []),
+    )
 
 
 @pytest.fixture(scope="module")
