@@ -44,7 +44,8 @@ def backward(
     from attncli.views.run_report import draw_run, run_as_json
 
     output.check(request.files, screen)
-    problem = pose(request, screen, needs_dout=True)
+    unseen = screen.quiet and not (output.is_wanted or screen.as_json)
+    problem = pose(request, screen, needs_dout=True, unseen=unseen)
     with screen.calculating("forward"):
         run = problem.forward()
     screen.detail(run.told)
@@ -56,6 +57,6 @@ def backward(
     agreements = run.compare_claims(equal_nan=equal_nan)
     if screen.as_json and not output.is_stdout:
         screen.show_json(run_as_json(run, agreements))
-    elif not output.is_stdout:
+    elif not (output.is_stdout or screen.quiet):
         screen.show(draw_run(run, agreements, screen.look))
     leave(agreements, problem.operation, request, screen, said=not output.is_stdout)

@@ -33,6 +33,13 @@ TOPICS = {
 }
 
 
+# What has a schema: attncli/guide/schemas/NAME.json.
+SCHEMAS = (
+    "forward", "backward", "gradcheck", "check", "convention", "compare", "show-weights",
+    "show-mask", "trace", "bench", "explain", "exercise", "error",
+)  # fmt: skip
+
+
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     return [topic for topic in TOPICS if topic.startswith(incomplete)]
 
@@ -42,12 +49,18 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     example="""\
 attn guide
 attn guide semantics
-attn guide checking > checking.md""",
-    first="--color",
+attn guide json --schema forward""",
+    first="--schema --color",
 )
 @click.argument("topic", required=False, shell_complete=_complete)
+@options.under_output(
+    "--schema",
+    type=options.OneOf(SCHEMAS),
+    metavar="COMMAND",
+    help="Print the JSON Schema of what this command answers with under --json; of errors: error.",
+)
 @options.page_options
-def guide(topic: str | None, screen: Screen) -> None:
+def guide(topic: str | None, schema: str | None, screen: Screen) -> None:
     """Show a page of the documentation; without TOPIC, which pages there are.
 
     On a terminal a page is laid out to its width; piped, it is Markdown. All examples in it have
@@ -57,6 +70,12 @@ def guide(topic: str | None, screen: Screen) -> None:
 
     from attncli.views.documents import draw_page, draw_topics
 
+    if schema is not None:
+        if topic not in (None, "json"):
+            raise ParameterError("--schema goes with json alone", hint="attn guide json")
+        text = (files("attncli") / "guide" / "schemas" / f"{schema}.json").read_text("utf-8")
+        click.echo(text, nl=False)
+        return
     if topic is None:
         screen.show(draw_topics(TOPICS, screen.look))
         return

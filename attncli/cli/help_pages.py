@@ -32,7 +32,10 @@ class GroupedOption(click.Option):
     @property
     def variable(self) -> str:
         """The end of the environment variable that has its default: that of its first long name."""
-        return next(x for x in self.opts if x.startswith("--"))[2:].upper().replace("-", "_")
+        name = next(x for x in self.opts if x.startswith("--"))[2:]
+        if len(name) == 1 and name.islower():  # --h is not --H
+            name = self.name or name
+        return name.upper().replace("-", "_")
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Give what the environment has: by the option's name, not by what our code calls it."""

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from attncli.reports import TensorComparison
 
 
-def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Problem:
+def pose(
+    request: Request, screen: Screen, *, needs_dout: bool = False, unseen: bool = False
+) -> Problem:
     """Draw the inputs at random, or read them where files are given.
+
+    Of what is drawn no weights are kept if they are `unseen`: nobody asks for them.
 
     A seed that was given for nothing is said to be: there is something random as well where dout
     is needed, and the files have none.
@@ -30,7 +34,7 @@ def pose(request: Request, screen: Screen, *, needs_dout: bool = False) -> Probl
         from attncli.problems.drawing import random_problem
 
         with screen.timed("drawing"):
-            problem = random_problem(request)
+            problem = random_problem(request, unseen=unseen)
     else:
         from attncli.problems.from_files import read_problem  # random tensors need no reader
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ from rich.console import Console, RenderableType
 
 from attncli.cli.streams import say, silence_stdout
 from attncli.errors import FileError
-from attncli.views.json_text import json_pieces
+from attncli.views.json_text import object_pieces
 from attncli.views.look import Look
 from attncli.views.rendering import lines, look_of
 
@@ -104,7 +103,7 @@ class Screen:
 
     def show_json(self, value: dict[str, Any]) -> None:
         """Print one JSON object; arrays in it become text piece by piece."""
-        _print(itertools.chain(json_pieces(value), ["\n"]))
+        _print(object_pieces(value))
 
     def note(self, message: str) -> None:
         """Say something beside the result, unless quiet."""

@@ -170,11 +170,11 @@ def _export(path: str, scene: Scene, wanted: Wanted, tile: tuple[int, int], scre
 
     ending = ending_of(path)
     if ending == ".json":
-        from attncli.views.json_text import json_pieces
+        from attncli.views.json_text import object_pieces
         from attncli.views.mask_report import scene_as_json
 
         found = scene_as_json(scene, tile, screen.progress)
-        save(path, (*json_pieces(found), "\n"), force=wanted.force)
+        save(path, object_pieces(found), force=wanted.force)
     else:
         from attncli.weights.masking import masks_as_weights
 

@@ -50,7 +50,7 @@ class _Objects(io.TextIOBase):
     def write(self, text: str) -> int:
         """Pass on the lines that are whole."""
         *lines, self.rest = (self.rest + text).split("\n")
-        for line in lines:
+        for line in filter(str.strip, lines):
             self.stream.write(f"{line if _is_object(line) else json.dumps({'note': line})}\n")
         return len(text)
 

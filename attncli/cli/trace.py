@@ -100,7 +100,7 @@ def trace(
         return
     if screen.as_json:
         screen.show_json(trace_as_json(found, shown))
-    else:
+    elif not screen.quiet:
         screen.show(draw_trace(found, shown, screen.look))
 
 
@@ -113,5 +113,5 @@ def _show_what_if(request: Request, texts: tuple[str, ...], screen: Screen) -> N
     found = what_if(pose(request, screen, needs_dout=True), changes)
     if screen.as_json:
         screen.show_json(what_if_as_json(found))
-    else:
+    elif not screen.quiet:
         screen.show(draw_what_if(found, screen.look))

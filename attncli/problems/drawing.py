@@ -28,8 +28,10 @@ _DEFAULT_LAYER = "time-attention"
 _DEFAULT_SIZES = {"N": 3, "T": 5, "H": 4}
 
 
-def random_problem(request: Request) -> Problem:
+def random_problem(request: Request, *, unseen: bool = False) -> Problem:
     """Draw the inputs of an operation at random.
+
+    If nobody sees its weights, none are kept.
 
     Raises
     ------
@@ -42,6 +44,9 @@ def random_problem(request: Request) -> Problem:
     setting = Setting("random", request.layout, request.heads, request.rotary)
     operation, layout = setting.applied(OPERATIONS[request.layer or implied])
     operation.require_options(request.semantics, request.extras)
+    if unseen and operation.is_whole and request.execution.weights is None:
+        execution = dataclasses.replace(request.execution, weights=False)
+        request = dataclasses.replace(request, execution=execution)
     given = implied_sizes(request.extras, _DEFAULT_SIZES)
     if "T" in request.sizes:
         given.pop("T_enc", None)

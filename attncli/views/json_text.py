@@ -14,6 +14,22 @@ from attncli.arrays import Array
 _AT_ONCE = 1 << 14
 
 
+# Of the schemas in attncli/guide/schemas: another once what is there means another thing.
+SCHEMA = 1
+
+
+def object_pieces(value: dict[str, Any]) -> Iterator[str]:
+    r"""Write the object that a command answers with, and that says which schema it is of.
+
+    Examples
+    --------
+    >>> "".join(object_pieces({"command": "forward"}))
+    '{"schema": 1, "command": "forward"}\n'
+    """
+    yield from json_pieces({"schema": SCHEMA, **value})
+    yield "\n"
+
+
 def json_pieces(value: Any) -> Iterator[str]:
     """Write what `json.dumps` would, in pieces.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attncli.views.json_text import json_pieces, jsonable, jsonable_number
+from attncli.views.json_text import jsonable, jsonable_number, object_pieces
 
 
 def report_as_json(value: Any) -> Any:
@@ -63,5 +63,4 @@ def headed(command: str, report: Any, **more: Any) -> dict[str, Any]:
 
 def write(report: dict[str, Any], submissions: Sequence[object]) -> Iterator[str]:
     """Write a report on several targets to a file: the object itself."""
-    yield from json_pieces(report)
-    yield "\n"
+    yield from object_pieces(report)

@@ -12,7 +12,7 @@ from attncli.errors import AttnWarning
 from attncli.version import __version__
 from attncli.views.gallery import Gallery
 from attncli.views.heads import Head, sort_heads
-from attncli.views.json_text import json_pieces
+from attncli.views.json_text import object_pieces
 from attncli.views.strongest import strongest
 from attncli.weights.selection import Chosen, Selection
 from attncli.weights.statistics import Statistics
@@ -22,8 +22,7 @@ _NAMES = ("part", "layer", "item", "head")
 
 def write(gallery: Gallery) -> Iterator[str]:
     """Write the object to a file."""
-    yield from json_pieces(weights_as_json(gallery.selection))
-    yield "\n"
+    yield from object_pieces(weights_as_json(gallery.selection))
 
 
 def weights_as_json(
