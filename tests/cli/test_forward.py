@@ -488,8 +488,8 @@ BAD = {
     ),
     "half": (
         {"hs_enc": np.ones((1, 2, 2)), "options": np.array('{"layer": "time-attention"}')},
-        "error: bad.npz: hs_dec is missing: time-attention needs hs_enc and hs_dec; it holds hs_enc, "
-        "options",
+        "error: bad.npz: hs_dec is missing: time-attention needs hs_enc and hs_dec; it holds "
+        "hs_enc, options",
     ),
     "layer that is none": (
         {"hs": np.ones((1, 2, 2)), "options": np.array('{"layer": "[red]"}')},

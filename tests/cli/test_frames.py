@@ -121,7 +121,7 @@ def test_steps_that_are_no_frames(attn, folder):
     [
         (["--frame", 6], "--frame 6: run.npz has no such frame; there are 6, 0 to 5: steps 0", ""),
         (["--frame", -1], "--frame -1: run.npz has no such frame; there are 6, 0 to 5", ""),
-        (["--frame", 90], "--frame 90: run.npz has no such frame", "--frame 3 is step 90"),
+        (["--frame", 90], "--frame 90: run.npz has no such frame", "--frame 3\n"),
         (["--frame", 1, "--frames"], "--frames shows all of them: not with --frame 1", ""),
         (["--frames", "--browse"], "--frames shows all of them: not with --browse", ""),
         (["--axes", "frames,dec,enc"], "--axes frames,T_dec,T_enc: run.npz: weights is (6, 2,", ""),
