@@ -19,6 +19,7 @@ from attncli.core.visibility import Visibility, own_keys, tile_of
 from attncli.errors import ParameterError
 from attncli.operations.operation import Operation, computable
 from attncli.operations.steps import PRODUCTS, QKV, Calculation, Steps
+from attncli.translation import Sentence
 
 Direction = Literal["inputs", "forward", "backward"]
 Write = Callable[[float], str]
@@ -286,8 +287,8 @@ class StepTrace:
         if "value" not in self.operation.inputs:
             states, state = self.operation.inputs
             self._back(
-                f"d{state}", "dquery", f"the query was {state} itself", ("H",), ("dquery",),
-                array=dquery,
+                f"d{state}", "dquery", Sentence("the query was {name} itself", name=state), ("H",),
+                ("dquery",), array=dquery,
             )  # fmt: skip
             self._states_back(states, dkey, dvalue)
 
@@ -312,7 +313,7 @@ class StepTrace:
     def _states_back(self, states: str, dkey: Array, dvalue: Array) -> None:
         self._back(
             f"d{states}", "dkey + dvalue",
-            f"{states} was used twice, as keys and values",
+            Sentence("{name} was used twice, as keys and values", name=states),
             ("T_enc", "H"), ("dkey", "dvalue"),
             lambda i, write: f"{write(dkey[i])} + {write(dvalue[i])}",
             array=dkey + dvalue, shared=True,
@@ -331,8 +332,8 @@ class StepTrace:
         if cap is not None:
             uncapped = scores
             scores = self._add(
-                "capped", "softcap · tanh(scores / softcap)", f"bounded smoothly to ± {cap:g}",
-                ("T_enc",), ("scores",),
+                "capped", "softcap · tanh(scores / softcap)",
+                Sentence("bounded smoothly to ± {cap}", cap=f"{cap:g}"), ("T_enc",), ("scores",),
                 lambda i, write: f"{write(cap)} · tanh({write(uncapped[i])} / {write(cap)})",
             )  # fmt: skip
             before = "capped"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rich.cells import set_cell_size
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from attncli.checking.exercises import EXERCISES, Answer, Exercise, Lesson
 from attncli.reports import CheckReport
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.views.check_report import draw_diagnoses
 from attncli.views.labels import safe
 from attncli.views.look import Look
@@ -27,14 +30,16 @@ def draw_lesson(lesson: Lesson, follows: str, look: Look) -> RenderableType:
     styles = {"right": "green", "begun": "yellow", "": ""}
     columns = [
         Column("", [str(one.number) for one in EXERCISES.values()]),
-        Column("exercise", [one.target for one in EXERCISES.values()]),
-        Column("state", list(states.values()), styles=[styles[x] for x in states.values()]),
+        Column(_("exercise"), [one.target for one in EXERCISES.values()]),
         Column(
-            "file",
+            _("state"), [_(x) for x in states.values()], styles=[styles[x] for x in states.values()]
+        ),
+        Column(
+            _("file"),
             [safe(lesson.path(one), look) if lesson.has(one) else "" for one in EXERCISES.values()],
         ),
     ]
-    done = [Text("All of them are right.", "bold green")] if lesson.current is None else []
+    done = [Text(_("All of them are right."), "bold green")] if lesson.current is None else []
     return Group(draw_records(columns, look), "", *done, draw_next(follows, look))
 
 
@@ -73,7 +78,7 @@ def _state(lesson: Lesson, exercise: Exercise) -> str:
 
 def draw_next(command: str, look: Look) -> Text:
     """Say which command comes next."""
-    return Text("next:  ", "cyan").append(safe(command, look), "bold")
+    return Text(_("next:  "), "cyan").append(safe(command, look), "bold")
 
 
 def draw_begun(
@@ -81,13 +86,11 @@ def draw_begun(
 ) -> RenderableType:
     """Say what is to be written, and where."""
     where = safe(path, look)
-    told = (
-        f"Fill every gap (...) in {where}, in your editor."
-        if new
-        else f"{where} is there already: go on with it. --force begins it anew."
-    )
-    task = Padding(Text(look.fit(exercise.task)), (0, 0, 0, _INDENT))
-    return Group(_heading(exercise, look), "", task, "", Text(told), draw_next(follows, look))
+    told = Sentence("{file} is there already: go on with it. --force begins it anew.", file=where)
+    if new:
+        told = Sentence("Fill every gap (...) in {file}, in your editor.", file=where)
+    task = Padding(Text(look.fit(_(exercise.task))), (0, 0, 0, _INDENT))
+    return Group(_heading(exercise, look), "", task, "", Text(_(told)), draw_next(follows, look))
 
 
 def draw_answer(answer: Answer, follows: str, look: Look) -> RenderableType:
@@ -99,16 +102,18 @@ def draw_answer(answer: Answer, follows: str, look: Look) -> RenderableType:
 
 def _found(answer: Answer, look: Look) -> Iterator[RenderableType]:
     if answer.fault is not None:
-        yield Text("WRONG: ", "bold red").append(safe(str(answer.fault), look))
+        yield Text(_("WRONG: "), "bold red").append(safe(_(answer.fault.args[0]), look))
         if answer.fault.hint is not None:
-            yield Text(safe(answer.fault.hint, look), "dim")
+            yield Text(safe(_(answer.fault.hint), look), "dim")
     if answer.gaps:
         gap, count = answer.gaps[0], len(answer.gaps)
-        line = safe(gap.line, look)
-        if count == 1:
-            yield Text(f"not written yet: line {gap.number}: {line}", "yellow")
-        else:
-            yield Text(f"not written yet: {count} lines, from line {gap.number}: {line}", "yellow")
+        where = {"number": gap.number, "line": safe(gap.line, look)}
+        open_line = Sentence("not written yet: line {number}: {line}", **where)
+        if count > 1:
+            open_line = Sentence(
+                "not written yet: {count} lines, from line {number}: {line}", count=count, **where
+            )
+        yield Text(_(open_line), "yellow")
     if answer.report is None:
         return
     unwritten = {gap.part for gap in answer.gaps}
@@ -117,15 +122,17 @@ def _found(answer: Answer, look: Look) -> Iterator[RenderableType]:
         if part not in unwritten and (part == "forward" or "forward" not in wrong):
             yield from _part(part, answer.report, look)
     if "forward" in wrong and "backward" not in unwritten:
-        yield Text("backward  is looked at when forward is right", "dim")
+        yield Text(_("backward  is looked at when forward is right"), "dim")
     if "forward" not in unwritten and answer.report.diagnoses:
         yield ""
         yield from list(draw_diagnoses(answer.report.diagnoses, look))[:-1]
     if answer.report.passed and not answer.gaps:
         for name in answer.missing:
-            yield Text(f"WRONG: forward does not take what this case needs: {name}", "bold red")
+            lacks = Sentence("WRONG: forward does not take what this case needs: {name}", name=name)
+            yield Text(_(lacks), "bold red")
     if answer.passed:
-        yield Text(f"{answer.exercise.target} is right.", "bold green")
+        right = Sentence("{name} is right.", name=answer.exercise.target)
+        yield Text(_(right), "bold green")
 
 
 def _part(part: str, report: CheckReport, look: Look) -> Iterator[RenderableType]:
@@ -134,14 +141,15 @@ def _part(part: str, report: CheckReport, look: Look) -> Iterator[RenderableType
     wrong = [x for x in found if x.status == "wrong"]
     if not found:
         return
-    line = Text(f"{part:<10}", "dim")
+    line = Text(set_cell_size(_(part), 10), "dim")
     if not wrong:
-        yield line.append(f"right ({len(found)} checks)", "green")
+        yield line.append(_(Sentence("right ({count} checks)", count=len(found))), "green")
         return
-    yield line.append(f"WRONG in {len(wrong)} of {len(found)} checks", "bold red")
+    many = Sentence("WRONG in {wrong} of {count} checks", wrong=len(wrong), count=len(found))
+    yield line.append(_(many), "bold red")
     for detail in list(dict.fromkeys(x.detail for x in wrong))[:_LISTED]:
         name = next(x.name for x in wrong if x.detail == detail)
-        told = Text(safe(detail, look)).append(f" ({safe(name, look)})", "dim")
+        told = Text(safe(_(detail), look)).append(f" ({safe(_(name), look)})", "dim")
         yield Padding(told, (0, 0, 0, _INDENT))
 
 
@@ -150,15 +158,19 @@ def draw_hint(
 ) -> RenderableType:
     """Draw the hint of a level; behind the last of them is the formula."""
     hints = exercise.hints[part]
-    heading = Text(f"{part}, hint {level} of {len(hints) + 1}", "dim")
+    which = Sentence(
+        "{part}, hint {level} of {count}", part=part, level=level, count=len(hints) + 1
+    )
+    heading = Text(_(which), "dim")
     if level > len(hints):
         shown = [Text(safe(line, look), "bold") for line in formulas]
     else:
-        shown = [Text(look.fit(hints[level - 1]))]
+        shown = [Text(look.fit(_(hints[level - 1])))]
     drawn = (Padding(text, (0, 0, 0, _INDENT)) for text in shown)
     return Group(_heading(exercise, look), heading, "", *drawn, "", draw_next(follows, look))
 
 
 def _heading(exercise: Exercise, look: Look) -> Text:
-    heading = Text(f"exercise {exercise.number} of {len(EXERCISES)}", "dim")
+    place = Sentence("exercise {number} of {count}", number=exercise.number, count=len(EXERCISES))
+    heading = Text(_(place), "dim")
     return heading.append(f"{look.dot}{exercise.target}", "bold not dim")

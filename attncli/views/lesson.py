@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
@@ -13,6 +14,8 @@ from rich.text import Text
 from attncli.arrays import Array
 from attncli.demo import phrases
 from attncli.demo.translator import Learned
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.views.look import Look
 from attncli.views.watching import Display
 from attncli.weights.recording import Kept, Recording
@@ -57,7 +60,11 @@ class Lesson:
         if look.plain:  # few frames, and each as on a terminal
             look = replace(look, plain=False, width=_PIPED)
         says = said(self.learned.model.translate(phrases.SHOWN))
-        lines = [f"reads  {said(phrases.SHOWN, english=True)}", f"says   {says}"]
+        reads = said(phrases.SHOWN, english=True)
+        lines = [
+            _(Sentence("reads  {words}", words=reads)),
+            _(Sentence("says   {words}", words=says)),
+        ]
         words = (Text(look.fit(line), no_wrap=True, overflow="ellipsis") for line in lines)
         smaller = replace(look, height=max(1, look.height - _LINES_AROUND))
         return Group(*words, self._display.drawn(smaller))
@@ -67,20 +74,28 @@ class Lesson:
         if self.learned is None:
             return
         step, loss, model = self.learned
-        steps = f"{step} step" + "s" * (step != 1)
-        yield look.fit(f"{steps}: the loss fell from {self._losses[0]:.2f} to {loss:.4f}.")
+        fell = {"steps": step, "first": f"{self._losses[0]:.2f}", "last": f"{loss:.4f}"}
+        many = Sentence("{steps} steps: the loss fell from {first} to {last}.", **fell)
+        one = Sentence("{steps} step: the loss fell from {first} to {last}.", **fell)
+        yield look.fit(_(one if step == 1 else many))
         english = phrases.draw(np.random.default_rng(0), _ASKED, unseen=True)
         right = (model.translate(english) == phrases.translated(english)).all(axis=1).sum()
-        yield f"Of {_ASKED} sentences that it has never seen it translates {right} without a fault."
+        well = "Of {count} sentences that it has never seen it translates {right} without a fault."
+        yield _(Sentence(well, count=_ASKED, right=right))
         share = _on_source(model.attention_weight, english)
-        yield (
-            f"{share:.0%} of what a French word looks at is the English word that it means; "
-            f"at the start it was {1 / phrases.LENGTH:.0%}, all alike."
-        )
+        yield _(
+            Sentence(
+                "{share} of what a French word looks at is the English word that it means; "
+                "at the start it was {even}, all alike.",
+                share=f"{share:.0%}", even=f"{1 / phrases.LENGTH:.0%}",
+            )
+        )  # fmt: skip
         model.translate(phrases.SHOWN)
         looks = model.attention_weight.argmax(axis=2)
         if (looks == phrases.sources(phrases.SHOWN)).all():
-            yield 'The diagonal crosses itself where French says "lapin blanc" for "white rabbit".'
+            yield _(
+                'The diagonal crosses itself where French says "lapin blanc" for "white rabbit".'
+            )
 
 
 def said(words: Array, *, english: bool = False) -> str:
@@ -103,9 +118,9 @@ def _on_source(weights: Array, english: Array) -> float:
 
 def draw_next(commands: Iterable[tuple[str, str]], look: Look) -> RenderableType:
     """Name commands that come next, and what each is for."""
-    rows = [*commands]
+    rows = [(command, _(what)) for command, what in commands]
     width = max(len(command) for command, _ in rows)
-    beside = width + 4 + max(len(what) for _, what in rows) <= look.width
+    beside = width + 4 + max(cell_len(what) for command, what in rows) <= look.width
     parts = list[RenderableType]()
     for command, what in rows:
         if beside:

@@ -14,6 +14,8 @@ from attncli.arrays import Array, Tokens
 from attncli.operations.tracing import Intermediate
 from attncli.problems.traced import Traced
 from attncli.tensors import describe_shape
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.views.json_text import jsonable, tensor_as_json
 from attncli.views.labels import safe
 from attncli.views.lazy import Indented
@@ -25,6 +27,7 @@ from attncli.views.tensor_tables import draw_numbers
 # An array of up to so many elements, each of up to so many terms, is worked out in numbers.
 _WORKED, _TERMS = 4, 4
 _INDENT = 4
+_HEADINGS = {"inputs": "Inputs", "forward": "Forward", "backward": "Backward"}
 # More elements than this are summed up.
 _SMALL = 64
 
@@ -32,13 +35,13 @@ _SMALL = 64
 def draw_trace(traced: Traced, shown: Sequence[Intermediate], look: Look) -> RenderableType:
     """Draw some intermediates: formula, meaning, shape, what made it, its numbers."""
     problem, place = traced.problem, traced.place
-    where = [f"item {place.item}"] if "N" in problem.sizes else []
-    where += [f"head {place.head}"] if "heads" in problem.sizes else []
+    where = [_(Sentence("item {number}", number=place.item))] if "N" in problem.sizes else []
+    where += [_(Sentence("head {number}", number=place.head))] if "heads" in problem.sizes else []
     one_step = "T_dec" in problem.sizes and not traced.whole
-    where += [f"step {place.step}"] if one_step else []
+    where += [_(Sentence("step {number}", number=place.step))] if one_step else []
     if "T_dec" in traced.tokens and one_step:
         where[-1] += f" {safe(traced.tokens['T_dec'][place.step], look)}"
-    dout = f"dout random, seed {problem.seed}"
+    dout = _(Sentence("dout random, seed {seed}", seed=problem.seed))
     parts: list[RenderableType] = [
         headline(problem, "trace", look, where=", ".join(where), dout=dout),
         "",
@@ -49,7 +52,10 @@ def draw_trace(traced: Traced, shown: Sequence[Intermediate], look: Look) -> Ren
     for number, one in enumerate(shown, start=1):
         if one.direction != direction:
             direction = one.direction
-            parts += [Text(direction.capitalize(), "bold underline"), ""]
+            parts += [
+                Text(_(_HEADINGS[direction]), "bold underline"),
+                "",
+            ]
         parts += _intermediate(number, one, look, traced.tokens, worked)
     return Group(*parts)
 
@@ -82,11 +88,11 @@ def _intermediate(
 ) -> list[RenderableType]:
     line = Text(f"{number:>2}  ", "dim").append(one.name, "bold not dim cyan")
     line.append(f" = {look.fit(one.formula)}", "bold not dim")
-    shape = describe_shape(one.array.shape, one.axes) if one.axes else "one number"
+    shape = describe_shape(one.array.shape, one.axes) if one.axes else _("one number")
     shape += f"  {one.array.dtype}"
-    about = Indented(Text(look.fit(_meaning(one))), _INDENT)
-    made_of = f"  from {', '.join(one.made_of)}" if one.made_of else ""
-    made_of += f"  in the book: {one.book}" if one.book else ""
+    about = Indented(Text(look.fit(_(_meaning(one)))), _INDENT)
+    made_of = _(Sentence("  from {names}", names=", ".join(one.made_of))) if one.made_of else ""
+    made_of += _(Sentence("  in the book: {name}", name=one.book)) if one.book else ""
     source = Indented(Text(shape + made_of, "dim"), _INDENT)
     parts: list[RenderableType] = [line, about, source]
     worked = worked and one.work is not None and one.array.size <= _WORKED
@@ -111,9 +117,9 @@ def _intermediate(
 def _meaning(one: Intermediate) -> str:
     """What it says; of what the decoder steps share a gradient is a sum over them."""
     if one.shares is not None:
-        return f"{one.meaning}; what all decoder steps add up to"
+        return Sentence("{meaning}; what all decoder steps add up to", meaning=one.meaning)
     if one.shared and one.direction == "backward":
-        return f"{one.meaning}; this decoder step's share"
+        return Sentence("{meaning}; this decoder step's share", meaning=one.meaning)
     return one.meaning
 
 
@@ -124,12 +130,12 @@ def _shares(
     if one.shares is None or len(one.shares) == 1:
         return
     for t, term in enumerate(one.terms):
-        yield Text(f"share of step {t}", "dim")
+        yield Text(_(Sentence("share of step {number}", number=t)), "dim")
         yield numbers(one.name, term, one.axes)
     if not one.terms:
-        yield Text("norm of each step's share", "dim")
+        yield Text(_("norm of each step's share"), "dim")
         yield numbers("", one.shares, ("T_dec",))
-    yield Text("their sum", "dim")
+    yield Text(_("their sum"), "dim")
 
 
 def _worked(one: Intermediate, look: Look) -> list[RenderableType]:

@@ -9,7 +9,9 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from attncli.problems.what_if import WhatIf
+from attncli.problems.what_if import Effect, WhatIf
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.views.labels import safe
 from attncli.views.look import Look
 from attncli.views.numbers import DEFAULT_PRECISION
@@ -38,7 +40,8 @@ def what_if_as_json(found: WhatIf) -> dict[str, Any]:
 
 def _parts(found: WhatIf, look: Look) -> Iterator[RenderableType]:
     problem, write = found.problem, _Writer(look)
-    yield headline(problem, "what if", look, dout=f"dout random, seed {problem.seed}")
+    dout = _(Sentence("dout random, seed {seed}", seed=problem.seed))
+    yield headline(problem, _("what if"), look, dout=dout)
     yield ""
     for one in found.moved:
         yield Text(f"{safe(one.name, look)}{write.index(one.index)}  ", "bold").append(
@@ -46,11 +49,11 @@ def _parts(found: WhatIf, look: Look) -> Iterator[RenderableType]:
         )
     yield ""
     columns = [
-        Column("result", [safe(one.name, look) for one in found.effects]),
-        Column("changes", [f"{one.changed} of {one.size}" for one in found.effects], right=True),
-        Column("most at", [write.index(x.index) if x.changed else "" for x in found.effects]),
+        Column(_("result"), [safe(one.name, look) for one in found.effects]),
+        Column(_("changes"), [_(_changed(one)) for one in found.effects], right=True),
+        Column(_("most at"), [write.index(x.index) if x.changed else "" for x in found.effects]),
         Column(
-            "there",
+            _("there"),
             [write.arrow(x.before, x.after) if x.changed else "" for x in found.effects],
         ),
     ]
@@ -67,18 +70,22 @@ def _parts(found: WhatIf, look: Look) -> Iterator[RenderableType]:
         yield Padding(Text(line), (0, 0, 0, 2))
     yield ""
     columns = [
-        Column("of the change", [f"{100 * one.part:g} %" for one in found.slopes], right=True),
-        Column("predicted", [write(one.predicted) for one in found.slopes], right=True),
-        Column("came", [write(one.came) for one in found.slopes], right=True),
-        Column("apart", [_apart(one.predicted, one.came) for one in found.slopes], right=True),
+        Column(_("of the change"), [f"{100 * one.part:g} %" for one in found.slopes], right=True),
+        Column(_("predicted"), [write(one.predicted) for one in found.slopes], right=True),
+        Column(_("came"), [write(one.came) for one in found.slopes], right=True),
+        Column(_("apart"), [_apart(one.predicted, one.came) for one in found.slopes], right=True),
     ]
     yield draw_records(columns, look)
     yield ""
-    yield Text(
+    slope = _(
         "A gradient is the slope where the number is now: the smaller the change, the better it "
-        "predicts what comes.",
-        "dim",
+        "predicts what comes."
     )
+    yield Text(slope, "dim")
+
+
+def _changed(one: Effect) -> Sentence:
+    return Sentence("{changed} of {size}", changed=one.changed, size=one.size)
 
 
 def _apart(predicted: float, came: float) -> str:
