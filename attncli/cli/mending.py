@@ -184,7 +184,7 @@ class Mender:
 
     def _finished(self, hint: str) -> str:
         command, _ = self._command(self.line)
-        if not hint.startswith("-") or command is None:
+        if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
         with suppress(ValueError):
             added = tuple(shlex.split(hint))

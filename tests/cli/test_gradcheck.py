@@ -59,7 +59,7 @@ def test_our_layers_and_anybodys_have_the_same_json(attn):
     ours = attn("gradcheck", "--layer", "weight-sum", "--json").json
     theirs = attn("gradcheck", f"{file}:WeightSum", "--json").json
     assert keys(ours) == keys(theirs)
-    assert list(ours) == ["attn", "command", "passed", "sizes", "options", "targets"]
+    assert list(ours) == ["schema", "attn", "command", "passed", "sizes", "options", "targets"]
     every = attn("gradcheck", "--json").json
     (report,) = every["targets"]
     assert keys(report["checks"][0]) == keys(ours["targets"][0]["checks"][0])

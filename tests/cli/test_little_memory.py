@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_said_and_never_allocated(kind):
     error, *hints = done.stderr.splitlines()
     assert error.startswith(f"error: {message}")
     assert ", there is " in error
-    assert [line.startswith(f"hint:  {hint}") for line in hints] == ([True] if hint else [])
+    assert [f" {hint}" in line for line in hints] == ([True] if hint else [])
 
 
 @linux
