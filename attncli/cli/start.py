@@ -6,11 +6,15 @@ It answers at once: what is drawn was computed before, and a test holds it again
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
+from unicodedata import east_asian_width
 
 import click
 
+from attncli.translation import Sentence
+from attncli.translation import translated as _
 from attncli.version import __version__
 
 # What `attn demo` ends with: where each French word looks, in percent.
@@ -27,23 +31,27 @@ LOOKS = (
 )
 
 _PEOPLE = {
-    "Learning attention": (
-        ("attn demo", "watch a model learn to look"),
-        ("attn exercise start", "write the layers, one by one"),
+    Sentence("Learning attention"): (
+        ("attn demo", Sentence("watch a model learn to look")),
+        ("attn exercise start", Sentence("write the layers, one by one")),
     ),
-    "Writing a layer or a kernel": (
-        ("attn check sample_inputs/exercise/wrong_1.py", "what is wrong in it"),
-        ("attn convention sample_inputs/minilm_qkv.npz", "what a dump computes"),
+    Sentence("Writing a layer or a kernel"): (
+        ("attn check sample_inputs/exercise/wrong_1.py", Sentence("what is wrong in it")),
+        ("attn convention sample_inputs/minilm_qkv.npz", Sentence("what a dump computes")),
     ),
-    "Looking at the weights of a model": (
-        ("attn show-weights sample_inputs/dates.npz", "where each step looks"),
-        ("attn show-weights sample_inputs/minilm_heads.npz", "all heads at a glance"),
+    Sentence("Looking at the weights of a model"): (
+        ("attn show-weights sample_inputs/dates.npz", Sentence("where each step looks")),
+        ("attn show-weights sample_inputs/minilm_heads.npz", Sentence("all heads at a glance")),
     ),
 }
 _WIDEST, _NARROWEST = 80, 30  # columns
 _SHADES, _ASCII_SHADES = " ░▒▓█", " .+%@"
 # Of each shade, on a dark background and on a light one: of 256 colours, and of 16.
 _TONES, _FEW_TONES = (None, 24, 31, 37, 37), (None, "blue", "blue", "cyan", "cyan")
+# What a line is not broken in: a word, or a letter of Japanese with the marks that stay with it.
+_UNBROKEN = re.compile(
+    r"(\s*)([（「]*(?:[^\s\u3000-\uffef]+|[\u3000-\uffef])[、。：，）」ーっゃゅょッャュョ]*)"
+)
 
 
 def show_start() -> None:
@@ -54,19 +62,19 @@ def show_start() -> None:
 
 def start_lines(width: int) -> Iterator[str]:
     """Give the screen line by line."""
-    yield from _wrapped(
-        f"attn {__version__}: attention you can run, prove, look at, measure", width
+    what = Sentence(
+        "attn {version}: attention you can run, prove, look at, measure", version=__version__
     )
-    yield from _wrapped("Where each French word looks that a model writes (attn demo):", width)
+    yield from _wrapped(_(what), width)
+    yield from _wrapped(_("Where each French word looks that a model writes (attn demo):"), width)
     yield from _picture(width)
     for who, commands in _PEOPLE.items():
         yield ""
-        yield _style(who, bold=True)
+        yield _style(_(who), bold=True)
         for command, what in commands:
-            yield from _command(command, what, width)
-    yield from _wrapped(
-        "All run as they stand; put a file of yours in its place. More: attn help", width
-    )
+            yield from _command(command, _(what), width)
+    more = _("All run as they stand; put a file of yours in its place. More: attn help")
+    yield from _wrapped(more, width)
 
 
 def _picture(width: int) -> Iterator[str]:
@@ -87,8 +95,8 @@ def _picture(width: int) -> Iterator[str]:
 
 def _command(command: str, what: str, width: int) -> Iterator[str]:
     """Write a command with what it does beside it, or below where there is no room."""
-    beside = max(len(one) for commands in _PEOPLE.values() for one, _ in commands)
-    if 4 + beside + len(what) <= width:
+    beside = max(len(one) for commands in _PEOPLE.values() for one, _what in commands)
+    if 4 + beside + _cells(what) <= width:
         yield f"  {_style(f'{command:{beside}}', fg='cyan')}  {what}"
     else:
         yield f"  {_style(command, fg='cyan')}"
@@ -97,12 +105,18 @@ def _command(command: str, what: str, width: int) -> Iterator[str]:
 
 def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
     line = indent
-    for word in text.split():
-        if line.strip() and len(line) + len(word) >= width:
-            yield line.rstrip()
-            line = indent
-        line += f"{word} "
-    yield line.rstrip()
+    for space, part in _UNBROKEN.findall(text):
+        if line.strip() and _cells(line + space + part) >= width:
+            yield line
+            line = indent + part
+        else:
+            line += space + part
+    yield line
+
+
+def _cells(text: str) -> int:
+    """Count the columns that a text takes, of which a full-width letter takes two."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def _style(text: str, **style: str | int | bool | None) -> str:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from attncli.cli.start import ENGLISH, FRENCH, LOOKS
 from attncli.demo import phrases
@@ -66,6 +67,20 @@ def test_the_picture_is_drawn_everywhere(attn, columns, encoding):
     if columns:
         shown = [line for line in result.out.splitlines() if "attn " not in line]
         assert max(map(len, shown)) <= columns
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_it_speaks_japanese_where_that_can_be_written(attn, monkeypatch, columns):
+    english, ascii_only = attn(columns=columns).out, attn(columns=columns, encoding="ascii").out
+    monkeypatch.setenv("ATTN_LANG", "ja")
+    japanese = attn(columns=columns).out
+    assert (commands(japanese), cells(japanese)) == (commands(english), cells(english))
+    lines = japanese.splitlines()
+    assert "アテンション" in lines[0]
+    assert max(cell_len(line) for line in lines if "attn " not in line) <= columns
+    assert not [line for line in lines if line.lstrip()[:1] in tuple("、。：）ーっ")]
+    assert len(lines) <= ONE_SCREEN or columns < 80
+    assert attn(columns=columns, encoding="ascii").out == ascii_only
 
 
 def test_it_has_colours_on_a_terminal_unless_they_are_not_wanted(attn, monkeypatch):
