@@ -72,11 +72,11 @@ def boundary(wrong: Callable[[Sizes], bool], large: Sizes, usual: Sizes) -> Boun
     --------
     >>> usual = {"T_dec": 3, "T_enc": 5}
     >>> large = {"T_dec": 67, "T_enc": 131}
-    >>> print(boundary(lambda sizes: sizes["T_enc"] > 64, large, usual))
+    >>> print(boundary(lambda sizes: sizes["T_enc"] > 64, large, usual).said)
     right up to T_enc = 64, wrong from 65 on
-    >>> print(boundary(lambda sizes: min(sizes.values()) > 64, large, usual))
+    >>> print(boundary(lambda sizes: min(sizes.values()) > 64, large, usual).said)
     right up to T_enc = 64, wrong from 65 on (T_dec = 67)
-    >>> print(boundary(lambda sizes: sizes["T_enc"] % 64 == 0, {"T_enc": 256}, usual))
+    >>> print(boundary(lambda sizes: sizes["T_enc"] % 64 == 0, {"T_enc": 256}, usual).said)
     wrong where T_enc is a multiple of 64
     """
     axes = [axis for axis in _AXES if large.get(axis, 0) > usual.get(axis, 0)]
