@@ -282,7 +282,9 @@ class _Backward:
         while self.ready or any(one.left or one.adding for one in self.carried.values()):
             yield self.ready.popleft() if self.ready else None
         for name, gradient in self.small.items():
-            run.calculation.results[name].write((), gradient)
+            stored = run.calculation.results[name]
+            stored.write((), gradient)
+            run.nonfinite[name] = stored.nonfinite(gradient)
 
     def _done(self, at: int, numbered: list[tuple[Tile, int]], written: Written) -> None:
         """Take note of a band that is done; what it contributed is added in its turn."""

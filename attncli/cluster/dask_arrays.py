@@ -466,7 +466,7 @@ def _walk_back(
     dout, dlogsumexp = (*blocks[:beside], None)[:2]
     assert dout is not None
     operands = whole.operands(part, dict(zip(names, blocks[beside:], strict=True)))
-    return backward_part(dout, *rows, operands, dlogsumexp)
+    return backward_part(dout, rows.out, rows.logsumexp, operands, dlogsumexp)
 
 
 def _add(before: Array | None, parts: list[PartGradients], name: str) -> Array:

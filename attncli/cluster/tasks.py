@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.cluster.plan import Box, Tile, index_of
+from attncli.cluster.plan import Box, Tile
 from attncli.core.blocks import sum_to
 from attncli.core.operands import Shape
 from attncli.core.parts import Part, Partial, Whole, backward_part, forward_part, merge_parts
@@ -142,14 +142,6 @@ class Calculation:
     results: Mapping[str, Stored]
     rotation: Rotation | None
     folder: str
-
-    @property
-    def hides(self) -> bool:
-        """Whether there is anything that may hide a key."""
-        extras = self.whole.extras
-        by_step = self.whole.semantics.orders or "segments_dec" in self.inputs
-        lengths = extras.lengths is not None or extras.sequences is not None
-        return bool(self.masks) or by_step or lengths
 
     def arrays(self, part: Part) -> dict[str, Array]:
         """Read what is needed of the inputs for a part."""
@@ -279,14 +271,9 @@ class Written(NamedTuple):
 
 def finish(calculation: Calculation, partials: Sequence[Partial], tile: Tile) -> Written:
     """Write the results of a block of rows, whose keys are all in."""
-    out, logsumexp = merge_parts(*partials)
+    out, logsumexp, blind = merge_parts(*partials)
     part, results = part_of(tile), calculation.results
     takes_part = calculation.takes_part(part)
-    blind = logsumexp == -np.inf
-    if (sinks := calculation.whole.extras.sinks) is not None:  # which are all that they have
-        sinks = sinks[index_of(sinks.shape, calculation.whole.lead, tile.box)][..., 0]
-        alone = np.isclose(logsumexp, sinks, rtol=1e-6, atol=1e-6) & ~out.any(axis=-1)
-        blind |= alone & calculation.hides
     if takes_part is not None:
         blind &= takes_part
         logsumexp = np.where(takes_part, logsumexp, -np.inf)

@@ -52,6 +52,7 @@ class Partial(NamedTuple):
 
     out: Array
     logsumexp: Array
+    blind: Array  # which queries see none of the keys: a sink's weight is not theirs
 
 
 class PartGradients(NamedTuple):
@@ -288,14 +289,15 @@ def _stand_in(given: Any, dtype: np.dtype[Any] | None = None) -> Array:
 def forward_part(operands: Operands, threads: int = 1) -> Partial:
     """Return what the queries of a part attend to among its keys.
 
-    Both arrays are whole pieces of memory of their own.
+    All arrays are whole pieces of memory of their own.
     """
     out = np.empty((*operands.lead, operands.query.shape[-2], operands.value.shape[-1]),
                    operands.query.dtype)  # fmt: skip
     with np.errstate(invalid="ignore", over="ignore"):  # infinities that come to nothing
         _, cache = tiled.forward(operands, threads, out=out)
         logsumexp = cache.logsumexp
-    return Partial(out.reshape(*operands.public_lead, *out.shape[-2:]), logsumexp)
+    blind = cache.blind.copy()
+    return Partial(out.reshape(*operands.public_lead, *out.shape[-2:]), logsumexp, blind)
 
 
 def merge_parts(*partials: Partial) -> Partial:
@@ -303,9 +305,9 @@ def merge_parts(*partials: Partial) -> Partial:
 
     Examples
     --------
-    >>> few, many = (Partial(np.array([[x]]), np.log([x])) for x in (1.0, 3.0))
+    >>> few, many = (Partial(np.array([[x]]), np.log([x]), np.array([False])) for x in (1.0, 3.0))
     >>> merge_parts(few, many)
-    Partial(out=array([[2.5]]), logsumexp=array([1.38629436]))
+    Partial(out=array([[2.5]]), logsumexp=array([1.38629436]), blind=array([False]))
     """
     sums = np.stack([partial.logsumexp for partial in partials])
     top = np.maximum.reduce(sums)
@@ -320,7 +322,7 @@ def merge_parts(*partials: Partial) -> Partial:
         room = np.empty_like(out)
         for partial, share in zip(partials[1:], sums[1:], strict=True):
             out += np.multiply(partial.out, share[..., None], out=room)
-    return Partial(out, logsumexp)
+    return Partial(out, logsumexp, np.logical_and.reduce([partial.blind for partial in partials]))
 
 
 def backward_part(

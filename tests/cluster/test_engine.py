@@ -175,6 +175,26 @@ def test_rows_that_see_nothing_are_counted(beside, cluster, tmp_path):
         run(job, cluster)
 
 
+@pytest.mark.parametrize("zero", ["value", "query"])
+def test_rows_whose_sink_outweighs_all_that_they_see_are_not(zero, cluster, tmp_path):
+    # What is seen comes to nothing: values that are 0, or weights that are, beside exp(900).
+    arrays = general(sinks=np.array([30.0 if zero == "value" else 900.0] * HEADS))
+    arrays[zero] *= 0
+    job = job_of(tmp_path, arrays, BLOCK, semantics=Semantics(causal="upper_left"))
+    with warnings.catch_warnings(action="error"):
+        run(job, cluster)
+
+
+def test_sinks_whose_gradient_is_no_number_are_told(cluster, tmp_path):
+    arrays = general(sinks=np.array([0.5, -1.0]))
+    arrays["dout"] *= 1e300
+    arrays["value"] *= 1e30
+    with pytest.warns(AttnWarning) as told:
+        run(job_of(tmp_path, arrays, BLOCK), cluster)
+    said = [str(warning.message) for warning in told]
+    assert any("2 of 2 values of dsinks are not finite" in line for line in said)
+
+
 def test_nothing_to_compute_is_said(tmp_path):
     arrays = {
         name: x[:, :, :0] if name in ("query", "dout") else x for name, x in general().items()
