@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 from attncli.errors import ParameterError
 
@@ -26,6 +27,10 @@ _FOLDER = Path(__file__).parent / "guide"
 _ENTRY = re.compile(r'^(msgid|msgstr)((?:\s+"(?:[^"\\]|\\.)*")+)', re.MULTILINE)
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# What a line is not broken in: a word, or a letter of Japanese with the marks that stay with it.
+_UNBROKEN = re.compile(
+    r"(\s*)([（「]*(?:[^\s\u3000-\uffef]+|[\u3000-\uffef])[、。：，）」ーっゃゅょッャュョ]*)"
+)
 _used: list[str] = []
 
 
@@ -144,6 +149,36 @@ def translated(text: str) -> str:
         for name, value in text.places.items()
     }
     return _filled(messages.gettext(text.template), values)
+
+
+def breaks(text: str, width: int) -> list[int]:
+    """Tell where lines of so many columns begin, behind the first, in any language.
+
+    Examples
+    --------
+    >>> text = "`attn` は動かします。"
+    >>> breaks(text, 12), text[9:]
+    ([9], 'かします。')
+    """
+    found, used = list[int](), 0
+    for part in _UNBROKEN.finditer(text):
+        size = columns(part[0])
+        if used and used + size > width:
+            found.append(part.start(2))
+            size, used = columns(part[2]), 0
+        used = (used + size - 1) % width + 1  # what is longer than a line is cut
+    return found
+
+
+def columns(text: str) -> int:
+    """Count the columns that a text takes, of which a full-width letter takes two.
+
+    Examples
+    --------
+    >>> columns("重み w")
+    6
+    """
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 @cache

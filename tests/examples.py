@@ -1,7 +1,7 @@
 """Fills README and guide: every command in them is run, and its output put behind it.
 
-``python -m cogapp -r -I tests README.md attncli/guide/*.md`` writes the outputs anew, ``--check``
-in place of ``-r`` says whether they are the real ones.
+``python -m cogapp -r -I tests README.md attncli/guide/{,ja/}*.md`` writes the outputs anew,
+``--check`` in place of ``-r`` says whether they are the real ones.
 """
 
 import contextlib

@@ -10,6 +10,7 @@ import sys
 import click
 import pytest
 from conftest import SAMPLES
+from markdown_it import MarkdownIt
 
 from attncli.cli import main
 from attncli.cli.guide import TOPICS
@@ -17,7 +18,10 @@ from attncli.cli.guide import TOPICS
 ROOT = SAMPLES.parent
 GUIDE = ROOT / "attncli" / "guide"
 README = ROOT / "README.md"
-PAGES = {page.name: page for page in (README, *sorted(GUIDE.glob("*.md")))}
+PAGES = {README.name: README} | {
+    str(page.relative_to(GUIDE)): page for page in sorted(GUIDE.rglob("*.md"))
+}
+TRANSLATED = [name for name in PAGES if "/" in name]
 
 GROUP = click.Context(main.attn, **main.attn.context_settings)
 
@@ -42,8 +46,9 @@ def comparable(text):
 def rewritten(tmp_path_factory):
     """All pages with the outputs that their commands give now."""
     folder = tmp_path_factory.mktemp("pages")
-    for page in PAGES.values():
-        shutil.copy(page, folder)
+    for name, page in PAGES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(page, folder / name)
     subprocess.run(
         [sys.executable, "-m", "cogapp", "-r", "-I", ROOT / "tests", *PAGES],
         cwd=folder, capture_output=True, check=True,
@@ -53,7 +58,8 @@ def rewritten(tmp_path_factory):
 
 @each_page
 def test_outputs_are_the_real_ones(rewritten, name):
-    """If not: ``python -m cogapp -r -I tests README.md attncli/guide/*.md`` writes them anew."""
+    """If not: ``python -m cogapp -r -I tests README.md attncli/guide/{,ja/}*.md`` writes
+    them anew.."""
     now = (rewritten / name).read_text(encoding="utf-8")
     assert comparable(now) == comparable(text_of(name))
 
@@ -112,6 +118,27 @@ def test_the_guide_has_python_that_is_run():
 
 def test_every_page_has_a_topic_and_every_topic_a_page():
     assert {f"{topic}.md" for topic in TOPICS} == {page.name for page in GUIDE.glob("*.md")}
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_a_page_in_another_language_goes_with_the_english_one(name):
+    """It has the same headings, tables, paragraphs and lists, and the same code in them."""
+    shapes = [list(shape(text_of(one))) for one in (name, name.partition("/")[2])]
+    assert shapes[0] == shapes[1]
+
+
+def shape(text):
+    """Give what stands in a page but for its prose, and the code in that."""
+    for token in MarkdownIt().enable("table").parse(text):
+        if token.type == "inline":
+            inner = (one for one in token.children if one.type == "code_inline")
+            yield sorted(one.content for one in inner)
+        else:
+            yield token.type, token.tag, token.info, "" if token.nesting else token.content
+
+
+def test_what_learners_begin_with_is_in_japanese():
+    assert TRANSLATED == ["ja/getting-started.md", "ja/lesson.md"]
 
 
 @each_page

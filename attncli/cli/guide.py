@@ -9,27 +9,29 @@ import click
 from attncli.cli import options
 from attncli.cli.help_pages import command
 from attncli.errors import ParameterError
+from attncli.translation import Sentence, language
 
 if TYPE_CHECKING:
     from attncli.cli.screen import Screen
 
-# The topics in the order in which one reads them; each is a page attncli/guide/TOPIC.md.
+# The topics in the order in which one reads them; each is a page attncli/guide/TOPIC.md, and those
+# that learners begin with are there in each language.
 TOPICS = {
-    "getting-started": "From nothing to the first weights, gradients and checks.",
-    "lesson": "Write the layers yourself, and work an example by hand.",
-    "semantics": "The mathematics, and each place where libraries disagree.",
-    "masks": "What each query sees: pictures of every convention.",
-    "files": "What can be read and written, and which names are known.",
-    "checking": "Your own code: check, gradcheck, compare, convention.",
-    "catalogue": "The catalogue of mistakes that attn check knows.",
-    "weights": "Looking at attention weights, from one head to a model.",
-    "training": "Watching a model learn to look: attncli.watch.",
-    "python": "The layers, the core and the checks in Python.",
-    "performance": "Engines, weights kept or not, threads, measurements.",
-    "cluster": "Many machines: when it pays, plans, schedulers, TLS.",
-    "trust": "What is promised of hostile files, memory and writes.",
-    "exit-codes": "What the exit codes mean, and what goes to which stream.",
-    "json": "The JSON object that each command prints.",
+    "getting-started": Sentence("From nothing to the first weights, gradients and checks."),
+    "lesson": Sentence("Write the layers yourself, and work an example by hand."),
+    "semantics": Sentence("The mathematics, and each place where libraries disagree."),
+    "masks": Sentence("What each query sees: pictures of every convention."),
+    "files": Sentence("What can be read and written, and which names are known."),
+    "checking": Sentence("Your own code: check, gradcheck, compare, convention."),
+    "catalogue": Sentence("The catalogue of mistakes that attn check knows."),
+    "weights": Sentence("Looking at attention weights, from one head to a model."),
+    "training": Sentence("Watching a model learn to look: attncli.watch."),
+    "python": Sentence("The layers, the core and the checks in Python."),
+    "performance": Sentence("Engines, weights kept or not, threads, measurements."),
+    "cluster": Sentence("Many machines: when it pays, plans, schedulers, TLS."),
+    "trust": Sentence("What is promised of hostile files, memory and writes."),
+    "exit-codes": Sentence("What the exit codes mean, and what goes to which stream."),
+    "json": Sentence("The JSON object that each command prints."),
 }
 
 
@@ -81,8 +83,11 @@ def guide(topic: str | None, schema: str | None, screen: Screen) -> None:
         return
     if topic not in TOPICS:
         raise _unknown(topic)
-    page = (files("attncli") / "guide" / f"{topic}.md").read_text("utf-8")
-    screen.show(draw_page(page, screen.look))
+    folder = files("attncli") / "guide"
+    page = folder / language() / f"{topic}.md"
+    if not page.is_file():
+        page = folder / f"{topic}.md"
+    screen.show(draw_page(page.read_text("utf-8"), screen.look))
 
 
 def _unknown(topic: str) -> ParameterError:

@@ -6,14 +6,13 @@ It answers at once: what is drawn was computed before, and a test holds it again
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
-from unicodedata import east_asian_width
+from itertools import pairwise
 
 import click
 
-from attncli.translation import Sentence
+from attncli.translation import Sentence, breaks, columns
 from attncli.translation import translated as _
 from attncli.version import __version__
 
@@ -48,10 +47,6 @@ _WIDEST, _NARROWEST = 80, 30  # columns
 _SHADES, _ASCII_SHADES = " ░▒▓█", " .+%@"
 # Of each shade, on a dark background and on a light one: of 256 colours, and of 16.
 _TONES, _FEW_TONES = (None, 24, 31, 37, 37), (None, "blue", "blue", "cyan", "cyan")
-# What a line is not broken in: a word, or a letter of Japanese with the marks that stay with it.
-_UNBROKEN = re.compile(
-    r"(\s*)([（「]*(?:[^\s\u3000-\uffef]+|[\u3000-\uffef])[、。：，）」ーっゃゅょッャュョ]*)"
-)
 
 
 def show_start() -> None:
@@ -96,7 +91,7 @@ def _picture(width: int) -> Iterator[str]:
 def _command(command: str, what: str, width: int) -> Iterator[str]:
     """Write a command with what it does beside it, or below where there is no room."""
     beside = max(len(one) for commands in _PEOPLE.values() for one, _what in commands)
-    if 4 + beside + _cells(what) <= width:
+    if 4 + beside + columns(what) <= width:
         yield f"  {_style(f'{command:{beside}}', fg='cyan')}  {what}"
     else:
         yield f"  {_style(command, fg='cyan')}"
@@ -104,19 +99,8 @@ def _command(command: str, what: str, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
-    line = indent
-    for space, part in _UNBROKEN.findall(text):
-        if line.strip() and _cells(line + space + part) >= width:
-            yield line
-            line = indent + part
-        else:
-            line += space + part
-    yield line
-
-
-def _cells(text: str) -> int:
-    """Count the columns that a text takes, of which a full-width letter takes two."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+    begins = [0, *breaks(text, width - len(indent) - 1), len(text)]
+    yield from (indent + text[begin:end].rstrip() for begin, end in pairwise(begins))
 
 
 def _style(text: str, **style: str | int | bool | None) -> str:

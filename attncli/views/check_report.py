@@ -13,6 +13,7 @@ from attncli.translation import Sentence
 from attncli.translation import translated as _
 from attncli.views.labels import safe
 from attncli.views.look import Look
+from attncli.views.prose import Prose
 from attncli.views.records import Column, draw_records
 
 _WORDS = {"ok": "ok", "wrong": "WRONG", "note": "note", "skipped": "-", "": ""}
@@ -135,7 +136,7 @@ def _diagnosis(what: str, diagnosis: Diagnosis, look: Look) -> Iterator[Renderab
         for label, text in ((_("meant"), mistake.meant), (_("computed"), mistake.computed)):
             line = Text().append(f"{set_cell_size(label, 9)} ", "dim").append(look.fit(_(text)))
             yield Padding(line, (0, 0, 0, 2))
-        yield Padding(Text(look.fit(_(mistake.why))), (0, 0, 0, 2))
+        yield Padding(Prose(Text(look.fit(_(mistake.why)))), (0, 0, 0, 2))
         yield Padding(Text(f"attn explain {mistake.slug}", "dim"), (0, 0, 0, 2))
     how = diagnosis.backward
     if diagnosis.explains == "forward":

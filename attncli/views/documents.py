@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown, TableElement
+from rich.markdown import CodeBlock, Heading, Markdown, Paragraph, TableElement
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from attncli.translation import translated as _
 from attncli.views.look import Look
+from attncli.views.prose import Prose
 
 # Lines longer than this are hard to read, however wide the terminal.
 _WIDEST = 100
@@ -63,8 +65,8 @@ def draw_topics(topics: Mapping[str, str], look: Look) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column()
     for topic, summary in topics.items():
-        table.add_row(Text(topic, "bold"), look.fit(summary))
-    return Group(table, "", Text("attn guide TOPIC shows one", "dim italic"))
+        table.add_row(Text(topic, "bold"), Prose(Text(look.fit(_(summary)))))
+    return Group(table, "", Text(_("attn guide TOPIC shows one"), "dim italic"))
 
 
 class _Page:
@@ -95,6 +97,13 @@ class _Heading(Heading):
             yield _UNDERLINES[self.tag] * min(self.text.cell_len, options.max_width)
 
 
+class _Paragraph(Paragraph):
+    """A paragraph in any language."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Prose(self.text)
+
+
 class _Code(CodeBlock):
     """Commands and what they answer, exactly so."""
 
@@ -116,7 +125,7 @@ class _Table(TableElement):
             for term, *said in rows:
                 yield term
                 for text in said:
-                    yield Padding(text, (0, 0, 0, 2))
+                    yield Padding(Prose(text), (0, 0, 0, 2))
             return
         table = Table.grid(padding=(0, 2, 0, 0))
         for cell in header:
@@ -124,7 +133,7 @@ class _Table(TableElement):
             table.add_column(no_wrap=cell is header[0])
         table.add_row(*(Text(cell.content.plain, "markdown.table.header") for cell in header))
         for row in rows:
-            table.add_row(*row)
+            table.add_row(row[0], *map(Prose, row[1:]))
         yield table
 
 
@@ -132,6 +141,7 @@ class _Markdown(Markdown):
     elements: ClassVar = {
         **Markdown.elements,
         "heading_open": _Heading,
+        "paragraph_open": _Paragraph,
         "fence": _Code,
         "code_block": _Code,
         "table_open": _Table,

@@ -17,6 +17,7 @@ from attncli.translation import translated as _
 from attncli.views.check_report import draw_diagnoses
 from attncli.views.labels import safe
 from attncli.views.look import Look
+from attncli.views.prose import Prose
 from attncli.views.records import Column, draw_records
 
 _PARTS = ("forward", "backward", "contract")
@@ -89,7 +90,7 @@ def draw_begun(
     told = Sentence("{file} is there already: go on with it. --force begins it anew.", file=where)
     if new:
         told = Sentence("Fill every gap (...) in {file}, in your editor.", file=where)
-    task = Padding(Text(look.fit(_(exercise.task))), (0, 0, 0, _INDENT))
+    task = Padding(Prose(Text(look.fit(_(exercise.task)))), (0, 0, 0, _INDENT))
     return Group(_heading(exercise, look), "", task, "", Text(_(told)), draw_next(follows, look))
 
 
@@ -162,10 +163,11 @@ def draw_hint(
         "{part}, hint {level} of {count}", part=part, level=level, count=len(hints) + 1
     )
     heading = Text(_(which), "dim")
+    shown: list[RenderableType]
     if level > len(hints):
         shown = [Text(safe(line, look), "bold") for line in formulas]
     else:
-        shown = [Text(look.fit(_(hints[level - 1])))]
+        shown = [Prose(Text(look.fit(_(hints[level - 1]))))]
     drawn = (Padding(text, (0, 0, 0, _INDENT)) for text in shown)
     return Group(_heading(exercise, look), heading, "", *drawn, "", draw_next(follows, look))
 

@@ -15,6 +15,7 @@ from attncli.reports import Explanation, Known, MistakeExample
 from attncli.translation import Sentence
 from attncli.translation import translated as _
 from attncli.views.look import Look
+from attncli.views.prose import Prose
 from attncli.views.tensor_tables import draw_tensor
 
 _GAP = "  "
@@ -61,13 +62,13 @@ def _parts(found: Explanation, look: Look) -> Iterator[RenderableType]:
             (0, 2),
         )
     yield ""
-    yield Padding(Text(look.fit(_(found.why))), (0, 2))
+    yield Padding(Prose(Text(look.fit(_(found.why)))), (0, 2))
     if found.shows:
         yield ""
         first, *looks = found.shows
         yield Text(_("what it looks like"), "bold")
-        yield Padding(Text(look.fit(_(first))), (0, 2))
-        yield from (Padding(Text(look.fit(_(text))), (0, 4)) for text in looks)
+        yield Padding(Prose(Text(look.fit(_(first)))), (0, 2))
+        yield from (Padding(Prose(Text(look.fit(_(text)))), (0, 4)) for text in looks)
     if found.example is not None:
         yield ""
         yield from _example(found.example, look)

@@ -1,8 +1,11 @@
 """``attn guide``: the documentation on a terminal and piped."""
 
+import re
+
 import click
 import pytest
 from conftest import SAMPLES
+from rich.cells import cell_len
 
 from attncli.cli.guide import TOPICS, guide
 
@@ -26,6 +29,31 @@ def test_a_page_fits_the_terminal(attn, topic, columns):
     assert (result.code, result.err) == (0, "")
     assert max(map(len, result.out.splitlines())) <= min(columns, 100)
     assert result.out.startswith((PAGES / f"{topic}.md").read_text("utf-8")[2:20].split("\n")[0])
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("topic", ["getting-started", "lesson"])
+def test_what_learners_begin_with_speaks_japanese_and_nothing_is_cut(
+    attn, monkeypatch, topic, columns
+):
+    monkeypatch.setenv("ATTN_LANG", "ja")
+    page = (PAGES / "ja" / f"{topic}.md").read_text("utf-8")
+    if columns == 40:  # where tables are lists
+        page = re.sub(r"^\|.*\n(?=\|---)", "", page, flags=re.MULTILINE)
+    out = attn("guide", topic, columns=columns).out
+    assert max(map(cell_len, out.splitlines())) <= min(columns, 100)
+    assert not [line for line in out.splitlines() if line.lstrip()[:1] in tuple("、。：）ーっ")]
+    letters = [sorted(re.sub(r"[^\u3000-\uffef]", "", text)) for text in (page, out)]
+    assert letters[0] == letters[1]
+
+
+def test_in_japanese_every_topic_is_told_in_it_and_shown_as_far_as_it_is_there(attn, monkeypatch):
+    english = attn("guide", "trust").out
+    monkeypatch.setenv("ATTN_LANG", "ja")
+    listed = [line.split(maxsplit=1) for line in attn("guide").out.splitlines()]
+    assert [topic for topic, _ in listed[: len(TOPICS)]] == list(TOPICS)
+    assert not [said for _, said in listed[: len(TOPICS)] if said.isascii()]
+    assert attn("guide", "trust").out == english
 
 
 @each_topic
