@@ -2,7 +2,8 @@
 
 Each kind of slip is one function that proposes other command lines; what is proposed is followed
 up until it can be parsed, so that several slips are mended one after the other and no hint is one
-that click would refuse in turn.  Options that write are proposed only if spelled nearly so.
+that click would refuse in turn.  Options that write are proposed only if begun or spelled nearly
+so, and ``--force`` never.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ _VALUES = {
 }  # fmt: skip
 _YES = ("1", "true", "t", "yes", "y", "on")
 _NO = ("false", "no", "off", "0")
+_ANSWERS = (*_YES, *_NO, "none")
 _WRITING = ("output", "force", "export", "reports", "report")
 _HELP = ("-h", "--help", "-V", "--version", "--help-all")
 _CODE, _READ = (
@@ -183,6 +185,8 @@ class Mender:
         return hint and "\n".join(map(self._finished, hint.splitlines()))
 
     def _finished(self, hint: str) -> str:
+        if re.fullmatch(r"ATTN_[A-Z]+=\w+", hint):
+            return f"{hint} {said(self.line)}"
         command, _ = self._command(self.line)
         if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
@@ -202,11 +206,14 @@ class Mender:
     def _with(self, line: Line, command: click.Command, added: Line) -> Line:
         """Give options in the place of what the line has of them; where it has none, at its end."""
         for new in words(command, added):
-            there = [
+            alike = [
                 old
                 for old in self._words(line, command)
-                if old.option is not None and old.option is new.option and _same_place(old, new)
+                if old.option is not None and old.option is new.option
             ]
+            there = [old for old in alike if _same_place(old, new)]
+            if not there and len(alike) == 1 and new.option and new.option.name == "what_if":
+                there = alike  # what was to change is nothing that there is
             for old in there[::-1]:
                 line = line[: old.at] + line[old.at + old.size :]
             at = there[0].at if there else len(line)
@@ -631,10 +638,12 @@ def _options_like(text: str, command: click.Command) -> Iterator[Line]:
     for name in exact:
         yield (name,)
     safe = [name for name, one in long.items() if one.name not in _WRITING]
-    if not exact and (near := nearest(text, safe)) is not None:
+    writing = [name for name, one in long.items() if one.name in _WRITING and one.name != "force"]
+    begun = [x for x in writing if len(plain(text)) > 2 and plain(x).startswith(plain(text))]
+    if not exact and (near := begun[0] if begun else nearest(text, safe)) is not None:
         yield (near,)
-    for name, one in long.items():
-        if one.name in _WRITING and apart(plain(text), plain(name)) == 1:
+    for name in writing:
+        if apart(plain(text), plain(name)) == 1:
             yield (name,)
 
 
@@ -651,7 +660,8 @@ def _taking(text: str, command: click.Command) -> Iterator[Line]:
     for one in command.params:
         if isinstance(one, click.Option) and isinstance(one.type, click.Choice) and not one.hidden:
             choices = [str(choice) for choice in one.type.choices]
-            if (word := _among(text, choices)) is not None and plain(text) not in ("true", "false"):
+            # A yes or a no is an answer to the option that it stands behind, and to no other.
+            if (word := _among(text, choices)) is not None and plain(text) not in _ANSWERS:
                 yield (max(one.opts, key=len), word)
 
 
@@ -751,17 +761,20 @@ def _for_file(text: str) -> Iterator[str]:
 
 def files_like(path: str) -> Iterator[str]:
     """Give files that are there and named nearly so."""
+    from attncli.files.source import existing
+
     folder, name = os.path.split(path)
     with suppress(OSError):
-        there = [one for one in os.listdir(folder or ".") if one.endswith(_CODE + _READ)]
+        there = [one for one in os.listdir(existing(folder or ".")) if one.endswith(_CODE + _READ)]
         stem = os.path.splitext(name)[0]
         same = sorted(one for one in there if os.path.splitext(one)[0] == stem)
         alike = [one for one in there if os.path.splitext(one)[1] == os.path.splitext(name)[1]]
         near = [nearest(name, some) for some in (alike, there)]
         for one in dict.fromkeys(filter(None, [near[0], *same, near[1]])):
             yield os.path.join(folder, one)
-    if not folder and os.path.isfile(os.path.join("sample_inputs", path)):
-        yield os.path.join("sample_inputs", path)
+    sample = os.path.join("sample_inputs", name)
+    if not os.path.lexists(path) and os.path.isfile(existing(sample)):
+        yield sample
 
 
 def _as_typed(word: str) -> str:

@@ -158,6 +158,8 @@ class StepTrace:
             seen = np.zeros(T_enc, bool)
         self.hides = seen is not None or bool(visibility.by_step)
         self.hides |= padding is not None and not padding[place.item].all()
+        if whole is not None:  # a step has what any of them has, to be put together with them
+            self.hides |= bool((~whole if whole.dtype == bool else np.isneginf(whole)).any())
         row = np.broadcast_to(True if seen is None else seen, T_enc)
         self.row = None if seen is None else row
         self.query, self.key, self.value = self._here(query, key, value)

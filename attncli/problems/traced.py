@@ -133,7 +133,7 @@ def trace(
         if not 0 <= number < count:
             raise ParameterError(
                 f"--{name} {number}: {problem.origin} has no such {name}; {describe_range(count)}",
-                hint=f"--{name} {min(max(number, 0), count - 1)}",
+                hint=f"--{name} {min(max(number, 0), count - 1)}" if count else None,
             )
     layout, attends = problem.layout, problem.operation.is_whole
     dout = layout.to_own(problem.operation.result, problem.incoming())

@@ -194,6 +194,10 @@ forward q.npy k.npy v.npy
 forward enc.npy dec.npy
 forward enc.npy
 show-weights dates.npz --diff dats.npz
+forward sample_inputs/date.npz
+forward sample_input/dates.npz
+forward --outp begun.npz
+trace --what-if 'foo[0,1,2]+=0.1'
 
 forward encs.npz
 forward both_wrong.npz
@@ -276,3 +280,20 @@ def test_the_hint_of_a_wrong_command_line_works(attn, desk, monkeypatch, line):
     result = attn(*command)
     assert result.code in ((0, 1) if command[0] in JUDGES else (0,)), (hint, result.err)
     assert result.out or "-q" in command or "--quiet" in command
+
+
+@pytest.mark.parametrize(
+    ("line", "never"),
+    [
+        ("forward --gpu", "--output"),
+        ("forward --forc -o run.npz", "--force"),
+        ("forward --out run.npz", "--dout"),
+        ("forward --sinks off", "--color"),
+    ],
+)
+def test_what_was_not_meant_is_not_proposed(attn, folder, line, never):
+    """Neither what replaces files nor what has nothing to do with what was asked for."""
+    result = attn(*shlex.split(line))
+    hint = result.err.splitlines()[-1]
+    assert (result.code, hint[:12]) == (2, "hint:  attn ")
+    assert never not in hint.split()

@@ -337,3 +337,20 @@ def test_a_misspelt_intermediate_is_a_finished_hint(attn):
         2,
         f"hint:  attn trace {BY_HAND} --only dhs_enc",
     )
+
+
+@pytest.mark.parametrize("kind", [bool, float])
+@pytest.mark.parametrize("step", [0, 6])
+def test_a_mask_that_hides_from_one_step_alone_is_shown_of_all(attn, folder, kind, step):
+    rng = np.random.default_rng(3)
+    mask = np.ones((7, 5), bool)
+    mask[step, 2] = False
+    mask = mask if kind is bool else np.where(mask, 0.0, -np.inf)
+    np.savez("x.npz", hs_enc=rng.normal(size=(2, 5, 3)), hs_dec=rng.normal(size=(2, 7, 3)),
+             mask=mask)  # fmt: skip
+    result = attn("trace", "x.npz", "--json")
+    at = {one["name"]: one for one in result.json["trace"]}
+    assert (result.code, np.shape(at["masked"]["data"])) == (0, (7, 5))
+    assert [at["masked"]["data"][t][2] == "-Infinity" for t in range(7)] == [
+        t == step for t in range(7)
+    ]
