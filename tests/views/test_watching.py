@@ -506,7 +506,7 @@ def test_drawing_takes_no_more_than_a_hundredth_of_the_time(monkeypatch, seconds
     clock = [1.0]
     monkeypatch.setattr("attncli.views.watching.time.perf_counter", lambda: clock[0])
 
-    class Display(watching._Display):
+    class Display(watching.Display):
         drawn = 0
 
         def show(self):
