@@ -248,7 +248,7 @@ def attend(calculation: Calculation, tile: Tile) -> Partial:
 
 def merge(partials: Sequence[Partial]) -> Partial:
     """Put partial results of the same queries together."""
-    return merge_parts(*partials)
+    return merge_parts(*partials, more=True)
 
 
 class Written(NamedTuple):

@@ -296,12 +296,21 @@ def forward_part(operands: Operands, threads: int = 1) -> Partial:
     with np.errstate(invalid="ignore", over="ignore"):  # infinities that come to nothing
         _, cache = tiled.forward(operands, threads, out=out)
         logsumexp = cache.logsumexp
-    blind = cache.blind.copy()
-    return Partial(out.reshape(*operands.public_lead, *out.shape[-2:]), logsumexp, blind)
+    out = out.reshape(*operands.public_lead, *out.shape[-2:])
+    # Scores that are all −∞ weigh nothing beside those of another part.
+    nothing = np.isneginf(cache.shift).reshape(logsumexp.shape) & np.isnan(logsumexp)
+    out[nothing], logsumexp[nothing] = 0, -np.inf
+    return Partial(out, logsumexp, cache.blind.copy())
 
 
-def merge_parts(*partials: Partial) -> Partial:
+def merge_parts(*partials: Partial, more: bool = False) -> Partial:
     """Return what some queries attend to among the keys of several parts.
+
+    Parameters
+    ----------
+    *partials : Partial
+    more : bool
+        Whether there are others beside these, which what comes of them is merged with.
 
     Examples
     --------
@@ -322,7 +331,10 @@ def merge_parts(*partials: Partial) -> Partial:
         room = np.empty_like(out)
         for partial, share in zip(partials[1:], sums[1:], strict=True):
             out += np.multiply(partial.out, share[..., None], out=room)
-    return Partial(out, logsumexp, np.logical_and.reduce([partial.blind for partial in partials]))
+    blind = np.logical_and.reduce([partial.blind for partial in partials])
+    if not more:  # 0/0, as it is of all keys at once
+        out[np.isneginf(logsumexp) & ~blind] = logsumexp[np.isneginf(logsumexp) & ~blind] = np.nan
+    return Partial(out, logsumexp, blind)
 
 
 def backward_part(

@@ -171,6 +171,29 @@ def test_a_query_that_sees_nothing_may_stand_among_scores_of_any_size(size):
     assert_same(found, at_once(arrays, options), max(1, size))
 
 
+@pytest.mark.parametrize("fan", [2, 5])
+@pytest.mark.parametrize("infinite", [1, 2, 5])
+def test_scores_of_minus_infinity_weigh_nothing_unless_there_are_no_others(infinite, fan):
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.standard_normal((size, 2)) for size in (3, 5, 5))
+    query[:, 0], key[:infinite, 0] = 1, -np.inf
+    whole = Whole.of(query, key, value)
+    partials = []
+    for at in range(5):
+        part = Part((), slice(0, 3), slice(at, at + 1))
+        where = whole.regions(part)
+        arrays = {"query": query, "key": key[where["key"]], "value": value[where["value"]]}
+        partials.append(forward_part(whole.operands(part, arrays)))
+    while len(partials) > fan:
+        nodes = (partials[at : at + fan] for at in range(0, len(partials), fan))
+        partials = [merge_parts(*some, more=True) for some in nodes]
+    found = merge_parts(*partials)
+    with np.errstate(invalid="ignore"):
+        out, cache = attention(query, key, value)
+    np.testing.assert_allclose(found.out, out, rtol=1e-12)
+    np.testing.assert_allclose(found.logsumexp, cache.logsumexp, rtol=1e-12)
+
+
 def test_what_a_part_gives_keeps_and_pickles_nothing_else():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 2, 211, 13))
