@@ -124,9 +124,10 @@ _HELP = """Attention you can run, prove, look at and measure.
   attn show-weights run.npz         look at the weights
 """
 
-_EPILOG = """\b
-Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C;
+_EPILOG = """Exit codes: 0 done; 1 a check said no; 2 usage, bad input or I/O; 130 Ctrl-C;
 70 a bug of ours.
+
+\b
 Every command has its own help: attn help forward
 The documentation is in attn guide.
 """
