@@ -56,11 +56,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Let no test skip where all that tests can use is said to be installed.
 
-    Networks are another matter: whether any can be made up is up to the machine.
+    Networks and shells are another matter: whether there are any is up to the machine.
     """
     report = yield
-    skipped = report.skipped and not hasattr(report, "wasxfail") and "netns" not in item.keywords
-    if skipped and os.environ.get("ATTN_NO_SKIPS"):
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if skipped and not {"netns", "shell"} & {*item.keywords} and os.environ.get("ATTN_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr[2]}"
     return report

@@ -301,6 +301,7 @@ def test_in_a_real_bash(on_path):
         completed_in(shell)
 
 
+@pytest.mark.shell
 @needs["zsh"]
 def test_in_a_real_zsh(on_path):
     with Shell(["zsh", "-f", "-i"], on_path) as shell:
@@ -309,6 +310,7 @@ def test_in_a_real_zsh(on_path):
         completed_in(shell)
 
 
+@pytest.mark.shell
 @needs["fish"]
 @pytest.mark.parametrize(
     ("line", "expected"),
