@@ -21,7 +21,7 @@ from attncli.cluster.cluster_settings import Needs, Settings
 from attncli.cluster.connecting import connect
 from attncli.cluster.jobs import Job
 from attncli.cluster.on_worker import at_work
-from attncli.cluster.plan import CARRIED, MERGED, PARTS_A_THREAD, SUMMED, Plan, Tile
+from attncli.cluster.plan import CARRIED, MERGED, PARTS_A_THREAD, Plan, Tile
 from attncli.cluster.tasks import Calculation, Place, Written, part_of
 from attncli.core.progress import strides
 from attncli.errors import ClusterError
@@ -274,7 +274,7 @@ class _Backward:
                     for key, (tile, one) in keys.items()
                 }
             )
-            few = _tree(graph, list(keys), SUMMED, tasks.add, partial(run.key, "add", at))
+            few = _tree(graph, list(keys), run.plan.summed, tasks.add, partial(run.key, "add", at))
             last = run.key("band", at)
             graph[last] = (tasks.finish_band, run.data, few)
             areas = {key: tile.area for key, (tile, _) in keys.items()}

@@ -30,8 +30,9 @@ BLOCK = 16384  # rows, and keys, of a tile unless there is a reason for others
 LEAST = 4096  # smaller blocks are never chosen: they cost a quarter more
 MOST_TILES, MOST_TASKS = 25_000, 60_000
 # How many come together at a time: partial results of rows; gradients of keys and values, which are
-# larger; what is carried from band to band.
-MERGED, SUMMED, CARRIED = 8, 5, 8
+# larger, so that few wait on a worker unless that makes too many tasks; what is carried from band
+# to band.
+MERGED, SUMMED, CARRIED = 8, (3, 5), 8
 PARTS_A_THREAD = 4  # so that nobody waits long for the last one
 MASKED = 64 << 20  # bytes of a mask's tile
 
@@ -87,6 +88,8 @@ class Plan:
         The bytes for each pair of a query and a key: of a mask, its gradient, and dropout.
     sinks : bool
         Whether there are any: they are counted with the first keys, seen or not.
+    summed : int
+        How many gradients of keys and values come together at a time.
     """
 
     shapes: tuple[Shape, Shape, Shape]
@@ -98,6 +101,7 @@ class Plan:
     box: Shape
     beside: int = 0
     sinks: bool = False
+    summed: int = SUMMED[1]
 
     @cached_property
     def lead(self) -> Shape:
@@ -236,7 +240,7 @@ class Plan:
             totals += times * np.array(each, np.int64)
         sums = sum(
             sum(
-                joints(n, SUMMED)
+                joints(n, self.summed)
                 for n in sum(columns[kind] * times for kind, times in alike).tolist()
                 if n
             )
@@ -415,7 +419,8 @@ def _gathered(found: Plan) -> Plan:
             all_heads = shared and axis == len(lead) - 1
             box[axis] = size if all_heads else min(size, 2 * box[axis])
             found = replace(found, box=tuple(box))
-    return found
+    fewer = replace(found, summed=SUMMED[0])
+    return found if _too_many(fewer) else fewer
 
 
 def counted(visibility: Visibility, block: tuple[int, int], index: tuple[int, ...]) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncli.cluster.plan import CARRIED, MERGED, SUMMED, index_of, joints, plan
+from attncli.cluster.plan import CARRIED, MERGED, index_of, joints, plan
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
@@ -92,7 +92,7 @@ def test_what_a_plan_says_of_itself_is_what_it_holds(drawn):
     assert found.area == sum(tile.area for row in rows for tile in row)
     merges = sum(joints(len(row), MERGED) for row in rows)
     carried = Counter(repr((tile.box, tile.rows)) for band in bands for tile in band)
-    back = sum(len(band) + joints(len(band), SUMMED) for band in bands)
+    back = sum(len(band) + joints(len(band), found.summed) for band in bands)
     back += sum(-(-number // CARRIED) for number in carried.values())
     assert found.tasks == found.tiles + merges + back
     H, H_v, itemsize = *found.sizes, found.itemsize
@@ -103,6 +103,12 @@ def test_what_a_plan_says_of_itself_is_what_it_holds(drawn):
     )
     forward = plan(shapes, found.visibility, block=found.block[0])
     assert forward.read == read * itemsize
+
+
+def test_few_gradients_wait_to_be_summed_unless_that_makes_larger_blocks():
+    few, many = (plan(((T, 64),) * 3, threads=64, backward=True) for T in (10**6, 10**7))
+    assert (few.summed, few.block[0]) == (3, 16384)
+    assert (many.summed, many.block[0]) == (5, 65536)
 
 
 @given(calculations())
