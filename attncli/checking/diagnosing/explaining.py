@@ -21,7 +21,7 @@ from attncli.operations import OPERATIONS
 from attncli.operations.steps import QKV, Steps
 from attncli.reports import Explanation, Known, MistakeExample, slug
 from attncli.tensors import axes_of, random_tensor
-from attncli.translation import Sentence
+from attncli.translation import Sentence, joined
 
 _CLAIMS = (
     Semantics(),
@@ -279,8 +279,11 @@ def _shows(mistake: Mistake) -> Iterator[str]:
             if looks := list(_look(case, steps)):
                 wrong[case.name] = looks
         if wrong:
-            many = "nearly everywhere" if len(wrong) > 6 else "in " + ", ".join(wrong)
-            yield f"{layer}{', ' * bool(claims.described())}{claims.described()}: {many}"
+            layer = f"{layer}{', ' * bool(claims.described())}{claims.described()}"
+            if len(wrong) > 6:
+                yield Sentence("{layer}: nearly everywhere", layer=layer)
+            else:
+                yield Sentence("{layer}: in {cases}", layer=layer, cases=joined(wrong))
             yield from next(iter(wrong.values()))
             return
 
@@ -303,15 +306,16 @@ def _look(case: Case, steps: Steps) -> Iterator[str]:
                 shape_2=expected.shape,
             )
         elif not near(observed, expected, _DIFFERENT).agrees:
-            yield f"{name}: {', '.join(_how(name, observed, expected))}"
+            how = joined(_how(name, observed, expected))
+            yield Sentence("{name}: {how}", name=name, how=how)
 
 
 def _how(name: str, observed: Array, expected: Array) -> tuple[str, ...]:
     if not np.isfinite(observed).all():
-        return ("NaN or infinite",)
+        return (Sentence("NaN or infinite"),)
     found = patterns(observed, expected)
     if found:
         return found
     wrong = ~np.isclose(observed, expected, rtol=1e-6, atol=1e-9)
     where = places(count_along_axes(wrong), axes_of(name, observed.ndim))
-    return where or ("wrong all over",)
+    return where or (Sentence("wrong all over"),)
