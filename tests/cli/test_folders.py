@@ -188,4 +188,4 @@ def test_gradcheck_of_a_file_passes_over_what_it_knows_no_shapes_for(
     result = attn("gradcheck", "mine.py")
     assert (result.code, "passed over Helper" in result.err, why in result.err) == (0, True, True)
     alone = attn("gradcheck", "mine.py:Helper")
-    assert (alone.code, why in alone.err, "hint:  --" in alone.err) == (2, True, True)
+    assert (alone.code, why in alone.err, "hint:  attn gradcheck" in alone.err) == (2, True, True)
