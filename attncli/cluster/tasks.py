@@ -79,7 +79,9 @@ class Stored:
         """Read what lies at a place."""
         order, given = self._given(place)
         array = read(self.region, given)
-        if self.read_as is not None:
+        if self.read_as is not None and self.read_as.kind == "b":
+            array = read_mask(f"{self.region.name or 'mask'} of numbers", array)
+        elif self.read_as is not None:
             with np.errstate(over="ignore"):
                 array = array.astype(self.read_as, copy=False)
         return array if order is None else order.to_own(array)
@@ -159,8 +161,6 @@ class Calculation:
         bias = seen = None
         for stored in self.masks:
             mask = stored.read(_broadcast((*part.lead, part.rows, part.keys), stored.shape))
-            if mask.dtype.kind in "iu":
-                mask = read_mask("mask of integers", mask)
             if mask.dtype != bool:
                 bias = mask
             else:

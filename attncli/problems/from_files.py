@@ -287,7 +287,8 @@ def _assemble(
 def _stand_in(name: str, region: Region, dtype: str | None) -> Array:
     """Return what has the shape and the dtype of an array that is not read, and no size."""
     whole = name in ("mask", "keep") and region.dtype.kind in "biu"
-    return np.broadcast_to(np.zeros((), bool if whole else dtype or region.dtype), region.shape)
+    as_given = region.dtype if name == "mask" else np.dtype(bool)
+    return np.broadcast_to(np.zeros((), as_given if whole else dtype or region.dtype), region.shape)
 
 
 def _tell_of_positions(

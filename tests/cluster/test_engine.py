@@ -18,8 +18,9 @@ from attncli.core.extras import standard_slopes
 from attncli.core.progress import watching
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnError, AttnWarning, ParameterError
+from attncli.problems.from_files import read_problem
 
-from .posed import files_of, in_process, job_of, on_cluster
+from .posed import asked, files_of, in_process, job_of, on_cluster
 
 N, HEADS, KV_HEADS, T_DEC, T_ENC, H, H_V = 1, 2, 1, 7, 11, 3, 5
 BLOCK = 4
@@ -183,6 +184,20 @@ def test_rows_whose_sink_outweighs_all_that_they_see_are_not(zero, cluster, tmp_
     job = job_of(tmp_path, arrays, BLOCK, semantics=Semantics(causal="upper_left"))
     with warnings.catch_warnings(action="error"):
         run(job, cluster)
+
+
+def test_a_mask_of_other_numbers_than_0_and_1_is_refused(cluster, tmp_path):
+    mask = np.ones((T_DEC, T_ENC), int)
+    mask[-1, -1] = 2  # in the last tile
+    job = job_of(tmp_path, general(mask=mask), BLOCK)
+    with pytest.raises(AttnError, match="int64 with other values than 0 and 1"):
+        run(job, cluster)
+
+
+def test_a_mask_of_0_and_1_is_said_to_be_read_as_boolean(tmp_path):
+    np.savez(tmp_path / "in.npz", **general(mask=np.ones((T_DEC, T_ENC), int)))
+    with pytest.warns(AttnWarning, match="mask is int64, read as boolean"):
+        read_problem(asked(tmp_path / "in.npz", "dask"))
 
 
 def test_sinks_whose_gradient_is_no_number_are_told(cluster, tmp_path):
