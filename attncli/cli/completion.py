@@ -28,7 +28,9 @@ attn completion
 attn completion bash
 attn completion fish > attn.fish""",
 )
-@click.argument("shell", required=False, type=click.Choice(tuple(SHELLS)))
+@click.argument(
+    "shell", required=False, type=click.Choice(tuple(SHELLS)), metavar=f"[{'|'.join(SHELLS)}]"
+)
 def completion(shell: str | None) -> None:
     """Print the script that lets SHELL complete commands, options, choices and files.
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from attncli.checking.exercises import Answer, Exercise, Lesson
     from attncli.cli.screen import Screen
 
+_ACTIONS = ("start", "check", "hint", "show")
+
 _lesson = partial(options.option, group="The lesson")
 
 
@@ -53,7 +55,7 @@ attn exercise start
 attn exercise show weight_sum""",
     first="--folder --force --time-limit --json --color -q -v",
 )
-@click.argument("action", required=False, type=_Action(["start", "check", "hint", "show"]))
+@click.argument("action", required=False, type=_Action(_ACTIONS), metavar=f"[{'|'.join(_ACTIONS)}]")
 @click.argument("name", required=False, metavar="[EXERCISE]")
 @_lesson("--folder", metavar="FOLDER", help="Where your files are.  [default: attn_exercise]")
 @_lesson("--force", is_flag=True, help="With start: begin anew, and lose what is in the file.")

@@ -136,6 +136,7 @@ The documentation is in attn guide.
 @click.group(
     cls=LazyGroup,
     invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
     help=_HELP,
     epilog=_EPILOG,
     params=[version_option],

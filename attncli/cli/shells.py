@@ -124,6 +124,11 @@ end
 complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
 """
 
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        """Write it on one line, as click does from 8.4.2 on."""
+        said = " ".join((item.help or "").split())
+        return f"{item.type},{item.value}\t{said}" if said else f"{item.type},{item.value}"
+
 
 SHELLS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
 for _name, _shell in SHELLS.items():

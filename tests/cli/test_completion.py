@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from window import quiet_forks
 
 from attncli.cli import main
 from attncli.cli.completing import known_to_complete
@@ -292,6 +293,7 @@ needs = {
 }
 
 
+@quiet_forks
 @needs["bash"]
 def test_in_a_real_bash(on_path):
     with Shell(["bash", "--norc", "--noprofile", "-i"], on_path) as shell:
@@ -301,6 +303,7 @@ def test_in_a_real_bash(on_path):
         completed_in(shell)
 
 
+@quiet_forks
 @pytest.mark.shell
 @needs["zsh"]
 def test_in_a_real_zsh(on_path):
@@ -341,6 +344,7 @@ def test_the_line_that_installs_it_is_said(attn, monkeypatch, own):
     assert attn("completion", own).out == there.out
 
 
+@quiet_forks
 @needs["bash"]
 def test_the_line_installs_it(on_path, folder):
     line = subprocess.run(

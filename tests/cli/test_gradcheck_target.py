@@ -85,7 +85,7 @@ def test_constructor_arguments_that_cannot_be_guessed(attn, folder):
     result = attn("gradcheck", "mine.py")
     assert result.code == 2
     assert "Square(table) cannot be called: nothing says what table should be" in result.err
-    assert "--arg table=random:4,4" in result.err
+    assert "hint:  attn gradcheck mine.py --arg table=4" in result.err
     assert attn("gradcheck", "mine.py", "--arg", "table=random:4,4").code == 0
 
 

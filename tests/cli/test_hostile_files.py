@@ -94,7 +94,8 @@ for number in range(rounds):
     assert code in ((0, 1, 2) if checks else (0, 2)), (number, command, code, err)
     assert "Traceback" not in err, (number, err)
     assert len(err) < 4000, (number, len(err))
-    assert (code == 2) == ("error: " in err), (number, code, err)
+    said = '{"error": ' if "--json" in command else "error: "
+    assert (code == 2) == (said in err), (number, code, err)
     assert before == state(), number
 print("done", rounds)
 """
