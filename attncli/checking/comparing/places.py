@@ -99,9 +99,8 @@ def _listed(indices: list[int]) -> str:
     if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
         return Sentence("{indices} to {indices_2}", indices=indices[0], indices_2=indices[-1])
     if len(indices) > _LISTED:
-        return ", ".join(map(str, indices[:_LISTED])) + Sentence(
-            " and {value} more", value=len(indices) - _LISTED
-        )
+        first = ", ".join(map(str, indices[:_LISTED]))
+        return Sentence("{first} and {count} more", first=first, count=len(indices) - _LISTED)
     return ", ".join(map(str, indices))
 
 

@@ -347,7 +347,9 @@ def _is_misshapen(trial: Trial) -> bool:
 def _gradient_names(trial: Trial, form: Form) -> list[str]:
     """Say of each gradient which parameter it belongs to."""
     return [
-        gradient_name(theirs) + (Sentence(", of {ours}", ours=ours) if theirs != ours else "")
+        gradient_name(theirs)
+        if theirs == ours
+        else Sentence("{gradient}, of {ours}", gradient=gradient_name(theirs), ours=ours)
         for theirs, ours in zip(trial.parameter_names, form.names, strict=False)
     ]
 
