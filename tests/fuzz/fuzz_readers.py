@@ -29,11 +29,12 @@ def read_all(data: bytes) -> None:
     """Read everything that the bytes hold."""
     path = FOLDER / "any"
     if data.startswith(b'{"zarr_format": '):  # a folder, of which these are the metadata
-        path = FOLDER / f"any{data[16:17].decode('latin-1')}.zarr"
+        version_2 = data[16:17] == b"2"
+        path = FOLDER / ("any2.zarr" if version_2 else "any3.zarr")
         (path / "c" / "0").mkdir(parents=True, exist_ok=True)
         for chunk in ("c/0/0", "0.0"):
             (path / chunk).write_bytes(bytes(range(24)))
-        (path / (".zarray" if data[16:17] == b"2" else "zarr.json")).write_bytes(data)
+        (path / (".zarray" if version_2 else "zarr.json")).write_bytes(data)
     else:
         path.write_bytes(data)
     try:
