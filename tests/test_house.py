@@ -100,3 +100,37 @@ def test_the_walk_finds_imports_wherever_they_are():
     )
     assert set(imported(tree, known)) == {"attncli.a", "attncli.b.c", "attncli.d", "attncli.e"}
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+
+
+MULTIPLY = {
+    "matmul", "vecdot", "matvec", "vecmat", "dot", "vdot", "inner", "einsum", "einsum_path",
+    "tensordot", "multi_dot",
+}  # fmt: skip
+
+
+def multiplied(tree):
+    """Give the lines on which matrices are multiplied by anybody but `products`."""
+    for node in ast.walk(tree):
+        by_sign = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult)
+        by_name = isinstance(node, ast.Attribute) and node.attr in MULTIPLY
+        imported = isinstance(node, ast.alias) and node.name in MULTIPLY
+        if by_sign or imported or (by_name and ast.unparse(node.value) != "products"):
+            yield node.lineno
+
+
+def test_one_file_of_the_core_multiplies_matrices():
+    """Who does it is chosen there alone."""
+    trees = {
+        path.name: ast.parse(path.read_text(encoding="utf-8"))
+        for path in (PACKAGE / "core").glob("*.py")
+    }
+    found = {name for name, tree in trees.items() if any(multiplied(tree))}
+    assert found == {"products.py"}
+
+
+def test_products_are_found_however_they_are_written():
+    lines = (
+        "a @ b", "a @= b", "np.matmul(a, b)", "a.dot(b)", "from numpy import einsum as e",
+        "np.linalg.multi_dot(c)", "products.matmul(a, b)", "a * b",
+    )  # fmt: skip
+    assert sorted(multiplied(ast.parse("\n".join(lines)))) == [1, 2, 3, 4, 5, 6]

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core import products
 
 
 class Partial(NamedTuple):
@@ -67,7 +68,7 @@ def scores(
     out : ndarray, optional
         Where to put the result.
     """
-    result = np.matmul(query, key.swapaxes(-1, -2), out=out)
+    result = products.matmul(query, key.swapaxes(-1, -2), out=out)
     if scale is not None:
         result *= scale
     if softcap is not None:
@@ -168,7 +169,7 @@ def exponentials(
     exp(scores, out=scores)
     if seen is not None and shift is not None:
         np.copyto(scores, 0, where=~seen)  # several times faster than exp of −inf
-    return scores @ np.ones(scores.shape[-1], scores.dtype), reference
+    return products.row_sums(scores), reference
 
 
 def merge(first: Partial, second: Partial) -> Partial:
@@ -252,9 +253,9 @@ def product(
            [nan]])
     """
     if seen is None or (finite := np.isfinite(second)).all():
-        return np.matmul(first, second, out=out)
+        return products.matmul(first, second, out=out)
     seen = np.broadcast_to(seen, first.shape)
-    result = np.matmul(first, np.where(finite, second, 0), out=out)
+    result = products.matmul(first, np.where(finite, second, 0), out=out)
     rest = np.where(finite, 0, second)
     outer = tuple(range(second.ndim - 2))
     for at in np.flatnonzero((~finite).any(axis=(*outer, -1))):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.core import blocks
+from attncli.core import blocks, products
 from attncli.core.buffers import empty, together
 from attncli.core.cache import Cache
 from attncli.core.moderate import Hope, in_range, unit_of
@@ -99,7 +99,7 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
             if moderate and not cache.normalised:
                 left = weights if keep is None else blocks.dropped(weights, keep, spare)
                 blocks.product(left, value, seen, out=out)
-                moderate = math.isfinite(np.vdot(out, out))
+                moderate = math.isfinite(products.sum_of_squares(out))
         hope.learn(moderate)
     if not moderate:
         _scores(cache.operands, query, key, tile, weights)
@@ -167,13 +167,13 @@ def _backward(
     early = not adds and key.shape[-2] > value.shape[-1] and cache.delta is None
     if early:
         dout = dout * scale
-    dweights = dout @ value.swapaxes(-1, -2)
+    dweights = products.matmul(dout, value.swapaxes(-1, -2))
     if seen is not None:
         np.copyto(dweights, 0, where=~seen)  # what is hidden may hold NaN
     if keep is not None:
         np.copyto(dweights, 0, where=~keep)
     dscores = dweights
-    delta = np.vecdot(weights, dweights)[..., None]
+    delta = products.vecdot(weights, dweights)[..., None]
     if cache.delta is not None:
         of_rows = cache.delta[pick(index, cache.delta.shape)]
         of_rows[...] = delta[..., 0]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.core import blocks, buffers
+from attncli.core import blocks, buffers, products
 from attncli.core.cache import Cache
 from attncli.core.moderate import in_range, unit_of
 from attncli.core.operands import Operands
@@ -91,7 +91,7 @@ def _forward(
         # One infinity or NaN is enough to show in the product, and no large sum does harm.
         moderate = done is None or (
             in_range(done.total, _seen(operands, index, rows, done.total))
-            and math.isfinite(np.vdot(done.out, done.out))
+            and math.isfinite(products.sum_of_squares(done.out))
         )
         if moderate and done is not None and sinks is not None:
             done.total[...] += np.exp(sinks)
@@ -290,7 +290,7 @@ def _backward(
         dq = dquery[rows] if own_query else np.zeros_like(q)
         # The first queries are the first to add to their keys, if they see all of them.
         fresh = own_keys and rows is row_blocks[0] and not operands.visibility
-        products = shared.scratch[2]
+        room = shared.scratch[2]
         for tile in tiles(operands.visibility, cache.tile[1], index, rows):
             keys, inside, seen = tile.keys, tile.inside, tile.seen
             seen_by = None if seen is None else seen.T
@@ -299,13 +299,13 @@ def _backward(
                 again(tile, weights)
             keep = _keep(operands, tile.rows, keys, index)
             left = weights if keep is None else blocks.dropped(weights, keep, spare=True)
-            _add(dvalue[keys], left.T, do[inside], seen_by, products, fresh)
+            _add(dvalue[keys], left.T, do[inside], seen_by, room, fresh)
             dscores = shared.scratch[1](weights.shape)
             # The column of ones beside value subtracts delta for nothing.
             if keep is None:
-                np.matmul(do_delta[inside], value_one[keys].T, out=dscores)
+                products.matmul(do_delta[inside], value_one[keys].T, out=dscores)
             else:  # delta is that of all weights, dropped or not
-                np.matmul(do_delta[inside, :-1], value[keys].T, out=dscores)
+                products.matmul(do_delta[inside, :-1], value[keys].T, out=dscores)
                 np.copyto(dscores, 0, where=~keep)
                 dscores += do_delta[inside, -1:]
             dscores *= weights
@@ -320,8 +320,8 @@ def _backward(
                 dscores *= blocks.softcap_slope(
                     blocks.scores(q[inside] * scale, key[keys], seen=seen), softcap
                 )
-            _add(dq[inside], dscores, key[keys], seen, products, keys.start == 0)
-            _add(dkey[keys], dscores.T, q[inside], seen_by, products, fresh)
+            _add(dq[inside], dscores, key[keys], seen, room, keys.start == 0)
+            _add(dkey[keys], dscores.T, q[inside], seen_by, room, fresh)
         if late != 1:
             dq *= late
         if not own_query:
@@ -354,9 +354,9 @@ def _shifted(
         do = blocks.divide(do, cache.total[row], out=place)
     np.multiply(do, factor, out=do_delta[:, :width])
     last = do_delta[:, width]
-    np.multiply(np.vecdot(do, out[row]), -factor, out=last)
+    np.multiply(products.vecdot(do, out[row]), -factor, out=last)
     if cache.delta is not None:
-        cache.delta[row] = np.vecdot(dout[row], out[row])
+        cache.delta[row] = products.vecdot(dout[row], out[row])
     if dlogsumexp is not None:
         term = factor * dlogsumexp[row]
         last += term if cache.normalised else blocks.divide(term[:, None], cache.total[row])[:, 0]
