@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from attncli.arrays import Array, as_array
+from attncli.arrays import Array
 from attncli.errors import ParameterError
 
 
@@ -87,8 +87,11 @@ class Torch(Library):
         return torch is not None and isinstance(thing, getattr(torch, "Tensor", ()))
 
     @staticmethod
-    def numbers(tensor: Any) -> Array:  # noqa: D102 - as above
-        return as_array(tensor)
+    def numbers(tensor: Any) -> Array:
+        """Give a tensor of any device as an array, without the graph of its gradient."""
+        tensor = tensor.detach().cpu()
+        no_such_dtype = dtype_name(tensor).startswith(("bfloat16", "float8"))
+        return np.asarray(tensor.float() if no_such_dtype else tensor)
 
     def back(self, array: Array, *, rounded: bool = True) -> Any:  # noqa: D102 - as above
         torch, device = sys.modules["torch"], next(iter(self.tensors.values())).device
@@ -184,6 +187,18 @@ def to_numpy(thing: Any) -> Array:
     if hasattr(thing, "__dlpack__") and not hasattr(thing, "__array__"):
         return np.from_dlpack(thing)
     return np.asarray(thing)
+
+
+def as_array(thing: Any) -> Array:
+    """Give numbers as `to_numpy` does, in a dtype of NumPy's own: bfloat16 is widened.
+
+    Examples
+    --------
+    >>> as_array([[0.25, 0.75]])
+    array([[0.25, 0.75]])
+    """
+    array = to_numpy(thing)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 @cache

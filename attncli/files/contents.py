@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array, Tokens, as_array
+from attncli.arrays import Array, Tokens
 from attncli.errors import AttnError, DataError, DtypeError, FileError
 from attncli.files.dtypes import require_finite, to_numbers
 from attncli.files.entries import Entry
 from attncli.files.formats import ENDINGS, list_entries, list_folder, listed
 from attncli.files.reading import Reading
 from attncli.files.source import open_source, refused
-from attncli.foreign import dtype_name
+from attncli.foreign import as_array, dtype_name
 from attncli.memory import require
 from attncli.spelling import nearest
 

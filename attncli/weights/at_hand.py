@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array, as_array
+from attncli.arrays import Array
 from attncli.errors import AttnError, AttnWarning, DtypeError, ParameterError, ShapeError
 from attncli.files.contents import TensorFile, hold_tensors, open_tensors
 from attncli.files.reading import Reading
-from attncli.foreign import to_numpy
+from attncli.foreign import as_array
 from attncli.weights.wanted import parse_axes
 
 READING = Reading(allow_nonfinite=True)  # what is not finite is shown as what it is
@@ -174,7 +174,7 @@ def number_array(numbers: Any, name: str, label: str) -> Array:
         If they are no array.
     """
     try:
-        return as_array(to_numpy(numbers))  # whoever speaks DLPack alone is taken too
+        return as_array(numbers)
     except AttnError:
         raise
     except (ValueError, TypeError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attncli.arrays import as_array
+from attncli.foreign import as_array
 
 NUMBERS = [[0.25, 0.75], [-2.5, 448.0]]  # exact in every precision
 

@@ -76,8 +76,8 @@ def places(counts: Sequence[Array | None], axes: Sequence[str] | None = None) ->
         elif share >= 0.9:
             found.append(
                 Sentence(
-                    "{value} % at {word} {most} of {size}",
-                    value=f"{100 * share:.0f}",
+                    "{percent} % at {word} {most} of {size}",
+                    percent=f"{100 * share:.0f}",
                     word=word,
                     most=most,
                     size=count.size,
@@ -97,7 +97,7 @@ def count_along_axes(wrong: Array) -> list[Array]:
 
 def _listed(indices: list[int]) -> str:
     if len(indices) > 2 and indices[-1] - indices[0] == len(indices) - 1:
-        return Sentence("{indices} to {indices_2}", indices=indices[0], indices_2=indices[-1])
+        return Sentence("{first} to {last}", first=indices[0], last=indices[-1])
     if len(indices) > _LISTED:
         first = ", ".join(map(str, indices[:_LISTED]))
         return Sentence("{first} and {count} more", first=first, count=len(indices) - _LISTED)

@@ -150,10 +150,10 @@ def prove_large(
         if sizes != asked:
             notes.append(
                 Sentence(
-                    "{said} would take more than {SECONDS} s: proved at {said_2} instead",
-                    said=_said(asked, usual),
-                    SECONDS=f"{SECONDS:g}",
-                    said_2=_said(sizes, usual),
+                    "{asked} would take more than {limit} s: proved at {sizes} instead",
+                    asked=_said(asked, usual),
+                    limit=f"{SECONDS:g}",
+                    sizes=_said(sizes, usual),
                 )
             )
         for problem in trial.problems:

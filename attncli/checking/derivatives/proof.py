@@ -192,7 +192,7 @@ def _start(target: Target, sizes: Mapping[str, int], seed: int, dtype: str) -> "
                 refused.hint = "--input NAME=3,2,5,4 gives an input another shape"
             raise refused from None
         proof.trial.notes.append(
-            Sentence("the code takes no arrays of three axes: {HEADS} heads", HEADS=HEADS)
+            Sentence("the code takes no arrays of three axes: {heads} heads", heads=HEADS)
         )
         return proof
 
@@ -395,9 +395,9 @@ class _Proof:
         if len(gradients) != len(trial.parameters):
             trial.problems.append(
                 Sentence(
-                    "grads holds {count} arrays and params {count_2}",
-                    count=len(gradients),
-                    count_2=len(trial.parameters),
+                    "grads holds {gradients} arrays and params {parameters}",
+                    gradients=len(gradients),
+                    parameters=len(trial.parameters),
                 )
             )
             return []

@@ -33,9 +33,9 @@ def no_backward(target: Target, why: str = "") -> TargetError:
     """Say that there is none, and what can be had instead."""
     return NoLayerError(
         Sentence(
-            "{where}: has no backward that could be proved{value}",
+            "{where}: has no backward that could be proved{why}",
             where=target.where,
-            value=why and f": {why}",
+            why=why and f": {why}",
         ),
         hint=Sentence("attn check {where} judges forward alone", where=target.where),
     )
@@ -231,10 +231,10 @@ class Trial:
             return True
         self.problems.append(
             Sentence(
-                "{name} is {shape}, expected {shape_2} as the input is",
+                "{name} is {shape}, expected {expected} as the input is",
                 name=name,
                 shape=gradient.shape,
-                shape_2=shape,
+                expected=shape,
             )
         )
         return False

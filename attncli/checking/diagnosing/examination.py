@@ -206,11 +206,11 @@ def _judged(
     elif not (chosen == QKV and holds_all(target)):
         raise NoLayerError(
             Sentence(
-                "{where}: forward takes {names}; {chosen} takes {names_2}",
+                "{where}: forward takes {names}; {chosen} takes {expected}",
                 where=target.where,
                 names=", ".join(target.inputs),
                 chosen=chosen,
-                names_2=", ".join(OPERATIONS[chosen].inputs),
+                expected=", ".join(OPERATIONS[chosen].inputs),
             ),
             hint="--as says which layer it is",
         )
@@ -450,7 +450,7 @@ class _Check:
         self.findings.extend(self.repeated)
         if not self.target.has_backward:
             detail = Sentence(
-                "{value}: forward is judged alone", value=self.alone or "there is none"
+                "{reason}: forward is judged alone", reason=self.alone or "there is none"
             )
             self.findings.append(Finding("backward", "contract", "note", detail))
         failed = [f.name for f in self.findings if f.status == "wrong" and f.part == "contract"]
@@ -739,10 +739,10 @@ class _Check:
             case = asked if sizes is asked.sizes else asked.resized(sizes)
             if case is not asked:
                 detail = Sentence(
-                    "{name}: more than {SECONDS} s, so it is {name_2}",
-                    name=asked.name,
-                    SECONDS=f"{SECONDS:g}",
-                    name_2=case.name,
+                    "{asked}: more than {limit} s, so it is {case}",
+                    asked=asked.name,
+                    limit=f"{SECONDS:g}",
+                    case=case.name,
                 )
                 self.findings.append(Finding("large sizes", "contract", "note", detail))
             if beside is None:  # what is compiled, and the like: no size makes it longer
@@ -1004,10 +1004,10 @@ def _how(observed: Array, expected: Array, name: str, far: float) -> str:
     """Say how an array differs: a pattern, a place, or by how much."""
     if observed.shape != expected.shape:
         return Sentence(
-            "{name} is {shape}, expected {shape_2}",
+            "{name} is {shape}, expected {expected}",
             name=name,
             shape=observed.shape,
-            shape_2=expected.shape,
+            expected=expected.shape,
         )
     bad = int((~np.isfinite(observed)).sum())
     if bad and np.isfinite(expected).all():

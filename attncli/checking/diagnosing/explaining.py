@@ -300,10 +300,10 @@ def _look(case: Case, steps: Steps) -> Iterator[str]:
     for name, observed, expected in zip(names, (given[0], *given[2]), right, strict=True):
         if observed.shape != expected.shape:
             yield Sentence(
-                "{name} is {shape}, expected {shape_2}",
+                "{name} is {shape}, expected {expected}",
                 name=name,
                 shape=observed.shape,
-                shape_2=expected.shape,
+                expected=expected.shape,
             )
         elif not near(observed, expected, _DIFFERENT).agrees:
             how = joined(_how(name, observed, expected))

@@ -104,9 +104,9 @@ def observe(target: Target, case: Case, names: tuple[str, ...]) -> Observation:
         if out.size > _MANY * case.dout.size:  # it may say so without holding as many
             seen.out = None
         seen.forward_fault = Sentence(
-            "forward returns {shape}, expected {shape_2}",
+            "forward returns {shape}, expected {expected}",
             shape=out.shape,
-            shape_2=expected["out"].shape,
+            expected=expected["out"].shape,
         )
         seen.backward_fault = "not checked: the shape of forward's result is wrong"
         return seen

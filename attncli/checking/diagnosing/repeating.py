@@ -249,15 +249,15 @@ class _Series:
         if any(again.values()) and not any(again[n - 1] for n in wrong if n <= _CALLS):
             many = list(again.values()).count(False)
             fault = Sentence(
-                "right for some numbers and wrong for others: for {many} of {CALLS} inputs",
+                "right for some numbers and wrong for others: for {many} of {count} inputs",
                 many=many,
-                CALLS=_CALLS,
+                count=_CALLS,
             )
             yield _finding("every number", fault)
         else:
             fault = Sentence(
-                "right for {value} calls, and not from call {first} on",
-                value=first - 1,
+                "right for {calls} calls, and not from call {first} on",
+                calls=first - 1,
                 first=first,
             )
             yield _finding(_EVERY_CALL, fault)

@@ -33,7 +33,7 @@ from attncli.checking.targets.given import Given, Shapes, Sizes
 from attncli.checking.targets.parameters import Weights, weights_of
 from attncli.checking.targets.their_code import Printed, running
 from attncli.checking.targets.walking_back import first, walk_back
-from attncli.checking.targets.wire import Foreign, as_array
+from attncli.checking.targets.wire import Foreign, array_or_none
 from attncli.errors import CodeError, TargetError
 from attncli.operations import OPERATIONS, WITH_WEIGHTS
 from attncli.tensors import axes_of, default_axes, random_tensor
@@ -731,7 +731,7 @@ def are_known_inputs(names: Iterable[str]) -> bool:
 
 def real_array(value: Any) -> Array | None:
     """Give a value as an array of real numbers, or None where it is none."""
-    array = as_array(value)
+    array = array_or_none(value)
     return array if array is not None and array.dtype.kind in "biuf" else None
 
 

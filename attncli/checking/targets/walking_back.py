@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attncli.checking.targets.arguments import meanings
-from attncli.checking.targets.wire import as_array
+from attncli.checking.targets.wire import array_or_none
 
 # What people call the result where they give others beside it, and where backward takes it.
 OUT = ("out", "output", "outputs", "c", "context", "result")
@@ -113,7 +113,7 @@ def _parts(result: Any, axes: int = 0) -> tuple[Any, list[Any]]:
     several = isinstance(result, tuple)
     if isinstance(result, list) and result:
         whole = axes and all(getattr(one, "ndim", 0) >= axes for one in result)
-        several = bool(whole) or as_array(result) is None
+        several = bool(whole) or array_or_none(result) is None
     return (result[0], list(result[1:])) if several and result else (result, [])
 
 

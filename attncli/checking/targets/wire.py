@@ -103,7 +103,7 @@ def encode(value: Any, parts: list[Any], depth: int = _DEPTH) -> Any:
     if isinstance(value, Mapping) and depth and len(value) <= _LONG:
         items = [[str(name), encode(item, parts, depth - 1)] for name, item in value.items()]
         return {"is": "dict", "items": items}
-    array = value if isinstance(value, np.ndarray) else as_array(value)
+    array = value if isinstance(value, np.ndarray) else array_or_none(value)
     if array is None:
         return {"is": "other", "kind": kind}
     if array.dtype.kind not in _KINDS and array.dtype.name != "bfloat16":
@@ -170,7 +170,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
         return found
 
 
-def as_array(value: Any) -> Array | None:
+def array_or_none(value: Any) -> Array | None:
     """Give a value as an array of whatever it holds, or None where it is none."""
     try:
         array = asarray(value)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from attncli.arrays import Array, as_array
+from attncli.arrays import Array
 from attncli.checking.targets.wire import twin
+from attncli.foreign import as_array
 
 Pull = Callable[[Array], Sequence[Any]]
 """Gives the gradients of a call's inputs that belong to the gradient of its result."""
