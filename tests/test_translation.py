@@ -84,9 +84,8 @@ def test_no_message_stands_twice():
     assert PO.count("\nmsgid ") + 1 == len(JA)
 
 
-@pytest.mark.parametrize("message", [m for m in JA if m], ids=lambda m: m[:30])
-def test_places_are_the_same(message):
-    assert places(JA[message]) == places(message)
+def test_places_are_the_same():
+    assert [message for message in JA if places(JA[message]) != places(message) and message] == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from crossing import crossed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,9 +37,7 @@ def masks(shapes, seed=1):
     }
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("options", **by_name(OPTIONS))
-@pytest.mark.parametrize("shapes", **by_name(SHAPES))
+@pytest.mark.parametrize(**crossed(shapes=SHAPES, options=OPTIONS, engine=ENGINES))
 def test_out_is_the_formula(shapes, options, engine):
     query, key, value = tensors(shapes)
     out, _ = compute(query, key, value, **options, **engine)
@@ -46,10 +45,14 @@ def test_out_is_the_formula(shapes, options, engine):
     assert_near(out, expected)
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("shape", ["(N, T, H)", "heads", "grouped heads"])
-@pytest.mark.parametrize("options", [{}, OPTIONS["all"]], ids=["nothing", "all"])
-@pytest.mark.parametrize("kind", list(masks(SHAPES["heads"])))
+@pytest.mark.parametrize(
+    **crossed(
+        shape=["(N, T, H)", "heads", "grouped heads"],
+        kind=masks(SHAPES["heads"]).keys(),
+        options={name: OPTIONS[name] for name in ("nothing", "all")},
+        engine=ENGINES,
+    )
+)
 def test_out_with_a_mask_is_the_formula(shape, kind, options, engine):
     query, key, value = tensors(SHAPES[shape])
     mask = masks(SHAPES[shape])[kind]
@@ -114,17 +117,14 @@ def test_warning_names_the_line_that_called_attention():
         assert caught[0].filename == __file__
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"mask": np.arange(11) != 4},
-        {"mask": np.where(np.arange(11) != 4, 0.0, -np.inf)},
-        {"mask": np.where(np.arange(11) != 4, 0.0, -np.inf), "softcap": 2.0},
-    ],
-    ids=["boolean", "float", "float, softcap"],
-)
+HIDDEN = {
+    "boolean": {"mask": np.arange(11) != 4},
+    "float": {"mask": np.where(np.arange(11) != 4, 0.0, -np.inf)},
+    "float, softcap": {"mask": np.where(np.arange(11) != 4, 0.0, -np.inf), "softcap": 2.0},
+}
+
+
+@pytest.mark.parametrize(**crossed(bad=[np.nan, np.inf, -np.inf], options=HIDDEN, engine=ENGINES))
 def test_nothing_leaks_from_a_hidden_key(bad, options, engine):
     query, key, value = tensors(SHAPES["(N, T, H)"])
     out, cache = compute(query, key, value, **options, **engine)
@@ -179,9 +179,9 @@ def test_nan_that_is_seen_reaches_its_row_and_no_other(engine):
 # --- size of the numbers
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [1e1, 1e3, 1e6, 1e15])
+@pytest.mark.parametrize(
+    **crossed(size=[1e1, 1e3, 1e6, 1e15], dtype=["float32", "float64"], engine=ENGINES)
+)
 def test_huge_scores_stay_finite(size, dtype, engine):
     query, key, value = tensors(SHAPES["(N, T, H)"], dtype=dtype)
     query = np.rint(query * 4) * query.dtype.type(size)  # products are exact, so are the gaps
@@ -194,9 +194,9 @@ def test_huge_scores_stay_finite(size, dtype, engine):
     assert all(np.isfinite(x).all() for x in attention_backward(out, cache))
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("offset", [-1e4, -80.0, 80.0, 1e4])
+@pytest.mark.parametrize(
+    **crossed(offset=[-1e4, -80.0, 80.0, 1e4], dtype=["float32", "float64"], engine=ENGINES)
+)
 def test_an_offset_of_all_scores_changes_nothing(offset, dtype, engine):
     query, key, value = tensors(SHAPES["(N, T, H)"], dtype=dtype)
     expected, _ = compute(query, key, value, **engine)
@@ -206,9 +206,7 @@ def test_an_offset_of_all_scores_changes_nothing(offset, dtype, engine):
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("T_enc", [3, 11])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(**crossed(masked=[False, True], T_enc=[3, 11], engine=ENGINES))
 def test_scores_that_all_overflow_give_nan_and_not_nothing(masked, T_enc, engine):
     query, key = np.full((5, 2), -1e200), np.full((T_enc, 2), 1e200)
     options = {}
@@ -351,12 +349,15 @@ def test_writing_into_out_does_not_change_the_gradients(engine):
         np.testing.assert_array_equal(actual, right)
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("options", **by_name(OPTIONS))
 @pytest.mark.parametrize(
-    ("lead", "T_dec", "H_v"), [((0,), 5, 3), ((2,), 0, 3), ((2,), 5, 0), ((2, 0), 5, 3)]
+    **crossed(
+        sizes=[((0,), 5, 3), ((2,), 0, 3), ((2,), 5, 0), ((2, 0), 5, 3)],
+        options=OPTIONS,
+        engine=ENGINES,
+    )
 )
-def test_empty_axes_give_empty_results(lead, T_dec, H_v, options, engine):
+def test_empty_axes_give_empty_results(sizes, options, engine):
+    lead, T_dec, H_v = sizes
     shapes = (*lead, T_dec, 7), (*lead, 11, 7), (*lead, 11, H_v)
     out, cache = compute(*map(np.ones, shapes), **options, **engine)
     assert out.shape == (*lead, T_dec, H_v)

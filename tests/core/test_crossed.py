@@ -5,6 +5,7 @@ Everything is held against the formulas in long double, evaluated on whole array
 
 import numpy as np
 import pytest
+from crossing import crossed
 
 from attncli import attention, attention_backward, attention_weights
 
@@ -132,10 +133,9 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("band", **by_name(BANDS))
-@pytest.mark.parametrize("mask", ["no mask", "boolean", "float"])
-@pytest.mark.parametrize("scores", **by_name(SCORES))
+@pytest.mark.parametrize(
+    **crossed(scores=SCORES, band=BANDS, mask=["no mask", "boolean", "float"], way=WAYS)
+)
 def test_scores_of_any_size_under_any_band_and_mask(way, band, mask, scores):
     arrays = operands(**scores)
     given = some(mask)
@@ -144,9 +144,7 @@ def test_scores_of_any_size_under_any_band_and_mask(way, band, mask, scores):
         assert_exact(arrays, way, tile=tile, **options)
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("band", **by_name(BANDS))
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(**crossed(way=WAYS, band=BANDS, threads=[1, 3]))
 def test_rows_whose_scores_are_of_different_sizes(way, band, threads):
     """Moderate, large, all far below and all far above zero, next to each other."""
     query, key, value, dout = operands(offset=1.0)
@@ -156,10 +154,14 @@ def test_rows_whose_scores_are_of_different_sizes(way, band, threads):
     assert_exact((query, key, value, dout), way, threads=threads, **band)
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("softcap", [2.0, 900.0])
-@pytest.mark.parametrize("mask", ["no mask", "float"])
-@pytest.mark.parametrize("band", ["no band", "lower right"])
+@pytest.mark.parametrize(
+    **crossed(
+        way=WAYS,
+        softcap=[2.0, 900.0],
+        mask=["no mask", "float"],
+        band=["no band", "lower right"],
+    )
+)
 def test_softcap_under_any_band_and_mask(way, softcap, mask, band):
     given = some(mask)
     options = {} if given is None else {"mask": given}
@@ -185,10 +187,14 @@ def test_an_offset_of_all_scores_costs_no_precision(way, dtype, many):
         assert_exact(arrays, way, tile=(17, 19), factor=60 + 2 * abs(offset))
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("band", **by_name(BANDS))
-@pytest.mark.parametrize("mask", ["no mask", "boolean", "float"])
-@pytest.mark.parametrize("size", [0.5, 1000.0], ids=["moderate", "large"])
+@pytest.mark.parametrize(
+    **crossed(
+        way=WAYS,
+        band=BANDS,
+        mask=["no mask", "boolean", "float"],
+        size={"moderate": 0.5, "large": 1000.0},
+    )
+)
 def test_many_scores_under_any_band_and_mask(way, band, mask, size):
     rng = np.random.default_rng(2)
     seen = rng.random((N, *MANY)) < 0.7
@@ -238,11 +244,15 @@ def test_nan_in_a_float_mask_reaches_the_weights():
 BAD = [np.nan, np.inf, -np.inf]
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("size", [1.0, 1000.0], ids=["moderate", "large"])
-@pytest.mark.parametrize("mask", ["boolean", "float"])
-@pytest.mark.parametrize("band", **by_name(BANDS))
+@pytest.mark.parametrize(
+    **crossed(
+        way=WAYS,
+        bad=BAD,
+        size={"moderate": 1.0, "large": 1000.0},
+        mask=["boolean", "float"],
+        band=BANDS,
+    )
+)
 def test_what_no_query_sees_may_hold_anything_in_silence(way, bad, size, mask, band):
     """Neither a number nor a warning of NumPy's; every warning is an error here."""
     query, key, value, dout = operands(size=size)
@@ -259,10 +269,14 @@ def test_what_no_query_sees_may_hold_anything_in_silence(way, bad, size, mask, b
         assert_near(ours, theirs)
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("size", [1.0, 1000.0], ids=["moderate", "large"])
-@pytest.mark.parametrize("band", [{"causal": "upper_left"}, {"window": 1}], ids=str)
+@pytest.mark.parametrize(
+    **crossed(
+        way=WAYS,
+        bad=BAD,
+        size={"moderate": 1.0, "large": 1000.0},
+        band=[{"causal": "upper_left"}, {"window": 1}],
+    )
+)
 def test_what_a_band_hides_from_a_query_does_not_reach_it(way, bad, size, band):
     query, key, value, dout = operands(size=size)
     out, cache = run(query, key, value, way=way, scale=1.0, **band)
@@ -276,9 +290,7 @@ def test_what_a_band_hides_from_a_query_does_not_reach_it(way, bad, size, band):
     assert not np.isfinite(spoilt[:, 5]).any()
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("size", [1.0, 1000.0], ids=["moderate", "large"])
+@pytest.mark.parametrize(**crossed(way=WAYS, bad=BAD, size={"moderate": 1.0, "large": 1000.0}))
 def test_a_query_that_sees_nothing_may_hold_anything(way, bad, size):
     query, key, value, dout = operands(size=size)
     options = {"way": way, "scale": 1.0, "mask": np.arange(T_DEC)[:, None] != 4}
@@ -306,16 +318,19 @@ def test_a_float_mask_below_the_dtypes_least_number_hides_in_silence(dtype, lowe
 # Nothing at all, and where the engines meet
 
 
-@pytest.mark.parametrize("way", **by_name(WAYS))
 @pytest.mark.parametrize(
-    ("lead", "T_dec"), [((0,), 5), ((2,), 0), ((0, 3), 5), ((2, 0), 5), ((2, 6), 0)]
+    **crossed(
+        way=WAYS,
+        empty=[((0,), 5), ((2,), 0), ((0, 3), 5), ((2, 0), 5), ((2, 6), 0)],
+        options={
+            "nothing": {},
+            "causal": {"causal": "upper_left"},
+            "float mask": {"mask": np.ones(7)},
+        },
+    )
 )
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"causal": "upper_left"}, {"mask": np.ones(7)}],
-    ids=["nothing", "causal", "float mask"],
-)
-def test_an_empty_batch_has_an_empty_logsumexp_and_empty_weights(way, lead, T_dec, options):
+def test_an_empty_batch_has_an_empty_logsumexp_and_empty_weights(way, empty, options):
+    lead, T_dec = empty
     shapes = (*lead, T_dec, 3), (*lead, 7, 3), (*lead, 7, 2)
     out, cache = run(*map(np.ones, shapes), way=way, **options)
     assert out.shape == (*lead, T_dec, 2)

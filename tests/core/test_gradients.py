@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from crossing import crossed
 
 from attncli.core import attention_backward
 from attncli.errors import DtypeError, ShapeError
@@ -55,9 +56,13 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("engine", **by_name(ENGINES))
-@pytest.mark.parametrize("options", [{}, OPTIONS["all"]], ids=["nothing", "all"])
-@pytest.mark.parametrize("shape", list(MASKS))
+@pytest.mark.parametrize(
+    **crossed(
+        shape=list(MASKS),
+        options={name: OPTIONS[name] for name in ("nothing", "all")},
+        engine=ENGINES,
+    )
+)
 def test_gradient_of_a_float_mask_is_summed_where_it_is_broadcast(shape, options, engine):
     rng = np.random.default_rng(3)
     arrays = dict(zip(NAMES, tensors(((2, 3, 5, 2), (2, 1, 7, 2), (2, 1, 7, 3))), strict=True))

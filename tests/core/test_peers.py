@@ -3,10 +3,9 @@
 Each of them draws some of the lines elsewhere; wherever that is so, a test says how.
 """
 
-import itertools
-
 import numpy as np
 import pytest
+from crossing import crossed
 
 from attncli.core import attention, attention_backward
 
@@ -21,12 +20,13 @@ SHAPES = {
     "long": ((1, 2, 131, 17), (1, 2, 257, 17), (1, 2, 257, 17)),
 }
 MASKS = ["none", "boolean", "float"]
-GRID = [
-    pytest.param(*case, id="-".join(map(str, case)))
-    for case in itertools.product(
-        SHAPES, ["float32", "float64"], MASKS, [None, "upper_left"], [None, 0.3]
-    )
-]
+GRID = {
+    "shape": list(SHAPES),
+    "dtype": ["float32", "float64"],
+    "mask": MASKS,
+    "causal": [None, "upper_left"],
+    "scale": [None, 0.3],
+}
 # Both sides err, and some peers accumulate in other orders.
 FACTOR = 4
 
@@ -57,8 +57,7 @@ def both_masks(mask, causal, shape):
     return np.where(lower, mask, -np.inf).astype(mask.dtype)
 
 
-@pytest.mark.parametrize("engine", ["direct", "tiled"])
-@pytest.mark.parametrize(("shape", "dtype", "mask", "causal", "scale"), GRID)
+@pytest.mark.parametrize(**crossed(**GRID, engine=["direct", "tiled"]))
 def test_torch_agrees_forward_and_backward(shape, dtype, mask, causal, scale, engine):
     torch = pytest.importorskip("torch")
     query, key, value, mask, dout = problem(shape, dtype, mask)
@@ -117,8 +116,7 @@ def test_jax_wants_values_as_wide_as_keys():
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "mask", "causal", "scale"),
-    [case for case in GRID if case.values[0] != "wide values"],
+    **crossed(**{**GRID, "shape": [shape for shape in SHAPES if shape != "wide values"]})
 )
 def test_jax_agrees_forward_and_backward(shape, dtype, mask, causal, scale):
     jax = pytest.importorskip("jax")
@@ -188,8 +186,7 @@ def onnx_attention(query, key, value, mask, **attributes):
     return session.run(None, arrays)[0]
 
 
-@pytest.mark.parametrize("softcap", [None, 1.5])
-@pytest.mark.parametrize(("shape", "dtype", "mask", "causal", "scale"), GRID)
+@pytest.mark.parametrize(**crossed(**GRID, softcap=[None, 1.5]))
 def test_onnxruntime_agrees_forward(shape, dtype, mask, causal, scale, softcap):
     query, key, value, mask, _ = problem(shape, dtype, mask)
     theirs, theirs_causal = mask, causal

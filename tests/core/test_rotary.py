@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from crossing import crossed
 
 import attncli
 from attncli.core.rotary import STYLES
@@ -50,10 +51,9 @@ POSITIONS = {
 }
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("width", [None, 2, 6, 14])
-@pytest.mark.parametrize("shape", **by_name(SHAPES))
-@pytest.mark.parametrize("positions", **by_name(POSITIONS))
+@pytest.mark.parametrize(
+    **crossed(style=STYLES, width=[None, 2, 6, 14], shape=SHAPES, positions=POSITIONS)
+)
 def test_it_is_the_formula(style, width, shape, positions):
     x = RNG.standard_normal(shape)
     own = x.copy()
