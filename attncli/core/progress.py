@@ -23,6 +23,7 @@ def watching(progress: Progress) -> Iterator[None]:
     ...     step = steps(2)
     ...     step(), step()
     (None, None)
+    >>> steps(1)()  # nobody watches any more
     >>> seen
     [(1, 2), (2, 2)]
     """

@@ -186,7 +186,7 @@ def _rename_to_new(temporary: Path, target: Path, path: str) -> None:
 def _exchange(one: Path, other: Path) -> None:
     """Let two folders change places, at once where the system can."""
     with contextlib.suppress(AttributeError, TypeError, OSError):  # elsewhere than on Linux
-        libc = ctypes.CDLL(None, use_errno=True)
+        libc = ctypes.CDLL(None)
         here, at_once = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
         if not libc.renameat2(here, bytes(one), here, bytes(other), at_once):
             return

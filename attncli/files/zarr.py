@@ -303,7 +303,7 @@ def _refuse_codecs(codecs: Sequence[Any]) -> None:
 def _codecs(codecs: Sequence[Any]) -> tuple[Codec, ...]:
     found = []
     for name, how in map(_named, codecs):
-        size: Any = how.get("elementsize", 1)
+        size: Any = how.get("elementsize", 4)  # as it is where a shuffle is given none
         if type(size) is not int or not 0 < size < 1 << 16:
             raise ValueError(f"elements of {size!r} bytes")
         found.append(Codec(name.removeprefix("numcodecs."), size))

@@ -54,6 +54,19 @@ def test_without_a_reference_moderate_scores_give_the_same():
         assert_near(actual, expected)
 
 
+@pytest.mark.parametrize("shifts", [(3.0, 3.0), (-2.0, -2.0), (3.0, -2.0), (0.0, 3.0)])
+def test_any_reference_gives_the_same(shifts):
+    query, key, value = tensors(((5, 3), (11, 3), (11, 7)))
+    halves = [
+        partial(scores(query, key[keys]), value[keys], shift=shift)
+        for keys, shift in zip((slice(0, 4), slice(4, 11)), shifts, strict=True)
+    ]
+    for actual, expected in zip(
+        finish(merge(*halves)), finish(partial(scores(query, key), value)), strict=True
+    ):
+        assert_near(actual, expected)
+
+
 def test_merging_leaves_both_parts_as_they_were():
     query, key, value = tensors(((5, 3), (11, 3), (11, 7)))
     parts = [partial(scores(query, key[keys]), value[keys]) for keys in (slice(4), slice(4, 11))]

@@ -163,6 +163,22 @@ def test_a_sink_of_any_size_overflows_nothing(sink, engine):
     np.testing.assert_allclose(out, without if sink < 0 else 0, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_sink_far_above_all_scores_costs_them_no_precision(engine, kept):
+    rng = np.random.default_rng(0)
+    key, value = rng.normal(-95 / 7, 0.1, (73, 7)), rng.normal(3, 1, (73, 7))
+
+    # So many that they are tried without a reference: exp(-95) has three digits in float32.
+    def results(dtype):
+        arrays = (x.astype(np.float32).astype(dtype) for x in (np.ones((71, 7)), key, value))
+        out, cache = attention(*arrays, sinks=-20.0, scale=1.0, engine=engine, weights=kept)
+        return out, *attention_backward(np.ones_like(out), cache), cache.dsinks
+
+    for single, double in zip(results(np.float32), results(np.float64), strict=True):
+        np.testing.assert_allclose(single, double, rtol=3e-5)
+
+
 def test_a_gradient_of_logsumexp_where_nothing_is_seen_changes_nothing():
     query = np.ones((3, 5))
     with pytest.warns(AttnWarning, match="3 of 3 queries see no key"):

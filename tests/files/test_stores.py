@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attncli.errors import AttnError, AttnWarning, DtypeError, FileError, MemoryLimitError
-from attncli.files import regions
+from attncli.files import chunks, regions
 from attncli.files.atomic import check_output
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
@@ -101,6 +101,22 @@ def said_of(path, *, max_memory=50_000_000):
 @pytest.mark.parametrize("metadata", [VERSION_2, VERSION_3], ids=["2", "3"])
 def test_either_version_is_read(folder, metadata):
     np.testing.assert_array_equal(open_tensors(put(metadata)).numbers("weights"), WEIGHTS)
+
+
+@pytest.mark.parametrize("given", [{}, {"elementsize": 4}, {"elementsize": 2}])
+def test_shuffled_bytes_are_put_back_by_fours_unless_another_size_is_given(folder, given):
+    size = given.get("elementsize", 4)
+    shuffled = [one.reshape(-1).view(np.uint8).reshape(-1, size).T.tobytes() for one in WEIGHTS]
+    put(VERSION_2 | {"filters": [{"id": "shuffle"} | given]}, shuffled)
+    np.testing.assert_array_equal(open_tensors("w.zarr").numbers("weights"), WEIGHTS)
+
+
+def test_a_chunk_is_on_the_disk_before_it_has_its_name(folder, monkeypatch):
+    steps, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda of: [steps.append(os.fstat(of).st_size), sync(of)])
+    monkeypatch.setattr(os, "replace", lambda *of: [steps.append(of[1]), replace(*of)])
+    chunks.put(".", "c/0", b"x" * 1_009)
+    assert steps == [1_009, os.path.join(".", "c", "0")]
 
 
 def test_names_are_the_paths_in_the_group(folder):
