@@ -82,6 +82,25 @@ def test_what_is_saved_is_loaded(folder, ending):
     assert file.options == {"seed": 3}
 
 
+def test_of_a_file_that_holds_one_array_it_is_said_which(folder):
+    arrays = {"out": np.zeros(3), "weights": np.ones(5)}
+    assert save("one.npy", arrays, main="weights") == "weights"
+    np.testing.assert_array_equal(np.load("one.npy"), np.ones(5))
+    assert save("all.npz", arrays, main="weights") is None
+    assert save("only.npy", {"out": np.zeros(3)}, main="out") is None
+
+
+def test_one_position_along_an_axis_is_a_file_of_the_others(folder):
+    whole = np.random.default_rng(0).normal(size=(2, 3, 5, 7))
+    save("run.npz", {"weights": whole, "out": np.ones(3)})
+    for axis in range(4):
+        one = open_tensors("run.npz").at("weights", axis, 1)
+        expected = whole.take(1, axis)
+        assert one.shape("weights") == expected.shape
+        np.testing.assert_array_equal(one.numbers("weights"), expected)
+        np.testing.assert_array_equal(one.numbers("out"), np.ones(3))
+
+
 def test_numpy_reads_our_npz_and_equal_arrays_give_equal_bytes(folder):
     arrays = {"file": np.arange(3.0)}  # the name that numpy.savez itself cannot take
     save("a.npz", arrays)
@@ -305,9 +324,14 @@ def test_damaged_file_is_refused_in_one_line(folder, kind):
     assert "allow_pickle" not in message + (caught.value.hint or "")
 
 
-def test_wrong_checksum_is_damage(folder):
-    data = bytearray(npz(x=npy(np.zeros(100))))
-    data[300] ^= 0xFF
+@pytest.mark.parametrize("size", [101, 3_001])  # read with its header, and behind it
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_wrong_checksum_is_damage(folder, size, write):
+    write("bad.npz", x=np.random.default_rng(0).integers(7, size=size))
+    data = bytearray((folder / "bad.npz").read_bytes())
+    with zipfile.ZipFile("bad.npz") as archive:
+        at = archive.start_dir + 16  # of the checksum in the directory
+    data[at : at + 4] = bytes(4)
     put(folder, "bad.npz", bytes(data))
     with pytest.raises(FileError, match=r"x\.npy: damaged or truncated archive .*CRC"):
         open_tensors("bad.npz").numbers("x")

@@ -119,6 +119,13 @@ def test_a_chunk_is_on_the_disk_before_it_has_its_name(folder, monkeypatch):
     assert steps == [1_009, os.path.join(".", "c", "0")]
 
 
+def test_a_chunk_that_cannot_be_given_its_name_leaves_nothing(folder):
+    os.makedirs("c/0")
+    with pytest.raises(OSError, match="c/0"):
+        chunks.put(".", "c/0", b"x")
+    assert os.listdir("c") == ["0"]
+
+
 def test_names_are_the_paths_in_the_group(folder):
     put(VERSION_3, name="decoder")
     put(VERSION_3, path="w.zarr/model", name="layer_1")
@@ -180,6 +187,9 @@ def test_bfloat16_is_widened(folder):
     np.testing.assert_array_equal(loaded, np.float32([[1, -2.5]]))
     assert file.stored_dtype("weights", loaded) == "bfloat16"
     np.testing.assert_array_equal(regions.read(regions.describe(file, "weights")), loaded)
+    shutil.rmtree("w.zarr/weights/c")
+    with pytest.warns(AttnWarning, match="fill value"):
+        np.testing.assert_array_equal(open_tensors("w.zarr").numbers("weights"), [[1, 1]])
 
 
 def test_what_is_said_of_all_arrays_in_one_place_is_not_believed(folder):
