@@ -55,7 +55,7 @@ data_file = {}
 """
 OPTIONS = ("-n0", "-q", "-m", "", "-p", "no:cacheprovider")
 SAID = "{file}:{line} {kind}: {before!r} -> {after!r} | {by} | {tests} tests, {seconds} s"
-LONGEST = 240  # seconds of tests for one change, as recorded
+LONGEST = 60  # seconds of tests for one change, as recorded
 UNSEEN = ("out", "copy", "strict", "stacklevel")  # options that change no result where all is right
 TURNED = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE),
@@ -317,7 +317,7 @@ class Forks:
         told, self.tell = os.pipe()
         if not (child := os.fork()):
             os.setsid()
-            with contextlib.suppress(BaseException):
+            try:
                 session.items, session.config.option.maxfail = items, 1
                 if put():
                     with contextlib.suppress(session.Failed):
@@ -326,7 +326,10 @@ class Forks:
                 else:
                     os.write(self.tell, b"failed apart\n")
                 os.write(self.tell, b"done\n")
-            os._exit(0)
+            except BaseException as error:
+                os.write(self.tell, f"failed: {error!r:.100}\ndone\n".encode())
+            finally:
+                os._exit(0)
         os.close(self.tell)
         text, last = "", ""
         while not text.endswith("done\n"):
@@ -370,7 +373,7 @@ def put_live(change: dict, path: Path, text: bytes) -> bool:
     ]  # fmt: skip
     code = max(codes, key=lambda code: code.co_firstlineno)
     same = [
-        one for one in gc.get_objects() if isinstance(one, types.FunctionType)
+        one for one in gc.get_objects() if type(one) is types.FunctionType
         and one.__code__.co_filename == str(path) and one.__code__.co_qualname == code.co_qualname
         and one.__code__.co_firstlineno == code.co_firstlineno
     ]  # fmt: skip

@@ -183,6 +183,9 @@ def test_nonfinite_values_are_counted_and_placed(folder):
         DataError, match=r"x holds 2 non-finite values, the first .nan. at \[1, 2\]"
     ):
         open_tensors("x.npz").numbers("x")
+    np.savez("long.npz", x=np.full((2, 9), np.nan))
+    with pytest.raises(DataError, match=r"x\[1, \[0, 1, \.\.\., 7, 8\]\] holds 9 non-finite"):
+        open_tensors("long.npz").numbers("x", (1, np.arange(9)))
     assert open_tensors("x.npz", Reading(allow_nonfinite=True)).numbers("x").shape == (3, 5)
     assert open_tensors("x.npz").numbers("mask")[1] == -np.inf
 
