@@ -200,6 +200,10 @@ def _run(arguments: list[str]) -> int:
         if _COMPLETE in os.environ:  # a shell asks
             importlib.import_module("attncli.cli.shells")
         code = attn.main(arguments, prog_name="attn", standalone_mode=False, obj=arguments)
+        reads: Any = sys.modules.get("attncli.files.source")
+        if reads is not None:  # slow to load for nothing
+            reads.require_unchanged()
+            reads.opened = None
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         for line in (error.ctx.get_help() if error.ctx is not None else "").splitlines():

@@ -753,7 +753,7 @@ def _for_file(text: str) -> Iterator[str]:
         from attncli.files.reading import Reading
         from attncli.operations import OPERATIONS
 
-        held = open_tensors(place, Reading())
+        held = open_tensors(place, Reading()) if os.path.isfile(place) else ()  # no pipe
         if any(one.of(dict.fromkeys(held)) for one in OPERATIONS.values() if not one.parameters):
             yield "forward"
     yield "show-weights"

@@ -526,8 +526,12 @@ execution_options = Bundle(
 
 
 def _reading(**values: Any) -> Reading:
+    from attncli.cli import streams
+    from attncli.files.mapped import when_cut_short
     from attncli.files.reading import Reading
 
+    if streams.own_process:
+        when_cut_short(streams.end_at_once)
     return Reading(**values)
 
 
@@ -621,11 +625,14 @@ frames_output_options = _output_options("Keep where it looked, frame by frame (.
 def _screen(*, color: str, quiet: bool = False, verbose: bool = False, **values: Any) -> Screen:
     from attncli.cli import streams
     from attncli.cli.screen import Screen
+    from attncli.files import source
 
     streams.color_forbidden = color == "never"
     if quiet and verbose:
         raise ParameterError("--quiet and --verbose contradict each other")
-    return Screen(color=color, quiet=quiet, verbose=verbose, **values)
+    screen = Screen(color=color, quiet=quiet, verbose=verbose, **values)
+    source.waiting, source.opened = screen.waiting, {}
+    return screen
 
 
 json_option = under_output("--json", "as_json", is_flag=True, help="Print one JSON object.")

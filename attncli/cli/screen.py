@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import click
 from rich.console import Console, RenderableType
 
 from attncli.cli.streams import say, silence_stdout
-from attncli.errors import FileError
+from attncli.errors import FileError, harmless
 from attncli.views.json_text import object_pieces
 from attncli.views.look import Look
 from attncli.views.rendering import lines, look_of
@@ -126,12 +127,35 @@ class Screen:
 
         Nothing appears before a second has passed.
         """
-        dumb = os.environ.get("TERM") in ("dumb", "unknown")  # nothing is taken away again there
-        bar = ProgressBar(what, shown=not self.quiet and sys.stderr.isatty() and not dumb)
+        bar = ProgressBar(what, shown=self._shows_progress)
         try:
             yield bar
         finally:
             bar.close()
+
+    @property
+    def _shows_progress(self) -> bool:
+        dumb = os.environ.get("TERM") in ("dumb", "unknown")  # nothing is taken away again there
+        return not self.quiet and sys.stderr.isatty() and not dumb
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Say on a terminal what is waited for, if that takes more than a second."""
+        if not self._shows_progress:
+            yield
+            return
+        terminal, said = sys.stderr, harmless(what)[: self.look.width - 1]
+        after = min(ProgressBar._APPEARS_AFTER, threading.TIMEOUT_MAX)
+        timer = threading.Timer(after, lambda: print(said, end="\r", file=terminal, flush=True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            with contextlib.suppress(OSError):
+                print(end="\x1b[K", file=terminal, flush=True)
 
     @contextlib.contextmanager
     def calculating(self, what: str) -> Iterator[ProgressBar]:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -119,6 +119,12 @@ def say_error(message: str, hint: str | None, code: int = 2) -> None:
     say(message, "error: ", "red")
     for line in (hint or "").splitlines():
         say(line, "hint:  ", "cyan", longest=_LONGEST_HINT)
+
+
+def end_at_once(message: str) -> NoReturn:
+    """Say what is wrong and end, where nothing can be gone on with."""
+    say_error(message, None)
+    os._exit(2)
 
 
 def say_end(message: str, code: int) -> None:

@@ -151,8 +151,10 @@ def put_in_place(temporary: Path, target: Path, path: str, *, force: bool) -> No
     Raises
     ------
     FileError, OSError
-        If there is something that must not be replaced.
+        If there is something that must not be replaced, or what is written was made of a file that
+        changed meanwhile.
     """
+    source.require_unchanged()
     if temporary.is_dir() and force and source.is_store(str(target)):
         shutil.copymode(target, temporary)
         _exchange(temporary, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 
 from attncli.files.entries import Entry
@@ -15,7 +14,7 @@ MARK = "attn-data"
 """What stands before the object in a comment, and is its keyword in a PNG."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_COMMENT = re.compile(rf"<!-- {MARK} (.*?) -->", re.DOTALL)
+_COMMENT = f"<!-- {MARK} "
 
 
 def list_entries(source: Source) -> dict[str, Entry]:
@@ -28,7 +27,8 @@ def list_entries(source: Source) -> dict[str, Entry]:
 
 def _behind(source: Source) -> str:
     """Find the comment for us: what is drawn may say anything, and behind it nothing else is."""
-    return str((_COMMENT.findall(decoded(source)) or ["null"])[-1])
+    last = decoded(source).rpartition(_COMMENT)
+    return last[2].partition(" -->")[0] if last[1] else "null"
 
 
 def _in_png(source: Source) -> str:

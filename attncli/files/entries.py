@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from math import prod
 from typing import TYPE_CHECKING, Any
+
+from attncli.errors import FileError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,3 +79,52 @@ def place_in(source: Source, header: Header, offset: int) -> Place | None:
         return None
     path = os.path.abspath(source.label)
     return Place(path, path, source.stamp, replace(header, offset=offset))
+
+
+# What holds no numbers costs nothing to declare: so many rows or matrices of nothing it may have,
+# and so many numbers if its zeros were ones.
+_MOST_OF_NOTHING = 1 << 16
+_LARGEST_OF_NOTHING = 1 << 30
+
+
+def require_credible(entries: Mapping[str, Entry], label: str) -> None:
+    """Refuse what no array is, whatever the format: twins, and shapes that only an empty one has.
+
+    Raises
+    ------
+    FileError
+    """
+    refuse_twins(entries, label)
+    for name, entry in entries.items():
+        before = prod(takewhile(bool, entry.shape))
+        size = prod(n or 1 for n in entry.shape)
+        if size * max(1, entry.dtype.itemsize) > sys.maxsize or (
+            0 in entry.shape and (before > _MOST_OF_NOTHING or size > _LARGEST_OF_NOTHING)
+        ):
+            where = f"{label}: {name}" if name else label
+            raise FileError(f"{where}: damaged: declares {entry.dtype} {entry.shape}")
+
+
+def refuse_twins(names: Iterable[str], label: str) -> None:
+    """Refuse names that a file system or a reader may take for one: only one of them would be read.
+
+    Raises
+    ------
+    FileError
+        If two differ in nothing but their case, how Unicode writes them, or ``.npy``; or if there
+        is a NUL in one, where some readers stop.
+
+    Examples
+    --------
+    >>> refuse_twins(["W", "x", "w"], "my.npz")
+    Traceback (most recent call last):
+    attncli.errors.FileError: my.npz: holds W and w, which are two of one name
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        if "\0" in name:
+            raise FileError(f"{label}: {name!r} has a NUL in its name")
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        plain = unicodedata.normalize("NFKC", plain).removesuffix(".npy")
+        if (other := known.setdefault(plain, name)) is not name:
+            raise FileError(f"{label}: holds {other} and {name}, which are two of one name")

@@ -116,7 +116,7 @@ def _as_drawn(beginning: bytes, source: Source) -> bool:
 
 
 FORMATS = (
-    Format(".npz", "attncli.files.npz", _with(b"PK\x03\x04", b"PK\x05\x06")),
+    Format(".npz", "attncli.files.npz", _with(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")),
     Format(".npy", "attncli.files.npy", _with(b"\x93NUMPY"), holds_one=True),
     Format(
         ".safetensors", "attncli.files.safetensors", _as_safetensors, library="safetensors"
@@ -158,13 +158,15 @@ def list_entries(source: Source) -> dict[str, Entry]:
         If it is of no known format, or damaged.
     """
     from attncli.files.conversions import conversion, kind_of  # not for help texts alone
+    from attncli.files.entries import require_credible
 
-    with source.open() as stream:
-        beginning = stream.read(_BEGINNING)
+    beginning = source.beginning(_BEGINNING)
     try:
         for one in (_DRAWN, *FORMATS):
             if one.begins(beginning, source):
-                return one.list_entries(source)
+                entries = one.list_entries(source)
+                require_credible(entries, source.label)
+                return entries
         if kind := kind_of(beginning, ending_of(source.label)):
             raise ForeignFormatError(kind)
     except ForeignFormatError as found:
@@ -173,7 +175,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
             hint=conversion(found.kind, source, found.inside),
         ) from None
     what = f"not an {listed(ENDINGS)} file"
-    raise FileError(f"{source.label}: {what}" + (": it is empty" if source.size == 0 else ""))
+    raise FileError(f"{source.label}: {what}" + ("" if beginning else ": it is empty"))
 
 
 def list_folder(path: str, max_memory: int | None = None) -> dict[str, Entry] | None:
@@ -184,14 +186,17 @@ def list_folder(path: str, max_memory: int | None = None) -> dict[str, Entry] | 
     FileError
         If a store, or one of the files, is damaged.
     """
+    from attncli.files.entries import require_credible
     from attncli.files.npy import list_files
 
     if not is_store(path) and (entries := list_files(path)):
+        require_credible(entries, path)
         return entries
     if not is_store(path) and ending_of(path.rstrip("/")) not in _FOLDERS:
         return None
     (one,) = (one for one in FORMATS if one.is_folder)
     stored: dict[str, Entry] = import_module(one.module).list_store(path, max_memory)
+    require_credible(stored, path)
     return stored
 
 

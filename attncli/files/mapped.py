@@ -1,10 +1,26 @@
 """Mapped files: room for what is written, and not keeping what was read in memory."""
 
+import ctypes
 import mmap
 import os
-from typing import BinaryIO
+import signal
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from attncli.arrays import Array
+
+_handlers: list[Any] = []  # kept, for the system calls them
+
+
+def when_cut_short(end: Callable[[str], Any]) -> None:
+    """End with a message, and not by the system, where a mapped file becomes shorter meanwhile.
+
+    Python's own handlers would wait for the very step that cannot be done.
+    """
+    if not _handlers and hasattr(signal, "SIGBUS"):
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+        _handlers.append(kind(lambda number: end("a file was cut short while it was read")))
+        ctypes.CDLL(None).signal(signal.SIGBUS, _handlers[0])
 
 
 def release(array: Array) -> None:

@@ -17,7 +17,7 @@ from attncli.errors import AttnWarning, FileError
 from attncli.files.entries import Entry, place_in
 from attncli.files.mapped import reserve
 from attncli.files.preflight import Header, read_npy_header
-from attncli.files.source import Source, open_source
+from attncli.files.source import Source, open_source, require_unchanged
 from attncli.memory import require
 
 _WRITTEN_AT_ONCE = 1 << 24  # bytes
@@ -81,6 +81,7 @@ def map_array(source: Source, header: Header, offset: int) -> Array:
                 order="F" if header.fortran_order else "C",
             )
     except (OSError, ValueError) as error:
+        require_unchanged()
         raise FileError(f"{source.label}: cannot be mapped into memory: {error}") from None
 
 

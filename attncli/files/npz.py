@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import lzma
 import os
 import shlex
 import stat
+import struct
+import sys
 import warnings
 import zipfile
 import zlib
@@ -19,7 +22,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import AttnWarning, FileError, ForeignFormatError
 from attncli.files.conversions import READ_OF_A_PICKLE
-from attncli.files.entries import Entry, Place, place_in
+from attncli.files.entries import Entry, Place, place_in, refuse_twins
 from attncli.files.npy import OneGo, array_from_bytes, map_array
 from attncli.files.preflight import Header, read_npy_header
 from attncli.files.source import STORE_MARKS, Source, refused
@@ -41,7 +44,13 @@ _DAMAGE = (
     ValueError,
     OSError,
     OverflowError,
+    lzma.LZMAError,
+    struct.error,
 )
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdError
+
+    _DAMAGE += (ZstdError,)
 
 
 def list_entries(source: Source) -> dict[str, Entry]:
@@ -71,10 +80,11 @@ def _refuse_pickle(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> 
 
 
 def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
-    names = [member.filename for member in members]
+    names = [member.orig_filename for member in members]
     name, count = next(iter(Counter(names).most_common(1)), ("", 0))
     if count > 1:
         raise FileError(f"{label}: holds {count} members named {name}, expected each name once")
+    refuse_twins(names, label)
 
 
 def _refuse_store(members: list[zipfile.ZipInfo], label: str) -> None:
@@ -97,11 +107,19 @@ def _is_array(member: zipfile.ZipInfo, label: str) -> bool:
 
 def _describe(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Entry:
     where = f"{source.label}: {member.filename}"
+    if member.volume:
+        raise FileError(f"{where}: damaged: lies in part {member.volume} of a split archive")
+    if member.compress_type == zipfile.ZIP_STORED and member.file_size != member.compress_size:
+        raise FileError(
+            f"{where}: damaged: two sizes, {member.file_size} and {member.compress_size}"
+        )
     try:
         with archive.open(member) as stream:
             header = read_npy_header(stream, member.file_size, where)  # type: ignore[arg-type]
     except _DAMAGE as error:
         raise _damaged(where, error) from None
+    if (extra := member.file_size - header.offset - header.nbytes) > _MAP_FROM:
+        raise FileError(f"{where}: damaged: {extra} bytes behind the array")
 
     def load(max_memory: int | None) -> Array:
         stored = member.compress_type == zipfile.ZIP_STORED
@@ -145,7 +163,8 @@ def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where:
             archive.open(member) as stream,
         ):
             data = stream.read(header.offset + header.nbytes)
-            stream.read(1)  # to the end: the checksum is compared there
+            while stream.read(_MAP_FROM):  # to the end: the checksum is compared there
+                pass
     except _DAMAGE as error:
         raise _damaged(where, error) from None
     if len(data) < header.offset + header.nbytes:
@@ -160,10 +179,10 @@ def _small_member(source: Source, member: zipfile.ZipInfo, header: Header, where
         stream.seek(offset)
         data = stream.read(member.compress_size)
     if member.compress_type == zipfile.ZIP_DEFLATED:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.file_size + 1)
     if len(data) < size:
         raise FileError(f"{where}: truncated")
-    if len(data) == member.file_size and zlib.crc32(data) != member.CRC:
+    if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
         raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
     return data[:size]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from attncli.files.json_arrays import parse_json
 from attncli.files.source import Source
 from attncli.files.texts import decoded, entries_of
 
-_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+_DATA = '<script type="application/json" id="data">'
 _DTYPES = ("<f8", "<f4", "<i2", "|i1")
 _EXACT = "--export page.json writes every number"
 
@@ -34,8 +33,8 @@ def list_entries(source: Source) -> dict[str, Entry]:
     DataError
         If it is damaged, or holds no weight for itself.
     """
-    found = _DATA.search(decoded(source))
-    return entries_of(arrays_in(found[1] if found else "null", source.label, "page"))
+    data = decoded(source).partition(_DATA)[2].partition("</script>")[0]
+    return entries_of(arrays_in(data or "null", source.label, "page"))
 
 
 def arrays_in(text: str, label: str, what: str) -> dict[str, Array]:

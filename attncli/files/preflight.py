@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import dataclass
-from itertools import repeat
 from math import prod
 from typing import Any, BinaryIO
 
@@ -81,10 +79,7 @@ def read_npy_header(stream: BinaryIO, size: int, where: str) -> Header:
             f"{where}: truncated or damaged: declares {header.dtype} {header.shape}, "
             f"{header.nbytes} bytes, and holds {max(0, size - offset)}"
         )
-    # What takes no bytes may still be of a shape that no array can have.
-    if prod(map(max, header.shape, repeat(1))) * max(1, header.dtype.itemsize) > sys.maxsize or (
-        header.dtype.itemsize == 0 and prod(header.shape) > size
-    ):
+    if header.dtype.itemsize == 0 and prod(header.shape) > size:
         raise FileError(f"{where}: damaged: declares {header.dtype} {header.shape}")
     return header
 
@@ -92,10 +87,13 @@ def read_npy_header(stream: BinaryIO, size: int, where: str) -> Header:
 def _parse_header(text: bytes, encoding: str, offset: int, where: str) -> Header:
     damaged = FileError(f"{where}: damaged header")
     try:
-        fields = ast.literal_eval(text.decode(encoding).strip())
+        tree = ast.parse(text.decode(encoding).strip(), mode="eval").body
+        fields = ast.literal_eval(tree)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         raise damaged from None
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+        raise damaged
+    if isinstance(tree, ast.Dict) and len(tree.keys) > len(fields):  # one of them twice
         raise damaged
     shape, fortran_order, descr = fields["shape"], fields["fortran_order"], fields["descr"]
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -113,6 +111,8 @@ def _parse_header(text: bytes, encoding: str, offset: int, where: str) -> Header
             f"{where}: holds Python objects (pickled), expected numbers",
             hint="save it as numbers: numpy.save(FILE, numpy.array(data, dtype='float64'))",
         )
+    if dtype.fields or dtype.subdtype:  # as NumPy understands commas and sizes in front
+        raise FileError(f"{where}: holds records (structured dtype), expected plain numbers")
     if dtype.itemsize == 0 and dtype.kind not in "US":
         raise damaged
     return Header(shape, dtype, fortran_order, offset)

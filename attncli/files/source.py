@@ -7,14 +7,18 @@ import os
 import stat
 import sys
 import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from attncli.errors import FileError, NoFileError
 from attncli.memory import available_memory, readable
 
 STORE_MARKS = ("zarr.json", ".zarray", ".zgroup")  # one of them is in every folder of a zarr store
 _CHUNK = 1 << 20
+_MOST_OF_A_STREAM = 400_000_000  # bytes, unless more is asked for: there are some without end
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SAMPLES = next(
     filter(os.path.isdir, [os.path.join(_PACKAGE, "sample_inputs")]),
@@ -32,27 +36,48 @@ _MARKS = {
 }
 
 
+waiting: Callable[[str], AbstractContextManager[Any]] = nullcontext
+"""Around what may wait for somebody who writes; a terminal is told so in words, if that is set."""
+
+opened: dict[str, tuple[int, ...]] | None = None
+"""What the files were like when they were opened, since a command began that sets it."""
+
+
+def require_unchanged() -> None:
+    """Raise if a file was written to since it was opened; one that was replaced is read as it was.
+
+    Raises
+    ------
+    FileError
+    """
+    for path, (*same, size, time) in (opened or {}).items():
+        with suppress(OSError):
+            *now, size_now, time_now = _identity(os.stat(existing(path)))
+            if now == same and (size_now, time_now) != (size, time):
+                raise FileError(f"{path}: has changed while it was read")
+
+
 class Source:
     """The bytes of one input.
 
     A file is opened once and for all: if it is replaced while it is read, the old one is read to
-    the end, and never half of each.
+    the end, and never half of each. Of a stream no more is read than is asked for.
 
     Parameters
     ----------
     label : str
         What messages call it.
-    data : bytes
-        The bytes of a stream; empty for a file.
     descriptor : int, optional
-        Of a regular file, opened for reading; it is closed with this object.
+        Opened for reading; it is closed with this object.
+    stream : binary file, optional
+        What is read where there is no descriptor.
     max_memory : int, optional
         The most bytes to take for what has to be read whole; default: what there is.
 
     Attributes
     ----------
-    size : int
-        How many bytes there are.
+    is_file : bool
+        Whether the bytes can be mapped into memory.
     stamp : tuple of int
         A file's size and time of change.
     """
@@ -60,31 +85,79 @@ class Source:
     def __init__(
         self,
         label: str,
-        data: bytes = b"",
         descriptor: int | None = None,
+        stream: BinaryIO | None = None,
         max_memory: int | None = None,
     ) -> None:
-        self.label, self.data, self.descriptor = label, data, descriptor
-        self.max_memory = max_memory
-        self.size = len(data)
-        self.stamp = (0, 0)
+        self.label, self.descriptor, self.max_memory = label, descriptor, max_memory
+        self._read = BytesIO()  # of a stream; it gives its bytes away without a copy
+        self.is_file, self.stamp = False, (0, 0)
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
             status = os.fstat(descriptor)
-            self.size, self.stamp = status.st_size, (status.st_size, status.st_mtime_ns)
+            self.is_file = stat.S_ISREG(status.st_mode)
+            self.stamp = status.st_size, status.st_mtime_ns
+            if not self.is_file:
+                stream = os.fdopen(descriptor, "rb", closefd=False)
+            elif opened is not None:
+                opened.setdefault(label, _identity(status))
+        self._stream = stream
 
-    @property
-    def is_file(self) -> bool:
-        """Whether the bytes can be mapped into memory."""
-        return self.descriptor is not None
+    @cached_property
+    def data(self) -> bytes:
+        """All bytes of a stream; none of a file."""
+        self._take(None)
+        return self._read.getvalue()
+
+    @cached_property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.stamp[0] if self.is_file else len(self.data)
+
+    def beginning(self, size: int) -> bytes:
+        """Read so many bytes from the beginning, or what there is."""
+        if self.is_file:
+            with self.open() as stream:
+                return stream.read(size)
+        self._take(size)
+        return bytes(self._read.getbuffer()[:size])
 
     def open(self) -> BinaryIO:
         """Open the bytes from their beginning."""
-        if self.descriptor is None:
+        if not self.is_file:
             return BytesIO(self.data)
+        assert self.descriptor is not None
         stream = os.fdopen(os.dup(self.descriptor), "rb")
         stream.seek(0)
         return stream
+
+    def _take(self, size: int | None) -> None:
+        """Read from a stream until so many bytes of it are there; without a size to its end."""
+        limit = self.max_memory
+        if limit is None:
+            there = available_memory()
+            limit = _MOST_OF_A_STREAM if there is None else min(there, _MOST_OF_A_STREAM)
+        with waiting(f"waiting for {self.label}: it has not ended"):
+            while self._stream is not None and (size is None or self._read.tell() < size):
+                try:
+                    chunk = self._stream.read(size or _CHUNK)
+                except (OSError, ValueError) as error:
+                    raise refused(self.label, error) from None
+                self._read.write(chunk)
+                if not chunk:
+                    self._stream = None
+                if self._read.tell() > limit:
+                    break
+            else:
+                return
+        raise FileError(
+            f"{self.label}: a stream of more than {readable(limit)}",
+            hint="--max-memory 8GB takes more of it; a file is mapped, and not read whole",
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_source(name: str, *, max_memory: int | None = None, expected: str = "a file") -> Source:
@@ -95,7 +168,7 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
     name : str
         A path, or ``-``.
     max_memory : int, optional
-        The most bytes to take from a stream; default: what there is.
+        The most bytes to take from a stream; default: what there is, and at most 400 MB.
     expected : str, default "a file"
         What is expected, for messages.
 
@@ -105,23 +178,18 @@ def open_source(name: str, *, max_memory: int | None = None, expected: str = "a 
         If it does not exist, is a folder, cannot be read, or is larger than memory.
     """
     if name == "-":
-        return _read_stream("standard input", sys.stdin.buffer, max_memory)
+        return Source("standard input", stream=sys.stdin.buffer, max_memory=max_memory)
     try:
         path = existing(name)
         if os.path.isdir(path):
             raise FileError(f"{name}: is a folder, expected {expected}")
         if "://" in name and not os.path.exists(name):
             raise FileError(f"{name}: is an address, and nothing is fetched; expected {expected}")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        with waiting(f"waiting for somebody who writes to {name}"):  # if it is a pipe
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refused(name, error) from None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return Source(name, descriptor=descriptor, max_memory=max_memory)
-    with os.fdopen(descriptor, "rb") as stream:  # a pipe or a device
-        try:
-            return _read_stream(name, stream, max_memory)
-        except OSError as error:
-            raise refused(name, error) from None
+    return Source(name, descriptor, max_memory=max_memory)
 
 
 def existing(path: str) -> str:
@@ -145,19 +213,6 @@ def refused(label: str, error: Exception) -> FileError:
     if isinstance(error, FileNotFoundError):
         return NoFileError(message, label)
     return FileError(message)
-
-
-def _read_stream(label: str, stream: BinaryIO, max_memory: int | None) -> Source:
-    limit = available_memory() if max_memory is None else max_memory
-    data = BytesIO()  # gives its bytes away without a copy
-    while chunk := stream.read(_CHUNK):
-        data.write(chunk)
-        if limit is not None and data.tell() > limit:
-            raise FileError(
-                f"{label}: more than the {readable(limit)} of memory there is",
-                hint="save it as a file: files are mapped, not read whole",
-            )
-    return Source(label, data.getvalue(), max_memory=max_memory)
 
 
 def encoding_of(beginning: bytes) -> str:

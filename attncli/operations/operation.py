@@ -196,6 +196,12 @@ class Operation:
             name = owners["T_enc"][1]
             raise ShapeError(f"{name} is {inputs[name].shape}: T_enc = 0 leaves nothing to attend")
         sizes = {axis: size for axis, (size, _) in owners.items()}
+        nothing = next((axis for axis, size in sizes.items() if size == 0), None)
+        if nothing and all(sizes.get(axis, 1) for axis in (*self.result_axes, "heads")):
+            name = owners[nothing][1]
+            raise ShapeError(
+                f"{name} is {inputs[name].shape}: {nothing} = 0 leaves nothing to score by"
+            )
         if self.layer is not None and self.heads is not None:
             D, name = owners["D"]
             if D % self.heads or D == 0:
@@ -247,7 +253,7 @@ class Operation:
         """Return the factor of the scores: 1 for the book's layers, else 1/√H by default."""
         if semantics.scale is not None:
             return semantics.scale
-        return 1.0 if self.layer is not None else float(H**-0.5)
+        return 1.0 if self.layer is not None else float(max(1, H) ** -0.5)
 
     def to_core(self, inputs: Mapping[str, Array]) -> Operands:
         """Return query, key and value."""

@@ -135,8 +135,11 @@ class Gallery:
         if telling and telling[-1] == "step":  # one of each frame
             return [divmod(place, _MOST_LARGE) for place in range(len(every))]
         places = [place_in_grid(one, telling) for one in every]
-        rows, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
-        return [(rows.index(row), columns.index(column)) for row, column in places]
+        rows, columns = (
+            {name: at for at, name in enumerate(dict.fromkeys(place[side] for place in places))}
+            for side in (0, 1)
+        )
+        return [(rows[row], columns[column]) for row, column in places]
 
     def __iter__(self) -> Iterator[WeightMatrix]:
         """Load and label matrix after matrix, each called by what tells it from the others."""

@@ -30,6 +30,8 @@ from attncli.weights.weight_source import FOUR, Layer, Part, Region, is_whole, s
 def computed_by_layer(file: TensorFile, asked: Mapping[str, Any]) -> Part:
     """Compute the weights of one item when it is looked at."""
     problem = problem_in(file, **asked)
+    if problem.operation.name == QKV and {"query", "key"} <= {*file}:  # beside a layer's states
+        return computed_from_queries(file, asked)
     axes = problem.operation.mask_axes(problem.inputs)
     N, T_dec, T_enc = (problem.sizes[axis] for axis in ("N", "T_dec", "T_enc"))
     heads = problem.sizes["heads"] if "heads" in axes else 1
@@ -81,6 +83,8 @@ def computed_from_queries(file: TensorFile, asked: Mapping[str, Any]) -> Part:
     N, heads, T_dec, T_enc = sizes.values()
     shape = (N, heads, T_dec, T_enc)
     H, key_heads = found["H"], found.get("kv_heads", 1)
+    if H == 0:
+        raise ShapeError(f"{file.label}: query and key have H = 0: no weights follow")
     masks = {name: read_mask(name, file.numbers(name)) for name in MASKS if name in file}
     mask, padding = combine_masks(masks, axes, sizes), None
     if "dec_mask" in masks:
