@@ -363,4 +363,4 @@ def test_matrices_without_rows_are_not_listed_for_ever(attn, folder):
     np.save("w.npy", np.zeros((10**6, 10**6, 0, 5)))
     result = attn("show-weights", "w.npy")
     assert (result.code, len(result.err.splitlines())) == (2, 1)
-    assert "to list 1000000000000 matrices would take 1.0 PB" in result.err
+    assert "w.npy: damaged: declares float64 (1000000, 1000000, 0, 5)" in result.err
