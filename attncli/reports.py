@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -887,6 +887,46 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Where the time of one contender on one cell goes.
+
+    Attributes
+    ----------
+    cell : Cell
+    contender : str
+    engine : str
+    weights_kept : bool
+    parts : dict
+        Of ``"forward"``, ``"backward"`` and ``"both"``: ``seconds`` of processor time in all,
+        ``bare_seconds`` of its products alone, the ``multiplications`` in these, and the seconds of
+        each of its `KINDS`: ``overhead`` is what a run without the timer takes beside the others.
+    """
+
+    cell: Cell
+    contender: str
+    engine: str
+    weights_kept: bool
+    parts: dict[str, dict[str, float]]
+
+    KINDS: ClassVar = ("products", "softmax", "masks", "copies", "overhead")
+
+    def shares(self, part: str) -> dict[str, float]:
+        """Return what each kind takes of a part's time."""
+        whole = sum(self.parts[part][kind] for kind in self.KINDS) or 1.0
+        return {kind: self.parts[part][kind] / whole for kind in self.KINDS}
+
+    def of_bare(self, part: str) -> float | None:
+        """Return a part's time over that of its products alone."""
+        bare = self.parts[part]["bare_seconds"]
+        return self.parts[part]["seconds"] / bare if bare else None
+
+    def whole_products(self, part: str) -> float:
+        """Return how many products of N · T · T · H its products come to."""
+        cell = self.cell
+        return self.parts[part]["multiplications"] / (cell.N * cell.T**2 * cell.H)
+
+
+@dataclass(frozen=True)
 class BenchReport:
     """What measuring found.
 
@@ -896,12 +936,18 @@ class BenchReport:
     measurements : tuple of Measurement
     failures : dict of str to str
         Contenders that could not run some cell, and why.
+    blas : str
+        Who multiplied for the core.
+    profiles : tuple of Profile
+        Where the time goes, if that was asked for.
     """
 
     threads: int
     repeat: int
     measurements: tuple[Measurement, ...]
     failures: dict[str, str]
+    blas: str = ""
+    profiles: tuple[Profile, ...] = ()
 
     def cells(self) -> list[Cell]:
         """The cells in the order in which they were measured."""

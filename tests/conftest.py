@@ -71,7 +71,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing of the surroundings decide how output looks."""
     looks = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "COLORTERM", "COLORFGBG", "ATTN_THEME")
     surroundings = ("CI", "SSH_CONNECTION", "SSH_TTY", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-    for name in looks + surroundings:
+    for name in (*looks, *surroundings, "ATTN_BLAS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ATTN_LANG", "en")
     monkeypatch.setenv("TERM", "xterm")

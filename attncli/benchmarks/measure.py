@@ -6,14 +6,15 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from attncli.benchmarks.contenders import PEERS, PRODUCTS
+from attncli.benchmarks.contenders import OURS, PEERS, PRODUCTS
 from attncli.memory import require
 from attncli.processes import Process
-from attncli.reports import BenchReport, Cell, Measurement
+from attncli.reports import BenchReport, Cell, Measurement, Profile
 
 Progress = Callable[[int, int], None]
 
@@ -85,12 +86,14 @@ def doubled(shapes: Shapes, dtypes: Sequence[str], **hidden: Any) -> list[Cell]:
 class Worker(Process):
     """A contender in a process of its own."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, multiplying: str | None = None) -> None:
         blas = str(threads if name in (PRODUCTS, "loop") else 1)
         environment = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), blas)
         environment["OMP_NUM_THREADS"] = str(threads)
         # After 2^20 cycles without work its threads sleep; left alone, they spin for 0.1 s.
         environment["OPENBLAS_THREAD_TIMEOUT"] = "20"
+        if multiplying is not None:
+            environment["ATTN_BLAS"] = multiplying
         super().__init__("attncli.benchmarks.worker", name, threads, environment=environment)
 
 
@@ -101,6 +104,7 @@ def measure(
     repeat: int,
     threads: int,
     accuracy: bool = False,
+    blas: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> BenchReport:
     """Measure contenders on cells, taking turns, so that noise falls on all alike.
@@ -116,6 +120,8 @@ def measure(
         For every contender alike.
     accuracy : bool, default False
         Also compare results with the same in float64.
+    blas : str, optional
+        Who multiplies for ours; as `attncli.core.products.choose` takes it.
     progress : callable, optional
         Called with the rounds that are done and that there are.
     """
@@ -124,7 +130,7 @@ def measure(
     workers: dict[str, Worker] = {}
     with ExitStack() as running:
         for name in contenders:
-            workers[name] = running.enter_context(Worker(name, threads))
+            workers[name] = running.enter_context(Worker(name, threads, blas))
         for number, cell in enumerate(cells):
             ready = _ready(workers, cell, failures)
             runs = [(name, "forward") for name in ready]
@@ -137,7 +143,35 @@ def measure(
                 both, more = _median(samples.get((name, "both"), []))
                 most = max((m for m in (memory, more) if m is not None), default=None)
                 measurements.append(Measurement(cell, name, forward, both, most, error))
-    return BenchReport(threads, repeat, tuple(measurements), failures)
+        ours = [worker for name, worker in workers.items() if name in OURS and name != "loop"]
+        told = ours[0].ask(blas=True)["blas"] if ours else ""
+    return BenchReport(threads, repeat, tuple(measurements), failures, told)
+
+
+def look_into(
+    cells: Sequence[Cell],
+    contenders: Sequence[str],
+    *,
+    repeat: int,
+    blas: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> BenchReport:
+    """Say where the time of our contenders goes; the parameters are those of `measure`."""
+    profiles: list[Profile] = []
+    failures: dict[str, str] = {}
+    told: list[str] = []
+    for number, (name, cell) in enumerate(product(contenders, cells)):
+        with Worker(name, 1, blas) as worker:
+            answer = worker.ask(cell=cell._asdict())
+            if "failed" not in answer:
+                answer = worker.ask(profile=repeat)
+            if "failed" in answer:
+                failures[name] = answer["failed"]
+            else:
+                profiles.append(Profile(cell, name, **answer))
+            told.append(worker.ask(blas=True)["blas"])
+        progress(number + 1, len(contenders) * len(cells))
+    return BenchReport(1, repeat, (), failures, "; ".join(dict.fromkeys(told)), tuple(profiles))
 
 
 def takes_part(name: str, cell: Cell) -> bool:

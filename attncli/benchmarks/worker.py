@@ -1,7 +1,8 @@
 """One contender in a process of its own: nobody else's threads spin beside it.
 
 Answers one request after the other: ``{"cell": …}`` makes the contender ready,
-``{"run": "forward"}`` or ``"both"`` times one run.
+``{"run": "forward"}`` or ``"both"`` times one run, ``{"profile": 5}`` says in five rounds
+where the time of ours goes, ``{"blas": true}`` tells who multiplied.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from attncli.benchmarks.contenders import Contender, make, options_of, tensors
-from attncli.core import attention, attention_backward
+from attncli.benchmarks.profiling import profiled
+from attncli.core import attention, attention_backward, products
 from attncli.memory import read_system
 from attncli.processes import Channel
 from attncli.reports import Cell
@@ -38,6 +40,10 @@ def main(number: str, name: str, threads: str) -> None:
                 contender = make(name, cell, int(threads))
                 baseline = _reset_peak()
                 answer["both"] = contender.both is not None
+            elif "blas" in request:
+                answer["blas"] = products.told()
+            elif "profile" in request:
+                answer = profiled(name, tensors(cell), options_of(cell), request["profile"])
             elif "error" in request:
                 answer["error"] = _error(contender, cell)
             else:

@@ -10,7 +10,7 @@ import click
 from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
 from attncli.cli.mending import NoSuchWordError
-from attncli.errors import ParameterError
+from attncli.errors import ContradictionError, ParameterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,8 @@ def _parse_names(
 attn bench --shapes 8,64,16 --dtype float32
 attn bench --shapes 1,512,32 --dtype float32 --causal --engines core
 attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
-    first="--shapes --dtype --engines --peers --causal --scaling --accuracy --repeat --json",
+    first="--shapes --dtype --engines --peers --causal --scaling --accuracy --profile --repeat "
+    "--json",
 )
 @_what(
     "--shapes",
@@ -109,6 +110,11 @@ attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
     is_flag=True,
     help="Also the largest error of results and gradients against float64.",
 )
+@_what(
+    "--profile",
+    is_flag=True,
+    help="Where the time of ours goes: products, softmax, masks, copies, overhead; on one thread.",
+)
 @_how(
     "--repeat",
     type=click.IntRange(min=1),
@@ -117,6 +123,7 @@ attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
     help="Rounds; in each everybody has one turn.",
 )
 @_how("--threads", type=click.IntRange(min=1), help="For everybody alike.  [default: one a core]")
+@options.blas_option
 @options.max_memory_option
 @cluster_options.grid_options
 @options.report_options
@@ -130,8 +137,10 @@ def bench(
     segments: int | None,
     scaling: bool,
     accuracy: bool,
+    profile: bool,
     repeat: int,
     threads: int | None,
+    blas: str | None,
     max_memory: int | None,
     cluster: Cluster,
     screen: Screen,
@@ -144,7 +153,10 @@ def bench(
     beside the inputs.
     """
     from attncli.benchmarks.measure import crossed, doubled
-    from attncli.views.bench_report import bench_as_json, draw_bench, draw_scaling
+    from attncli.views.bench_report import bench_as_json, draw_bench, draw_profile, draw_scaling
+
+    if profile:
+        _refuse_beside_profile(engines, peers, threads, scaling=scaling, accuracy=accuracy)
 
     hidden: dict[str, Any] = {
         "causal": causal,
@@ -160,6 +172,8 @@ def bench(
         threads=threads,
         repeat=repeat,
         accuracy=accuracy,
+        profile=profile,
+        blas=blas,
         max_memory=max_memory,
     )
     where = cluster.settings_if_meant()
@@ -170,9 +184,27 @@ def bench(
         report, missing = _on_machines(work, cells, where, screen, scaling=scaling)
     if screen.as_json:
         screen.show_json(bench_as_json(report, missing))
+    elif profile:
+        screen.show(draw_profile(report, screen.look))
     else:
         draw = draw_scaling if scaling else draw_bench
         screen.show(draw(report, missing, screen.look))
+
+
+def _refuse_beside_profile(
+    engines: list[str] | None, peers: list[str] | None, threads: int | None, **flags: bool
+) -> None:
+    """Raise where something is asked for that says nothing about where the time goes."""
+    if peers:
+        raise ContradictionError("--profile looks into ours alone, not into --peers", "--peers")
+    if "loop" in (engines or []):
+        raise ParameterError("--profile looks into --engines of the core, and loop is none",
+                             hint="--engines core")  # fmt: skip
+    if threads not in (None, 1):
+        raise ContradictionError("--profile is of one thread, not of --threads", "--threads")
+    for name, asked in flags.items():
+        if asked:
+            raise ContradictionError(f"--profile and --{name} are two measurements", f"--{name}")
 
 
 def _measured(
@@ -184,13 +216,19 @@ def _measured(
     threads: int | None,
     repeat: int,
     accuracy: bool,
+    profile: bool,
+    blas: str | None,
     max_memory: int | None,
     progress: Any = lambda done, total: None,
 ) -> tuple[BenchReport, list[str]]:
     """Measure on this machine; give the peers beside that are not installed on it."""
     from attncli.benchmarks.contenders import PRODUCTS, is_installed
-    from attncli.benchmarks.measure import measure, require_memory
+    from attncli.benchmarks.measure import look_into, measure, require_memory
 
+    if profile:
+        require_memory(cells, engines or ["core"], max_memory)
+        report = look_into(cells, engines or ["core"], repeat=repeat, blas=blas, progress=progress)
+        return report, []
     if scaling:
         contenders, missing = engines or ["core"], list[str]()
     else:
@@ -204,6 +242,7 @@ def _measured(
         repeat=1 if scaling else repeat,
         threads=threads or options.cores(),
         accuracy=accuracy,
+        blas=blas,
         progress=progress,
     )
     return report, missing
@@ -246,5 +285,7 @@ def _on_machines(
         reports[0].repeat,
         tuple(one for report in reports for one in report.measurements),
         {name: why for report in reports for name, why in report.failures.items()},
+        "; ".join(dict.fromkeys(report.blas for report in reports if report.blas)),
+        tuple(one for report in reports for one in report.profiles),
     )
     return report, sorted({name for names in missing for name in names})

@@ -42,7 +42,7 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
 attn gradcheck
 attn gradcheck --layer time-attention --N 2 --T 3 --T-enc 4 --H 5
 attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
-    first="--layer --method --tol --dtype --causal --N --T --H --seed --arg --report --json",
+    first="--layer --method --tol --causal --N --T --H --seed --arg --report --json",
 )
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @options.under_calculation(
@@ -73,6 +73,7 @@ attn gradcheck sample_inputs/exercise/wrong_1.py:Attention""",
     show_default=True,
     help="Of TARGET's inputs.",
 )
+@options.blas_option
 @options.heads_options
 @options.dropout_semantics_options
 @options.extras_options
@@ -91,6 +92,7 @@ def gradcheck(
     method: Any,
     tol: float | None,
     dtype: str,
+    blas: str | None,
     heads: dict[str, int],
     semantics: Semantics,
     extras: Extras,
@@ -120,7 +122,7 @@ def gradcheck(
         **rotary,
     }
     if targets:
-        for name, value in ours.items():
+        for name, value in {**ours, "blas": blas}.items():
             if value is not None:
                 option = f"--{name.replace('_', '-')}"
                 whose = f"{targets[0]} is yours"
@@ -168,6 +170,10 @@ def gradcheck(
     with screen.timed("checking"):
         texts, optional = listed(targets, screen)
         code = go_through(texts or ["attn"], examination, batch, screen, optional, where)
+    if not targets and screen.verbose:
+        from attncli.core import products
+
+        screen.detail(f"blas: {products.told()}")
     ctx.exit(code)
 
 

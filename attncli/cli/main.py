@@ -10,7 +10,6 @@ import contextlib
 import gc
 import importlib
 import os
-import re
 import signal
 import sys
 import warnings
@@ -30,7 +29,7 @@ from attncli.cli.streams import (
     say_error,
     silence_stdout,
 )
-from attncli.errors import AttnError, AttnWarning, ParameterError
+from attncli.errors import AttnError, AttnWarning
 
 # The module and name of each command, and what the list of commands says of it: so the list can
 # be shown without importing any.
@@ -155,9 +154,8 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     # Before NumPy is imported, when its BLAS reads them: parallel work is divided over (batch,
     # head, query block), and workers whose BLAS starts threads too get in each other's way.
-    asked = os.environ.get("ATTN_BLAS")
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ[variable] = asked or os.environ.get(variable, "1")
+        os.environ.setdefault(variable, "1")
     # Importing makes many objects that stay: looking for garbage among them is in vain.
     gc.set_threshold(100_000)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -194,9 +192,6 @@ def _asks_for_json(arguments: list[str]) -> bool:
 def _run(arguments: list[str]) -> int:
     try:
         translation.speak(sys.stdout.encoding)
-        if re.fullmatch("[1-9][0-9]*", blas := os.environ.get("ATTN_BLAS") or "1") is None:
-            says = f"ATTN_BLAS is {blas!r}, expected a number of threads"
-            raise ParameterError(says, hint="ATTN_BLAS=1")
         if _COMPLETE in os.environ:  # a shell asks
             importlib.import_module("attncli.cli.shells")
         code = attn.main(arguments, prog_name="attn", standalone_mode=False, obj=arguments)

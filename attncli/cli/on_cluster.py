@@ -145,6 +145,7 @@ def _refuse(
         )
     for name, why, instead in (
         ("threads", "--workers says how many", f"--workers {request.execution.threads}"),
+        ("blas", "what ATTN_BLAS says to a worker holds for it", None),
         ("equal_nan", "results stay in the file", None),
         ("full", "results stay in the file", None),
     ):

@@ -490,7 +490,28 @@ rotary_options = Bundle(
 )
 
 
-def _execution(*, engine: str, threads: int | None, weights: bool | None) -> Execution:
+def _choose(*, blas: str | None) -> str | None:
+    from attncli.core import products
+
+    products.choose(blas)
+    return blas
+
+
+blas_option = Bundle(
+    "blas",
+    _choose,
+    under_calculation(
+        "--blas",
+        type=OneOf(["auto", "numpy", "mkl"]),
+        help="Who multiplies matrices: what NumPy came with, or Intel's MKL; auto takes this where "
+        "it is there and the faster.  [default: ATTN_BLAS, else auto]",
+    ),
+)
+
+
+def _execution(
+    *, engine: str, threads: int | None, weights: bool | None, blas: str | None
+) -> Execution:
     from attncli.operations.execution import Execution
 
     return Execution(cast(Any, engine), threads or cores(), weights=weights)
@@ -522,6 +543,7 @@ execution_options = Bundle(
         help="Keep the weights, or compute them again in backward.  "
         "[default: kept up to 16.8 MB, 8.4 MB a head]",
     ),
+    blas_option,
 )
 
 

@@ -48,6 +48,8 @@ def pose(
     source = click.get_current_context().get_parameter_source
     if alone and source("threads") is ParameterSource.COMMANDLINE:
         _warn(f"--threads has no effect: {problem.operation.name} is computed by one here")
+    if alone and source("blas") is ParameterSource.COMMANDLINE:
+        _warn(f"--blas has no effect: {problem.operation.name} is not computed by the core here")
     by_position = problem.semantics.orders or problem.extras.alibi is not None
     by_position |= problem.operation.rotation is not None
     if request.semantics.align is not None and not by_position:

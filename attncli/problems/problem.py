@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array, Tokens
+from attncli.core import products
 from attncli.core.blocks import sum_to
 from attncli.core.engines import KEPT_LIMIT, KEPT_PAIR_LIMIT
 from attncli.core.extras import Extras, Placed
@@ -425,7 +426,8 @@ class Run:
                     f" (they take {readable(self.problem.weights_nbytes)}, kept up to "
                     f"{readable(KEPT_LIMIT)}, {readable(KEPT_PAIR_LIMIT)} a head)"
                 )
-        return f"engine: {done.engine}{weights}, threads: {execution.threads}"
+        blas = f", blas: {products.told()}" if done.in_core else ""
+        return f"engine: {done.engine}{weights}, threads: {execution.threads}{blas}"
 
     @property
     def lost(self) -> str:

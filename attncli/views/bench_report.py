@@ -31,7 +31,38 @@ def draw_bench(report: BenchReport, missing: Sequence[str], look: Look) -> Rende
     notes = [Text(f"{name} failed: {why}", "yellow") for name, why in report.failures.items()]
     if missing:
         notes.append(Text(f"not installed: {', '.join(missing)}", "dim italic"))
+    notes = [*_multiplied(report), *notes]
     return Group(heading, *tables, *([""] if notes else []), *notes)
+
+
+def draw_profile(report: BenchReport, look: Look) -> RenderableType:
+    """Draw where the time goes, a table for each cell and contender."""
+    parts = ("", "1 thread", f"medians of {report.repeat} rounds", "processor time")
+    heading = Text("bench, profile", "bold").append(look.dot.join(parts), "not bold")
+    tables: list[RenderableType] = []
+    for one in report.profiles:
+        kept = "kept" if one.weights_kept else "computed again"
+        how = f"  {one.contender}: {one.engine}, weights {kept}"
+        tables += ["", _title(one.cell, look).append(how, "not bold")]
+        shares = {part: one.shares(part) for part in one.parts}
+        times = [_milliseconds(each["seconds"]) for each in one.parts.values()]
+        columns = [
+            Column("", list(one.parts)),
+            Column("time", times, right=True),
+            Column(
+                f"{look.times}bare",
+                [_number(one.of_bare(part), 2) for part in one.parts],
+                right=True,
+            ),
+            Column("whole", [_number(one.whole_products(part)) for part in one.parts], right=True),
+        ]
+        for kind in shares["both"]:
+            found = [f"{100 * shares[part][kind]:.1f} %" for part in one.parts]
+            columns.append(Column(kind, found, right=True))
+        tables.append(draw_records(columns, look))
+    notes = [Text(f"{name} failed: {why}", "yellow") for name, why in report.failures.items()]
+    bare = "bare: the products that it computes, alone; whole: as many of N · T · T · H"
+    return Group(heading, *tables, "", *notes, Text(bare, "dim italic"), *_multiplied(report))
 
 
 def draw_scaling(report: BenchReport, missing: Sequence[str], look: Look) -> RenderableType:
@@ -52,7 +83,14 @@ def draw_scaling(report: BenchReport, missing: Sequence[str], look: Look) -> Ren
     ]
     parts = ("", _describe(ours[0].cell, with_T=False), f"threads {report.threads}")
     heading = Text("bench, scaling in T", "bold").append(look.dot.join(parts), "not bold")
-    return Group(heading, "", draw_records(columns, look))
+    multiplied = _multiplied(report)
+    return Group(
+        heading, "", draw_records(columns, look), *([""] if multiplied else []), *multiplied
+    )
+
+
+def _multiplied(report: BenchReport) -> list[Text]:
+    return [Text(f"blas: {report.blas}", "dim italic")] if report.blas else []
 
 
 def _title(cell: Cell, look: Look) -> Text:
@@ -144,6 +182,7 @@ def bench_as_json(report: BenchReport, missing: Sequence[str]) -> dict[str, Any]
         "repeat": report.repeat,
         "not_installed": list(missing),
         "failures": report.failures,
+        "blas": report.blas,
         "measurements": [
             {
                 **one.cell._asdict(),
@@ -156,5 +195,24 @@ def bench_as_json(report: BenchReport, missing: Sequence[str]) -> dict[str, Any]
                 "error": one.error,
             }
             for one in report.measurements
+        ],
+        "profiles": [
+            {
+                **one.cell._asdict(),
+                "contender": one.contender,
+                "engine": one.engine,
+                "weights_kept": one.weights_kept,
+                **{
+                    part: {
+                        "seconds": each["seconds"],
+                        "bare_seconds": each["bare_seconds"],
+                        "of_bare": one.of_bare(part),
+                        "whole_products": one.whole_products(part),
+                        "shares": one.shares(part),
+                    }
+                    for part, each in one.parts.items()
+                },
+            }
+            for one in report.profiles
         ],
     }

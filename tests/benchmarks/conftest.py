@@ -49,6 +49,8 @@ class Machine:
             for what in ("forward", "both"):
                 self._turn[name, what] = -1
             return self._failure(name, "cell") or {"both": name != "products"}
+        if "blas" in request:
+            return {"blas": "numpy"}
         if "error" in request:
             self.judged.append(name)
             return {"error": self.errors[name]}
@@ -84,7 +86,7 @@ def machine(monkeypatch):
     machine = Machine()
 
     class Worker:
-        def __init__(self, name, threads):
+        def __init__(self, name, threads, blas):
             self.name = name
 
         def ask(self, **request):

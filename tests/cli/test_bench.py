@@ -174,3 +174,41 @@ def test_a_window_and_segments_are_what_is_measured(attn):
 @pytest.mark.parametrize("option", [("--window", "1,2,3"), ("--segments", "1")])
 def test_a_window_or_segments_that_there_are_not(attn, option):
     assert attn("bench", *SMALL, *option).code == 2
+
+
+def test_where_the_time_goes(attn):
+    options = ("--profile", "--shapes", "2,5,3", "--dtype", "float32", "--repeat", 1)
+    report = attn("bench", *options, "--engines", "core,tiled-again", "--causal", "--json").json
+    assert report["measurements"] == []
+    asked = [(one["contender"], one["causal"]) for one in report["profiles"]]
+    assert asked == [(name, by) for name in ("core", "tiled-again") for by in (False, True)]
+    for one in report["profiles"]:
+        assert one["weights_kept"] == (one["contender"] == "core")
+        for part, whole in (("forward", 2), ("both", 6 + (not one["weights_kept"]))):
+            assert round(one[part]["whole_products"]) == whole
+            assert one[part]["of_bare"] > 0
+            assert sum(one[part]["shares"].values()) == pytest.approx(1)
+    lines = attn("bench", *options, columns=80).out.splitlines()
+    assert lines[2].rstrip() == "N=2 T=5 H=3  float32  core: direct, weights kept"
+    assert lines[3].split() == [
+        "time", "×bare", "whole", "products", "softmax", "masks", "copies", "overhead"
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[4:7]] == ["forward", "backward", "both"]
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        (("--peers", "torch"), "attn bench --profile"),
+        (("--threads", 2), "attn bench --profile"),
+        (("--accuracy",), "attn bench --profile"),
+        (("--scaling",), "attn bench --profile"),
+        (("--engines", "core,loop"), "--engines core"),
+    ],
+)
+def test_what_says_nothing_about_where_the_time_goes_is_refused(attn, option, hint):
+    result = attn("bench", "--profile", *option)
+    assert result.code == 2
+    error, hinted = result.err.splitlines()
+    assert option[0].lstrip("-") in error
+    assert hint in hinted

@@ -20,6 +20,7 @@ def installed(monkeypatch):
     [
         (["--weights"], "--weights", "--no-weights"),
         (["--threads", 3], "--workers says how many", "backward --engine dask --workers 3"),
+        (["--blas", "numpy"], "what ATTN_BLAS says to a worker", "backward --engine dask"),
         (["--json", "-o", "x.zarr"], "--json", "--dry-run"),
         (["--full", "-o", "x.zarr"], "--full", "backward --engine dask -o x.zarr"),
         ([], "needs a file", "-o out.zarr"),

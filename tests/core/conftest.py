@@ -2,7 +2,7 @@
 
 import pytest
 
-from attncli.core import direct
+from attncli.core import direct, mkl, products
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +16,15 @@ def in_pieces(monkeypatch, nbytes=1500):
     monkeypatch.setattr(direct, "PIECE", nbytes)
     monkeypatch.setattr(direct, "SMALL", 0)
     monkeypatch.setattr(direct, "WORTH_A_THREAD", 0)
+
+
+@pytest.fixture
+def by_mkl(monkeypatch):
+    """Let Intel's MKL multiply, small matrices too."""
+    if mkl.find() is None:
+        pytest.skip("MKL is not installed")
+    monkeypatch.setattr(mkl, "WORTH", 0)
+    monkeypatch.setattr(products, "LARGE", 0)
+    products.choose("mkl")
+    yield
+    products.choose("numpy")
