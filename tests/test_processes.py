@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -36,6 +38,8 @@ def work(channel):
         elif message == "babble":
             os.write(channel._socket.fileno(), b"\xff" * 100)
             time.sleep(1000)
+        elif message == "modules":
+            message = list(sys.modules)
         elif message == "print":
             os.write(1, b"x" * 100_000)
         elif message == "leave a child" and os.fork() == 0:
@@ -172,6 +176,32 @@ def test_a_copy_has_nothing_open_of_the_process_that_it_is_made_of():
         fork.close()
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.filterwarnings("ignore")  # as above
+@pytest.mark.usefixtures("server")  # by which the module is found
+def test_a_module_has_one_server_and_another_once_that_is_gone(monkeypatch):
+    """A copy knows what this process knows by then; what comes after it begins anew."""
+    monkeypatch.setitem(sys.modules, "known_here", types.ModuleType("known_here"))
+    monkeypatch.setitem(sys.modules, HERE, sys.modules[__name__])
+
+    def knows(server):
+        fork = Fork(server, Limits())
+        found = fork.ask("modules")[0]["said"]
+        fork.close()
+        return "known_here" in found
+
+    one = ForkServer.running(HERE, copied=True)
+    assert ForkServer.running(HERE, copied=True) is one
+    assert knows(one)
+    one.process.kill()
+    with pytest.raises(ChildProcessError):
+        one.command(b"f")
+    other = ForkServer.running(HERE, copied=True)
+    assert other is ForkServer.running(HERE) is not one
+    assert not knows(other)
+    with ForkServer(HERE) as alone:
+        assert not knows(alone)
 
 
 def test_a_fork_may_be_let_go_in_the_midst_of_a_command(fork, monkeypatch):

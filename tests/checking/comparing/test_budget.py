@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from attncli.checking.comparing.budget import PRECISIONS, Budgets, allowances
+from attncli.checking.comparing.drift import Throughout
 from attncli.core import attention, attention_backward
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
@@ -369,6 +370,23 @@ def test_backward_may_compute_weights_again_from_a_logsumexp(dtype, size):
     assert judge(inputs, dtype, wrong) == dict.fromkeys(results, False)
 
 
+def test_where_the_scale_was_fitted_parts_that_differ_from_each_other_are_wrong_too():
+    rng = np.random.default_rng(0)
+    exact = rng.normal(size=(2, 2, 32, 8))
+    known = Throughout(exact, 0 * exact, has_rows=True)
+    for _ in range(8):
+        known.add(exact * (1 + 1e-3 * rng.normal(size=exact.shape)))
+    known.plain(exact)
+    both = exact * 1.0035
+    apart = both.copy()
+    apart[:, 0] = exact[:, 0] * 0.9965
+    assert known.judge(apart, 2**-8) is None
+    assert known.judge(both, 2**-8, fitted=True) is None
+    wrong = known.judge(apart, 2**-8, fitted=True)
+    assert wrong is not None
+    assert wrong.rows.any(axis=(0, 2)).tolist() == [False, True]
+
+
 def test_numbers_saved_wider_are_taken_for_what_holds_them_all():
     from attncli.checking.comparing.comparison import compare_tensors
 
@@ -382,6 +400,10 @@ def test_numbers_saved_wider_are_taken_for_what_holds_them_all():
         assert (found.budget.dtype, found.budget.assumed, found.passed) == (dtype, True, True)
         (found,) = budgets.judge_all(compared, pair, dtype)
         assert (found.budget.dtype, found.budget.assumed) == (dtype, False)
+        third = np.full(3, 1 / 3, np.float32)  # which holds in no half precision, and is no result
+        beside = [*compared, compare_tensors("third", third, third)]
+        found, other = budgets.judge_all(beside, pair | {"third": (third, third)})
+        assert (found.budget.dtype, found.budget.assumed, other.budget) == (dtype, True, None)
         off = np.nextafter(out, np.float32(9))
         (found,) = budgets.judge_all(compared, {"out": (off, out)})
         assert (found.budget.dtype, found.budget.assumed, found.passed) == ("float32", False, False)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import attncli
+from attncli.checking.comparing.comparison import describe
 from attncli.errors import ParameterError
 
 
@@ -151,6 +152,19 @@ def test_the_first_five_that_are_not_finite_are_listed_in_order():
     assert (found.nan_a, found.infinite, found.outside) == (2, 6, 8)
 
 
+@pytest.mark.parametrize(
+    ("a", "said"),
+    [
+        ([np.nan, 1, 2], "1 NaN in A; the first at [0]: nan, 0.0"),
+        ([0, np.inf, -np.inf], "2 infinite; the first at [1]: inf, 1.0"),
+        ([np.nan, 1, np.inf], "1 NaN in A, 1 infinite; the first at [0]: nan, 0.0"),
+    ],
+)
+def test_of_what_is_not_finite_only_what_there_is_is_said(a, said):
+    lines = describe(compared(np.array(a, float), [0.0, 1.0, 2.0]))
+    assert [line for line in lines if "the first at" in line] == [f"  {said}"]
+
+
 # What would pass.
 
 
@@ -163,6 +177,7 @@ def test_the_first_five_that_are_not_finite_are_listed_in_order():
         (3.0, 0.0, {"rtol": 0.125, "atol": 0.25}, (3.0, np.inf)),
         (np.nan, 0.0, {"rtol": 0.125, "atol": 0.25}, (np.inf, np.inf)),
         (2.25, 2.0, {"rtol": 0.125, "atol": 0}, (0.0, 0.0)),
+        (2.25, 2.0, {"rtol": 0, "atol": 0.5}, (0.0, 0.0)),
     ],
 )
 def test_the_smallest_tolerances_that_would_pass(a, b, tolerances, needed):
