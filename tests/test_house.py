@@ -6,6 +6,7 @@ stands in a table and is imported when it is needed.
 
 import ast
 from collections import Counter
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def imported(tree, known):
             yield from (text for text in node.value.split(":")[:1] if text in known)
 
 
+@cache
 def imports():
     known = set(FILES)
     return {

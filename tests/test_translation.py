@@ -3,6 +3,7 @@
 import ast
 import pickle
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,14 @@ WORDS = re.compile(r"[A-Za-z]{3,}")
 SAYING = {"_", "translated", "Sentence"}
 
 
+@cache
+def trees():
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
 def literals(saying=None):
     """Give the texts in the code, or those that are the arguments of what translates."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for tree in trees():
         calls = [tree]
         if saying:
             named = {

@@ -1,9 +1,11 @@
 """Killed, out of space, or written at the same time: there is the old file or the new one."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,71 +13,32 @@ import pytest
 from attncli.files.contents import open_tensors
 from attncli.files.writing import save
 
-# Kills its own process at the n-th call of one of the steps that writing takes.
-KILLED_AT = """
-import os, signal, sys
-import numpy as np
-from attncli.files import atomic, npz
-from attncli.files.writing import save
-
-left = int(sys.argv[1])
-
-def dying(function):
-    def call(*arguments, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-    return call
-
-for name in ("open", "fdopen", "fsync", "link", "unlink", "close", "rename", "replace", "stat"):
-    setattr(os, name, dying(getattr(os, name)))
-atomic.Path.replace = dying(atomic.Path.replace)
-atomic.Path.unlink = dying(atomic.Path.unlink)
-atomic.Path.chmod = dying(atomic.Path.chmod)
-np.lib.format.write_array = dying(np.lib.format.write_array)
-save("run.npz", {name: np.full(1000, 2.0) for name in "abc"}, force=len(sys.argv) > 2)
-"""
-STEPS = 40  # more than there are: a step that is not reached is the end, and the file is new
+NEW = {name: [2.0] for name in "abc"}
 
 
-def kill_at(step, *force):
-    done = subprocess.run([sys.executable, "-c", KILLED_AT, str(step), *force])
-    assert done.returncode in (0, -signal.SIGKILL)
-    return done.returncode == 0
-
-
-@pytest.mark.parametrize("force", [False, True], ids=["new", "replaced"])
-def test_killed_at_every_step(folder, force):
-    finished = []
-    for step in range(1, STEPS):
-        if force:
-            save("run.npz", {"a": np.full(10, 1.0)}, force=True)
-        finished.append(kill_at(step, *(["force"] if force else [])))
-        if (folder / "run.npz").exists():
-            run = open_tensors("run.npz")
-            values = {name: run.numbers(name) for name in run}
-            old = set(values) == {"a"} and (values["a"] == 1.0).all()
-            new = set(values) == set("abc") and all((x == 2.0).all() for x in values.values())
-            assert new or (force and old)
-        else:
-            assert not force
-        if finished[-1]:
-            break
-        if not force:
-            (folder / "run.npz").unlink(missing_ok=True)
-    assert len(finished) > 5
-    assert finished[-1]
-    assert {"a", "b", "c"} == set(open_tensors("run.npz"))
-
-
-def test_a_killed_write_is_not_in_the_way_of_the_next(folder):
-    for step in range(1, 12):
-        kill_at(step)
-    (folder / "run.npz").unlink(missing_ok=True)
-    save("run.npz", {"a": np.zeros(2)})
-    assert open_tensors("run.npz").numbers("a").tolist() == [0.0, 0.0]
+@pytest.mark.parametrize(
+    ("path", "how", "before"),
+    [
+        ("run.npz", "new", {}),
+        ("run.npz", "replaced", {"a": [1.0]}),
+        pytest.param(
+            "run.zarr",
+            "replaced",
+            {"a": [1.0]},
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="no folders change places"),
+        ),
+    ],
+)
+def test_killed_at_every_step_there_is_the_old_file_or_the_new_one(folder, path, how, before):
+    script = str(Path(__file__).with_name("killed.py"))
+    done = subprocess.run([sys.executable, script, path, how], capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("", 0)
+    held = [json.loads(line) for line in done.stdout.splitlines()]
+    assert held[0] == before
+    assert held[-1] == NEW
+    assert all(one in (before, NEW) for one in held)
+    assert held == sorted(held, key=NEW.__eq__)
+    assert len(held) > 10
 
 
 @pytest.mark.parametrize("limit", [1, 100, 700, 5_000, 20_000])

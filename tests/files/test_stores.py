@@ -532,56 +532,6 @@ def test_an_input_is_never_replaced(folder):
     check_target("other.zarr", inputs=("w.zarr", "-", "\0"))
 
 
-# Kills its own child at the n-th call of one of the steps that writing takes, for every n.
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-import numpy as np
-from attncli.files import atomic
-from attncli.files.contents import open_tensors
-from attncli.files.writing import save
-
-def dying(function):
-    def call(*arguments, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-    return call
-
-save("run.zarr", {"a": np.full(3, 1.0)})
-for step in range(1, 200):
-    child = os.fork()
-    if child == 0:
-        left = step
-        for name in ("open", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "stat"):
-            setattr(os, name, dying(getattr(os, name)))
-        atomic._exchange = dying(atomic._exchange)
-        save("run.zarr", {"a": np.full(3, 2.0), "b": np.full(3, 2.0)}, force=True)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    run = open_tensors("run.zarr")
-    print(*[run.numbers(name).tolist() for name in run])
-    if "b" in run:
-        save("run.zarr", {"a": np.full(3, 1.0)}, force=True)
-    if status == 0:
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there folders change places at once")
-def test_killed_at_every_step_there_is_the_old_store_or_the_new_one(folder):
-    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True)
-    assert done.stderr == ""
-    held = done.stdout.splitlines()
-    old, new = "[1.0, 1.0, 1.0]", "[2.0, 2.0, 2.0] [2.0, 2.0, 2.0]"
-    assert set(held) == {old, new}
-    assert held == sorted(held)
-    assert len(held) > 10
-
-
 def test_folders_change_places_where_the_system_cannot_do_it_at_once(folder, monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", None)
     for value in (1.0, 2.0):
