@@ -3,6 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from crossing import crossed
 
 from attncli.checking.comparing.budget import PRECISIONS, Budgets, allowances
 from attncli.checking.comparing.drift import Throughout
@@ -178,10 +179,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("size", [0.1, 1, 10], ids="scores of {}".format)
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    **crossed(dtype=list(HALVES), way=list(WAYS), sizes=list(SIZES), size=[0.1, 1, 10])
+)
 def test_whatever_is_stored_in_half_precision_on_the_way_is_within(dtype, way, sizes, size):
     inputs = drawn(**SIZES[sizes], dtype=dtype, size=size)
     results = in_half(dtype, WAYS[way])(inputs)
