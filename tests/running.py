@@ -1,9 +1,11 @@
-"""Running a command in this process, with streams that are pipes or terminals."""
+"""Running a command in this process, with streams that are pipes or terminals; or in others."""
 
 import io
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -71,6 +73,41 @@ def run_attn(
     if "--json" in arguments:
         return Result(code, texts[0], _read(texts[1]), texts[1])
     return Result(code, *texts)
+
+
+# Loads what commands load, and is copied for each: what takes a process its time is to start.
+COPIES = """
+import json, os, runpy, sys, tempfile
+import attncli.checking.derivatives.proof, attncli.checking.diagnosing.examination
+import attncli.benchmarks.measure, attncli.cli.posing, attncli.problems.from_files
+import attncli.views.weights_report
+
+first, commands = json.load(sys.stdin)
+for command in commands:
+    files = [tempfile.TemporaryFile() for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        os.dup2(files[0].fileno(), 1)
+        os.dup2(files[1].fileno(), 2)
+        sys.argv = ["attn", *command]
+        exec(first)
+        runpy.run_module("attncli", run_name="__main__")
+        raise AssertionError("it goes on")
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for file in files:
+        file.seek(0)
+    print(json.dumps([code, *(file.read().decode() for file in files)]), flush=True)
+"""
+
+
+def run_copies(commands: Iterable[Iterable[object]], first: str = "") -> list[Result]:
+    """Run commands each in a process of its own, in which some code is run `first`."""
+    told = json.dumps([first, [[str(word) for word in command] for command in commands]])
+    done = subprocess.run(
+        [sys.executable, "-c", COPIES], input=told, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [Result(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def _read(lines: str) -> str:

@@ -3,40 +3,26 @@
 BAD_INPUTS rows 23 and 24, and the last section: memory stays within the limit.
 """
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from running import run_copies
 
 from attncli.benchmarks import contenders
 
-# Runs a command in a process that may take so many bytes more than NumPy and rich have taken.
+# Done first in each process, which may take so many bytes more than all that is loaded.
 LIMITED = """
-import resource, sys
-import numpy as np
-import attncli.views.weights_report, attncli.cli.posing, attncli.problems.from_files
-import attncli.checking.diagnosing.examination, attncli.checking.derivatives.proof
-import attncli.benchmarks.measure
-from attncli.cli.main import run
+import resource
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-limit = taken + int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-sys.exit(run(sys.argv[2:]))
+resource.setrlimit(resource.RLIMIT_AS, (taken + {0}, taken + {0}))
 """
 
 # Peers are measured too where they are installed, and need some bytes of their own.
 PEERS = "".join(f", {peer}" for peer in contenders.PEERS if contenders.is_installed(peer))
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
-
-
-def limited(nbytes, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(nbytes), *map(str, arguments)],
-        capture_output=True, text=True,
-    )  # fmt: skip
 
 
 THEIRS, DUMPED = SAMPLES / "exercise" / "attention.py", SAMPLES / "minilm_qkv.npz"
@@ -95,13 +81,19 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope="module")
+def refused():
+    commands = [arguments for arguments, _, _ in REFUSED.values()]
+    return dict(zip(REFUSED, run_copies(commands, LIMITED.format(60_000_000)), strict=True))
+
+
 @linux
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_does_not_fit_is_said_and_never_allocated(kind):
-    arguments, message, hint = REFUSED[kind]
-    done = limited(60_000_000, *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    error, *hints = done.stderr.splitlines()
+def test_what_does_not_fit_is_said_and_never_allocated(refused, kind):
+    _, message, hint = REFUSED[kind]
+    done = refused[kind]
+    assert (done.code, done.out) == (2, "")
+    error, *hints = done.err.splitlines()
     assert error.startswith(f"error: {message}")
     assert ", there is " in error
     assert [f" {hint}" in line for line in hints] == ([True] if hint else [])
@@ -113,9 +105,9 @@ def test_a_large_head_is_drawn_within_little_memory(folder, option):
     """Made in one piece, the text alone takes 50 MB, and twice that on its way."""
     weights = np.random.default_rng(0).random((1500, 1500))
     np.save("head.npy", weights / weights.sum(axis=-1, keepdims=True))
-    done = limited(100_000_000, "show-weights", "head.npy", option)
+    (done,) = run_copies([["show-weights", "head.npy", option]], LIMITED.format(100_000_000))
     said = ["head.npy: 2,250,000 numbers, about 54 MB of text; "] if option == "--full" else []
-    lines = done.stderr.splitlines()
-    assert (done.returncode, len(lines)) == (0, len(said))
+    lines = done.err.splitlines()
+    assert (done.code, len(lines)) == (0, len(said))
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
-    assert len(done.stdout) > 20_000_000
+    assert len(done.out) > 20_000_000

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from running import run_copies
 
 from attncli import __version__
 from attncli.cli import main
@@ -84,33 +85,35 @@ def test_a_bug_shows_its_traceback_and_is_no_verdict(attn, monkeypatch):
     assert "this is a bug in attn" in result.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["forward", str(SAMPLES / "dates.npz"), "--full"],
+CLOSED = """
+import os
+there, here = os.pipe()
+os.close(there)
+os.dup2(here, 1)
+"""
+
+
+def test_closed_pipe_ends_quietly():
+    dates, weights = SAMPLES / "dates.npz", SAMPLES / "minilm_heads.npz"
+    commands = [
+        ["forward", dates, "--full"],
         ["backward", "--N", "50", "--T", "30", "--full"],
         ["gradcheck"],
-        ["show-weights", str(SAMPLES / "dates.npz")],
-        ["show-weights", str(SAMPLES / "minilm_heads.npz"), "--full"],
-        ["trace", str(SAMPLES / "dates.npz")],
-        ["check", f"{SAMPLES / 'by_hand.npz'}", "--help"],
-        ["convention", str(SAMPLES / "minilm_qkv.npz")],
-        ["compare", str(SAMPLES / "dates.npz"), str(SAMPLES / "dates.npz")],
+        ["show-weights", dates],
+        ["show-weights", weights, "--full"],
+        ["trace", dates],
+        ["check", SAMPLES / "by_hand.npz", "--help"],
+        ["convention", SAMPLES / "minilm_qkv.npz"],
+        ["compare", dates, dates],
         ["bench", "--shapes", "2,5,3", "--repeat", "1"],
         ["forward", "-o", "-"],
         [],
         ["--help"],
         ["forward", "--help"],
         ["--version"],
-    ],
-)
-def test_closed_pipe_ends_quietly(arguments):
-    process = subprocess.Popen(
-        [*ATTN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-    )
-    process.stdout.close()
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, b"")
+    ]
+    for command, done in zip(commands, run_copies(commands, CLOSED), strict=True):
+        assert (done.code, done.err) == (0, ""), command
 
 
 def test_closed_pipe_leaves_the_output_file_whole(folder):
@@ -124,34 +127,30 @@ def test_closed_pipe_leaves_the_output_file_whole(folder):
         assert run["weights"].shape == (4, 10, 29)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_full_standard_output_is_an_error():
+    dates = SAMPLES / "dates.npz"
+    commands = [
         ["forward"],
         ["forward", "--json"],
         ["forward", "-o", "-"],
         ["backward"],
         ["gradcheck", "--layer", "softmax"],
-        ["show-weights", str(SAMPLES / "dates.npz")],
-        ["show-weights", str(SAMPLES / "dates.npz"), "--json"],
+        ["show-weights", dates],
+        ["show-weights", dates, "--json"],
         ["trace"],
-        ["convention", str(SAMPLES / "minilm_qkv.npz")],
-        ["compare", str(SAMPLES / "dates.npz"), str(SAMPLES / "dates.npz")],
+        ["convention", SAMPLES / "minilm_qkv.npz"],
+        ["compare", dates, dates],
         ["bench", "--shapes", "2,5,3", "--repeat", "1", "--engines", "core"],
         ["--help"],
         ["--version"],
-    ],
-)
-def test_full_standard_output_is_an_error(arguments):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full here")
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run([*ATTN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2
+    ]
     message = "standard output: cannot be written: no space left on device"
     told = {"error": message, "hint": None, "code": 2}
-    expected = json.dumps(told) if "--json" in arguments else f"error: {message}"
-    assert done.stderr == f"{expected}\n"
+    first = "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    for command, done in zip(commands, run_copies(commands, first), strict=True):
+        expected = json.dumps(told) if "--json" in command else f"error: {message}"
+        assert (done.code, done.err) == (2, f"{expected}\n"), command
 
 
 @pytest.mark.parametrize(

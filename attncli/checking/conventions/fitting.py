@@ -418,12 +418,12 @@ def _costs(rows: Rows, trials: _Trials, bounds: _Bounds | None = None) -> Array:
     off = rows.target - predicted
     squares = np.einsum("kprh,kprh->kpr", off, off) / off.shape[-1]
     squares[~np.isfinite(squares)] = 1e60
-    found = np.full(len(squares), np.inf)
-    for number, own in enumerate(telling):
-        some = np.sort(squares[number][own])
-        if some.size:
-            found[number] = some[: (some.size + 1) // 2].mean()
-    return np.asarray(np.sqrt(found))
+    squares = np.sort(np.where(telling, squares, np.inf).reshape(len(squares), -1), axis=-1)
+    half = (np.count_nonzero(telling, axis=(1, 2)) + 1) // 2
+    better = np.where(np.arange(squares.shape[1]) < half[:, None], squares, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.sqrt(better.sum(axis=-1) / half)
+    return np.where(half > 0, found, np.inf)
 
 
 def _factors(rows: Rows, predicted: Array) -> Array:
