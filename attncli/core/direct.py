@@ -8,7 +8,7 @@ few pairs at a time, and backward computes them again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ from attncli.arrays import Array
 from attncli.core import blocks, products
 from attncli.core.buffers import empty, together
 from attncli.core.cache import Cache
-from attncli.core.moderate import Hope, in_range, unit_of
+from attncli.core.moderate import Hope, are_small, in_range, unit_of
 from attncli.core.operands import Operands
 from attncli.core.progress import steps
 from attncli.core.threads import run
@@ -103,14 +103,18 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
         hope.learn(moderate)
     if not moderate:
         _scores(cache.operands, query, key, tile, weights)
-        top = np.maximum.reduce(weights, axis=-1, keepdims=True)
-        if sinks is not None:
-            np.maximum(top, sinks[..., None], out=top)
-        if seen is not None and (lowest := top == -np.inf).any():
-            # NaN, as −inf − (−inf) is, is right where scores overflowed, not where there are none.
-            top[lowest & ~seen.any(axis=-1, keepdims=True)] = 0
-        shift[..., None] = top
-        weights -= top
+        if weights.nbytes <= SMALL and sinks is None and are_small(weights):
+            shift[...] = 0
+        else:
+            top = np.maximum.reduce(weights, axis=-1, keepdims=True)
+            if sinks is not None:
+                np.maximum(top, sinks[..., None], out=top)
+            if seen is not None and (lowest := top == -np.inf).any():
+                # NaN, as −inf − (−inf) is, is right where scores overflowed, not where there are
+                # none.
+                top[lowest & ~seen.any(axis=-1, keepdims=True)] = 0
+            shift[..., None] = top
+            weights -= top
         np.exp(weights, out=weights)
         np.add.reduce(weights, axis=-1, out=total)
         if sinks is not None:
@@ -253,11 +257,13 @@ def _weights(cache: Cache, index: Index, shift: Array) -> Array:
     return cache.kept[pick(index, cache.kept.shape)] if index else cache.kept
 
 
-def _at(index: Index, *arrays: Array) -> list[Any]:
+def _at(index: Index, *arrays: Array) -> Sequence[Any]:
     """Return the piece of each array that lies at `index`, on the leading axes they have."""
     if not index:
-        return list(arrays)
-    return [x[pick(index, x.shape)] for x in arrays]
+        return arrays
+    leads = {x.shape[: len(index)] for x in arrays}  # few, and each is many arrays'
+    picked = {lead: pick(index, lead) for lead in leads}
+    return [x[picked[x.shape[: len(index)]]] for x in arrays]
 
 
 def _run(task: Callable[[Index], object], cache: Cache) -> None:
@@ -271,13 +277,16 @@ def _run(task: Callable[[Index], object], cache: Cache) -> None:
 def _pieces(cache: Cache) -> list[Index]:
     """Divide the work into pieces, each of pairs that follow each other and stay in cache."""
     operands, lead = cache.operands, cache.operands.lead
-    size, pairs = operands.weights_nbytes, math.prod(lead)
-    widths = operands.key.shape[-1] + operands.value.shape[-1]
+    (T_dec, H), (T_enc, H_v) = operands.query.shape[-2:], operands.value.shape[-2:]
+    pairs, widths = math.prod(lead), H + H_v
+    size = pairs * T_dec * T_enc * operands.query.itemsize
+    tensors = pairs * max(T_dec, T_enc) * widths * operands.query.itemsize
+    if size <= PIECE and tensors <= PIECE and size * widths <= WORTH_A_THREAD:
+        return [()]
     threads = cache.threads if size * widths > WORTH_A_THREAD else 1
     if any(x.shape[:-2] != lead for x in operands[:3]):
         # What pairs share gets a gradient from each of them, and these should stay small as well.
-        rows = max(*operands.query.shape[-2:-1], *operands.key.shape[-2:-1])
-        size = max(size, pairs * rows * widths * operands.query.itemsize)
+        size = max(size, tensors)
     if not lead or (size <= PIECE and threads == 1):
         return [()]
     count = max(1, min(pairs * PIECE // size, -(-pairs // threads)))

@@ -22,8 +22,8 @@ WAYS: Mapping[str, tuple[Engine, bool]] = {
 
 # Measured, forward and backward together: up to here it is faster to keep all weights, if those of
 # a (batch, head) pair are not too many either, than to compute them again.
-KEPT_LIMIT = 16 << 20
-KEPT_PAIR_LIMIT = 8 << 20
+KEPT_LIMIT = 64 << 20
+KEPT_PAIR_LIMIT = 16 << 20
 # Up to here it is faster to compute a pair as a whole than in tiles.
 PIECE_LIMIT = 2 << 20
 
@@ -42,17 +42,21 @@ def choose(pair_nbytes: int, hidden: bool = False) -> Engine:
     return "direct" if pair_nbytes <= (PIECE_LIMIT // 2 if hidden else PIECE_LIMIT) else "tiled"
 
 
-def worth_keeping(nbytes: int, pair_nbytes: int) -> bool:
+def worth_keeping(nbytes: int, pair_nbytes: int, hidden: bool = False) -> bool:
     """Return whether weights that take so many bytes in all, and for each pair, are to be kept.
 
-    The rule: up to 16 MiB, and 8 MiB a (batch, head) pair.  Keeping them costs writing all of
+    The rule: up to 64 MiB, and 16 MiB a (batch, head) pair.  Keeping them costs writing all of
     them to memory and reading them again; not keeping them, computing them again in backward.
+    Tiles that are `hidden` by their steps take memory, and nobody would compute them again, so
+    then it is a quarter of that in all, and half for each pair.
 
     Examples
     --------
     >>> worth_keeping(3 * 5 * 5 * 4, 5 * 5 * 4), worth_keeping(8192 * 8192 * 4, 8192 * 8192 * 4)
     (True, False)
     """
+    if hidden:
+        nbytes, pair_nbytes = 4 * nbytes, 2 * pair_nbytes
     return nbytes <= KEPT_LIMIT and pair_nbytes <= KEPT_PAIR_LIMIT
 
 
@@ -73,13 +77,14 @@ def resolve(
         If the weights were asked for, or the direct engine by name, and what that takes would not
         fit the memory that is free.
     """
-    pair, nbytes = operands.pair_nbytes, operands.weights_nbytes
-    keep = worth_keeping(nbytes, pair) if weights is None else bool(weights)
+    pair = operands.pair_nbytes
+    nbytes = math.prod(operands.lead) * pair
+    hidden = bool(operands.visibility.by_step)
+    keep = worth_keeping(nbytes, pair, hidden) if weights is None else bool(weights)
     if keep and nbytes > KEPT_LIMIT:
         hint = "compute without keeping weights: the tiled engine needs memory linear in T"
         require(nbytes, "the weights", None, hint=hint)
     if engine == "auto":
-        hidden = bool(operands.visibility.by_step)
         return "tiled" if tile else choose(pair, hidden), keep
     if engine == "tiled":
         return "tiled", keep

@@ -52,6 +52,9 @@ class Placed(NamedTuple):
         return self._replace(**done)
 
 
+NOTHING = Placed()
+
+
 class Extras(NamedTuple):
     """Arrays beside query, key, value and mask, as they were given.
 
@@ -105,7 +108,7 @@ class Extras(NamedTuple):
             If numbers are out of range or order, or one is missing that belongs to another.
         """
         if not self:
-            return Placed()
+            return NOTHING
         ids_dec, ids_enc = self._ids(lead, T_dec, T_enc)
         sequences = self._sequences(T_dec, T_enc)
         return Placed(
@@ -218,6 +221,7 @@ class Extras(NamedTuple):
 
 
 EXTRAS = Extras._fields
+NO_EXTRAS = Extras()
 
 
 def standard_slopes(heads: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from attncli.arrays import Array
 from attncli.core import direct, engines
 from attncli.core.blocks import sum_to
 from attncli.core.cache import Cache
-from attncli.core.extras import Extras
+from attncli.core.extras import NO_EXTRAS, Extras
 from attncli.core.operands import (
     Operands,
     prepare,
@@ -22,7 +22,7 @@ from attncli.core.operands import (
     prepare_dout,
     prepare_out,
 )
-from attncli.core.semantics import Semantics
+from attncli.core.semantics import NO_OPTIONS, Semantics
 from attncli.core.visibility import read_mask
 from attncli.errors import DataError, ParameterError
 from attncli.foreign import library_of, to_numpy
@@ -181,10 +181,15 @@ def attention(
     >>> cache.weights[0]
     array([0.5, 0.5])
     """
+    extras, semantics = NO_EXTRAS, NO_OPTIONS
+    arrays = sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep
+    if [x for x in arrays if x is not None]:
+        extras = Extras(*arrays)
+    options = scale, causal, align, window, softcap, keep_prob
+    if [x for x in options if x is not None]:
+        semantics = Semantics(*options)
     out, cache = compute(
-        query, key, value, mask=mask,
-        extras=Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep),
-        semantics=Semantics(scale, causal, align, window, softcap, keep_prob),
+        query, key, value, mask=mask, extras=extras, semantics=semantics,
         threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
     if type(query) is ndarray:
@@ -256,7 +261,7 @@ def attention_backward(
     return dquery, dkey, dvalue
 
 
-def _gradients(dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None) -> Iterator[Array]:
+def _gradients(dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None) -> Iterable[Array]:
     operands = cache.operands
     if cache.library is not None and (name := cache.library.changed()):
         raise DataError(f"{name} was changed in place since forward, and backward needs it as then")
@@ -282,10 +287,12 @@ def _gradients(dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None) -> I
         dsinks = sum_to(weight * change, operands.sinks.shape)
     if dsinks is not None or cache.bias_gradients:
         cache.keep_gradients(dsinks)
-    return (
-        gradient.reshape(shape).astype(operands.dtype, copy=False)
+    return [
+        (gradient if gradient.shape == shape else gradient.reshape(shape)).astype(
+            operands.dtype, copy=False
+        )
         for gradient, shape in zip(gradients, operands.shapes, strict=True)
-    )
+    ]
 
 
 def compute(
@@ -294,8 +301,8 @@ def compute(
     value: ArrayLike,
     *,
     mask: ArrayLike | None = None,
-    extras: Extras = Extras(),  # noqa: B008 (it is frozen)
-    semantics: Semantics = Semantics(),  # noqa: B008 (it is frozen)
+    extras: Extras = NO_EXTRAS,
+    semantics: Semantics = NO_OPTIONS,
     threads: int = 1,
     engine: str = "auto",
     weights: bool | None = None,
@@ -358,7 +365,8 @@ def compute(
     cache.warn_of_masked_rows(stacklevel)
     if out is not None:
         return out, cache
-    result = result.reshape(*operands.public_lead, *result.shape[-2:])
+    if operands.lead != operands.public_lead:
+        result = result.reshape(*operands.public_lead, *result.shape[-2:])
     return result.astype(operands.dtype, copy=False), cache
 
 

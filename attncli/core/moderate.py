@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core import products
 from attncli.core.operands import Operands
 
 LOG2E = math.log2(math.e)
@@ -45,6 +46,17 @@ def in_range(total: Array, seen: Array | None = None) -> bool:
     limit = _limit(total.dtype)
     lowest, highest = np.minimum.reduce(total, axis=None), np.maximum.reduce(total, axis=None)
     return bool(1 / limit < lowest <= highest < limit)
+
+
+def are_small(scores: Array) -> bool:
+    """Tell whether none of a few scores is too large, or hidden, by the sum of their squares.
+
+    Examples
+    --------
+    >>> are_small(np.array([3.0, -4.0])), are_small(np.array([3.0, -np.inf]))
+    (True, False)
+    """
+    return bool(products.sum_of_squares(scores) < _bound(scores.dtype))
 
 
 def of_sums(logsumexp: Array) -> Array:
@@ -79,6 +91,12 @@ class Hope:
     def learn(self, moderate: bool) -> None:
         """Take note of how a try ended."""
         self._balance += 1 if moderate else -1
+
+
+@lru_cache
+def _bound(dtype: np.dtype[Any]) -> Any:
+    """The square of a score of which a thousand exponentials add up to less than the limit."""
+    return (np.log(_limit(dtype)) / 2) ** 2
 
 
 @lru_cache

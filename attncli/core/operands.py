@@ -21,7 +21,7 @@ import numpy as np
 from numpy import ndarray
 
 from attncli.arrays import Array
-from attncli.core.extras import Extras, Placed
+from attncli.core.extras import NO_EXTRAS, NOTHING, Extras, Placed
 from attncli.core.semantics import Semantics
 from attncli.core.visibility import Visibility
 from attncli.errors import DtypeError, ParameterError, ShapeError
@@ -106,9 +106,9 @@ def prepare(
         mask = _split(
             fitting_mask(mask, (*public_lead, T_dec, T_enc), compute), public_lead, groups
         )
-    placed, keep_prob = _NOTHING, semantics.keep_prob
+    placed, keep_prob = NOTHING, semantics.keep_prob
     given = extras
-    if extras:
+    if extras is not NO_EXTRAS and extras:
         if isinstance(extras, Extras):
             extras = extras.placed(public_lead, T_dec, T_enc)
         placed = extras.split(lambda x: _split(x, public_lead, groups))
@@ -120,12 +120,13 @@ def prepare(
                 placed = placed._replace(**{name: array.astype(compute, copy=False)})
     if keep_prob is not None and placed.keep is None:
         raise ParameterError(f"keep_prob is {keep_prob}, and there is no keep to go with it")
-    usable_value = usable(value, compute)
+    usable_key = usable(key, compute)
+    usable_value = usable_key if value is key else usable(value, compute)
     if keep_prob is not None:
         usable_value = usable_value / compute.type(keep_prob)
     return Operands(
         _split(usable(query, compute), public_lead, groups),
-        _split(usable(key, compute), public_lead, groups),
+        _split(usable_key, public_lead, groups),
         _split(usable_value, public_lead, groups),
         Visibility.of(semantics, *sizes, mask, placed, part),
         None if placed.sinks is None else placed.sinks[..., 0],
@@ -139,9 +140,6 @@ def prepare(
         1.0 if keep_prob is None else keep_prob,
         dtype,
     )
-
-
-_NOTHING = Placed()
 
 
 def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:

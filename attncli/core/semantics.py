@@ -107,7 +107,7 @@ class Semantics:
     @property
     def orders(self) -> bool:
         """Whether some keys are hidden by where they stand."""
-        return self.reach != (None, None)
+        return self.causal is not None or (self.window is not None and self.reach != (None, None))
 
     def given(self) -> dict[str, Any]:
         """Return the options that are set, by name."""
@@ -146,6 +146,9 @@ class Semantics:
     def of_scores(self) -> Semantics:
         """Return the options of the scores alone, without those that hide keys by their step."""
         return replace(self, causal=None, align=None, window=None)
+
+
+NO_OPTIONS = Semantics()
 
 
 def written(value: Any) -> str:

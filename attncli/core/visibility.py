@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from attncli.arrays import Array
 from attncli.core.blocks import sum_to
-from attncli.core.extras import Placed
+from attncli.core.extras import NOTHING, Placed
 from attncli.core.semantics import Semantics
 from attncli.errors import AttnWarning, DtypeError
 
@@ -483,7 +483,7 @@ class Visibility(NamedTuple):
         T_dec: int,
         T_enc: int,
         mask: Array | None = None,
-        extras: Placed = Placed(),  # noqa: B008 (it is immutable)
+        extras: Placed = NOTHING,
         part: tuple[slice, slice] | None = None,
     ) -> Visibility:
         """Build it from the options.
@@ -507,6 +507,8 @@ class Visibility(NamedTuple):
         array([[1, 1, 0],
                [1, 1, 1]])
         """
+        if mask is None and not semantics.orders and extras is NOTHING and not part:
+            return cls((), T_dec, T_enc)
         entries: list[Entry] = []
         rows, keys = part or (slice(0, T_dec), slice(0, T_enc))
         offset = own_key(semantics, T_dec, T_enc) + rows.start - keys.start

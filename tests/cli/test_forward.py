@@ -768,5 +768,5 @@ def test_no_digit_is_lost_at_any_width(attn, columns, size):
 def test_verbose_says_what_was_chosen_and_why(attn, T, chosen, size):
     err = attn("forward", "--T", T, "-v").err
     assert (
-        f"engine: {chosen} (they take {size}, kept up to 16.8 MB, 8.4 MB a head), threads: " in err
+        f"engine: {chosen} (they take {size}, kept up to 67.1 MB, 16.8 MB a head), threads: " in err
     )

@@ -453,3 +453,18 @@ def test_queries_whose_scores_lie_far_apart_do_not_disturb_each_other(far, scale
     for row in range(query.shape[1]):
         alone, _ = compute(query[:, row : row + 1], key, value, scale=scale, engine="direct")
         assert_near(out[:, row : row + 1], alone)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0.1, 1, 2, 4, 8, 16, 64, 1024])  # from small scores to large
+def test_few_scores_of_any_size_keep_their_precision(scale, dtype):
+    query, key = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(dtype)
+    out, cache = attention(query, key, key, scale=scale)
+    exact = attention(*(x.astype(np.longdouble) for x in (query, key, key)), scale=scale)
+    factor = max(4, scale)
+    assert_near(cache.weights, exact[1].weights, dtype, factor)
+    assert_near(cache.logsumexp, exact[1].logsumexp, dtype, factor)
+    for ours, theirs in zip(
+        attention_backward(out, cache), attention_backward(*exact), strict=True
+    ):
+        assert_near(ours, theirs, dtype, factor)

@@ -348,16 +348,20 @@ def test_an_empty_batch_of_grouped_heads():
 
 
 @pytest.mark.parametrize(
-    ("lead", "T_dec", "T_enc", "kept"),
+    ("nbytes", "pair", "hidden", "kept"),
     [
-        ((1,), 1024, 1024, True),  # 8 MiB, one pair
-        ((1,), 1024, 1025, False),
-        ((2,), 1024, 1024, True),  # 16 MiB, pairs of 8 MiB
-        ((3,), 1024, 1024, False),
-        ((2, 1024), 32, 32, True),  # 16 MiB of small pairs
-        ((2, 1024), 32, 33, False),
+        (16 << 20, 16 << 20, False, True),  # one pair
+        (64 << 20, 16 << 20, False, True),
+        (17 << 20, 17 << 20, False, False),
+        (68 << 20, 4 << 20, False, False),
+        (64 << 20, 1 << 13, False, True),  # small pairs
+        (8 << 20, 8 << 20, True, True),  # under causal order
+        (9 << 20, 9 << 20, True, False),
+        (16 << 20, 4 << 20, True, True),
+        (20 << 20, 4 << 20, True, False),
     ],
 )
-def test_weights_are_kept_up_to_16_MiB_and_8_MiB_a_pair(lead, T_dec, T_enc, kept):
-    query, key = np.ones((*lead, T_dec, 1)), np.ones((*lead, T_enc, 1))
-    assert (attention(query, key, key)[1].weights is not None) is kept
+def test_weights_are_kept_up_to_64_MiB_and_16_MiB_a_pair_or_16_and_8(nbytes, pair, hidden, kept):
+    query, key = np.ones((nbytes // pair, pair >> 13, 1)), np.ones((nbytes // pair, 1024, 1))
+    causal = "lower_right" if hidden else None
+    assert (attention(query, key, key, causal=causal)[1].weights is not None) is kept

@@ -147,7 +147,7 @@ def test_sides_may_be_written_with_a_hyphen():
 def test_a_sink_of_minus_infinity_is_none():
     query = np.random.default_rng(0).standard_normal((2, 3, 5, 7))
     out, cache = attention(query, query, query, sinks=np.full(3, -np.inf))
-    np.testing.assert_allclose(out, attention(query, query, query)[0], rtol=1e-14)
+    np.testing.assert_allclose(out, attention(query, query, query)[0], rtol=1e-13)
     attention_backward(out, cache)
     assert not cache.dsinks.any()
 
