@@ -56,6 +56,12 @@ def require(nbytes: int, what: str, limit: int | None, *, hint: str | None = Non
         raise MemoryLimitError(message, hint=hint)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def readable(nbytes: int) -> str:
     """Write a number of bytes for people.
 

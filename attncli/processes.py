@@ -32,6 +32,7 @@ _LONGEST_TEXT = 1 << 24
 _SHOWN = 64_000  # bytes of what is printed; the rest is dropped
 _HUNG_UP = 120  # the exit code of a fork that can hear or be heard no more
 _FILES = 1 << 16  # more than are open
+_PATIENCE = 1e6  # seconds: more than this the system cannot be asked to wait at a time
 _LEAVING = 0.5  # seconds that a process which hung up is given to end by itself
 
 Parts = Sequence[bytes | bytearray | memoryview]
@@ -146,7 +147,9 @@ class Channel:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            ready = [key.fileobj for key, _ in self._selector.select(left)]
+            ready = [
+                key.fileobj for key, _ in self._selector.select(min(left or _PATIENCE, _PATIENCE))
+            ]
             if self._aside in ready and self._aside is not None and not self._aside.read():
                 self._selector.unregister(self._aside)
             if self._socket in ready:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+_LONGEST_NUMBER = 32  # characters, with some for blanks
+
 
 def plain(word: str) -> str:
     """Give a word without what is easily written in another way: case, dashes, underscores.
@@ -18,6 +20,26 @@ def plain(word: str) -> str:
     ('tenc', 'timeattention', 'timeattention')
     """
     return "".join(letter for letter in word.lower() if letter.isalnum())
+
+
+def whole(text: str) -> int:
+    """Read a whole number of no more than 64 bits; what has more digits costs no time.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> whole("-3"), whole("9" * 5000)
+    Traceback (most recent call last):
+    ValueError: expected a whole number of 64 bits
+    """
+    number = int(text) if len(text) <= _LONGEST_NUMBER else None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise ValueError("expected a whole number of 64 bits")
+    return number
 
 
 def apart(one: str, other: str) -> int:

@@ -11,6 +11,7 @@ from attncli.cli import cluster_options, options
 from attncli.cli.help_pages import command
 from attncli.cli.mending import NoSuchWordError
 from attncli.errors import ContradictionError, ParameterError
+from attncli.spelling import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def _parse_shapes(
     shapes = []
     for text in texts:
         try:
-            N, T, H = (int(part) for part in text.split(","))
+            N, T, H = map(whole, text.split(","))
         except ValueError:
             raise click.BadParameter(f"{text!r} is not N,T,H", ctx, param) from None
         if min(N, T, H) < 1:
@@ -240,7 +241,7 @@ def _measured(
         cells,
         contenders,
         repeat=1 if scaling else repeat,
-        threads=threads or options.cores(),
+        threads=options.threads_for(threads),
         accuracy=accuracy,
         blas=blas,
         progress=progress,

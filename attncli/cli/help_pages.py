@@ -6,6 +6,7 @@ its group, so that a page stays a page.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -42,6 +43,16 @@ class GroupedOption(click.Option):
         found = click.Parameter.resolve_envvar_value(self, ctx)
         if found is None and ctx.auto_envvar_prefix is not None:
             found = os.environ.get(f"{ctx.auto_envvar_prefix}_{self.variable}") or None
+        return found
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Read the value; whatever option it is of, a number is finite and fits 64 bits."""
+        found = super().type_cast_value(ctx, value)
+        for number in found if self.multiple else (found,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise click.BadParameter(f"{number} is not a finite number", ctx, self)
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise click.BadParameter(f"{number} does not fit 64 bits", ctx, self)
         return found
 
     def make_metavar(self, ctx: click.Context) -> str:

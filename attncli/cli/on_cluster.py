@@ -16,7 +16,6 @@ import numpy as np
 from click.core import ParameterSource
 
 import attncli.cluster
-from attncli.cli import options
 from attncli.cli.cluster_options import Cluster
 from attncli.cli.posing import pose
 from attncli.cluster.jobs import Job
@@ -26,7 +25,7 @@ from attncli.files.reading import Reading
 from attncli.files.regions import Region, describe
 from attncli.files.source import refused
 from attncli.files.writing import filling
-from attncli.memory import readable
+from attncli.memory import cores, readable
 from attncli.problems.drawing import unwritten
 from attncli.tensors import random_tensor
 from attncli.views.cluster_report import described, draw_plans, draw_results, plans_as_json
@@ -180,7 +179,7 @@ def _show_plans(command: str, request: Request, screen: Screen, cluster: Cluster
     request = dataclasses.replace(request, reading=reading, draw=unwritten)
     problem = pose(request, screen)
     settings = cluster.settings
-    own = settings.workers or (None if settings.address else options.cores())
+    own = settings.workers or (None if settings.address else cores())
     workers = sorted({*_FOR_WORKERS, *([own] if own else [])})
     job = Job(problem, command, block=settings.block)
     plans = [job.plan(count) for count in workers]

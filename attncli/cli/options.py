@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
 
 from attncli.cli.help_pages import GroupedOption
-from attncli.errors import ParameterError
+from attncli.errors import AttnWarning, ParameterError
 from attncli.files.formats import FORMATS, WRITTEN
-from attncli.spelling import plain
+from attncli.memory import cores
+from attncli.spelling import plain, whole
 
 if TYPE_CHECKING:
     from attncli.cli.output import Output
@@ -98,9 +99,6 @@ class Bundle:
         return cast(F, decorated)
 
 
-_LONGEST_NUMBER = 19  # digits: what fits 64 bits
-
-
 class Size(click.ParamType[int]):
     """A number of bytes: ``500MB``, ``2GiB`` or plain bytes."""
 
@@ -137,10 +135,10 @@ class Window(click.ParamType["int | tuple[int, int]"]):
         """Turn the text into one number or two."""
         sides = value.split(",")
         try:
-            numbers = tuple(int(side) for side in sides if len(side) < _LONGEST_NUMBER)
+            numbers = tuple(map(whole, sides))
         except ValueError:
             numbers = ()
-        if len(numbers) not in (1, 2) or len(numbers) < len(sides) or min(numbers) < -1:
+        if len(numbers) not in (1, 2) or min(numbers) < -1:
             self.fail(
                 f"{value!r} is not a number of steps, or LEFT,RIGHT, each -1 or more", param, ctx
             )
@@ -156,10 +154,13 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Turn the text into numbers."""
-        texts = value.split(",")
-        if not all(x.isascii() and x.isdigit() and len(x) < _LONGEST_NUMBER for x in texts):
+        try:
+            numbers = tuple(map(whole, value.split(",")))
+        except ValueError:
+            numbers = (-1,)
+        if min(numbers) < 0:
             self.fail(f"{value!r} is not a list of whole numbers such as 3,4,5", param, ctx)
-        return tuple(map(int, texts))
+        return numbers
 
 
 class Runs(Numbers):
@@ -251,7 +252,7 @@ def parse_shapes(
     shapes: dict[str, tuple[int, ...]] = {}
     for name, text in parse_pairs(ctx, param, texts).items():
         try:
-            shape = tuple(int(size) for size in text.split(",") if size.strip())
+            shape = tuple(whole(size) for size in text.split(",") if size.strip())
         except ValueError:
             shape = ()
         if not shape or min(shape) < 1:
@@ -382,6 +383,9 @@ def _extras(*, segments: tuple[tuple[int, ...], ...] | None, **values: Any) -> E
     if segments is not None:
         import numpy as np
 
+        from attncli.memory import require
+
+        require(8 * sum(map(sum, segments)), "as many steps of --segments", None)
         values["segments"] = tuple(np.repeat(np.arange(len(x)), x) for x in segments)
     return Extras(**values)
 
@@ -514,13 +518,18 @@ def _execution(
 ) -> Execution:
     from attncli.operations.execution import Execution
 
-    return Execution(cast(Any, engine), threads or cores(), weights=weights)
+    if engine != "dask" or threads is None:
+        threads = threads_for(threads)
+    return Execution(cast(Any, engine), threads, weights=weights)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def threads_for(asked: int | None) -> int:
+    """Give as many threads as were asked for, and are there to run: one a core at most."""
+    there = cores()
+    if asked is not None and asked > there:
+        message = f"--threads {asked}: there are {there} cores, one thread each"
+        warnings.warn(message, AttnWarning, stacklevel=2)
+    return min(asked or there, there)
 
 
 execution_options = Bundle(

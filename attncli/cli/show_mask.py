@@ -13,6 +13,7 @@ from attncli.cli.help_pages import command
 from attncli.cli.weight_options import export_options
 from attncli.errors import ParameterError
 from attncli.files.formats import ending_of
+from attncli.spelling import whole
 from attncli.weights.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -65,12 +66,15 @@ class Tile(click.ParamType["tuple[int, int]"]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         """Turn the text into two numbers."""
-        sizes = str(value).split(",")
-        if len(sizes) > 2 or not all(x.isascii() and x.isdigit() and int(x) > 0 for x in sizes):
+        try:
+            sizes = [whole(size) for size in str(value).split(",")]
+        except ValueError:
+            sizes = []
+        if len(sizes) not in (1, 2) or min(sizes) < 1:
             self.fail(
                 f"{value!r} is not a number of queries and keys, as 128 or 128,64", param, ctx
             )
-        return int(sizes[0]), int(sizes[-1])
+        return sizes[0], sizes[-1]
 
 
 @command(

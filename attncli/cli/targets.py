@@ -22,7 +22,7 @@ from attncli.errors import (
     TargetError,
     harmless,
 )
-from attncli.memory import require
+from attncli.memory import cores, require
 from attncli.processes import Limits
 from attncli.views.report_files import REPORTS
 
@@ -60,7 +60,7 @@ class Batch(NamedTuple):
 def _batch(*, force: bool, reports: tuple[str, ...], jobs: int | None, **limits: Any) -> Batch:
     if force and not reports:
         raise ParameterError("--force has no meaning without --report")
-    return Batch(jobs=jobs or options.cores(), reports=reports, force=force, **limits)
+    return Batch(jobs=jobs or cores(), reports=reports, force=force, **limits)
 
 
 batch_options = options.Bundle(

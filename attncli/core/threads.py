@@ -22,6 +22,9 @@ import numpy as np
 
 from attncli.arrays import Array
 from attncli.core.buffers import empty
+from attncli.memory import cores
+
+_A_CORE = 8  # threads at most: more would only take turns, and a system has no end of them
 
 Task = Callable[[], object]
 
@@ -68,7 +71,7 @@ def run(tasks: Iterable[Task], threads: int, task_done: Callable[[], None] = lam
     context = contextvars.copy_context  # holds what np.errstate was told
     helpers: list[_Helper] = []
     try:
-        for _ in range(min(threads, len(queue)) - 1):
+        for _ in range(min(threads, len(queue), _A_CORE * cores()) - 1):
             helper = _idle.pop() if _idle else _Helper()
             helper.start(partial(context().run, work))
             helpers.append(helper)

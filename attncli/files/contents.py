@@ -37,6 +37,36 @@ _OTHER_NAMES = {
 _OPTIONS = "options"
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _are_steps(value: Any) -> bool:
+    return all(map(_is_whole, value if isinstance(value, list) else [value]))
+
+
+_TEXT, _WHOLE = (_is_text, "text"), (_is_whole, "a whole number of 64 bits")
+_NUMBER, _STEPS = (_is_number, "a finite number"), (_are_steps, "a whole number, or a list of some")
+# What a run writes of itself.  Nothing is computed where there is anything else.
+_WRITTEN = {
+    **dict.fromkeys(("attn", "command", "layer", "source", "engine"), _TEXT),
+    **dict.fromkeys(("causal", "align", "layout", "rotary"), _TEXT),
+    **dict.fromkeys(("heads", "kv_heads", "rotary_width", "item", "head", "step"), _WHOLE),
+    "seed": (lambda value: _is_whole(value) and value >= 0, "a whole number, 0 or more"),
+    **dict.fromkeys(("scale", "softcap", "keep_prob", "rotary_base"), _NUMBER),
+    **dict.fromkeys(("window", "block"), _STEPS),
+    "inputs": (lambda value: isinstance(value, dict), "an object"),
+}
+
+
 @dataclass(frozen=True)
 class TensorFile:
     """The arrays of a file by the names this tool knows; nothing is loaded until asked for.
@@ -146,15 +176,24 @@ class TensorFile:
         """
         if _OPTIONS not in self.entries:
             return {}
-        array = self._load(_OPTIONS)
-        try:
-            text = array.dtype.kind == "U" and _is_unicode(array)
-            options = json.loads(str(array)) if text else None
-        except (ValueError, RecursionError):
-            options = None
+        array, its = self._load(_OPTIONS), f"{self.label}: its options"
+        options: Any = None
+        if array.dtype.kind == "U" and array.ndim == 0 and _is_unicode(array):
+            from attncli.files.json_arrays import parse_json
+
+            options = parse_json(str(array), its)
         if not isinstance(options, dict):
             raise DataError(f"{self.label}: options is not the JSON object that a run writes")
-        return options
+        for name, value in options.items():
+            if name not in _WRITTEN:
+                raise DataError(f"{its} hold what no run writes: {name!r}")
+            is_good, expected = _WRITTEN[name]
+            if value is not None and not is_good(value):
+                came = text if len(text := str(value)) < 30 else f"{text[:20]}…"
+                raise DataError(
+                    f"{its} hold what no run writes: {name} is {came}, expected {expected}"
+                )
+        return {name: value for name, value in options.items() if value is not None}
 
     def at(self, name: str, axis: int, number: int) -> TensorFile:
         """Give the file with only one position along an axis of one of its arrays."""

@@ -272,7 +272,7 @@ def implied_sizes(asked: Extras, usual: Sizes) -> dict[str, int]:
         sizes |= {**N, axis: max(usual[axis], int(max(lengths)))}
     if asked.segments is not None:
         sizes |= zip(("T", "T_enc"), map(len, asked.segments), strict=True)
-    return {name: size for name, size in sizes.items() if size}
+    return {name: size or usual["T"] for name, size in sizes.items()}
 
 
 def fitted(asked: Extras, sizes: Sizes) -> Extras:

@@ -47,19 +47,10 @@ from attncli.problems.beside import (
 from attncli.problems.masks import MASKS, combine_masks, fitting_mask
 from attncli.problems.problem import TOKEN_AXES, Claim, Problem
 from attncli.problems.request import Request
-from attncli.problems.setting import Setting, stored_options
+from attncli.problems.setting import Setting
 from attncli.spelling import renames
 from attncli.tensors import default_axes, describe_shape
 
-# What a run writes of its semantics: the types that JSON has for it.
-_KINDS = {
-    "scale": (int, float),
-    "causal": (str,),
-    "align": (str,),
-    "window": (int, list),
-    "softcap": (int, float),
-    "keep_prob": (int, float),
-}
 # What an engine that is far away reads itself, as much at a time as it needs.
 _READ_IN_PARTS = ("mask", "keep", "dout", "dlogsumexp")
 # Results that somebody else put into a file, and ours which they are compared with.
@@ -260,7 +251,6 @@ def _assemble(
         extras = extras_of(beside)
     extras = extras._replace(**fitted(request.extras, sizes).given())
     _require_keep(semantics, extras, origin, [name for name in held if name not in used])
-    seed = options.get("seed", 0)
     problem = Problem(
         request=request,
         operation=operation,
@@ -274,7 +264,7 @@ def _assemble(
         tokens=read_tokens(held, sizes),
         claims=tuple(claimed),
         unused=tuple(name for name in held if name not in used),
-        stored_seed=seed if type(seed) is int and seed >= 0 else 0,
+        stored_seed=options.get("seed", 0),
         layout=layout,
         regions=regions,
     )
@@ -403,7 +393,7 @@ def in_file(label: str, *, hint: str | None = None) -> Iterator[None]:
 def layout_of(file: TensorFile) -> Layout | None:
     """Return how the tensors of a run lie in its file; None where no run wrote it."""
     with contextlib.suppress(AttnError):
-        operation = OPERATIONS.get(str(file.options.get("layer")))
+        operation = OPERATIONS.get(file.options.get("layer", ""))
         if operation is not None and (there := operation.of(file)) is not None:
             ndims = {name: len(file.shape(name)) for name in there.inputs}
             return Setting.of(file.options, file.label).applied(there, ndims)[1]
@@ -416,9 +406,9 @@ def semantics_in(file: TensorFile) -> Semantics:
 
 
 def _stored_semantics(options: Mapping[str, Any], origin: str) -> Semantics:
-    stored = stored_options(_KINDS, options, origin)
+    names = [one.name for one in dataclasses.fields(Semantics)]
     try:
-        return Semantics(**stored)
+        return Semantics(**{name: options[name] for name in names if name in options})
     except ParameterError as error:
         raise DataError(f"{origin}: its options: {error}") from None
 
@@ -480,7 +470,7 @@ def _single(name: str, path: str, reading: Reading) -> tuple[TensorFile, str]:
 
 def _choose(layer: str | None, held: Mapping[str, Any], origin: str) -> Operation:
     """Choose the operation by its name, or the outermost one whose inputs are there."""
-    if layer is not None and (not isinstance(layer, str) or layer not in OPERATIONS):
+    if layer is not None and layer not in OPERATIONS:
         raise DataError(f"{origin}: its options name the layer {layer}, which is not known")
     weightless = [x for x in OPERATIONS.values() if not x.parameters]
     candidates = [OPERATIONS[layer]] if layer else weightless[::-1]
@@ -548,7 +538,7 @@ def _under_own_names(
     layer: Any, held: Mapping[str, tuple[TensorFile, str]]
 ) -> Mapping[str, tuple[TensorFile, str]]:
     """Give the arrays of a file by the names that a layer has for them: not every v is a value."""
-    inputs = OPERATIONS[layer].inputs if isinstance(layer, str) and layer in OPERATIONS else ()
+    inputs = OPERATIONS[layer].inputs if layer in OPERATIONS else ()
     own = {long: short for short, long in SHORT_NAMES.items() if short in inputs}
     return {own.get(name, name): found for name, found in held.items()}
 

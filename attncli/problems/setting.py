@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from attncli.arrays import Array
 
 _ROTARY = {"rotary": "style", "rotary_base": "base", "rotary_width": "width"}
-# What a run writes: the types that JSON has for it.
-_KINDS = {
-    "heads": (int,),
-    "kv_heads": (int,),
-    "layout": (str,),
-    "rotary": (str,),
-    "rotary_base": (int, float),
-    "rotary_width": (int,),
-}
 
 Shape = tuple[int, ...]
 
@@ -77,15 +68,14 @@ class Setting:
         DataError
             If the options hold what no run writes.
         """
-        stored = stored_options(_KINDS, options, origin)
         its_heads: dict[str, int] = {
-            name: stored.pop(name) for name in ("heads", "kv_heads") if name in stored
+            name: options[name] for name in ("heads", "kv_heads") if name in options
         }
         for name, number in its_heads.items():
             if number < 1:
                 raise DataError(f"{origin}: its options: {name} is {number}, expected 1 or more")
         try:
-            words = parse_layout(stored.pop("layout")) if "layout" in stored else {}
+            words = parse_layout(options["layout"]) if "layout" in options else {}
         except ParameterError as error:
             raise DataError(f"{origin}: its options: {error}") from None
         layout, heads, rotary = layout or {}, heads or {}, rotary or {}
@@ -93,7 +83,7 @@ class Setting:
             origin,
             {**({} if ALL in layout else words), **layout},
             {**({} if "heads" in heads else its_heads), **heads},
-            {**stored, **rotary},
+            {**{name: options[name] for name in _ROTARY if name in options}, **rotary},
             bool(layout or heads or rotary),
             bool(options),
         )
@@ -188,28 +178,6 @@ class Setting:
 
     def _tell(self, message: str) -> None:
         warnings.warn(f"{self.origin}: {message}", AttnWarning, stacklevel=2)
-
-
-def stored_options(
-    kinds: Mapping[str, tuple[type, ...]], options: Mapping[str, Any], origin: str
-) -> dict[str, Any]:
-    """Take the options of these names; they come from a file, and may be anything.
-
-    Raises
-    ------
-    DataError
-        If one is of another type.
-
-    Examples
-    --------
-    >>> stored_options({"heads": (int,)}, {"heads": 2, "attn": "0.1"}, "run.npz")
-    {'heads': 2}
-    """
-    stored = {name: x for name in kinds if (x := options.get(name)) is not None}
-    wrong = {name: x for name, x in stored.items() if type(x) not in kinds[name]}
-    if wrong:
-        raise DataError(f"{origin}: its options hold what no run writes: {wrong}")
-    return stored
 
 
 def _with_heads(operation: Operation, heads: Mapping[str, int]) -> Operation:

@@ -7,6 +7,7 @@ and of memory with T.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.core.tiles import TILE, blocks_of, tiles
 from attncli.core.visibility import Index, Visibility
+from attncli.memory import require
 
 Step = Callable[[int, int], Any]
 """Called with what is done and what there is."""
@@ -22,6 +24,7 @@ Runs = list[tuple[int, int]]
 """Keys that follow each other: the first and the last of each run."""
 
 _AT_ONCE = 64  # queries
+_OF_A_BLOCK = 100  # bytes that a block of queries takes beside its tiles, as a slice
 
 
 class Survey(NamedTuple):
@@ -58,8 +61,10 @@ class _Tally:
     def __init__(self, visibility: Visibility, down: int, across: int) -> None:
         T_dec, T_enc = visibility.T_dec, visibility.T_enc
         self.down, self.across = down, across
+        cells = -(-T_dec // down), -(-T_enc // across)
+        require(8 * (T_dec + prod(cells)), f"counts of {T_dec:,} queries", None)
         self.counts = np.zeros(T_dec, np.int64)
-        self.cells = np.zeros((-(-T_dec // down), -(-T_enc // across)), np.int64)
+        self.cells = np.zeros(cells, np.int64)
 
     def add(self, rows: slice, keys: slice, seen: Array | None) -> None:
         """Count what is seen of a tile; None is all of it."""
@@ -135,8 +140,11 @@ def survey(
            [1, 1, 1]])
     """
     tally = _Tally(visibility, down, across)
+    down_tiles, across_tiles = -(-visibility.T_dec // tile[0]), -(-visibility.T_enc // tile[1])
+    what = f"to count {down_tiles:,} × {across_tiles:,} tiles"
+    require(down_tiles * (across_tiles + _OF_A_BLOCK), what, None)
     blocks = list(blocks_of(0, visibility.T_dec, tile[0]))
-    visited = np.zeros((len(blocks), -(-visibility.T_enc // tile[1])), bool)
+    visited = np.zeros((down_tiles, across_tiles), bool)
     for number, block in enumerate(blocks):
         for part in tiles(visibility, tile[1], index, block):
             tally.add(part.rows, part.keys, part.seen)

@@ -14,6 +14,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import ParameterError
 from attncli.problems.problem import Problem, Run
+from attncli.spelling import whole
 from attncli.tensors import describe_range, describe_shape
 
 _CHANGE = re.compile(r"\s*(\w+)\s*\[([^][]*)\]\s*([-+*]?=)\s*(\S+)\s*")
@@ -69,7 +70,7 @@ def parse_change(text: str) -> Change:
         if found is None:
             raise ValueError
         name, inside, sign, number = found.groups()
-        index, value = tuple(map(int, inside.split(","))), float(number)
+        index, value = tuple(map(whole, inside.split(","))), float(number)
         if not math.isfinite(value):
             raise ValueError
     except ValueError:

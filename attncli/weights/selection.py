@@ -385,9 +385,9 @@ def _named(option: str, wanted: Sequence[str], tokens: list[str] | None, size: i
             places.setdefault(name, []).append(place)
     for text in wanted:
         found = places.get(_alike(text)) or places.get(_alike(readable([text])[0]), [])
-        if not found and text.isdecimal() and int(text) < size:
+        if not found and text.isdecimal() and len(text) < 19 and int(text) < size:
             found = [int(text)]
-        if not found and (numbered := re.fullmatch(r"(.*)\[(\d+)\]", text, re.DOTALL)):
+        if not found and (numbered := re.fullmatch(r"(.*)\[(\d{1,18})\]", text, re.DOTALL)):
             place = int(numbered[2])  # as a word is shown that is there several times
             found = [x for x in places.get(_alike(numbered[1]), []) if x == place]
         if not found:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from attncli.errors import ParameterError
+from attncli.spelling import whole
 
 if TYPE_CHECKING:
     from attncli.operations.layout import Words
@@ -48,8 +49,8 @@ def parse_span(text: str) -> Span:
     first, colon, last = text.partition(":")
     try:
         if not colon:
-            return int(text), int(text) + 1 or None
-        return (int(first) if first.strip() else None), (int(last) if last.strip() else None)
+            return whole(text), whole(text) + 1 or None
+        return (whole(first) if first.strip() else None), (whole(last) if last.strip() else None)
     except ValueError:
         raise ParameterError(f"{text!r} is not a range such as 3:8") from None
 
@@ -79,7 +80,7 @@ def parse_numbers(text: str) -> Numbers:
     ((3, 5), ((0, 2), 7), ((None, -1),))
     """
     try:
-        return tuple(parse_span(one) if ":" in one else int(one) for one in text.split(","))
+        return tuple(parse_span(one) if ":" in one else whole(one) for one in text.split(","))
     except (ParameterError, ValueError):
         raise ParameterError(f"{text!r} is not a number, nor a set such as 0:2,7") from None
 

@@ -228,10 +228,10 @@ def test_scaling_says_how_time_grows_as_t_doubles(attn, machine):
     machine.seconds["core", "forward"] = lambda cell: [cell.T / 1e5]
     machine.seconds["core", "both"] = lambda cell: [{16384: 2.0, 32768: 5.0, 65536: 25.0}[cell.T]]
     machine.memory["core", "both"] = lambda cell: [cell.T * 1000]
-    options = ("bench", "--scaling", "--shapes", "1,16384,2", "--threads", 3)
+    options = ("bench", "--scaling", "--shapes", "1,16384,2", "--threads", 2)
     result = attn(*options, columns=120)
     lines = [line.rstrip() for line in result.out.splitlines()]
-    assert lines[0] == "bench, scaling in T · N=1 H=2  float32 · threads 3"
+    assert lines[0] == "bench, scaling in T · N=1 H=2  float32 · threads 2"
     # 4 · N · T² · H / seconds of forward = 8e5 · T
     assert [squeezed(line) for line in lines[2:6]] == [
         "T forward with backward grown GFLOP/s memory",

@@ -244,7 +244,8 @@ def test_a_trace_works_out_the_rotation_of_each_feature(attn, style):
         ),
         (
             ["--layer", "scaled-dot-product", "--rotary", "halves", "--rotary-base", "nan"],
-            "error: rotary base is nan, expected a finite number, 1 or more\n",
+            "error: invalid value for '--rotary-base': nan is not a finite number\n"
+            "hint:  attn forward --help\n",
         ),
     ],
 )
