@@ -154,6 +154,7 @@ def test_a_server_that_is_a_copy_of_this_process_works_alike(monkeypatch):
         fork = Fork(server, Limits())
         answer, _ = fork.ask({"do": "nothing"})
         assert "error" in answer
+        assert os.getsid(server.process.pid) == server.process.pid  # Ctrl-C is not for it
         fork.close()
 
 
@@ -202,6 +203,23 @@ def test_a_module_has_one_server_and_another_once_that_is_gone(monkeypatch):
     assert not knows(other)
     with ForkServer(HERE) as alone:
         assert not knows(alone)
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_fork_ends_with_its_server(killed):
+    with ForkServer(HERE) as one:
+        fork = Fork(one, Limits())
+        pid = fork.ask("hello")[0]["pid"]
+        if killed:
+            one.process.kill()
+            one.process.wait()
+            with pytest.raises(EndedError, match="ends the process that started it"):
+                fork.ask("hang up")
+    until = time.monotonic() + 10
+    while is_alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not is_alive(pid)
 
 
 def test_a_fork_may_be_let_go_in_the_midst_of_a_command(fork, monkeypatch):
