@@ -223,6 +223,28 @@ def test_rows_that_see_no_key_may_hold_zeros_or_the_mean_of_all_values():
 # What else is in a file.
 
 
+@pytest.mark.parametrize("heads", [1, 11])  # more heads than are looked at where all are alike
+def test_every_head_has_a_sink_of_its_own(heads):
+    sinks = np.round(np.random.default_rng(0).normal(size=heads), 2)
+    (reading,) = find_convention(computed(inputs((heads, heads)), sinks=sinks)[0]).readings[:1]
+    np.testing.assert_allclose(reading.options["sinks"], sinks if heads > 1 else sinks[0])
+
+
+def test_of_a_scale_that_nothing_depends_on_it_is_said():
+    assert "scale 1/√H (or any other: no weight depends on it)" in found(computed(window=0)[0])
+    assert "or any other" not in found(computed(window=1)[0])
+
+
+@pytest.mark.parametrize("used", ["cu_seqlens", "kv_lengths"])
+def test_of_sequences_and_lengths_in_one_file_one_is_used(used):
+    held = {"cu_seqlens": np.array([0, 4, 11]), "kv_lengths": np.array([9])}
+    given = inputs(items=1)
+    out = attention(**given, **{used: held[used]})[0]
+    said = {"cu_seqlens": "cu_seqlens, cache_seqlens ignored"}
+    said["kv_lengths"] = "cu_seqlens ignored, cache_seqlens"
+    assert found({**given, **held, "out": out}) == f"scale 1/√H, {said[used]}, {LAYOUT}"
+
+
 def test_sinks_and_slopes_of_the_file_are_used_or_not():
     values = np.array([0.4, -1.2, 2.0])
     assert found(computed(held={"sinks": values})[0]) == f"scale 1/√H, sinks, {LAYOUT}"
