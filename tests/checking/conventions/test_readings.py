@@ -450,8 +450,14 @@ def test_slopes_that_are_not_in_the_file(slopes, words, align):
     assert not find_convention(held).passed
 
 
-@pytest.mark.parametrize(("base", "width"), [(500000.0, None), (1000000.0, 4), (10000.0, 2)])
-@pytest.mark.parametrize("style", ["halves", "interleaved"])
+@pytest.mark.parametrize(
+    ("style", "base", "width"),
+    [
+        ("halves", 500000.0, None),
+        ("interleaved", 1000000.0, 4),
+        ("interleaved", 10000.0, 2),
+    ],
+)
 def test_rotary_positions_of_a_part_of_the_features_and_by_other_bases(style, base, width):
     given = inputs()
     turned = {x: rotary(given[x], style=style, base=base, width=width) for x in ("query", "key")}

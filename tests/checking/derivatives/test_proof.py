@@ -121,9 +121,8 @@ ROUNDED = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rounded", ROUNDED)
-def test_what_precision_the_code_computes_in_is_told_by_its_numbers(rounded, seed):
+def test_what_precision_the_code_computes_in_is_told_by_its_numbers(rounded):
     class Rounding(layers.Attention):
         sign = 1
 
@@ -138,11 +137,11 @@ def test_what_precision_the_code_computes_in_is_told_by_its_numbers(rounded, see
     class Wrong(Rounding):
         sign = -1
 
-    report = gradcheck(Rounding, seed=seed)
+    report = gradcheck(Rounding)
     assert (report.passed, report.dtype) == (True, rounded.removesuffix(" inside"))
     assert f"computes in {report.dtype} whatever it is given" in report.notes[0]
     assert f"by the noise in {report.dtype}" in report.notes[-1]
-    assert [check.passed for check in gradcheck(Wrong, seed=seed).checks] == [False, True]
+    assert [check.passed for check in gradcheck(Wrong).checks] == [False, True]
 
 
 def test_parameters_that_are_no_real_numbers_have_no_gradient():
@@ -155,7 +154,7 @@ def test_parameters_that_are_no_real_numbers_have_no_gradient():
     assert "params[0] holds int64: it has no gradient to check" in report.notes
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("layer", ["Softmax", "WeightSum", "Attention", "TimeAttention"])
 def test_right_float32_code_passes_and_two_percent_are_wrong(layer, seed):
     class Wrong(getattr(layers, layer)):

@@ -62,6 +62,7 @@ def test_what_is_right_passes_in_every_case():
 
 
 @pytest.mark.parametrize("wrong", CASES)
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_wrong_with_one_alone_fails_there_alone(wrong):
     report = check(Beside(wrong), layer="scaled-dot-product")
     assert not report.passed

@@ -58,6 +58,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.usefixtures("unnamed")
 def test_lengths_that_are_used_wrongly_do_not_pass(wrong):
     report = check(attention("valid_lens=None", WRONG[wrong]), layer="scaled-dot-product")
     assert not report.passed
@@ -138,12 +139,14 @@ def test_whatever_the_sense_a_fault_is_named(sense):
         ("key_padding_mask=None", lambda s, m: s),
     ],
 )
+@pytest.mark.usefixtures("unnamed")
 def test_a_mask_that_is_read_otherwise_does_not_pass(name, hide):
     report = check(masked(name, hide), layer="scaled-dot-product")
     wrong = {one.name for one in report.findings if one.status == "wrong"}
     assert "boolean mask" in wrong
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_what_a_mask_lacks_of_one_may_be_a_factor():
     report = check(masked("mask=None", lacks), layer="scaled-dot-product")
     # A row without keys keeps its weights, as wherever a finite number is added.
@@ -185,6 +188,7 @@ def package(**wrong):
         ({"items": 1}, {"hidden queries"}),
     ],
 )
+@pytest.mark.usefixtures("unnamed")
 def test_dropout_by_a_mask_and_queries_that_are_not_there(wrong, where):
     report = check(package(**wrong), layer="scaled-dot-product")
     assert {one.name for one in report.findings if one.status == "wrong"} == where
@@ -192,6 +196,7 @@ def test_dropout_by_a_mask_and_queries_that_are_not_there(wrong, where):
 
 
 @pytest.mark.parametrize(("epsilon", "right"), [(1e-10, True), (1e-7, False)])
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_added_to_the_sum_is_left_over_where_gradients_cancel_out(epsilon, right):
     class Attention:
         def forward(self, query, key, value):

@@ -170,6 +170,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("target", "said"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_wrong_is_found_and_where(target, said):
     with np.errstate(all="ignore"):
         report = check(target, layer="scaled-dot-product")
@@ -232,11 +233,13 @@ def test_a_factor_of_some_alone_is_named_with_which(target, computed):
         (one_size_doubled, "out: wrong where H = 64"),
     ],
 )
+@pytest.mark.usefixtures("unnamed")
 def test_whole_tiles_and_single_sizes_are_told_from_what_is_wrong_from_there_on(target, said):
     report = check(target, layer="scaled-dot-product")
     assert {one.detail for one in report.findings if one.status == "wrong"} == {said}
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_wrong_for_some_numbers_is_not_said_to_be_tired():
     def large_doubled(query, key, value):
         return attend(query, key, value) * (1 + (np.abs(query).max() > 3))

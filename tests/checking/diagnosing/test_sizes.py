@@ -114,6 +114,7 @@ def test_tiles_that_are_right_pass():
 
 
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_wrong_beyond_a_tile_is_found_and_from_which_size_on(name):
     methods, part, since = FAULTS[name]
     report = attncli.check(type("Kernel", (Kernel,), methods), layer="scaled-dot-product")
@@ -121,6 +122,7 @@ def test_what_is_wrong_beyond_a_tile_is_found_and_from_which_size_on(name):
     assert said(report)[part] == since
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_backward_is_not_blamed_for_a_part_that_is_right():
     methods, *_ = FAULTS["assigned instead of added"]
     report = attncli.check(type("Kernel", (Kernel,), methods), layer="scaled-dot-product")
@@ -136,6 +138,7 @@ def test_backward_is_not_blamed_for_a_part_that_is_right():
         (("s = np.sum(t, axis=2)", "s = np.sum(t[:, :, :100], axis=2)"), "H = 100"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("unnamed")
 def test_the_layers_of_the_book_are_tried_in_large_sizes_too(change, since):
     names = {}
     exec(changed(BOOK, *change), names)

@@ -146,6 +146,7 @@ def test_what_refuses_a_dtype_is_given_what_it_takes_and_that_is_said(asked, tak
         assert "scale" in report.diagnoses[0].mistakes[0].name
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_right_to_half_precision_is_wrong_where_more_is_meant():
     class Attention(make(*WAYS[0])):
         def forward(self, query, key, value):
@@ -155,6 +156,7 @@ def test_what_is_right_to_half_precision_is_wrong_where_more_is_meant():
     assert not attncli.check(Attention, layer=QKV, dtype="float32").passed
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_a_head_that_is_small_is_held_to_its_own_size():
     class Attention(make(*WAYS[0])):
         def forward(self, query, key, value):
@@ -194,6 +196,7 @@ def test_another_layout_is_named_and_nothing_else(axes, said):
     assert said in detail
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_wrong_in_another_layout_does_not_pass():
     doubled = make(*WAYS[0], lambda name, x: 2 * x if name == "scale" else x)
 

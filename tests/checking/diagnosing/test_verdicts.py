@@ -56,6 +56,7 @@ def off_by(error, where=lambda hs: True, part="forward"):
     ],
     ids=["float64", "large", "float32"],
 )
+@pytest.mark.usefixtures("unnamed")
 def test_numbers_may_be_off_by_the_tolerance_of_the_case_and_no_more(where, tolerance, case, part):
     assert attncli.check(off_by(0.9 * tolerance, where, part)).passed
     rounding = 4 * tolerance if case == "float32" else 0  # of the largest element, here
@@ -67,6 +68,7 @@ def test_numbers_may_be_off_by_the_tolerance_of_the_case_and_no_more(where, tole
 @pytest.mark.parametrize(
     ("large", "case"), [(False, "different prime sizes"), (True, "large values")]
 )
+@pytest.mark.usefixtures("unnamed")
 def test_code_that_takes_float32_alone_has_that_tolerance_in_every_case(large, case):
     def where(hs):
         assert hs.dtype == "f4"
@@ -78,12 +80,14 @@ def test_code_that_takes_float32_alone_has_that_tolerance_in_every_case(large, c
 
 
 @pytest.mark.parametrize(("error", "named"), [(9e-6, True), (1.1e-5, False), (2e-9, True)])
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_right_to_seven_digits_is_told_from_what_is_wrong(error, named):
     report = attncli.check(off_by(error, lambda hs: hs.dtype == "f8"))
     assert not report.passed
     assert (("float64 precision", "contract") in wrong(report)) == named
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_what_is_taken_and_answered_in_another_shape_is_wrong_and_not_skipped():
     class Layer:
         def __init__(self):

@@ -180,6 +180,7 @@ def test_in_which_sense_masks_are_taken_is_said():
     assert notes["key_padding_mask"] == "True hides a key"
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_a_mask_that_bears_on_one_item_alone_does_not_pass():
     report = check(OfTheFirstItem)
     assert [one.name for one in report.findings if one.status == "wrong"] == ["mask"]

@@ -90,6 +90,7 @@ def test_right_code_passes_whatever_its_arguments_are_called(taken, names):
          {"causal": "upper_left"}, "different prime sizes"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("unnamed")
 def test_an_option_that_is_dropped_or_bent_is_wrong(taken, names, claims, said):
     report = check(attend(taken, **names), layer="scaled-dot-product", **claims)
     assert not report.passed

@@ -250,6 +250,7 @@ def test_where_another_layout_is_said_the_right_one_is_named(right, said, named)
         (WithoutDvalue, "N,T,3,heads,H"),
     ],
 )
+@pytest.mark.usefixtures("unnamed")
 def test_what_mixes_items_or_loses_a_gradient_is_wrong(wrong, layout):
     assert not check(wrong, layer=QKV, layout=layout).passed
 

@@ -88,6 +88,7 @@ def test_layout_and_tables_go_together():
 
 
 @pytest.mark.parametrize("wrong", [KeyLeftAsItIs, Backwards, GradientNotTurnedBack])
+@pytest.mark.usefixtures("unnamed")
 def test_what_turns_otherwise_is_wrong(wrong):
     assert not check(wrong, layer=QKV).passed
 
