@@ -55,8 +55,7 @@ def forward(
         normalised=key.shape[-2] <= 2 * value.shape[-1],
     )
     if out.size or cache.total.size:
-        hope = Hope(operands.weights_nbytes > SMALL)
-        _run(partial(_forward, cache, out, hope), cache)
+        _run(cache, _forward, out, Hope(operands.weights_nbytes > SMALL))
     return out, cache
 
 
@@ -70,7 +69,7 @@ def backward(
     for gradient, several_add in zip(gradients, shared, strict=True):
         if several_add:
             gradient[...] = 0
-    _run(partial(_backward, dout, dlogsumexp, cache, gradients, shared, Lock()), cache)
+    _run(cache, _backward, dout, dlogsumexp, gradients, shared, Lock())
     dquery, dkey, dvalue = gradients
     return dquery, dkey, dvalue
 
@@ -131,9 +130,9 @@ def _forward(cache: Cache, out: Array, hope: Hope, index: Index) -> None:
 
 
 def _backward(
+    cache: Cache,
     dout: Array,
     dlogsumexp: Array | None,
-    cache: Cache,
     gradients: list[Array],
     shared: list[bool],
     lock: Lock,
@@ -266,12 +265,14 @@ def _at(index: Index, *arrays: Array) -> Sequence[Any]:
     return [x[picked[x.shape[: len(index)]]] for x in arrays]
 
 
-def _run(task: Callable[[Index], object], cache: Cache) -> None:
+def _run(cache: Cache, work: Callable[..., object], *arguments: object) -> None:
+    """Do a piece of work at every index."""
     pieces = _pieces(cache)
     if len(pieces) == 1:
-        task(pieces[0])
+        work(cache, *arguments, pieces[0])
     else:
-        run([partial(task, index) for index in pieces], cache.threads, steps(len(pieces)))
+        tasks = [partial(work, cache, *arguments, index) for index in pieces]
+        run(tasks, cache.threads, steps(len(pieces)))
 
 
 def _pieces(cache: Cache) -> list[Index]:

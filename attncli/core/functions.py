@@ -181,13 +181,12 @@ def attention(
     >>> cache.weights[0]
     array([0.5, 0.5])
     """
-    extras, semantics = NO_EXTRAS, NO_OPTIONS
-    arrays = sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep
-    if [x for x in arrays if x is not None]:
-        extras = Extras(*arrays)
-    options = scale, causal, align, window, softcap, keep_prob
-    if [x for x in options if x is not None]:
-        semantics = Semantics(*options)
+    extras = NO_EXTRAS
+    if not (sinks is alibi is segments is cu_seqlens is cu_seqlens_k is kv_lengths is keep is None):
+        extras = Extras(sinks, alibi, segments, cu_seqlens, cu_seqlens_k, kv_lengths, keep)
+    semantics, as_usual = NO_OPTIONS, scale is None and causal is None and align is None
+    if not (as_usual and window is None and softcap is None and keep_prob is None):
+        semantics = Semantics(scale, causal, align, window, softcap, keep_prob)
     out, cache = compute(
         query, key, value, mask=mask, extras=extras, semantics=semantics,
         threads=threads, engine=engine, weights=weights, stacklevel=3,

@@ -156,7 +156,10 @@ def prepare_dout(dout: ArrayLike, operands: Operands) -> Array:
     if dout.shape != expected:
         raise ShapeError(f"dout is {dout.shape}, expected the shape of out: {expected}")
     dtypes_of(dout.dtype, dout.dtype, dout.dtype)
-    return usable(dout, operands.query.dtype).reshape(*operands.lead, T_dec, H_v)
+    dout = usable(dout, operands.query.dtype)
+    return (
+        dout if operands.lead == operands.public_lead else dout.reshape(*operands.lead, T_dec, H_v)
+    )
 
 
 def prepare_dlogsumexp(dlogsumexp: ArrayLike, operands: Operands) -> Array:
