@@ -220,6 +220,7 @@ def test_a_fork_ends_with_its_server(killed):
     while is_alive(pid) and time.monotonic() < until:
         time.sleep(0.01)
     assert not is_alive(pid)
+    fork.close()
 
 
 def test_a_fork_may_be_let_go_in_the_midst_of_a_command(fork, monkeypatch):
