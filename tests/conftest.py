@@ -77,6 +77,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     # A bar shows that a step is long, which on a busy machine any may be.
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", float("inf"))
+    monkeypatch.setattr("attncli.cli.screen.ProgressBar._SAID_EVERY", float("inf"))
 
 
 @pytest.fixture

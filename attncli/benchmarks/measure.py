@@ -34,8 +34,10 @@ _MATRICES = {
 _TENSORS = 8
 
 
-# What is measured unless shapes are given; the scaling mode doubles T from the first to the last.
-_SHAPES = ((3, 5, 4), (64, 29, 256), (8, 512, 64), (1, 2048, 64), (1, 8192, 64), (4, 2048, 128))
+# What is measured unless shapes are given: what takes seconds, and what takes minutes beside; the
+# scaling mode doubles T from the first to the last.
+_SHORT = ((3, 5, 4), (64, 29, 256), (8, 512, 64))
+_LONG = ((1, 2048, 64), (1, 8192, 64), (4, 2048, 128))
 _FIRST, _LAST_T = (1, 1024, 64), 65_536
 
 Shapes = Sequence[tuple[int, int, int]]
@@ -45,11 +47,14 @@ def crossed(
     shapes: Shapes,
     dtypes: Sequence[str],
     *,
+    every: bool = False,
     causal: bool = False,
     window: tuple[int, int] | None = None,
     segments: int = 1,
 ) -> list[Cell]:
     """Make a cell of every (N, T, H) and dtype; and beside it what hides keys, if wanted.
+
+    Without shapes these are some that take seconds, in float32, or all that there are.
 
     That is one under causal order, one with a window (causal too if that is wanted), and one of so
     many segments.
@@ -68,8 +73,8 @@ def crossed(
         hidden.append({"segments": segments})
     return [
         Cell(*shape, dtype, **what)
-        for shape in shapes or _SHAPES
-        for dtype in dtypes or ("float32", "float64")
+        for shape in shapes or (_SHORT + _LONG if every else _SHORT)
+        for dtype in dtypes or (("float32", "float64") if every or shapes else ("float32",))
         for what in hidden
     ]
 

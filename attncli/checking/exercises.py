@@ -256,13 +256,12 @@ class Lesson:
         for one in EXERCISES.values():
             if name == str(one.number) or wanted in (one.name.replace("_", ""), one.target.lower()):
                 return one
-        near = nearest(
-            name, [word for one in EXERCISES.values() for word in (one.name, one.target)]
-        )
-        raise ParameterError(
-            f"no exercise {name}: there is {', '.join(EXERCISES)}",
-            hint=None if near is None else f"attn exercise start {self.chosen(near).name}",
-        )
+        raise ParameterError(f"no exercise {name}: there is {', '.join(EXERCISES)}")
+
+    def nearest(self, name: str) -> Exercise:
+        """Give the exercise that may be meant by a name; else the one that it is the turn of."""
+        known = [word for one in EXERCISES.values() for word in (one.name, one.target)]
+        return self.chosen(nearest(name, known))
 
     def state(self, exercise: Exercise) -> State:
         """How far somebody is with an exercise."""

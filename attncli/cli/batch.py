@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attncli.checking.targets.sources import is_there
 from attncli.cli import streams
 from attncli.cli.mending import Mender
 from attncli.cli.targets import Batch, Examination, Judged, alone, judge
@@ -147,10 +148,11 @@ def _show(judged: Judged, screen: Screen, *, first: bool) -> None:
     for says, given in judged.refused:
         hint = given
         if (mender := _mender()) is not None:
-            text = judged.submission.text
-            there = os.path.exists(text.rpartition(":")[0])  # it is a name in it that is not
-            hint = None if there else mender.hint(NoFileError(says, text))
-            hint = hint or mender.finished(given)
+            hint = mender.finished(given) or (
+                None
+                if is_there(text := judged.submission.text)
+                else mender.hint(NoFileError(says, text))
+            )
         streams.say_error(says, hint)
     if judged.bug:
         streams.say_bug(judged.bug)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _what = partial(options.option, group="What to measure")
 _how = partial(options.option, group="How")
+_SPOILT = "workers on one machine would spoil each other's times"
 _PEERS = ("torch", "jax", "onnxruntime")
 _ENGINES = ("core", "direct-kept", "direct-again", "tiled-kept", "tiled-again", "loop")
 
@@ -63,21 +64,27 @@ def _parse_names(
 attn bench --shapes 8,64,16 --dtype float32
 attn bench --shapes 1,512,32 --dtype float32 --causal --engines core
 attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
-    first="--shapes --dtype --engines --peers --causal --scaling --accuracy --profile --repeat "
-    "--json",
+    first="--shapes --all --dtype --engines --peers --causal --scaling --accuracy --profile "
+    "--repeat --json",
 )
 @_what(
     "--shapes",
     metavar="N,T,H",
     multiple=True,
     callback=_parse_shapes,
-    help="Sizes to measure at; repeatable.  [default: six, from 3,5,4 to 4,2048,128]",
+    help="Sizes to measure at; repeatable.  [default: three small ones; --all: six]",
+)
+@_what(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Six sizes, from 3,5,4 to 4,2048,128, in both dtypes, which takes minutes.",
 )
 @_what(
     "--dtype",
     type=options.OneOf(["float32", "float64"]),
     multiple=True,
-    help="Repeatable.  [default: both]",
+    help="Repeatable.  [default: both; without --shapes float32]",
 )
 @_what(
     "--engines",
@@ -130,6 +137,7 @@ attn bench --shapes 1,128,16 --dtype float32 --accuracy""",
 @options.report_options
 def bench(
     shapes: tuple[tuple[int, int, int], ...],
+    every: bool,
     dtype: tuple[str, ...],
     engines: list[str] | None,
     peers: list[str] | None,
@@ -164,7 +172,13 @@ def bench(
         "window": (window, window) if isinstance(window, int) else window,
         "segments": segments or 1,
     }
-    cells = doubled(shapes[:1], dtype, **hidden) if scaling else crossed(shapes, dtype, **hidden)
+    if every and (shapes or scaling):
+        other = "--shapes" if shapes else "--scaling"
+        raise ContradictionError(f"--all is of six sizes, {other} of its own", "--all")
+    if scaling:
+        cells = doubled(shapes[:1], dtype, **hidden)
+    else:
+        cells = crossed(shapes, dtype, every=every, **hidden)
     work = partial(
         _measured,
         engines=engines,
@@ -177,9 +191,14 @@ def bench(
         blas=blas,
         max_memory=max_memory,
     )
+    if cluster.given.keys() & {"--workers", "--worker-memory"}:
+        option = next(iter(cluster.given))
+        raise ContradictionError(f"{option}: {_SPOILT}", option)
     where = cluster.settings_if_meant()
+    if not screen.is_read:
+        return
     if where is None:
-        with screen.progress("measuring") as progress:
+        with screen.progress("measuring", piped=True) as progress:
             report, missing = work(cells, progress=progress)
     else:
         report, missing = _on_machines(work, cells, where, screen, scaling=scaling)
@@ -233,8 +252,9 @@ def _measured(
     if scaling:
         contenders, missing = engines or ["core"], list[str]()
     else:
-        missing = [peer for peer in peers or _PEERS if not is_installed(peer)]
-        present = [peer for peer in peers or _PEERS if peer not in missing]
+        wanted = _PEERS if peers is None else peers
+        missing = [peer for peer in wanted if not is_installed(peer)]
+        present = [peer for peer in wanted if peer not in missing]
         contenders = [*(engines or ["core", "loop"]), *present, PRODUCTS]
     require_memory(cells, contenders, max_memory, accuracy=accuracy)
     report = measure(
@@ -262,16 +282,17 @@ def _on_machines(
     from attncli.reports import BenchReport
 
     if where.address is None:
-        raise ParameterError(
-            "--engine dask here: workers on one machine would spoil each other's times",
-            hint="--scheduler HOST:8786, whose workers have --resources bench=1, one a machine",
+        raise ContradictionError(
+            f"--engine dask here: {_SPOILT}; a --scheduler has workers with --resources bench=1, "
+            "one a machine",
+            "--engine",
         )
     # What is compared with each other is measured on one machine.
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.dtype if scaling else cell.unmasked, []).append(cell)
     found = dict[int, tuple[BenchReport, list[str]]]()
-    with screen.progress("measuring") as progress:
+    with screen.progress("measuring", piped=True) as progress:
         for number, one in cluster.map(work, [*groups.values()], where, {"bench": 1}):
             found[number] = one
             progress(len(found), len(groups))

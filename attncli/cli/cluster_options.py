@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from attncli.cli import options
 from attncli.errors import ContradictionError, ParameterError
+from attncli.files.source import free
 
 if TYPE_CHECKING:
     from attncli.cluster import Settings
@@ -61,9 +62,13 @@ class Cluster:
         """
         if engine != "dask" and self.given:
             if engine not in (None, "auto") or "--scheduler" not in self.given:
-                option = next(iter(self.given))
-                raise ParameterError(f"{option} has no meaning without --engine dask",
-                                     hint="--engine dask")  # fmt: skip
+                option, given = next(iter(self.given)), click.get_current_context().params
+                keeps_none = not self.dry_run and given.get("output", "") is None
+                self.require_extra(f"{option} is of --engine dask, which")
+                raise ParameterError(
+                    f"{option} has no meaning without --engine dask",
+                    hint="--engine dask" + f" -o {free('out.zarr')}" * keeps_none,
+                )
         elif engine != "dask":
             return False
         if not self.dry_run:
@@ -98,7 +103,7 @@ class Cluster:
         return self.settings
 
     @staticmethod
-    def require_extra() -> None:
+    def require_extra(what: str = "--engine dask") -> None:
         """Raise unless what a cluster needs is installed.
 
         Raises
@@ -108,7 +113,7 @@ class Cluster:
         missing = [name for name in _EXTRA if find_spec(name) is None]
         if missing:
             raise ParameterError(
-                f"--engine dask needs {' and '.join(missing)}",
+                f"{what} needs {' and '.join(missing)}",
                 hint="pip install 'attncli[cluster]'",
             )
 

@@ -104,13 +104,14 @@ def compare(
             {"extras": extras, "heads": heads, "layout": layout, "rotary": rotary},
             reading,
             progress,
+            statistics=screen.is_read,
             rtol=rtol,
             atol=atol,
             equal_nan=equal_nan,
         )
     if screen.as_json:
         screen.show_json(headed("compare", report, a=a, b=b))
-    else:
+    elif not screen.quiet:
         screen.show(draw_comparison(report, screen.look, verbose=screen.verbose))
     if not report.passed:
         ctx.exit(1)

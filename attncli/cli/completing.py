@@ -23,6 +23,11 @@ _MOST_BYTES = 1 << 20  # of a file of code
 # What a shell takes as it stands. A name of an array that is anything else is not offered: a file
 # may call it what it likes, and what is offered is run at the next return.
 _PLAIN = re.compile(r"[\w./:@%+,=-]+")
+# The intermediates of the book's attention and of the general one, whatever its options.
+TRACED = (
+    "query", "key", "value", "scores", "largest", "exps", "total", "weights", "out", "dout",
+    "dvalue", "dweights", "rowsum", "dscores", "dquery", "dkey", "dhs_dec", "dhs_enc",
+)  # fmt: skip
 _DEFINED = re.compile(r"^(?:class|def)\s+([^\W_]\w*)", re.MULTILINE)
 
 
@@ -144,6 +149,21 @@ def _arrays(ctx: click.Context, incomplete: str) -> Items:
     return (f"{before}{comma}{name}" for name in (_shapes(ctx, "a") | _shapes(ctx, "b")))
 
 
+def _only(ctx: click.Context, incomplete: str) -> Items:
+    """Offer the arrays of files that are compared, or what a trace has."""
+    if ctx.command.name != "trace":
+        return _arrays(ctx, incomplete)
+    before, comma, _ = incomplete.rpartition(",")
+    return (f"{before}{comma}{name}" for name in TRACED)
+
+
+def _exercises(ctx: click.Context, incomplete: str) -> Items:
+    from importlib.resources import files as inside
+
+    there = sorted(one.name for one in (inside("attncli") / "guide" / "exercise").iterdir())
+    return (name.partition("_")[2].partition(".")[0] for name in there if "_" in name)
+
+
 def _numbers(what: str) -> Callable[[click.Context, str], Items]:
     """Offer the numbers of the layers, heads or items that the file's weights have."""
 
@@ -183,7 +203,8 @@ OFFERS: dict[str, Callable[[click.Context, str], Items]] = {
     **dict.fromkeys(("scratch", "folder"), files(())),
     "rename": _renamed,
     "names": _mapped,
-    "only": _arrays,
+    "only": _only,
+    "name": _exercises,
     "ignore": _arrays,
     "layer": _numbers("layer"),
     "head": _numbers("head"),

@@ -36,14 +36,10 @@ class _Action(click.Choice[str]):
             from attncli.spelling import nearest
 
             near = nearest(value, self.choices)
-            hint = f"attn exercise {near}" if near else "attn exercise"
-            try:
-                hint = f"attn exercise start {Lesson('').chosen(value).name}"
-            except ParameterError as error:
-                hint = hint if near or error.hint is None else error.hint
+            meant = near or f"start {Lesson('').nearest(value).name}"
             raise ParameterError(
                 f"attn exercise {value}: expected {', '.join(self.choices)}, or nothing",
-                hint=hint,
+                hint=f"attn exercise {meant}",
             ) from None
 
 
@@ -98,7 +94,12 @@ def exercise(
         told, drawn = views.lesson_as_json, views.draw_lesson
         _show(screen, told(lesson, _next(lesson)), drawn(lesson, _next(lesson), screen.look))
         return
-    chosen = lesson.chosen(name)
+    try:
+        chosen = lesson.chosen(name)
+    except ParameterError as error:
+        near = lesson.nearest(name or "")
+        meant = action if action == "show" or lesson.has(near) else "start"
+        raise ParameterError(str(error), hint=_command(meant, lesson, near)) from None
     if action == "start":
         new = lesson.begin(chosen, force=force)
         follows, path = _command("check", lesson, chosen), lesson.path(chosen)

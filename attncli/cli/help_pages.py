@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
 from attncli.version import __version__
+from attncli.views.look import fitting
 
 _LAST = "Help"
 _END_OF_CLAUSE = re.compile(r"[.;\]] ")
@@ -85,6 +87,10 @@ class HelpContext(click.Context):
     """A context whose help fits the terminal."""
 
     formatter_class = _Formatter
+
+    def get_help(self) -> str:
+        """Give the page in what standard output takes; of ASCII click would make UTF-8."""
+        return fitting(super().get_help(), sys.stdout)
 
 
 class GroupedCommand(click.Command):

@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 import click
 
+from attncli.checking.targets.sources import is_there
 from attncli.cli.help_pages import GroupedCommand, GroupedOption, HelpContext
 from attncli.errors import AttnError, ContradictionError, NamelessError, NoFileError
+from attncli.files.source import existing, free
 from attncli.spelling import apart, nearest, plain
 
 Line = tuple[str, ...]
@@ -75,6 +77,7 @@ _FILES = ("inputs", "diff")
 _JUDGING = ("check", "gradcheck")
 _DASHES, _QUOTES = "–—−", "“”„‘’"
 _LONGEST = 1000  # characters of a command line that is shown again
+_LOOKED_INTO = 100  # files of a folder
 _STEPS, _TRIED = 8, 150  # slips in one command line; command lines that are looked at
 
 
@@ -188,13 +191,18 @@ class Mender:
         if re.fullmatch(r"ATTN_[A-Z]+=\w+", hint):
             return f"{hint} {said(self.line)}"
         command, _ = self._command(self.line)
+        if command is not None and (meant := _MEANT.fullmatch(hint)):
+            there = [x for x in self._words(self.line, command) if _text(x)]
+            if there:
+                wrong = min(there, key=lambda word: apart(_text(word), meant[1]))
+                return said(_replaced(self.line, wrong, meant[1]))
         if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
         with suppress(ValueError):
             added = tuple(shlex.split(hint))
             told = words(command, added)
             end = next(
-                (x.at for x in told if x.option is None or x.option.name in _WRITING), len(added)
+                (x.at for x in told if x.option is None or x.option.name == "force"), len(added)
             )
             if not end or _PLACEHOLDER.search(" ".join(added[:end])):
                 return hint
@@ -222,18 +230,23 @@ class Mender:
 
     # Command lines, and whether they can be parsed
 
-    def _not_there(self, line: Line) -> NoFileError | None:
-        """Say which file that would be read is not there."""
-        from attncli.files.source import existing
-
-        for word in self._words(line, self._command(line)[0]):
-            text = word.text if word.option is None else word.value
+    def _not_there(self, line: Line) -> Exception | None:
+        """Say which file that would be read is not there, or that none is given that must be."""
+        there = self._words(line, self._command(line)[0])
+        if line[:1] == ("check",) and not any(
+            x.option is None or x.option.name == "convention" or x.text in _HELP for x in there
+        ):
+            return click.MissingParameter()
+        for word in there:
+            text = _text(word)
             if word.option is None:
-                reads = line[0] in _READING
+                reads = line[0] in (*_READING, *_JUDGING)
             else:
                 reads = (word.option.name or "").startswith("part_") or word.option.name in _FILES
-            if reads and text not in ("-", None) and not os.path.lexists(existing(text or "")):
-                return NoFileError(f"{text}: no such file or directory", text or "")
+            if not reads or text in ("-", "") or os.path.lexists(existing(text)):
+                continue
+            if line[0] not in _JUDGING or not is_there(text):
+                return NoFileError(f"{text}: no such file or directory", text)
         return None
 
     def _followed(self, line: Line, steps: int, *, strictly: bool = True) -> Line | None:
@@ -386,6 +399,9 @@ class Mender:
                 for other in _taking(text, command):
                     yield (*line[: word.at], *other, *line[word.at + word.size :])
                 yield from self._joined(line, there, word)
+                if not isinstance(param and param.type, click.Choice) and (some := _some(param)):
+                    yield _replaced(line, word, some)
+            yield _without(line, [word])
 
     def _value_or_none(
         self, line: Line, command: click.Command, there: list[Word], error: click.BadOptionUsage
@@ -406,10 +422,12 @@ class Mender:
     def _something_given(
         self, line: Line, command: click.Command, there: list[Word], error: click.MissingParameter
     ) -> Iterator[Line]:
-        """Of an argument that is missing: the file that is there, or what the help has."""
+        """Of an argument that is missing: what the help has; of two files, what goes with one."""
         given = [word.text for word in there if word.option is None]
         if not given:
             yield from _examples(command)
+        for other in (*_going_with(given[0]), given[0]) if len(given) == 1 else ():
+            yield (*line, other)
 
     def _words_placed(
         self, line: Line, command: click.Command, there: list[Word], error: Exception
@@ -480,10 +498,13 @@ class Mender:
             for near in files_like(place):
                 yield tuple(f"{near}:{name}" if text == error.path else text for text in line)
         for word in there:
-            text = word.text if word.option is None else word.value
-            if word.option is not None and word.option.name in _WRITING:
+            text = _text(word)
+            if not text or error.path not in (text, text.rpartition("=")[2]):
                 continue
-            if text is None or error.path not in (text, text.rpartition("=")[2]):
+            if word.option is not None and word.option.name in _WRITING:
+                for folder in folders_like(os.path.dirname(text)):
+                    path = free(os.path.join(folder, os.path.basename(text)))
+                    yield _replaced(line, word, path)
                 continue
             if word.option is None:
                 if text in self.group.list_commands(click.Context(self.group)):
@@ -497,13 +518,21 @@ class Mender:
             if word.option is not None:  # --h 3
                 for name in _spelled_alike(word.text.partition("=")[0], command):
                     yield (*line[: word.at], name, *line[word.at + 1 :])
+                for meant in (*_options_like(text, command), *_taking(text, command)):
+                    yield (*line[: word.at], *meant, *line[word.at + word.size :])
             for near in files_like(error.path):
                 yield _replaced(line, word, text.removesuffix(error.path) + near)
+            if word.option is not None:
+                yield _without(line, [word])
+            elif (sample := _sample(command)) is not None:
+                yield _replaced(line, word, sample)
+            else:
+                yield from (one for one in _examples(command) if one[0] == line[0])
 
     def _elsewhere(
         self, line: Line, command: click.Command, there: list[Word], error: AttnError
     ) -> Iterator[Line]:
-        """Of code where a file with tensors belongs, and the other way round."""
+        """Of code where a file with tensors belongs, and the other way round; or of an option."""
         code = line[0] in _JUDGING
         for word in there:
             place = word.text.rpartition(":")[0] or word.text
@@ -516,8 +545,12 @@ class Mender:
             elif code and place.endswith(_READ):
                 for name in _for_file(place):
                     yield (name, place)
+        for word in there:
+            if word.option is not None and _is_blamed(word, str(error)):
+                yield _without(line, [word])
 
 
+_MEANT = re.compile(r"is (.+) meant\?")
 _PLACEHOLDER = re.compile(r"\b(?:[A-Z]{3,}|[AB]=[AB])\b")
 _NAMED = re.compile(r"-*([A-Za-z][A-Za-z_-]*)([=:])(.+)")
 
@@ -582,6 +615,20 @@ def _before(there: list[Word], word: Word) -> Word | None:
     return next((one for one in there if one.at + one.size == word.at), None)
 
 
+def _text(word: Word) -> str:
+    """Give what an argument is, or an option has."""
+    return word.text if word.option is None else word.value or ""
+
+
+def _is_blamed(word: Word, message: str) -> bool:
+    """Whether a message names an option that is none of the tensors, or an address given as one."""
+    named = re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", message)
+    name = word.option.name or "" if word.option is not None else "part_"
+    if name == "scheduler" and _text(word) in message:
+        return True
+    return not name.startswith("part_") and not set(named).isdisjoint(word.option.opts)  # type: ignore[union-attr]
+
+
 def _takes_none(option: click.Option) -> bool:
     return option.is_flag or option.count
 
@@ -612,6 +659,12 @@ def _replaced(line: Line, word: Word, value: str) -> Line:
 
 def _filled(line: Line, word: Word, param: click.Parameter | None) -> Line:
     """Give an option that has no value one that it takes."""
+    value = _some(param)
+    return line if value is None else (*line[: word.at + 1], value, *line[word.at + 1 :])
+
+
+def _some(param: click.Parameter | None) -> str | None:
+    """Give a value that a parameter takes, if that can be told."""
     kind = getattr(param, "type", None)
     value = next(iter(getattr(kind, "choices", ())), None)
     if value is None and isinstance(kind, (click.IntRange, click.FloatRange)):
@@ -619,7 +672,7 @@ def _filled(line: Line, word: Word, param: click.Parameter | None) -> Line:
         value = f"{low + 1 if kind.min_open else low}"
     if value is None and isinstance(kind, type(click.INT)):
         value = "0"
-    return line if value is None else (*line[: word.at + 1], value, *line[word.at + 1 :])
+    return value
 
 
 def _options_like(text: str, command: click.Command) -> Iterator[Line]:
@@ -742,6 +795,28 @@ def _examples(command: click.Command) -> Iterator[Line]:
         yield tuple(shlex.split(line)[1:])
 
 
+def _sample(command: click.Command) -> str | None:
+    """Give the first sample that the examples of a command's help are of."""
+    there = (word for line in _examples(command) if line[0] == command.name for word in line)
+    return next((word for word in there if word.startswith("sample_inputs/")), None)
+
+
+def _going_with(path: str) -> Iterator[str]:
+    """Give the files beside one that have an array of the same name and shape as it."""
+    from attncli.files.headers import shapes_at_a_glance
+
+    def tensors(path: str) -> set[tuple[str, tuple[int, ...]]]:
+        return {one for one in shapes_at_a_glance(existing(path)).items() if len(one[1]) > 1}
+
+    folder, held = os.path.dirname(path), tensors(path)
+    with suppress(OSError):
+        for name in sorted(os.listdir(existing(folder or ".")))[:_LOOKED_INTO]:
+            other = os.path.join(folder, name)
+            readable = name.endswith(_READ) and name != os.path.basename(path)
+            if readable and held & tensors(other):
+                yield other
+
+
 def _for_file(text: str) -> Iterator[str]:
     """Name the commands that take a file."""
     place = text if os.path.exists(text) else text.rpartition(":")[0] or text
@@ -761,20 +836,35 @@ def _for_file(text: str) -> Iterator[str]:
 
 def files_like(path: str) -> Iterator[str]:
     """Give files that are there and named nearly so."""
-    from attncli.files.source import existing
-
     folder, name = os.path.split(path)
     with suppress(OSError):
-        there = [one for one in os.listdir(existing(folder or ".")) if one.endswith(_CODE + _READ)]
-        stem = os.path.splitext(name)[0]
+        stem, ending = os.path.splitext(name)
+        known = tuple({*_CODE, *_READ, ending.lower()} - {""})
+        there = [one for one in os.listdir(existing(folder or ".")) if one.endswith(known)]
         same = sorted(one for one in there if os.path.splitext(one)[0] == stem)
         alike = [one for one in there if os.path.splitext(one)[1] == os.path.splitext(name)[1]]
         near = [nearest(name, some) for some in (alike, there)]
         for one in dict.fromkeys(filter(None, [near[0], *same, near[1]])):
             yield os.path.join(folder, one)
+    for other in folders_like(folder) if folder and not os.path.isdir(existing(folder)) else ():
+        yield from files_like(os.path.join(other, name))
+        if os.path.isfile(existing(os.path.join(other, name))):
+            yield os.path.join(other, name)
     sample = os.path.join("sample_inputs", name)
     if not os.path.lexists(path) and os.path.isfile(existing(sample)):
         yield sample
+
+
+def folders_like(path: str) -> Iterator[str]:
+    """Give the folders that may be meant by one that is not there: named nearly so, or around."""
+    parent, name = os.path.split(path.rstrip("/"))
+    while parent and not os.path.isdir(parent):
+        parent, name = os.path.split(parent)
+    with suppress(OSError):
+        there = [one.name for one in os.scandir(parent or ".") if one.is_dir()]
+        if (near := nearest(name, there)) is not None:
+            yield os.path.join(parent, near)
+    yield parent
 
 
 def _as_typed(word: str) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import click
@@ -60,6 +60,11 @@ class Screen:
             sys.stdout, color=self.color, precision=self.precision, full=self.full,
             theme=self.theme, ask=self.theme is not None,
         )  # fmt: skip
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a result is shown at all; what is not is not computed."""
+        return self.as_json or not self.quiet
 
     @property
     def draws_in_place(self) -> bool:
@@ -122,12 +127,15 @@ class Screen:
             say(message)
 
     @contextlib.contextmanager
-    def progress(self, what: str) -> Iterator[ProgressBar]:
+    def progress(self, what: str, *, piped: bool = False) -> Iterator[ProgressBar]:
         """Show how far a long step is, on a terminal: call it with what is done and what there is.
 
-        Nothing appears before a second has passed.
+        Nothing appears before a second has passed. With `piped` it is said line by line where there
+        is no terminal.
         """
-        bar = ProgressBar(what, shown=self._shows_progress)
+        drawn = self._shows_progress
+        said = piped and not self.quiet and not drawn
+        bar = ProgressBar(what, shown=drawn or said, said=said)
         try:
             yield bar
         finally:
@@ -146,7 +154,9 @@ class Screen:
             return
         terminal, said = sys.stderr, harmless(what)[: self.look.width - 1]
         after = min(ProgressBar._APPEARS_AFTER, threading.TIMEOUT_MAX)
-        timer = threading.Timer(after, lambda: print(said, end="\r", file=terminal, flush=True))
+        shown = list[None]()
+        show = partial(print, said, end="\r", file=terminal, flush=True)
+        timer = threading.Timer(after, lambda: shown.append(show()))
         timer.daemon = True
         timer.start()
         try:
@@ -155,7 +165,7 @@ class Screen:
             timer.cancel()
             timer.join()
             with contextlib.suppress(OSError):
-                print(end="\x1b[K", file=terminal, flush=True)
+                print(end="\x1b[K" if shown else "", file=terminal, flush=True)
 
     @contextlib.contextmanager
     def calculating(self, what: str) -> Iterator[ProgressBar]:
@@ -182,10 +192,11 @@ class ProgressBar:
         What is said behind it, such as who is at work; of what takes so long that it matters.
     """
 
-    _APPEARS_AFTER = 1.0  # seconds
+    _APPEARS_AFTER, _SAID_EVERY = 1.0, 10.0  # seconds
 
-    def __init__(self, what: str, *, shown: bool = True) -> None:
-        self.what, self.shown, self.start = what, shown, time.perf_counter()
+    def __init__(self, what: str, *, shown: bool = True, said: bool = False) -> None:
+        self.what, self.shown, self.said = what, shown, said
+        self.start = time.perf_counter()
         self.bar: Any = None
         self.beside = ""
 
@@ -194,7 +205,12 @@ class ProgressBar:
         if not self.shown:
             return
         if self.bar is None:
-            if time.perf_counter() - self.start < self._APPEARS_AFTER:
+            shown_after = self._SAID_EVERY if self.said else self._APPEARS_AFTER
+            if time.perf_counter() - self.start < shown_after:
+                return
+            if self.said:
+                say(f"{self.what}: {done} of {total}")
+                self.start = time.perf_counter()
                 return
             self._appear(total)
         self.bar.update(self.task, completed=done, total=total, beside=self.beside)

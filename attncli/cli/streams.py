@@ -14,6 +14,7 @@ import click
 
 from attncli.errors import harmless
 from attncli.version import __version__
+from attncli.views.look import fitting
 
 _LONGEST = 800  # characters of a message
 _LONGEST_HINT = 6000  # a command that converts a file has to be whole
@@ -29,14 +30,29 @@ own_process = False
 
 
 def prepare_streams() -> None:
-    """Make the streams take any text, even where the shell closed them."""
+    """Make the streams take any text, even where the shell closed them.
+
+    Where the locale that was asked for is ASCII's, they take no more than that, though Python turns
+    to UTF-8 there, unless that was asked for.
+    """
+    only_ascii = own_process and _asked_for_ascii()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 (stays open)
             setattr(sys, name, stream)
         if mode == "w":
-            stream.reconfigure(errors="backslashreplace")
+            more = {"encoding": "ascii"} if only_ascii else {}
+            stream.reconfigure(errors="backslashreplace", **more)
+
+
+def _asked_for_ascii() -> bool:
+    if any(os.environ.get(name) for name in ("PYTHONUTF8", "PYTHONIOENCODING")):
+        return False
+    asked = [os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")]
+    if not asked[0] and sys.flags.utf8_mode:  # then LC_CTYPE is what Python made of it
+        del asked[1]
+    return next(filter(None, asked), "") in ("C", "POSIX")
 
 
 class _Objects(io.TextIOBase):
@@ -106,7 +122,8 @@ def say(text: str, label: str = "", color: str | None = None, *, longest: int = 
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         color = None
     # click takes colours out again where standard error is no terminal.
-    line = (click.style(label, fg=color) if color else label) + harmless(text)
+    said = fitting(harmless(text), sys.stderr)  # click would write UTF-8 where only ASCII is taken
+    line = (click.style(label, fg=color) if color else label) + said
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 

@@ -384,9 +384,10 @@ async def _identity(
 
 
 def _nobody(address: Address, why: str) -> ClusterError:
+    here = address.host in ("localhost", "127.0.0.1", "::1")
     return ClusterError(
         f"no scheduler at {address} ({why})",
-        hint=f"dask scheduler --port {address.port} starts one there",
+        hint=f"dask scheduler --port {address.port}" if here else None,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from attncli.errors import FileError
+from attncli.errors import FileError, NoFileError
 from attncli.files import source
 from attncli.files.source import refused
 
@@ -63,7 +63,7 @@ def check_output(
         if not force:
             raise FileError(f"{path}: exists already", hint="--force replaces it")
     if not folder.is_dir():
-        raise FileError(f"{path}: the folder {folder} does not exist")
+        raise NoFileError(f"{path}: the folder {folder} does not exist", path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {folder} cannot be written to")
 

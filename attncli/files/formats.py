@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from attncli.errors import FileError, ForeignFormatError
-from attncli.files.source import encoding_of, is_store
+from attncli.files.source import encoding_of, free, is_store
+from attncli.spelling import nearest
 
 if TYPE_CHECKING:
     from attncli.arrays import Array
@@ -211,7 +212,11 @@ def ending_of(path: str, known: Collection[str] = ()) -> str:
     ending = os.path.splitext(path)[1].lower()
     if known and ending not in known:
         found = f"the ending {ending}" if ending else "no ending"
-        raise FileError(f"{path}: {found}, expected one of {', '.join(known)}")
+        meant = os.path.splitext(path)[0] + (nearest(ending, known) or next(iter(known)))
+        raise FileError(
+            f"{path}: {found}, expected one of {', '.join(known)}",
+            hint=f"is {free(meant)} meant?",
+        )
     return ending
 
 

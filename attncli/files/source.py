@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from io import BytesIO
+from itertools import chain, count
 from typing import Any, BinaryIO
 
 from attncli.errors import FileError, NoFileError
@@ -204,6 +205,19 @@ def existing(path: str) -> str:
     if first != os.path.basename(SAMPLES) or os.path.lexists(path):
         return path
     return os.path.join(os.path.dirname(SAMPLES), path)
+
+
+def free(path: str) -> str:
+    """Give a path at which there is nothing: this one, or one with a number behind its name.
+
+    Examples
+    --------
+    >>> free("run.npz"), free("sample_inputs/by_hand.npz")
+    ('run.npz', 'sample_inputs/by_hand-2.npz')
+    """
+    stem, ending = os.path.splitext(path)
+    tried = (f"{stem}-{number}{ending}" for number in count(2))
+    return next(one for one in chain([path], tried) if not os.path.lexists(existing(one)))
 
 
 def refused(label: str, error: Exception) -> FileError:

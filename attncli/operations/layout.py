@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array
-from attncli.errors import ParameterError, ShapeError
+from attncli.errors import ContradictionError, ParameterError, ShapeError
 from attncli.operations.operation import Operation
 from attncli.tensors import agreed_sizes, describe_shape
 
@@ -261,9 +261,7 @@ class Layout:
                 "--layout: 3 is an axis of qkv, which holds query, key and value in one array"
             )
         if not general and any("heads" in one for one in words.values()):
-            raise ParameterError(
-                f"--layout: {operation.name} has no axis of heads", hint="--layout T,N,H"
-            )
+            raise ContradictionError(f"--layout: {operation.name} has no axis of heads", "--layout")
 
         asked = {}
         for name in movable:

@@ -531,6 +531,8 @@ def _lacking(
             found = {ours: held[other][0].called(held[other][1]) for ours, other in both.items()}
             pairs = (f"{ours}={theirs}" for ours, theirs in found.items())
             return missing, shlex.join(x for pair in pairs for x in ("--rename", pair))
+    if held and set(held) <= set(MASKS):
+        return [], shlex.join(["attn", "show-mask", next(iter(held.values()))[0].label])
     return begun[0][0] if begun else [], "--rename OURS=THEIRS reads an array under another name"
 
 

@@ -117,9 +117,11 @@ def compare_files(
     how: Mapping[str, Any],
     reading: Reading,
     progress: Callable[[int, int], None],
+    *,
+    statistics: bool = True,
     **tolerances: Any,
 ) -> CompareReport:
-    """Compare the tensors of two files.
+    """Compare the tensors of two files; how distances are distributed, only if that is asked for.
 
     Raises
     ------
@@ -156,7 +158,7 @@ def compare_files(
         axes = None if layout is None else layout.axes(ALIASES.get(ours, ours), left.ndim)
         compared.append(
             compare_tensors(
-                ours, left, right, dtypes=dtypes, axes=axes, statistics=True,
+                ours, left, right, dtypes=dtypes, axes=axes, statistics=statistics, blindness=True,
                 progress=_walking(left, right, advance), **tolerances,
             )
         )  # fmt: skip
@@ -242,7 +244,7 @@ def _pairs(
         raise DataError(
             f"{a.file.label} and {b.file.label} have no tensor in common: the first holds "
             f"{', '.join(a.names) or 'none'}, the second {', '.join(b.names) or 'none'}",
-            hint=_mapped(a, b) or "--map A=B compares a tensor with one of another name",
+            hint=_mapped(a, b),
         )
     if selected.only or "" in (*a.names.values(), *b.names.values()):
         return common, (), ()  # a file of a single array says by itself what is compared
@@ -257,7 +259,9 @@ def _pairs(
 def _mapped(a: _Numbers, b: _Numbers) -> str:
     """Say which tensors of two files may be the same under other names."""
     found = {name: nearest(name, b.names) for name in a.names}
-    return " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in found.items() if b)
+    pairs = {ours: theirs for ours, theirs in found.items() if theirs}
+    pairs = pairs or dict(zip(a.names, b.names, strict=False))
+    return " ".join(f"--map {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in pairs.items())
 
 
 def _holds(file: _Numbers) -> str:

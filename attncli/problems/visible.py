@@ -181,7 +181,8 @@ class Scene:
             count = self.sizes.get(axis, 1)
             if not 0 <= number < count:
                 message = f"--{name} {number}: there is no such {name}; {describe_range(count)}"
-                raise ParameterError(message)
+                hint = f"--{name} {min(max(number, 0), count - 1)}"
+                raise ParameterError(message, hint=hint)
         return replace(self, wanted=chosen)
 
     @property

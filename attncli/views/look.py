@@ -126,11 +126,28 @@ class Look:
         >>> Look(unicode=False, encoding="ascii").fit("weightsᵀ · dout ± −∞")
         'weights^T * dout +- -inf'
         """
-        if self.unicode and _encodes(text, self.encoding):
-            return text
-        for symbol, words in _WORDS.items():
-            text = text.replace(symbol, words)
-        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return (
+            text if self.unicode and _encodes(text, self.encoding) else _worded(text, self.encoding)
+        )
+
+
+def fitting(text: str, stream: Any) -> str:
+    """Write a text of ours in what a stream can take.
+
+    Examples
+    --------
+    >>> import io
+    >>> fitting("T × T", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    'T x T'
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text if _encodes(text, encoding) else _worded(text, encoding)
+
+
+def _worded(text: str, encoding: str) -> str:
+    for symbol, words in _WORDS.items():
+        text = text.replace(symbol, words)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _encodes(text: str, encoding: str) -> bool:

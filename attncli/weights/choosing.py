@@ -279,8 +279,11 @@ def choose(name: str, wanted: Numbers | None, there: Sequence[int], label: str) 
             missing.append(spelt(one) if isinstance(one, tuple) else str(one))
     if missing:
         axes = {"head": "heads,dec,enc", "layer": "layers,heads,dec,enc"}.get(name, "")
-        first = f"--axes {axes} reads a {len(axes.split(','))}-D array's first axis as {name}s"
-        hint = first if axes and len(there) == 1 else None
+        near = max(there, default=0) if missing[0].isdecimal() else min(there, default=0)
+        hint = f"--{name} {near}" if there else None
+        if axes and len(there) == 1:
+            first = f"array's first axis as {name}s"
+            hint = f"--axes {axes} reads a {len(axes.split(','))}-D {first}"
         message = (
             f"--{name} {','.join(missing)}: {label} has no such {name}; {describe_numbers(there)}"
         )

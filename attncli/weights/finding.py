@@ -8,6 +8,7 @@ from typing import Any
 from attncli.errors import ParameterError
 from attncli.files.contents import TensorFile
 from attncli.operations import WITH_WEIGHTS
+from attncli.spelling import nearest
 from attncli.weights.computed import computed_by_layer, computed_from_queries
 from attncli.weights.model_parts import best_of_parts, read_parts, stored_families
 from attncli.weights.tabled import tabled_parts
@@ -74,7 +75,9 @@ def find_weights(
 def _refuse_other(label: str, part: str | None, found: Iterable[str]) -> None:
     if part is not None and part not in found:
         held = " and ".join(filter(None, found)) or "weights, and does not say of which part"
-        raise ParameterError(f"--part {part}: {label} has no such part; it holds {held}")
+        says = f"--part {part}: {label} has no such part; it holds {held}"
+        near = nearest(part, filter(None, found)) or next(filter(None, found), None)
+        raise ParameterError(says, hint=near and f"--part {near}")
 
 
 def _computed(

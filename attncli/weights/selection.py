@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -365,7 +366,8 @@ def _within(span: Span | None, size: int, option: str) -> Array:
         keep[slice(*span)] = True
         if not keep.any():
             raise ParameterError(
-                f"{option} {spelt(span)} leaves nothing: there are {size}, 0 to {size - 1}"
+                f"{option} {spelt(span)} leaves nothing: there are {size}, 0 to {size - 1}",
+                hint=f"{option} 0:{size}",
             )
     return keep
 
@@ -394,7 +396,7 @@ def _named(option: str, wanted: Sequence[str], tokens: list[str] | None, size: i
             import difflib
 
             near = difflib.get_close_matches(text, shown, n=1)
-            hint = f"did you mean {near[0]}?" if near else None
+            hint = f"{option} {shlex.quote(near[0])}" if near else None
             side = "decoder" if option == "--row" else "encoder"
             what = f"is no {side} token here" if tokens else f"is none of {_steps(size)}"
             raise ParameterError(f"{option} {text}: {what}", hint=hint)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attncli.arrays import Array, Tokens
-from attncli.errors import AttnWarning, DataError, FileError, ParameterError
+from attncli.errors import AttnWarning, DataError, FileError, NoFileError
 from attncli.files.contents import TensorFile
 from attncli.files.entries import Entry
 from attncli.files.json_arrays import parse_json
@@ -96,10 +96,8 @@ class _Given:
             if text.startswith("[") and text.rstrip().endswith('"]'):
                 return self._in_tree(parse_json(text, self.option))
             if "," not in text:
-                raise ParameterError(
-                    f"{self.option} {text}: no such file",
-                    hint=f"words have commas between them: {self.option} a,b,c",
-                )
+                says = f"{self.option} {text}: no such file, and words have commas between them"
+                raise NoFileError(says, text)
             apart = ", " if text.count(",") == text.count(", ") else ","
             return text.split(apart)
         source = open_source(text, max_memory=self.file.reading.max_memory)

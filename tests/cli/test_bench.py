@@ -5,7 +5,7 @@ import pytest
 
 import attncli
 from attncli.benchmarks import contenders
-from attncli.benchmarks.measure import Worker, measure
+from attncli.benchmarks.measure import Worker, crossed, measure
 from attncli.reports import Cell
 
 SMALL = ("--shapes", "2,5,3", "--repeat", 1, "--threads", 1)
@@ -89,6 +89,32 @@ def test_bad_options(attn, arguments, message):
     result = attn("bench", *arguments)
     assert result.code == 2
     assert message in result.err
+
+
+def test_without_shapes_some_are_measured_that_take_seconds_and_with_all_every():
+    short, every = crossed([], []), crossed([], [], every=True)
+    assert [(one.N, one.T, one.H) for one in short] == [(3, 5, 4), (64, 29, 256), (8, 512, 64)]
+    assert {one.dtype for one in short} == {"float32"}
+    assert set(short) < set(every)
+    assert len(every) == 12
+
+
+def test_what_nobody_sees_is_not_measured(attn, monkeypatch):
+    monkeypatch.setattr("attncli.benchmarks.measure.measure", lambda *a, **k: 1 / 0)
+    assert (attn("bench", *SMALL, "-q").code, attn("bench", *SMALL).code) == (0, 70)
+
+
+def test_piped_it_says_how_far_it_is(attn, monkeypatch):
+    monkeypatch.setattr("attncli.cli.screen.ProgressBar._SAID_EVERY", -1.0)
+    result = attn("bench", *SMALL, "--peers", ",", "--dtype", "float32", "--causal")
+    assert result.err.splitlines() == ["measuring: 1 of 2", "measuring: 2 of 2"]
+    assert "measuring" not in result.out
+
+
+def test_no_peers_are_none(attn):
+    report = attn("bench", *SMALL, "--dtype", "float32", "--peers", ",", "--json").json
+    assert {one["contender"] for one in report["measurements"]} == {"core", "loop", "products"}
+    assert report["not_installed"] == []
 
 
 def test_a_contender_that_fails_is_named_and_the_others_go_on(monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 from conftest import SAMPLES
 
 from attncli.core import attention
+from attncli.problems import pairing
 
 
 @pytest.fixture
@@ -463,3 +464,23 @@ def test_a_factor_throughout_differs_though_each_element_may_be_so_far_off(
     result = attn("forward", "run.npz", "--as-dtype", "bfloat16")
     assert result.code == bool(said)
     assert all(words in result.out for words in said)
+
+
+def test_under_quiet_the_verdict_is_the_same_and_nothing_else_computed(attn, folder, monkeypatch):
+    """The distribution of distances takes as long again; JSON is read though it is quiet."""
+    np.savez("a.npz", a=np.ones(7))
+    np.savez("b.npz", a=np.ones(7) + 1e-3)
+    asked = []
+    compare = pairing.compare_tensors
+
+    def watched(*arguments, statistics, **more):
+        asked.append(statistics)
+        return compare(*arguments, statistics=statistics, **more)
+
+    monkeypatch.setattr(pairing, "compare_tensors", watched)
+    for other, code in (("a.npz", 0), ("b.npz", 1)):
+        assert [attn("compare", "a.npz", other, *quiet).code for quiet in ((), ("-q",))] == [
+            code
+        ] * 2
+    assert attn("compare", "a.npz", "b.npz", "-q", "--json").json["tensors"]
+    assert asked == [True, False, True, False, True]

@@ -19,8 +19,9 @@ import pytest
 from conftest import SAMPLES
 from window import quiet_forks
 
+from attncli.checking.exercises import EXERCISES
 from attncli.cli import main
-from attncli.cli.completing import known_to_complete
+from attncli.cli.completing import TRACED, known_to_complete
 from attncli.cli.shells import SHELLS
 from attncli.files.headers import shapes_at_a_glance
 from attncli.files.writing import save
@@ -63,6 +64,10 @@ def test_every_command_is_offered_and_none_imported(offered, monkeypatch):
         ("attn guide sem", ["semantics"]),
         ("attn help gr", ["gradcheck"]),
         ("attn completion z", ["zsh"]),
+        ("attn trace --only dqu", ["dquery"]),
+        ("attn trace sample_inputs/by_hand.npz --only scores,wei", ["scores,weights"]),
+        ("attn exercise start ma", ["masks"]),
+        ("attn exercise show ", [*EXERCISES]),
         ("attn explain scale-missing-", ["scale-missing-in-backward"]),
         (f"attn show-weights {HEADS} --layer ", ["0", "1", "2", "3", "4", "5"]),
         (f"attn show-weights {HEADS} --layer 4,", [f"4,{layer}" for layer in range(6)]),
@@ -102,7 +107,7 @@ def test_of_every_parameter_it_is_known_what_it_takes(command):
         "window", "segments", "cu_seqlens", "cu_seqlens_k", "kv_lengths", "sinks", "heads",
         "shapes",
         "layout", "max_memory", "scheduler", "worker_memory", "arguments", "device", "axes", "rows",
-        "cols", "row", "col", "grid", "against", "tile", "what_if", "engines", "peers", "name",
+        "cols", "row", "col", "grid", "against", "tile", "what_if", "engines", "peers",
     }  # fmt: skip
     by_itself = {"mistake", "topic", "command"}
     for param in main.attn.get_command(GROUP, command).params:
@@ -110,6 +115,13 @@ def test_of_every_parameter_it_is_known_what_it_takes(command):
         typed = isinstance(param.type, kinds) or param.type in (click.INT, click.FLOAT)
         flag = getattr(param, "is_flag", False) or getattr(param, "hidden", False)
         assert typed or flag or known_to_complete(param) or param.name in free | by_itself, param
+
+
+def test_the_intermediates_that_are_offered_are_those_of_a_trace(attn):
+    named = set()
+    for layer in ("time-attention", "scaled-dot-product"):
+        named |= {one["name"] for one in attn("trace", "--layer", layer, "--json").json["trace"]}
+    assert set(TRACED) == named
 
 
 def with_names(path, *names):

@@ -181,12 +181,14 @@ def test_files_of_any_editor_are_read(attn, folder, mark):
     [
         (["check"], "attn_exercise/1_softmax.py: is not there", "attn exercise start"),
         (["hint", "masks"], "attn_exercise/7_masks.py: is not there", "attn exercise start masks"),
-        (["start", "sofmax"], "no exercise sofmax: there is", "attn exercise start softmax"),
+        (["start", "sofmax"], "no exercise sofmax: there is", "attn exercise start"),
+        (["show", "sofmaxx"], "no exercise sofmaxx: there is", "attn exercise show"),
+        (["check", "multihed"], "no exercise multihed: there is", "attn exercise start multi_head"),
         (["chek"], "attn exercise chek: expected start, check", "attn exercise check"),
         (["softmax"], "attn exercise softmax: expected", "attn exercise start softmax"),
         (["TimeAttention"], "expected start", "attn exercise start time_attention"),
         (["sofmax"], "expected start", "attn exercise start softmax"),
-        (["over"], "expected start, check, hint, show, or nothing", "attn exercise"),
+        (["over"], "expected start, check, hint, show, or nothing", "attn exercise start softmax"),
         (["check", "--force"], "--force has no meaning", "attn exercise start --force"),
     ],
 )  # fmt: skip

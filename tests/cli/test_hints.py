@@ -221,9 +221,77 @@ forward nan.npz
 forward --heads 2 --layer time-attention
 forward --rotary-base 100
 forward --T 3 --causal --layer softmax
+
+compare dates.npz
+compare minilm_qkv.npz
+compare dates.npz dates.npz --only foo
+compare dates.npz dates.npz --map foo=bar
+compare dates.npz dates.npz --budget nothing.npz
+compare nothing.npz nobody.npz
+forward -o x.foo
+forward -o x.npy.gz
+show-weights dates.npz --export x.foo
+check right.py --report x.foo
+forward nothing.npz
+forward nothing.npz --causal
+forward nowhere/dates.npz
+forward nowhere/x.npz
+forward place/dates.npz
+forward -o nowhere/deep/x.npz
+forward -o place/x.npz
+show-weights nowhere
+show-weights dates.npz --export nowhere/x.svg
+check right.py --report nowhere/x.xml
+check nowhere
+check nowhere/right.py
+check foo
+check foo.py:Softmax
+gradcheck foo.py
+checks
+checks foo
+forwrd foo.npz
+trace --only foo
+trace --step 99
+trace --item -1
+show-weights dates.npz --item 99
+show-weights minilm_heads.npz --layer 99
+show-weights minilm_heads.npz --layer 1 --head -1
+show-weights dates.npz --item 0 --rows 99
+show-weights dates.npz --part foo
+show-weights dates.npz --tokens word.txt
+show-weights dates.npz --diff nothing.npz
+show-weights dates.npz --top x
+show-mask --T 4 --kv-lengths 2,3 --item 7
+forward --mask causal
+forward --mask none
+forward --mask lower-right
+forward --mask mak.npy
+forward --N x
+forward --window foo
+forward --layer time-attention --layout N,T,heads,H
+forward dates.npz --layout N,T,heads,H
+check numpy:dot
+check numpy:dot --as softmax
+check right.py:Foo
+check right.py:Sofmax
+check right.py:Softmax --as attention
+gradcheck right.py:Foo
+check numpi:dot --as attention
+check attncli:attnetion
+bench --workers 1 --shapes 2,3,4
+bench --engine dask --shapes 2,3,4 --peers , --repeat 1
+bench --all --shapes 2,3,4 --peers , --repeat 1
+exercise foo
+exercise check foo
+exercise show sofmax
+exercise hint sofmax
+completion foo
+guide json --schema foo
+forward --quiet --verbose
+forward --force
 """.strip().splitlines()
 
-JUDGES = ("check", "gradcheck", "compare", "convention", "explain")
+JUDGES = ("check", "gradcheck", "compare", "convention", "explain", "exercise")
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +330,9 @@ def desk(tmp_path_factory):
     }
     for name, arrays in files.items():
         np.savez(place / f"{name}.npz", **arrays)
+    (place / "places").mkdir()
+    (place / "places" / "dates.npz").write_bytes((SAMPLES / "dates.npz").read_bytes())
+    np.save(place / "mask.npy", np.ones((5, 5), bool))
     for name, array in {"enc": enc, "dec": dec, "q": dec, "k": enc, "v": enc}.items():
         np.save(place / f"{name}.npy", array)
     return place

@@ -90,7 +90,8 @@ def test_who_is_not_there_is_said_and_the_others_are_judged(attn, class_, comman
     assert result.code == 2
     assert result.err.count("error: ") == 2
     assert "error: none.py: no such file" in result.err
-    assert "error: bob.py: holds nothing named Nothing\nhint:  it holds WeightSum\n" in result.err
+    assert "error: bob.py: holds nothing named Nothing; it holds WeightSum\n" in result.err
+    assert f"hint:  attn {command} ann.py none.py bob.py bob.py\n" in result.err
     assert result.out.endswith("1 right, 1 wrong, 2 could not be judged\n")
 
 

@@ -328,8 +328,8 @@ def test_who_looks_at_a_word(attn, cats):
     ("arguments", "message", "hint"),
     [
         (["--col", "dog"], "--col dog: is no encoder token here", None),
-        (["--col", "cut"], "--col cut: is no encoder token here", "did you mean cat?"),
-        (["--col", "cat[2]"], "--col cat[2]: is no encoder token here", "did you mean cat?"),
+        (["--col", "cut"], "--col cut: is no encoder token here", "w.npz --col cat"),
+        (["--col", "cat[2]"], "--col cat[2]: is no encoder token here", "w.npz --col cat"),
         (["--col", "cat", "--col", "7"], "--col 7: is no encoder token here", None),
         (["--row", "dog"], "--row dog: is no decoder token here", None),
         (["--col", "cat", "--cols", "1:"], "--col and --cols contradict each other", None),

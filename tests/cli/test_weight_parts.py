@@ -325,7 +325,7 @@ def test_hints_say_how_to_go_on(attn, folder):
     axes = "frames,layers,N,heads,dec,enc"
     done = attn("show-weights", "deep.npy", "--axes", axes, "--json")
     assert len(done.json["matrices"]) == 4
-    assert "did you mean animal?" in attn("show-weights", HEADS, "--row", "animl").err
+    assert "--row animal" in attn("show-weights", HEADS, "--row", "animl").err
 
 
 def test_more_heads_than_pictures_are_a_map_of_their_numbers(attn, folder):

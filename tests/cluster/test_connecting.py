@@ -105,7 +105,7 @@ def test_nobody_listens():
     port = free_port()
     message, hint = refused(f"127.0.0.1:{port}")
     assert message == f"no scheduler at tcp://127.0.0.1:{port} (connection refused)"
-    assert hint == f"dask scheduler --port {port} starts one there"
+    assert hint == f"dask scheduler --port {port}"
 
 
 def test_no_such_host():

@@ -41,7 +41,8 @@ def compare_all(
     compared = []
     for name in common:
         (left, dtype), (right, other) = (_array(name, side[name]) for side in (ours, theirs))
-        how = {"dtypes": (dtype, other), "statistics": statistics, **tolerances}
+        how = {"statistics": statistics, "blindness": statistics, **tolerances}
+        how |= {"dtypes": (dtype, other)}
         compared.append(compare_tensors(name, left, right, **how))
     return CompareReport(
         tuple(compared),
@@ -102,6 +103,7 @@ def compare_tensors(
     dtypes: tuple[str, str] | None = None,
     axes: Sequence[str] | None = None,
     statistics: bool = False,
+    blindness: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> TensorComparison:
     """Compare two tensors tile by tile; of mapped files only a tile is in memory at a time.
@@ -118,8 +120,9 @@ def compare_tensors(
     axes : sequence of str, optional
         The names of the axes, where they are not those that a tensor of this name has.
     statistics : bool, default False
-        Whether to tell how the distances are distributed, which takes about as long again, and
-        what else would agree at a tolerance that was given.
+        Whether to tell how the distances are distributed, which takes about as long again.
+    blindness : bool, default False
+        Whether to tell what else would agree at a tolerance that was given.
     progress : callable, optional
         Called with the number of elements after each tile.
 
@@ -161,7 +164,7 @@ def compare_tensors(
             progress(part_a.size)
     axes = axes or axes_of(name, b.ndim)
     report = _report(name, a, b, dtypes, tally, turned, axes)
-    if not statistics or (rtol is None and atol is None):
+    if not blindness or (rtol is None and atol is None):
         return report
     usual = Tolerance.of_dtypes(*dtypes, equal_nan=equal_nan)
     return replace(report, blind=blind_to(b, tolerance, usual, axes))

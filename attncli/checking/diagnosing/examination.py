@@ -212,7 +212,7 @@ def _judged(
                 chosen=chosen,
                 expected=", ".join(OPERATIONS[chosen].inputs),
             ),
-            hint="--as says which layer it is",
+            hint=_as_another(target),
         )
     with np.errstate(all="ignore"):  # their numbers may be anything
         return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
@@ -267,8 +267,15 @@ def guess_layer(target: Target) -> str:
             where=target.where,
             names=", ".join(target.inputs),
         ),
-        hint=f"--as {' | '.join(OPERATIONS)}",
+        hint=_as_another(target),
     )
+
+
+def _as_another(target: Target) -> str | None:
+    """Say as which layer it could be checked: the last that takes as much as it does."""
+    count = len(target.inputs)
+    fitting = [name for name in _KNOWN if len(OPERATIONS[name].inputs) == count]
+    return f"--as {fitting[-1]}" if fitting else None
 
 
 class _Verdict(NamedTuple):

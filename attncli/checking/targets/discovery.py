@@ -16,6 +16,7 @@ from attncli.checking.targets.importing import import_source, python_in
 from attncli.checking.targets.sources import Passed, said_of, source_of
 from attncli.checking.targets.target import Target, are_known_inputs, known_inputs, layer_named
 from attncli.errors import CodeError, NoLayerError, TargetError
+from attncli.spelling import nearest
 
 _METHODS = ("forward", "backward")
 _EXPECTED = "expected a class with forward and backward, or a pair of functions"
@@ -159,7 +160,7 @@ def _named(module: ModuleType, name: str, place: str, file: str | None, notes: l
     if forward and (thing is None or last == backward):
         last, thing = forward, names[forward]
     if thing is None:
-        raise TargetError(f"{place}: holds nothing named {name}", hint=_held(module, place, name))
+        raise _nameless(module, place, name)
     if backward and (name != forward or _parted(name)[1]):
         notes.append(f"{place}:{name}: {forward} goes with {backward}")
     return _target(thing, last, f"{place}:{name}", file, names)
@@ -340,9 +341,13 @@ def _what_is_there_instead(layer: type[Any], lacking: list[str]) -> str:
     return "; ".join(parts)
 
 
-def _held(module: ModuleType, place: str, name: str) -> str | None:
-    """What a module holds: what may be meant by a name, or every layer."""
-    for near in difflib.get_close_matches(name, vars(module), 1):
-        return f"is {place}:{near} meant?"
+def _nameless(module: ModuleType, place: str, name: str) -> TargetError:
+    """Say what a module holds instead of a name: what may be meant by it, or every layer."""
+    says = f"{place}: holds nothing named {name}"
+    can_run = [one for one in dir(module) if callable(getattr(module, one, None))]
+    if (near := nearest(name, can_run)) is not None:
+        return TargetError(says, hint=f"is {place}:{near} meant?")
     names = [target.name for target in _layers_in(module, place, None)[0]]
-    return f"it holds {', '.join(names)}" if names else None
+    if not names:
+        return TargetError(says)
+    return TargetError(f"{says}; it holds {', '.join(names)}", hint=f"is {place} meant?")

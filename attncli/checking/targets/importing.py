@@ -21,6 +21,9 @@ from attncli.checking.targets.notebooks import cells_of, file_of_cell
 from attncli.checking.targets.sources import Passed, Source
 from attncli.checking.targets.their_code import running
 from attncli.errors import CodeError, TargetError
+from attncli.spelling import nearest
+
+_OFTEN_MEANT = ("torch", "jax", "flax", "triton", "tensorflow", "transformers", "onnxruntime")
 
 
 class Imported(NamedTuple):
@@ -56,7 +59,7 @@ def import_source(source: Source) -> Imported:
     sys.meta_path.append(stand_in)
     if source.kind == "notebook":
         return Imported(*_notebook(source.place), stand_in.used)
-    module = _file(source.place) if source.kind == "file" else _named(source.place)
+    module = _file(source.place) if source.kind == "file" else _named(*source[1:])
     return Imported(module, [], [], stand_in.used)
 
 
@@ -172,7 +175,7 @@ class _Shell:
         return lambda *arguments, **options: None
 
 
-def _named(name: str) -> ModuleType:
+def _named(name: str, what: str) -> ModuleType:
     with _importing(os.getcwd()):
         spec = None
         try:
@@ -183,6 +186,12 @@ def _named(name: str) -> ModuleType:
         except Exception:  # of a package that it is in: importing it says why
             absent = False
         if absent:
-            raise TargetError(f"there is no module {name}, here or installed")
+            says = f"there is no module {name}, here or installed"
+            top, dot, rest = name.partition(".")
+            if top in _OFTEN_MEANT and importlib.util.find_spec(top) is None:
+                raise TargetError(says, hint=f"pip install {top}")
+            near = nearest(top, (*_OFTEN_MEANT, "numpy"), slips=1)
+            meant = near and near != top and f"is {near}{dot}{rest}:{what} meant?"
+            raise TargetError(says, hint=meant or None)
         with running(name, spec.origin if spec is not None else None):
             return importlib.import_module(name)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 from attncli.errors import TargetError
 from attncli.files.source import existing
+from attncli.spelling import nearest
 
 Note = Callable[[str], None]
 Passed = list[tuple[str, str]]
@@ -65,6 +67,20 @@ def source_of(text: str) -> Source:
     raise TargetError(f"{text!r} names no target: {_FORMS}", hint=_near(text))
 
 
+def is_there(text: str) -> bool:
+    """Whether there is a place that a text names, as far as that is seen without loading it."""
+    if os.path.isdir(existing(text)):
+        return True
+    try:
+        source = source_of(text)
+    except TargetError:
+        return False
+    top = source.place.partition(".")[0]
+    if source.kind != "module" or top in sys.modules:
+        return True
+    return os.path.exists(top) or os.path.exists(f"{top}.py") or find_spec(top) is not None
+
+
 def compiles(text: str) -> bool:
     """Whether what a text names is likely to be compiled by JAX, which takes long."""
     source, written = source_of(text), ""
@@ -86,9 +102,8 @@ def _near(path: str, behind: str = "") -> str | None:
     except OSError:
         return None
     whole = [file + ending for ending in (".py", ".ipynb") if file + ending in there]
-    for near in whole or difflib.get_close_matches(file, there, 1):
-        return f"is {os.path.join(folder, near)}{behind} meant?"
-    return None
+    near = whole[0] if whole else nearest(file, there)
+    return None if near is None else f"is {os.path.join(folder, near)}{behind} meant?"
 
 
 def files_in(folder: str, passed: Passed) -> Iterator[str]:

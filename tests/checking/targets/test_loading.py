@@ -131,7 +131,7 @@ def test_what_cannot_be_found_is_said(write, text, source, message):
         ("mien.py:Layer", "is mine.py:Layer meant?"),
         ("ch08/mine", "is ch08/mine.py meant?"),
         ("mine.py:Laier", "is mine.py:Layer meant?"),
-        ("mine.py:Other", "it holds Layer"),
+        ("mine.py:Other", "is mine.py meant?"),
         ("mine", "is mine.py meant?"),
         ("mein:Layer", None),
         ("mine.inner:Layer", None),
