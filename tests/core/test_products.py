@@ -12,7 +12,10 @@ import attncli
 from attncli.core import mkl, products
 from attncli.errors import ParameterError
 
+from . import formula
 from .common import TOLERANCE
+from .drawn import LARGE, PRIMES, drawn
+from .test_combinations import LARGE_CASES, SMALL_CASES, WAYS, assert_same, everything
 
 INSTALL = "pip install 'attncli[mkl]'"
 
@@ -89,7 +92,18 @@ def test_a_result_may_lie_where_an_operand_does_and_shapes_must_fit():
         products.matmul(np.ones((2, 3)), np.ones((2, 3)))
 
 
-LARGE_CASE = """
+@pytest.mark.parametrize("seed", [*SMALL_CASES[::7], LARGE_CASES[8]])
+@pytest.mark.filterwarnings("ignore::attncli.errors.AttnWarning")
+@pytest.mark.usefixtures("by_mkl")
+def test_any_options_together_give_what_the_formulas_give(seed):
+    _, arrays, options = drawn(seed, LARGE if seed in LARGE_CASES else PRIMES)
+    wanted = formula.attention(**arrays, **options)
+    for engine, kept in WAYS:
+        tile = (5, 7) if engine == "tiled" else None
+        assert_same(everything(arrays, options, engine, kept, tile, threads=2), wanted, kept)
+
+
+FORKED = """
 import os
 import numpy as np
 from attncli import attention, attention_backward
@@ -111,7 +125,7 @@ raise SystemExit(os.waitpid(child, 0)[1])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.usefixtures("by_mkl")
 def test_a_fork_goes_on_after_mkl_has_multiplied_on_several_threads():
-    script = LARGE_CASE.replace("TOLD", "'mkl'")
+    script = FORKED.replace("TOLD", "'mkl'")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script], timeout=120, capture_output=True, text=True,
         env={**os.environ, "ATTN_BLAS": "mkl", "OPENBLAS_NUM_THREADS": "1"},
