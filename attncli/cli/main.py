@@ -60,8 +60,9 @@ _YES = ("1", "true", "t", "yes", "y", "on")
 
 INTERRUPTED = 128 + signal.SIGINT
 
+_MOST_WARNINGS = 30
 _said = set[str]()
-"""The warnings that this run has shown."""
+"""The warnings of this run."""
 
 
 class LazyGroup(click.Group):
@@ -253,7 +254,10 @@ def _show_warning(
     if issubclass(category, AttnWarning):
         if str(message) not in _said:  # what is read once for each output is as odd each time
             _said.add(str(message))
-            say(str(message), "warning: ", "yellow")
+            if len(_said) <= _MOST_WARNINGS:
+                say(str(message), "warning: ", "yellow")
+            elif len(_said) == _MOST_WARNINGS + 1:
+                say("there are more, which are not shown", "warning: ", "yellow")
     else:
         say(warnings.formatwarning(message, category, filename, lineno, line).strip())
 

@@ -114,11 +114,10 @@ def say(text: str, label: str = "", color: str | None = None, *, longest: int = 
     Text from files does no harm: control characters are escaped.  If nobody reads standard error,
     nothing happens.
     """
+    text = _shortened(text, longest)
     if as_json:
         _say_object(**{label.strip(": ") or "note": text})
         return
-    if len(text) > longest:  # a file may name its arrays as it likes
-        text = f"{text[: longest // 2]} … {text[-longest // 2 :]}"
     if color_forbidden or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         color = None
     # click takes colours out again where standard error is no terminal.
@@ -128,10 +127,17 @@ def say(text: str, label: str = "", color: str | None = None, *, longest: int = 
         click.echo(line, err=True)
 
 
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    """Leave out the middle of what is too long: a file may name its arrays as it likes."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} … {text[-longest // 2 :]}"
+
+
 def say_error(message: str, hint: str | None, code: int = 2) -> None:
     """Say what is wrong, and what to do about it."""
     if as_json:
-        _say_object(error=message, hint=hint, code=code)
+        _say_object(error=_shortened(message), hint=hint, code=code)
         return
     say(message, "error: ", "red")
     for line in (hint or "").splitlines():

@@ -87,7 +87,8 @@ def rows_along(sizes: list[tuple[int, int]]) -> list[Rows]:
 
 
 def _sizes(shape: tuple[int, ...], *, flat: bool = False) -> tuple[int, int]:
-    return (1 if flat or len(shape) < 2 else shape[-2], shape[-1])
+    *_, rows, keys = (1, 1, *shape)
+    return (1 if flat else rows, keys)
 
 
 def _grow(shapes: Shapes, place: int, *, flat: bool, named: bool) -> bool:

@@ -239,6 +239,7 @@ def _layer(
     """Put together what there is of a layer: of each item and head its steps."""
     blocks = {place: _in_steps(file, some) for place, some in pieces.items()}
     every = [piece for some in blocks.values() for piece in some]
+    _require_alike(file, every)
     # The items and heads that an array has itself stand behind each other.
     items, heads = (max(piece.size(axis) for piece in every) for axis in ("N", "heads"))
     N = items * (1 + max(item for item, _ in blocks))
@@ -254,18 +255,32 @@ def _layer(
 
     def load(item: int, head: int, region: Region) -> Array:
         some = blocks[item // items, head // heads]
-        if len(some) == 1 and (some[0].size("T_dec"), some[0].size("T_enc")) == shape[2:]:
+        sizes = tuple(map(some[0].size, ("N", "T_dec", "T_enc")))
+        if len(some) == 1 and sizes == (items, *shape[2:]):
             return some[0].load(file, item % items, head % heads, region)
         return _put_together(file, some, (item % items, head % heads, items), shape[2:], region)
 
     return Layer(every[0].name, shape, load, has)
 
 
+def _require_alike(file: TensorFile, pieces: Sequence[_Piece]) -> None:
+    """Raise unless what is to be one layer has as many heads in each array; beams may be fewer."""
+    for one in pieces:
+        for axis, names in (("heads", "heads"), ("N", "items")):
+            sizes = pieces[0].size(axis), one.size(axis)
+            if len({*sizes}) > 1 and (axis == "heads" or 0 in sizes):
+                raise ShapeError(
+                    f"{file.label}: {pieces[0].name} is {pieces[0].shape} and {one.name} "
+                    f"{one.shape}: {sizes[0]} and {sizes[1]} {names} of one layer"
+                )
+
+
 def _in_steps(file: TensorFile, pieces: list[_Piece]) -> list[_Piece]:
     """Say of the arrays of each step which rows are new."""
     pieces = sorted(pieces, key=lambda one: one.step)
     sizes = [(one.size("T_dec"), one.size("T_enc")) for one in pieces]
-    if "steps" not in pieces[0].at or sizes[0][0] == 1:
+    nothing = any(0 in one.shape for one in pieces)
+    if "steps" not in pieces[0].at or sizes[0][0] == 1 or nothing:
         return [
             replace(one, rows=rows, first_key=first_key)
             for one, (rows, first_key) in zip(pieces, rows_along(sizes), strict=True)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 import unicodedata
@@ -370,3 +371,37 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(attn, changed):
     changed(replace)
     result = attn("show-weights", "x.npy", "--json")
     assert (result.code, result.json["matrices"][0]["weights"][0][0]) == (0, 1 / 7)
+
+
+def test_a_file_that_gives_rise_to_many_warnings_is_told_of_by_some(folder, attn):
+    names = {f"note{n}.txt": b"hi" for n in range(2000)}
+    (folder / "x.npz").write_bytes(packed({"weights.npy": saved(WEIGHTS), **names}))
+    result = attn("show-weights", "x.npz")
+    assert (result.code, len(result.err.splitlines())) == (0, 31)
+    assert result.err.endswith("warning: there are more, which are not shown\n")
+
+
+def test_an_error_as_json_is_as_short_as_in_words(folder, attn):
+    np.savez("x.npz", **{f"word{chr(97 + n // 26)}{chr(97 + n % 26)}": WEIGHTS for n in range(600)})
+    assert len(attn("show-weights", "x.npz", "--json").objects) < 2000
+
+
+def test_the_work_grows_as_the_number_of_arrays_does(folder, attn):
+    """Each of them is looked at as often as if there were a hundred."""
+    counts = []
+    for count in (40, 160):
+        np.savez("x.npz", **{f"layer{n}": np.eye(3) for n in range(count)})
+        calls = 0
+
+        def count_calls(frame, event, argument):
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count_calls)
+        try:
+            for command in (("show-weights", "x.npz", "--json"), ("compare", "x.npz", "x.npz")):
+                attn(*command)
+        finally:
+            sys.setprofile(None)
+        counts.append(calls)
+    assert counts[1] < 5 * counts[0]

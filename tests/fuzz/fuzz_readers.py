@@ -3,8 +3,10 @@
 ``python tests/fuzz/fuzz_readers.py -max_total_time=60 [CORPUS]`` (needs atheris).
 """
 
+import importlib
 import io
 import json
+import pkgutil
 import struct
 import sys
 import tempfile
@@ -14,12 +16,17 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["attncli", "zipfile"]):
+with atheris.instrument_imports(include=["attncli", "zipfile", "json"]):
     import numpy as np
 
+    import attncli.files
     from attncli.errors import AttnError
     from attncli.files.contents import open_tensors
     from attncli.files.reading import Reading
+
+    # The module of a format is imported when it is needed: too late to be instrumented.
+    for found in pkgutil.iter_modules(attncli.files.__path__, "attncli.files."):
+        importlib.import_module(found.name)
 
 FOLDER = Path(tempfile.mkdtemp())
 LIMIT = 1_000_000  # bytes: what a file may make the readers allocate

@@ -8,7 +8,7 @@ from conftest import Attn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attncli.errors import AttnWarning, DataError, DtypeError
+from attncli.errors import AttnWarning, DataError, DtypeError, ShapeError
 from attncli.files.contents import hold_tensors
 from attncli.files.entries import Entry
 from attncli.files.reading import Reading
@@ -464,3 +464,27 @@ def test_what_a_model_returns_is_shown_by_its_parts():
     with pytest.raises(DtypeError, match="cross_attentions, a tuple of None") as caught:
         name_weights(output, None, "mine", None)
     assert "attn_implementation='eager'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(1, 2, 1, 3), (1, 3, 1, 4)], "2 and 3 heads of one layer"),
+        ([(3, 2, 1, 3), (0, 2, 1, 4)], "3 and 0 items of one layer"),
+    ],
+)
+def test_steps_whose_heads_differ_are_refused(shapes, message):
+    arrays = {f"step{n}_layer0": np.ones(shape) for n, shape in enumerate(shapes)}
+    with pytest.raises(ShapeError, match=message):
+        find_weights(hold_tensors(arrays, "x.npz"))
+
+
+def test_steps_of_nothing_are_found():
+    arrays = {f"step{n}_layer0": np.ones((0, 2, 3, 3)) for n in range(3)}
+    assert find_weights(hold_tensors(arrays, "x.npz")).shape[0] == 0
+
+
+def test_a_number_that_is_called_weights_is_no_matrix():
+    axes = ("T_dec", "steps", "N", "T_enc")
+    with pytest.raises(ShapeError, match=r"is \(\): --axes names 4"):
+        find_weights(hold_tensors({"batch_enc10weights2": np.ones(())}, "x.npz"), axes)
