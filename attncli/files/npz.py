@@ -59,6 +59,7 @@ def list_entries(source: Source) -> dict[str, Entry]:
     try:
         with source.open() as stream, zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
+            _refuse_part(stream, len(archive.comment), source.label)
             _refuse_pickle(archive, members)
             _refuse_doubtful(members, source.label)
             _refuse_store(members, source.label)
@@ -77,6 +78,14 @@ def _refuse_pickle(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> 
             with contextlib.suppress(*_DAMAGE), archive.open(member) as stream:
                 raise ForeignFormatError("a pickle", stream.read(READ_OF_A_PICKLE))
             raise ForeignFormatError("a pickle", b"")
+
+
+def _refuse_part(stream: BinaryIO, comment: int, label: str) -> None:
+    """Refuse one of several files that are an archive together, by the numbers in its end."""
+    stream.seek(max(-22 - comment, -stream.seek(0, os.SEEK_END)), os.SEEK_END)
+    end = stream.read(8)
+    if end[:4] == b"PK\x05\x06" and end[4:] not in (bytes(4), b"\xff" * 4):
+        raise FileError(f"{label}: damaged: is a part of a split archive")
 
 
 def _refuse_doubtful(members: list[zipfile.ZipInfo], label: str) -> None:
@@ -147,7 +156,7 @@ def _data_offset(source: Source, member: zipfile.ZipInfo, where: str) -> int:
     offset = member.header_offset + 30
     offset += int.from_bytes(name_length, "little") + int.from_bytes(extra_length, "little")
     if offset + member.compress_size > source.size:
-        raise FileError(f"{where}: truncated")
+        raise FileError(f"{where}: truncated or damaged")
     return offset
 
 
@@ -168,7 +177,7 @@ def _read_member(source: Source, member: zipfile.ZipInfo, header: Header, where:
     except _DAMAGE as error:
         raise _damaged(where, error) from None
     if len(data) < header.offset + header.nbytes:
-        raise FileError(f"{where}: truncated")
+        raise FileError(f"{where}: truncated or damaged")
     return array_from_bytes(data, header)
 
 
@@ -181,7 +190,7 @@ def _small_member(source: Source, member: zipfile.ZipInfo, header: Header, where
     if member.compress_type == zipfile.ZIP_DEFLATED:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.file_size + 1)
     if len(data) < size:
-        raise FileError(f"{where}: truncated")
+        raise FileError(f"{where}: truncated or damaged")
     if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
         raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
     return data[:size]

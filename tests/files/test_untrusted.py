@@ -281,6 +281,9 @@ def test_an_archive_that_is_encrypted_split_or_of_two_sizes_is_damaged_at_a_memb
         assert message.startswith("x.npz: weights.npy: ")
         assert "damaged" in message
     assert "damaged" in says(folder / "x.npz", b"PK\x07\x08" + whole[4:-30])
+    end = whole.rindex(b"PK\x05\x06")
+    part = whole[: end + 4] + b"\1\0\1\0" + whole[end + 8 :]
+    assert "a part of a split archive" in says(folder / "x.npz", part)
 
 
 # Names.
