@@ -259,7 +259,8 @@ def _show_warning(
             elif len(_said) == _MOST_WARNINGS + 1:
                 say("there are more, which are not shown", "warning: ", "yellow")
     else:
-        say(warnings.formatwarning(message, category, filename, lineno, line).strip())
+        for text in warnings.formatwarning(message, category, filename, lineno, line).splitlines():
+            say(text)
 
 
 def _report_bug() -> int:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import click
 import numpy as np
@@ -83,6 +84,23 @@ def test_a_bug_shows_its_traceback_and_is_no_verdict(attn, monkeypatch):
     assert result.code == main.BUG
     assert "ZeroDivisionError" in result.err
     assert "this is a bug in attn" in result.err
+
+
+def test_a_warning_that_is_not_ours_is_shown_as_python_shows_it(attn, monkeypatch):
+    def warn(*_arguments, **_options):
+        warnings.warn("odd", DeprecationWarning, stacklevel=1)
+        raise MemoryError
+
+    monkeypatch.setattr("attncli.problems.problem.run", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = attn("forward")
+    assert result.code == 2
+    first, source, error, hint = result.err.splitlines()
+    assert first.startswith(__file__)
+    assert first.endswith(": DeprecationWarning: odd")
+    assert source.startswith('  warnings.warn("odd"')
+    assert (error, hint) == ("error: not enough memory", "hint:  smaller sizes need less")
 
 
 CLOSED = """
