@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from crossing import crossed
 from rich.cells import cell_len
 from window import Window, on_posix, quiet_forks
 
@@ -92,10 +93,18 @@ def test_few_keys_of_many_rows_have_their_words_and_strongest_rows(
 # Many heads
 
 
-@pytest.mark.parametrize("colors", [None, "truecolor"])
-@pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize(
-    "shapes", [[(13, 17)], [(12, 7)] * 12, [(3, 5), (11, 5), (1, 5)], [(25, 3)] * 40, [(7, 19)]]
+    **crossed(
+        shapes={
+            "one": [(13, 17)],
+            "alike": [(12, 7)] * 12,
+            "different": [(3, 5), (11, 5), (1, 5)],
+            "many": [(25, 3)] * 40,
+            "few": [(7, 19)],
+        },
+        columns=WIDTHS,
+        colors=[None, "truecolor"],
+    )
 )
 def test_many_heads_take_two_screens_and_each_is_named(
     attn, folder, tall_window, shapes, columns, colors

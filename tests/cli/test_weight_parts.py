@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from crossing import crossed
 from rich.cells import cell_len
 
 DATES, PARAPHRASE, HEADS = (
@@ -188,9 +189,13 @@ def test_a_list_leaves_nothing_out_when_piped_and_says_so_on_a_terminal(attn, fo
     np.testing.assert_array_equal(values, -np.sort(-weights))
 
 
-@pytest.mark.parametrize("view", ["table", "cells", "heatmap", "list"])
-@pytest.mark.parametrize("columns", [20, 40, 80, 200])
-@pytest.mark.parametrize("colors", [None, "truecolor", ""], ids=["plain", "truecolor", "few"])
+@pytest.mark.parametrize(
+    **crossed(
+        view=["table", "cells", "heatmap", "list"],
+        columns=[20, 40, 80, 200],
+        colors={"plain": None, "truecolor": "truecolor", "few": ""},
+    )
+)
 def test_every_view_fits_every_terminal(attn, folder, view, columns, colors, monkeypatch):
     tokens = [*"abc", "日本語", "a long token of this", "[/INST]", ":heart:", "\x1b[31m", "\u202e"]
     np.savez("w.npz", weights=weights_of(2, 70, 90), tokens_enc=np.array(tokens * 10))

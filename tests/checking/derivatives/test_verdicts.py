@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from crossing import crossed
 
 import attncli
 from attncli import layers
@@ -202,21 +203,23 @@ class Steep16(Steep):
         return super().forward(h.real.astype("f4")).astype("f2")
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("factor", [1.5, -1.0, 0.0, 1.1])
 @pytest.mark.parametrize(
-    ("layer", "options"),
-    [
-        (Steep, {"dtype": "float32"}),
-        (Steep, {"dtype": "float32", "tolerance": 1e-5}),
-        (Steep, {"dtype": "float32", "tolerance": 1e-3}),
-        (Steep, {"dtype": "float32", "tolerance": 0.05}),
-        (Steep, {"method": "central"}),
-        (Steep, {"method": "central", "tolerance": 1e-12}),
-        (Steep16, {"tolerance": 1e-3}),
-    ],
+    **crossed(
+        case=[
+            (Steep, {"dtype": "float32"}),
+            (Steep, {"dtype": "float32", "tolerance": 1e-5}),
+            (Steep, {"dtype": "float32", "tolerance": 1e-3}),
+            (Steep, {"dtype": "float32", "tolerance": 0.05}),
+            (Steep, {"method": "central"}),
+            (Steep, {"method": "central", "tolerance": 1e-12}),
+            (Steep16, {"tolerance": 1e-3}),
+        ],
+        factor=[1.5, -1.0, 0.0, 1.1],
+        seed=range(3),
+    )
 )
-def test_no_wrong_element_is_excused_however_coarse_the_differences(layer, options, factor, seed):
+def test_no_wrong_element_is_excused_however_coarse_the_differences(case, factor, seed):
+    layer, options = case
     wrong = type("Wrong", (layer,), {"factor": factor})
     report = attncli.gradcheck(wrong, seed=seed, **options)
     assert not report.passed
