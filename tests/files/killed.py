@@ -62,4 +62,5 @@ def main(path, how):
             Path(path).unlink(missing_ok=True)
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
