@@ -314,3 +314,34 @@ def test_thorough_tries_larger_sizes(attn, mine):
     refused = attn("check", "--convention", "x.npz", "--thorough")
     error = "error: --thorough has a meaning with TARGET only"
     assert (refused.code, refused.err.splitlines()[0]) == (2, error)
+
+
+BOTH = """
+import numpy as np
+
+def attend(query, key, value, mask=None, is_causal=False):
+    scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+    seen = np.ones(scores.shape, bool)
+    if is_causal:
+        seen &= np.tril(seen)
+    {with_mask}
+        seen &= mask
+    e = np.exp(scores) * seen
+    return e / np.maximum(e.sum(-1, keepdims=True), 1e-300) @ value
+"""
+
+
+@pytest.mark.parametrize(
+    ("with_mask", "verdict"),
+    [
+        ("if mask is not None:", "ok"),
+        ("if mask is not None and not is_causal:", "WRONG"),
+        # As that of torch refuses both at once.
+        ("assert mask is None or not is_causal\n    if mask is not None:", "-"),
+    ],
+)
+def test_a_mask_and_causal_order_hold_together(attn, mine, with_mask, verdict):
+    (mine / "both.py").write_text(BOTH.format(with_mask=with_mask))
+    out = attn("check", "both.py:attend", "--as", "scaled-dot-product").out
+    (line,) = (line for line in out.splitlines() if line.startswith("boolean mask, causal  "))
+    assert line.split()[-1] == verdict

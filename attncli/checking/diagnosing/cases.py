@@ -599,6 +599,13 @@ class Suite:
             more = self._more_queries({**self.primes, "T_dec": 11}, claims)
             for said, sizes in (("", self.primes), (", more queries", more)):
                 yield self._case(label + said, sizes, claims)
+            if claims.causal != self.claims.causal and (masked := self._parameter("mask")):
+                base = self._case(f"boolean mask, {label}", self.primes, claims)
+                shape = self._mask_shape(masked, self.primes)
+                both = self._masked(
+                    base, masked, np.random.RandomState(5).random_sample(shape) < 0.6
+                )
+                yield replace(both, optional=True, probe=False)
         if self.layer == QKV and self.axes > 2:
             for name in _EXTRAS:
                 if parameter := self._parameter(name):

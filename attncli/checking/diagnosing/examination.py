@@ -327,6 +327,7 @@ class _Check:
         self.target = arranged(target, target.given.layout, self.names)
         self.findings = _Findings()
         self.trace: tuple[str, ...] = ()
+        self.is_lost = False  # its process ended in a case that it has to take
         self.alone = ""  # why backward is not judged
         self.differs = False  # whether numbers are wrong, and not only calls
         # What memory holds that is never filled, where there is such: the same in every call.
@@ -343,6 +344,17 @@ class _Check:
         for case in (suite.ordinary(), suite.square()):
             if self.memory is None:
                 self._find_unfilled(case)
+        if not self.is_lost:  # it would be again, which takes as long
+            self._repeat(suite)
+        self.findings.begin()
+        with self.target.calls.under(memory=self.memory):
+            report = self._report(suite)
+        if not report.passed:
+            self._refuse_weights(suite.ordinary())
+        return report
+
+    def _repeat(self, suite: Suite) -> None:
+        """Call it several times, in a process that nobody has called yet."""
         fresh = self.target.anew()
         with fresh.calls.under(memory=self.memory, seed=0):
             self.repeated.begin()
@@ -350,12 +362,6 @@ class _Check:
             self.repeated.extend(reused(fresh, suite))
         if fresh.end != self.target.end:  # it is a process of its own
             fresh.end()
-        self.findings.begin()
-        with self.target.calls.under(memory=self.memory):
-            report = self._report(suite)
-        if not report.passed:
-            self._refuse_weights(suite.ordinary())
-        return report
 
     def _fitting(self) -> Suite:
         """The suite in which the target is right, else the first that it takes.
@@ -667,9 +673,12 @@ class _Check:
     def _observe(self, case: Case) -> Observation:
         with self.target.calls.under(seed=0):
             seen = observe(self.target, case, self.names)
-        if case.optional and seen.error is not None:
-            # What it need not take may have cost its process, as memory that is not its own does.
-            self.target.revive()
+        if seen.error is not None and not self.is_lost:
+            if case.optional:
+                # What it need not take may have cost its process, as memory that is not its own.
+                self.target.revive()
+            else:  # its process ended, for which there is no traceback: it would again
+                self.is_lost = not seen.error.trace
         return seen
 
     def _as_read(self, seen: Observation) -> Observation:

@@ -246,3 +246,12 @@ def test_what_need_not_be_taken_may_cost_the_process_and_the_rest_is_judged(
     assert report.passed == right, report
     skipped = [finding.detail for finding in report.findings if finding.status == "skipped"]
     assert any("forward ends its process by SIGABRT" in detail for detail in skipped)
+
+
+@pytest.mark.parametrize("option", [(), ("--thorough",)])
+def test_what_never_ends_costs_one_time_limit(attn, folder, option):
+    loop = "open('calls', 'a').write('x')\n        while True: pass"
+    (folder / "mine.py").write_text(HEAD + RIGHT.format(forward=loop, backward="pass"))
+    result = attn("check", "mine.py", "--as", "weight-sum", *LIMITS, *option)
+    assert (result.code, (folder / "calls").read_text()) == (1, "x")
+    assert "does not end within 1 s" in result.out
