@@ -31,6 +31,11 @@ ATTN = [sys.executable, "-m", "attncli"]
 HEADS = "sample_inputs/minilm_heads.npz"  # of layers 0 to 5, each of twelve heads
 
 
+def test_commands_are_offered_with_what_they_are_for():
+    found = [(item.value, item.help) for item in main.attn.shell_complete(GROUP, "co")]
+    assert found == [(n, main.COMMANDS[n][1]) for n in ("convention", "compare", "completion")]
+
+
 @pytest.fixture
 def offered(folder, monkeypatch):
     """What is offered behind a line, as bash is told of it: the kind and the value of each."""

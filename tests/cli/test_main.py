@@ -188,6 +188,7 @@ def test_signals_leave_nothing_half_written(folder, number, code):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert b"Traceback" not in err
+    assert err.strip() == (b"interrupted" if number == signal.SIGINT else b"")
     assert os.listdir(folder) == ["run.npz"]
     assert (folder / "run.npz").read_bytes() == b"old"
 
