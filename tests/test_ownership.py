@@ -5,6 +5,7 @@ command goes through `attncli.files`; this walks through the source and finds wh
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,11 @@ OWNERS = {
     },
     "pickle.loads": {"cluster/errands.py"},  # from the process that started this one
     "exec": {"checking/targets/importing.py"},  # the cells of their notebook
-    # Parts of the package: the frame of a page, and the pages of the guide.
-    "read_text": {"views/page.py", "cli/guide.py", "checking/exercises.py", "translation.py"},
+    # Parts of the package: the frame of a page, the pages of the guide, the source it measures.
+    "read_text": {
+        "views/page.py", "cli/guide.py", "checking/exercises.py", "translation.py",
+        "benchmarks/profiling.py",
+    },
     "json.load": {"cluster/connecting.py"},  # the scheduler's own file
     # What a run puts aside for itself, in a folder that goes with it.
     "np.save": {"cluster/jobs.py"},
@@ -51,7 +55,7 @@ OWNERS = {
     # Of a fork: standard input and output become the null device.
     "os.open": {"files/source.py", "files/atomic.py", "cli/streams.py", "processes.py"},
     "os.fdopen": {"files/source.py", "files/atomic.py"},
-}
+}  # fmt: skip
 NOBODY = {
     "np.load", "np.savez", "np.savez_compressed", "np.savetxt", "np.loadtxt",
     "np.genfromtxt", "np.lib.format.open_memmap", "np.lib.format.read_array",
@@ -62,8 +66,13 @@ NOBODY = {
 METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "tofile"}
 
 
+@cache
 def uses(tree):
     """Give what a module calls, by the names that the tables have for it, and the line."""
+    return [*_uses(tree)]
+
+
+def _uses(tree):
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -92,6 +101,7 @@ def misuses(tree, module):
             yield f"{module}:{line}: {use}"
 
 
+@cache
 def modules():
     return {
         path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
