@@ -152,3 +152,15 @@ def harmless(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def shortened(text: str, longest: int) -> str:
+    """Leave out the middle of a text of more characters.
+
+    Examples
+    --------
+    >>> shortened("abcdefghij", 6)
+    'abc … hij'
+    """
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"

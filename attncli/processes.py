@@ -19,21 +19,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn, Self
+
+from attncli.memory import read_system
 
 _HEAD = struct.Struct(">II")  # the bytes of the JSON text, and of what follows it
 _COMMAND = struct.Struct(">cI")
 _ANSWER = struct.Struct(">q")
 _CHUNK = 1 << 16
 _LONGEST_TEXT = 1 << 24
-_SHOWN = 64_000  # bytes of what is printed; the rest is dropped
+_SHOWN = 8_000  # bytes of what is printed; the rest is dropped
 _HUNG_UP = 120  # the exit code of a fork that can hear or be heard no more
 _FILES = 1 << 16  # more than are open
-_PATIENCE = 1e6  # seconds: more than this the system cannot be asked to wait at a time
 _LEAVING = 0.5  # seconds that a process which hung up is given to end by itself
+_TIDYING = 10.0  # and a server, to end what it started
+_PATIENCE = 30.0  # seconds in which a server forks, or else is gone
+_LOOKS = 0.25  # seconds after which is looked again at what a fork takes
+_BESIDE = 1 << 30  # bytes that Python and what code loads take beside its own
+
+# What comes of reading a message that nobody sent who knows what is expected.
+_NONSENSE = ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError
 
 Parts = Sequence[bytes | bytearray | memoryview]
 
@@ -47,10 +55,13 @@ class Limits(NamedTuple):
         For being loaded, and for every call.
     memory : int
         Bytes, beside what Python and NumPy take.
+    processes : int
+        How many it may have at a time.
     """
 
     seconds: float = 20.0
     memory: int = 1_000_000_000
+    processes: int = 500
 
 
 class Channel:
@@ -61,6 +72,8 @@ class Channel:
     connection : socket
     aside : Printed, optional
         What is read meanwhile, so that nobody waits for us to read it.
+    look : callable, optional
+        Is called from time to time while nothing comes; what it raises ends the waiting.
 
     Examples
     --------
@@ -72,8 +85,13 @@ class Channel:
     (None, None)
     """
 
-    def __init__(self, connection: socket.socket, aside: Printed | None = None) -> None:
-        self._socket, self._aside = connection, aside
+    def __init__(
+        self,
+        connection: socket.socket,
+        aside: Printed | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._socket, self._aside, self._look = connection, aside, look
         self._selector: selectors.BaseSelector | None = None
         connection.setblocking(aside is None)
 
@@ -147,9 +165,9 @@ class Channel:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            ready = [
-                key.fileobj for key, _ in self._selector.select(min(left or _PATIENCE, _PATIENCE))
-            ]
+            ready = [key.fileobj for key, _ in self._selector.select(min(left or _LOOKS, _LOOKS))]
+            if not ready:
+                self._look()
             if self._aside in ready and self._aside is not None and not self._aside.read():
                 self._selector.unregister(self._aside)
             if self._socket in ready:
@@ -225,7 +243,7 @@ class Process:
 
 
 class Printed:
-    """What a process prints, read as it comes; beyond 64 KB it is counted and dropped."""
+    """What a process prints, read as it comes; beyond 8 KB it is counted and dropped."""
 
     def __init__(self, number: int) -> None:
         self._number, self._kept = number, bytearray()
@@ -273,7 +291,7 @@ class Fork:
     ----------
     server : ForkServer
     limits : Limits
-        Of which ``seconds`` is seen to here: how long an answer may take.
+        Seen to here are how long an answer may take, and what it takes with all that it starts.
     """
 
     def __init__(self, server: ForkServer, limits: Limits) -> None:
@@ -281,33 +299,48 @@ class Fork:
         reading, writing = os.pipe()
         self.printed = Printed(reading)
         ours, theirs = socket.socketpair()
-        self._channel = Channel(ours, aside=self.printed)
         self._ended: EndedError | None = None
         with theirs:
             try:
                 self._pid = server.command(b"f", files=[theirs.fileno(), writing])
             finally:
                 os.close(writing)
+        look = partial(_require_within, limits, self._pid)
+        self._channel = Channel(ours, aside=self.printed, look=look)
 
-    def ask(self, message: Any, parts: Parts = ()) -> tuple[Any, list[bytearray]]:
-        """Send a message and wait for the answer.
+    def ask(
+        self,
+        message: Any,
+        parts: Parts = (),
+        read: Callable[[Any, list[bytearray]], Any] = lambda told, given: (told, given),
+    ) -> Any:
+        """Send a message, wait for the answer, and give what `read` makes of it.
 
         Raises
         ------
         EndedError
-            If there is none, now or before: then it is ended.
+            If there is none, now or before, or none that can be read: then it is ended.
         """
         if self._ended is not None:
             raise self._ended
         deadline = time.monotonic() + self._limits.seconds
         try:
             self._channel.send(message, parts, deadline)
-            return self._channel.receive(deadline, 2 * self._limits.memory)
+            return read(*self._channel.receive(deadline, 2 * self._limits.memory))
         except TimeoutError:
             self.end(f"does not end within {self._limits.seconds:g} s")
         except EOFError:
             self.end()
-        except (ValueError, TypeError):
+        except EndedError as ended:
+            self.end(str(ended))
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            ArithmeticError,
+            RecursionError,
+        ):
             self.end("writes into the channel that its results come by")
         assert self._ended is not None
         raise self._ended
@@ -322,6 +355,8 @@ class Fork:
         except ChildProcessError:
             why = "ends the process that started it"
             _kill(self._pid, os.killpg)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)  # it may be ours by now
         self._ended = EndedError(why)
         self.printed.read()
         self._channel.close()
@@ -333,6 +368,15 @@ class Fork:
             self._server.let_go(self._pid)
             self._channel.close()
         self.printed.close()
+
+
+def _require_within(limits: Limits, pid: int) -> None:
+    """Raise if a fork takes too much, all counted that it started: each has limits by itself."""
+    family = {pid, *_descendants(pid)}
+    if len(family) > limits.processes:
+        raise EndedError(f"starts more than {limits.processes} processes")
+    if sum(map(_memory, family)) > _BESIDE + limits.memory:
+        raise EndedError("takes too much memory, with all that it started")
 
 
 class ForkServer(Process):
@@ -369,9 +413,14 @@ class ForkServer(Process):
     def __exit__(self, *error: object) -> None:
         """Hang up, by which it ends its forks and itself."""
         self.channel.close()
+        self._wake()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_LEAVING)
+            self.process.wait(_TIDYING)
         super().__exit__(*error)
+
+    def _wake(self) -> None:
+        """Let it go on, should code that it runs have stopped it."""
+        _kill(self.process.pid, os.kill, signal.SIGCONT)
 
     def command(self, what: bytes, pid: int = 0, files: Sequence[int] = ()) -> int:
         """Let it fork (``f``), end a fork (``e``), or wait for one that is about to end (``w``)."""
@@ -395,14 +444,19 @@ class ForkServer(Process):
                 self._lock.release()
 
     def _command(self, what: bytes, pid: int, files: Sequence[int] = ()) -> int:
-        try:
+        # Until it answers: an interrupt would leave that to be taken for the next answer.
+        before, self.gone = self.gone, True
+        if before:
+            raise ChildProcessError
+        answer = b""
+        with contextlib.suppress(OSError):
+            self._wake()
+            self._socket.settimeout(_PATIENCE)
             socket.send_fds(self._socket, [_COMMAND.pack(what, pid)], list(files))
             answer = self._socket.recv(_ANSWER.size, socket.MSG_WAITALL)
-        except OSError:
-            answer = b""
         if len(answer) < _ANSWER.size:
-            self.gone = True
             raise ChildProcessError
+        self.gone = False
         return int(_ANSWER.unpack(answer)[0])
 
     @staticmethod
@@ -410,6 +464,9 @@ class ForkServer(Process):
         """The one that runs a module for this process, until this one ends."""
         key = module, os.getpid()
         if key not in _servers:
+            if copied:  # what their code makes of a server that it ends comes to us
+                adopt()
+                atexit.register(end_children)
             atexit.register(_end_server, *key)
         elif not _servers[key].gone:
             return _servers[key]
@@ -465,6 +522,7 @@ def serve_forks(number: str, work: Callable[[Channel], None]) -> None:
     """Fork for every piece of work that is asked for, until who asks is gone."""
     connection = socket.socket(fileno=int(number))
     forks: set[int] = set()
+    adopt()
     while True:
         command, files, _, _ = socket.recv_fds(connection, _COMMAND.size, 2)
         if len(command) < _COMMAND.size:
@@ -479,11 +537,59 @@ def serve_forks(number: str, work: Callable[[Channel], None]) -> None:
         else:
             answer = _end(pid, wait=what == b"w")
             forks.discard(pid)
+            end_children(forks)
         for file in files:
             os.close(file)
         connection.sendall(_ANSWER.pack(answer))
     for pid in forks:
         _end(pid, wait=False)
+    end_children()
+
+
+def adopt() -> None:
+    """Be the parent of what is started below this process, once its own has ended.
+
+    Where the system knows no such thing, what left its group is not found again.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+_SET_CHILD_SUBREAPER = 36
+
+
+def end_children(but: Collection[int] = ()) -> None:
+    """End all children of this process but some, and those that become its own thereby."""
+    until = time.monotonic() + _TIDYING
+    while (left := _children(os.getpid()) - {*but}) and time.monotonic() < until:
+        for pid in left:
+            _kill(pid, os.kill)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children(pid: int) -> set[int]:
+    """The children of a process, where the system tells."""
+    found = set[int]()
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found.update(map(int, read_system(f"/proc/{pid}/task/{thread}/children").split()))
+    return found
+
+
+def _descendants(pid: int) -> set[int]:
+    found, new = set[int](), {pid}
+    while new := set().union(*map(_children, new)) - found:
+        found |= new
+    return found
+
+
+def _memory(pid: int) -> int:
+    """What a process takes that is its own, and its part of what it shares with others."""
+    lines = map(str.split, read_system(f"/proc/{pid}/smaps_rollup").splitlines())
+    return 1024 * sum(int(line[1]) for line in lines if line[0] in ("Pss_Anon:", "Pss_Shmem:"))
 
 
 def _begin(files: list[int], work: Callable[[Channel], None]) -> NoReturn:
@@ -491,6 +597,7 @@ def _begin(files: list[int], work: Callable[[Channel], None]) -> NoReturn:
     status = 1
     try:
         os.setsid()
+        adopt()
         channel, printed = files
         for output in (1, 2):
             os.dup2(printed, output)
@@ -519,9 +626,9 @@ def _end(pid: int, *, wait: bool) -> int:
     return status
 
 
-def _kill(pid: int, how: Callable[[int, int], None]) -> None:
+def _kill(pid: int, how: Callable[[int, int], None], number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        how(pid, signal.SIGKILL)
+        how(pid, number)
 
 
 def _wait(pid: int, seconds: float) -> tuple[int, int]:

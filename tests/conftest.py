@@ -35,6 +35,22 @@ LONG = {
 }  # fmt: skip
 
 
+def pytest_configure() -> None:
+    """Let the programs that tests start be ended by signals, also where this one ignores them.
+
+    What a shell starts in the background ignores SIGINT, what nohup starts SIGHUP, and so do their
+    children; a handler is none of theirs any more.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, signal.SIGTERM)
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else _pass)
+
+
+def _pass(number: int, frame: object) -> None:
+    pass
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what takes minutes, and leave out of what takes longer what is not asked for."""
     one_in = int(os.environ.get("ATTN_ONE_IN", "1"))
@@ -78,17 +94,6 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # A bar shows that a step is long, which on a busy machine any may be.
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", float("inf"))
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._SAID_EVERY", float("inf"))
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let the programs that a test starts be interrupted, also where whoever started it cannot be.
-
-    What a shell starts in the background ignores SIGINT, and so do its children.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Processes of their own."""
 
+import mmap
 import os
 import signal
 import socket
@@ -44,7 +45,35 @@ def work(channel):
             os.write(1, b"x" * 100_000)
         elif message == "leave a child" and os.fork() == 0:
             time.sleep(1000)
+        elif message == "leave a daemon":
+            parts = [str(daemon()).encode()]
+        elif message == "leave a daemon and end":
+            channel.send("left", [str(daemon()).encode()])
+            os._exit(0)
+        elif message == "stop who started it":
+            os.kill(os.getppid(), signal.SIGSTOP)
+        elif message == "share memory":
+            held = mmap.mmap(-1, 300_000_000)
+            held.write(bytes(len(held)))
+            time.sleep(1000)
+        elif message == "start many":
+            while True:
+                if os.fork() == 0:
+                    time.sleep(1000)
+                time.sleep(0.01)
         channel.send({"said": message, "pid": os.getpid()}, parts)
+
+
+def daemon():
+    """Start one as they are started: in a session of its own, by a parent that has ended."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            os.write(writing, str(os.getpid()).encode())
+            time.sleep(1000)
+        os._exit(0)
+    return int(os.read(reading, 20))
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +96,8 @@ def server(tmp_path_factory):
 def fork(server):
     forks = []
 
-    def fork(seconds=20.0):
-        forks.append(Fork(server, Limits(seconds)))
+    def fork(seconds=20.0, **limits):
+        forks.append(Fork(server, Limits(seconds, **limits)))
         return forks[-1]
 
     yield fork
@@ -121,17 +150,86 @@ def test_what_it_started_is_ended_with_it(fork):
     pid = one.ask("leave a child")[0]["pid"]
     assert is_alive(pid)
     one.close()
-    until = time.monotonic() + 10  # the system takes its time to be rid of the child
+    assert_gone(pid)
+
+
+def assert_gone(pid):
+    until = time.monotonic() + 60  # the system takes its time to be rid of it
     while is_alive(pid) and time.monotonic() < until:
         time.sleep(0.01)
     assert not is_alive(pid)
 
 
-def test_of_what_it_prints_the_first_64_kb_are_kept(fork):
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="nobody adopts what others leave")
+
+
+@on_linux
+@pytest.mark.parametrize("message", ["leave a daemon", "leave a daemon and end"])
+def test_a_daemon_that_it_leaves_is_ended_with_it_and_with_nothing_else(fork, message):
+    one, other = fork(), fork()
+    _, (pid,) = one.ask(message)
+    _, (kept,) = other.ask("leave a daemon")
+    one.end()
+    assert_gone(int(pid))
+    assert is_alive(int(kept))
+    other.ask("hello")
+
+
+def test_a_server_that_is_stopped_goes_on(fork):
+    one = fork()
+    one.ask("stop who started it")
+    assert fork().ask("hello")[0]["said"] == "hello"
+    one.close()
+
+
+def test_an_interrupt_while_a_server_answers_mixes_up_no_answers(fork, server, monkeypatch):
+    one = fork()
+    receive = socket.socket.recv
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(socket.socket, "recv", interrupted, raising=False)
+    other = ForkServer(HERE)
+    with pytest.raises(KeyboardInterrupt):
+        other.command(b"e", 0)
+    monkeypatch.setattr(socket.socket, "recv", receive)
+    with pytest.raises(ChildProcessError):
+        other.command(b"e", 0)
+    other.__exit__()
+    one.ask("hello")
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("message", "limits", "why"),
+    [
+        ("share memory", {"memory": 100_000_000}, "takes too much memory"),
+        ("start many", {"processes": 7}, "starts more than 7 processes"),
+    ],
+)
+def test_what_it_takes_in_all_has_limits_too(fork, monkeypatch, message, limits, why):
+    monkeypatch.setattr("attncli.processes._BESIDE", 50_000_000)
+    with pytest.raises(EndedError, match=why):
+        fork(60, **limits).ask(message)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError]
+)
+def test_an_answer_that_cannot_be_read_ends_it(fork, error):
+    def read(told, parts):
+        raise error
+
+    with pytest.raises(EndedError, match="writes into the channel"):
+        fork().ask("hello", read=read)
+
+
+def test_of_what_it_prints_the_first_8_kb_are_kept(fork):
     one = fork()
     one.ask("print")
     printed = one.printed.take()
-    assert printed == "x" * 64_000 + "\n(36,000 more bytes are not shown)\n"
+    assert printed == "x" * 8_000 + "\n(92,000 more bytes are not shown)\n"
     assert one.printed.take() == ""
     one.ask("print")
     assert one.printed.take() == "\n(100,000 more bytes are not shown)\n"
@@ -216,6 +314,7 @@ def test_a_fork_ends_with_its_server(killed):
             one.process.wait()
             with pytest.raises(EndedError, match="ends the process that started it"):
                 fork.ask("hang up")
+    fork.close()
     until = time.monotonic() + 10
     while is_alive(pid) and time.monotonic() < until:
         time.sleep(0.01)

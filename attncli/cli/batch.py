@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SAID_NO, REFUSED, BUG = 1, 2, 70
 # Of a judge, which is ours: what it runs has limits of its own.
-_UNLIMITED = Limits(seconds=1e6, memory=1 << 33)
+_UNLIMITED = Limits(seconds=1e6, memory=1 << 40, processes=1 << 20)
 
 
 def go_through(

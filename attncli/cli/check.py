@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import cluster_options, options
+from attncli.cli import cluster_options, options, streams
 from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
@@ -123,7 +123,7 @@ def check(
         thorough=thorough,
         **semantics.given(),
     )
-    with screen.timed("checking"):
+    with screen.timed("checking"), streams.capped():
         texts, optional = listed(targets, screen)
         examination = Examination("check", find, judge, partial(_draw, look=screen.look))
         code = go_through(texts, examination, batch, screen, optional, where)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import options
+from attncli.cli import options, streams
 from attncli.cli.help_pages import command
 from attncli.errors import FileError, ParameterError, TargetError
 
@@ -122,7 +122,7 @@ def _check(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) -
     from attncli.cli.targets import show_trace
     from attncli.views.exercise_report import answer_as_json, draw_answer
 
-    with screen.timed("checking"):
+    with screen.timed("checking"), streams.capped():
         answer = _answer(exercise, lesson, seconds, screen)
     state = lesson.state(exercise)
     lesson = lesson.remember(exercise, state._replace(right=answer.passed))
@@ -148,7 +148,8 @@ def _hint(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) ->
     _require(exercise, lesson)
     answer = lesson.read_answer(exercise)
     if not answer.gaps:
-        answer = _answer(exercise, lesson, seconds, screen)
+        with streams.capped():
+            answer = _answer(exercise, lesson, seconds, screen)
     if answer.passed:
         follows = _command("check", lesson, exercise)
         _show(screen, answer_as_json(answer, follows), draw_answer(answer, follows, screen.look))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from attncli.cli import cluster_options, options
+from attncli.cli import cluster_options, options, streams
 from attncli.cli.help_pages import command
 from attncli.cli.targets import (
     Examination,
@@ -167,7 +167,7 @@ def gradcheck(
         partial(_draw, described=described, look=screen.look),
         {"sizes": full, "options": options_given},
     )
-    with screen.timed("checking"):
+    with screen.timed("checking"), streams.capped():
         texts, optional = listed(targets, screen)
         code = go_through(texts or ["attn"], examination, batch, screen, optional, where)
     if not targets and screen.verbose:

@@ -160,7 +160,8 @@ def main() -> NoReturn:
     # Importing makes many objects that stay: looking for garbage among them is in vain.
     gc.set_threshold(100_000)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, _terminate)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
     streams.own_process = True
     try:
         sys.exit(run(sys.argv[1:]))
@@ -179,7 +180,7 @@ def run(arguments: list[str]) -> int:
         warnings.showwarning = _show_warning
         warnings.simplefilter("always", AttnWarning)
         streams.as_json = _asks_for_json(arguments)
-        with streams.objects_on_stderr():
+        with streams.heedless_stderr(), streams.objects_on_stderr():
             return _run(arguments)
 
 

@@ -98,7 +98,6 @@ def test_what_cannot_be_is_refused_before_it_begins(attn, folder, arguments, say
     assert says in result.err
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_interrupted_it_says_what_was_seen_and_keeps_what_it_has(attn, folder):
     process = subprocess.Popen(
         [*ATTN, "demo", "--speed", "0.01", "-o", "demo.npz"],

@@ -229,7 +229,6 @@ def test_frames_are_played_on_a_terminal(frames):
 
 @on_posix
 @quiet_forks
-@pytest.mark.usefixtures("interruptible")
 def test_interrupted_it_leaves_the_screen_as_it_was(frames):
     window = Window(*PLAY)
     window.until("frame 1 of 6")

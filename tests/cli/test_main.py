@@ -174,7 +174,6 @@ def test_full_standard_output_is_an_error():
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-@pytest.mark.usefixtures("interruptible")
 def test_signals_leave_nothing_half_written(folder, number, code):
     (folder / "run.npz").write_bytes(b"old")
     states = io.BytesIO()

@@ -332,7 +332,6 @@ def test_where_no_shell_could_continue_it_nothing_stops():
 
 
 @on_posix
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_ended_by_a_signal_it_gives_the_terminal_back(name):
     window = Window(*COMMAND)

@@ -78,7 +78,6 @@ SIGNALS = {
 }
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_run_is_interrupted(tmp_path, number):
     """With all its processes, as a terminal does it; nothing is left of any."""
@@ -92,7 +91,6 @@ def test_a_run_is_interrupted(tmp_path, number):
     assert os.listdir(tmp_path) == ["in.npz"]
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_a_run_is_interrupted_before_its_workers_are_there(tmp_path):
     write_input(tmp_path, SHORT)
     process = attn(tmp_path, "--workers", 2, "-o", "out.zarr")
@@ -102,7 +100,6 @@ def test_a_run_is_interrupted_before_its_workers_are_there(tmp_path):
     assert os.listdir(tmp_path) == ["in.npz"]
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_what_others_are_still_about_leaves_nothing(tmp_path):
     """A worker of somebody else's goes on with its task when nobody wants it any more."""
     folder = tmp_path / "run"
@@ -118,7 +115,6 @@ def test_what_others_are_still_about_leaves_nothing(tmp_path):
     assert os.listdir(folder) == ["in.npz"]
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_what_is_resumed_is_kept_and_done_once(right, tmp_path):
     shutil.copy(right / "in.npz", tmp_path)
     process = attn(tmp_path, "--workers", 2, "-o", "out.zarr", "--resume")

@@ -564,7 +564,6 @@ sys.exit(run(["forward", "--T", "30", "--H", "30", "-o", "run.zarr", "--force", 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("interruptible")
 def test_a_write_that_is_interrupted_leaves_nothing(folder, number):
     code = f"""
 import os

@@ -418,7 +418,6 @@ def test_it_is_not_drawn_more_often_than_ten_times_a_second(folder):
 
 @on_posix
 @quiet_forks
-@pytest.mark.usefixtures("interruptible")
 def test_interrupted_on_a_terminal_the_cursor_is_back_and_the_run_is_kept(folder):
     window = run_in_window(1000, 0.05, (5, 7))
     window.until("step 3")
@@ -431,7 +430,6 @@ def test_interrupted_on_a_terminal_the_cursor_is_back_and_the_run_is_kept(folder
     assert len(saved()["steps"]) > 3
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_interrupted_without_a_terminal_the_run_is_kept(folder):
     command = [sys.executable, "-c", SCRIPT, "1000", "0.05", "(5, 7)"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -27,8 +28,16 @@ from attncli.checking.targets.given import Given, Sizes
 from attncli.checking.targets.parameters import Weights
 from attncli.checking.targets.sources import Note, Passed, compiles, files_in, said_of, source_of
 from attncli.checking.targets.target import Layer, Target, all_having
+from attncli.checking.targets.their_code import brief
 from attncli.checking.targets.wire import decode, encode
-from attncli.errors import AttnWarning, CodeError, NoLayerError, TargetError, harmless
+from attncli.errors import (
+    AttnWarning,
+    CodeError,
+    NoLayerError,
+    TargetError,
+    harmless,
+    shortened,
+)
 from attncli.files.source import existing
 from attncli.memory import readable
 from attncli.processes import EndedError, Fork, ForkServer, Limits, Parts
@@ -39,7 +48,11 @@ NO_LAYER = "defines no layer"
 _SOON = 3.0  # seconds
 # All calls together may take so many times as long as one.
 _TOGETHER = 30
+# Texts from there, in characters: any, a message, a name; and what is shown of what is printed.
+_LONGEST, _LONGEST_MESSAGE, _LONGEST_NAME, _SHOWN = 4096, 1000, 160, 3000
 Report = TypeVar("Report")
+_T = TypeVar("_T")
+_E = TypeVar("_E", bound=TargetError)
 _SERVING = "attncli.checking.targets.serving"
 
 
@@ -95,10 +108,7 @@ def load_targets(
         note(said)
     return tuple(
         _target(
-            told,
-            _Remote(text, first.limits, first.given, again=True) if number else first,
-            number,
-            first.parts,
+            told, _Remote(text, first.limits, first.given, again=True) if number else first, number
         )
         for number, told in enumerate(described)
     )
@@ -198,19 +208,45 @@ def reports_on(
     return tuple(reports)
 
 
-def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
-    name, where, file = told["name"], told["where"], told["file"]
+class _Described(NamedTuple):
+    """What is said there of a target."""
+
+    name: str
+    where: str
+    file: str | None
+    fault: TargetError | None
+    takes: arguments.Parameters
+    made_of: arguments.Parameters
+    has_backward: bool
+    frameworks: tuple[str, ...]
+
+    @classmethod
+    def read(cls, told: Any, given: Parts) -> Self:
+        """Believe no more of it than has a meaning."""
+        name, where = (shortened(str(told[x]), _LONGEST_NAME) for x in ("name", "where"))
+        file, fault = told["file"], told["fault"]
+        takes, made_of = (arguments.read(told[x], given) for x in ("takes", "made_of"))
+        return cls(
+            name, where, None if file is None else str(file),
+            None if fault is None else _error(fault, where), takes, made_of,
+            bool(told["has_backward"]), tuple(map(str, told["frameworks"])),
+        )  # fmt: skip
+
+
+def _target(told: _Described, remote: _Remote, number: int) -> Target:
+    name, where, file = told.name, told.where, told.file
     remote.where = where
-    if told["fault"] is not None:
-        return Target.broken(name, where, file, _error(told["fault"], where))
+    if told.fault is not None:
+        return Target.broken(name, where, file, told.fault)
 
     def start(sizes: Sizes, given: Given, seed: int) -> Layer:
         parts: list[Any] = []
         handle = remote.ask(
-            "start", f"{where}: {name}()", parts, target=number, sizes=dict(sizes), seed=seed,
-            given=given.told(parts), circumstances=target.calls.circumstances(),
-        )[0]  # fmt: skip
-        return _RemoteLayer(target, remote, int(handle))
+            "start", f"{where}: {name}()", parts, lambda answer: int(answer.value), target=number,
+            sizes=dict(sizes), seed=seed, given=given.told(parts),
+            circumstances=target.calls.circumstances(),
+        )  # fmt: skip
+        return _RemoteLayer(target, remote, handle)
 
     def renew() -> Target:
         if remote.seconds > _SOON:
@@ -226,14 +262,13 @@ def _target(told: Any, remote: _Remote, number: int, parts: Parts) -> Target:
                 scratch=remote.scratch,
             ),
             number,
-            parts,
         )
 
-    takes, made_of = (arguments.read(told[name], parts) for name in ("takes", "made_of"))
-    target = Target.taking(name, where, file, takes, start, told["has_backward"], made_of)
-    frameworks = tuple(map(str, told["frameworks"]))
+    target = Target.taking(
+        name, where, file, told.takes, start, has_backward=told.has_backward, made_of=told.made_of
+    )
     target = replace(
-        target.having(remote.given), frameworks=frameworks, renew=renew, end=remote.end,
+        target.having(remote.given), frameworks=told.frameworks, renew=renew, end=remote.end,
         revive=remote.revive,
     )  # fmt: skip
     return target
@@ -257,50 +292,73 @@ class _RemoteLayer(Layer):
         return self._run("backward", (dout,), [])
 
     def _run(self, what: str, arrays: tuple[Array, ...], parts: list[Any], **more: Any) -> Any:
+        def read(answer: _Answer) -> tuple[Facts, Any]:
+            changed, overwritten, borrowed, alone, framework = answer.facts
+            facts = Facts(
+                tuple(number for number in map(int, changed) if 0 <= number < len(arrays)),
+                tuple(map(str, overwritten)), bool(borrowed), str(alone), str(framework),
+            )  # fmt: skip
+            return facts, decode(answer.value, answer.parts)
+
         told = [encode(array, parts) for array in arrays]
-        value, facts, given = self._remote.ask(
-            "call", f"{self.target.where}: {what}", parts, layer=self._handle, method=what,
+        self.facts, result = self._remote.ask(
+            "call", f"{self.target.where}: {what}", parts, read, layer=self._handle, method=what,
             arrays=told, circumstances=self.target.calls.circumstances(), **more,
         )  # fmt: skip
-        self.facts = Facts(
-            tuple(facts[0]), tuple(facts[1]), bool(facts[2]), str(facts[3]), str(facts[4])
-        )
-        return decode(value, given)
+        return result
 
     def held(self, name: str) -> Any:
         """Give a copy of one of its attributes."""
-        what = f"{self.target.where}: {name}"
-        value, _, given = self._remote.ask("held", what, layer=self._handle, name=name)
-        return decode(value, given)
+        return self._look("held", name, _decoded, name=name)
 
     def weights(self) -> Weights:
         """Copies of its weights and their gradients."""
-        what = f"{self.target.where}: params"
-        value, _, given = self._remote.ask("weights", what, layer=self._handle)
-        return Weights(*decode(value, given))
+        return self._look("weights", "params", lambda answer: Weights(*_decoded(answer)))
 
     def assign(self, number: int, values: Array) -> None:
         """Write into one of the parameters there."""
         parts: list[Any] = []
-        told, what = encode(np.asarray(values), parts), f"{self.target.where}: params"
-        self._remote.ask("assign", what, parts, layer=self._handle, number=number, values=told)
+        told = encode(np.asarray(values), parts)
+        self._look("assign", "params", _nothing, parts, number=number, values=told)
 
     def logsumexp(self, rows: tuple[int, ...]) -> tuple[Any, bool]:
         """Give a copy of what forward there gave beside out."""
-        what = f"{self.target.where}: forward"
-        value, _, given = self._remote.ask("logsumexp", what, layer=self._handle, rows=rows)
-        array, named = decode(value, given)
-        return array, bool(named)
+
+        def read(answer: _Answer) -> tuple[Any, bool]:
+            array, named = _decoded(answer)
+            return array, bool(named)
+
+        return self._look("logsumexp", "forward", read, rows=rows)
 
     def names(self) -> tuple[str, ...]:
         """The names of its attributes."""
-        what = f"{self.target.where}: its attributes"
-        return tuple(self._remote.ask("names", what, layer=self._handle)[0])
+        return self._look("names", "its attributes", lambda answer: tuple(map(str, answer.value)))
 
     def identity(self, name: str) -> tuple[int, ...]:
         """Tell one list there from another."""
-        what = f"{self.target.where}: {name}"
-        return tuple(self._remote.ask("identity", what, layer=self._handle, name=name)[0])
+        return self._look("identity", name, lambda answer: tuple(map(int, answer.value)), name=name)
+
+    def _look(
+        self, do: str, what: str, read: Callable[[_Answer], _T], parts: Parts = (), **more: Any
+    ) -> _T:
+        where = f"{self.target.where}: {what}"
+        return self._remote.ask(do, where, parts, read, layer=self._handle, **more)
+
+
+class _Answer(NamedTuple):
+    """What came from there."""
+
+    value: Any
+    facts: Any
+    parts: Parts
+
+
+def _decoded(answer: _Answer) -> Any:
+    return decode(answer.value, answer.parts)
+
+
+def _nothing(answer: _Answer) -> None:
+    pass
 
 
 class _Remote:
@@ -320,7 +378,6 @@ class _Remote:
         self.text, self.limits, self.given = text, limits, given
         self.spent = [] if spent is None else spent  # seconds, of whoever stands in for it too
         self.where = source_of(text).place
-        self.parts: list[bytearray] = []
         self.notes: list[str] = []
         self.seconds = 0.0
         self.scratch = scratch  # a folder of it, and of whoever stands in for it
@@ -329,7 +386,7 @@ class _Remote:
         self._ended: CodeError | None = None
         self._clear: Callable[[], object] = lambda: None
 
-    def load(self) -> Any:
+    def load(self) -> list[_Described]:
         """Begin, and describe what there is."""
         try:
             fork = Fork(ForkServer.running(_SERVING), self.limits)
@@ -342,23 +399,24 @@ class _Remote:
                 self.scratch = tempfile.mkdtemp(prefix="attn-")
                 self._clear = weakref.finalize(self, shutil.rmtree, self.scratch, True)
         parts: list[Any] = []
-        described, _, self.parts = self._ask(
-            fork,
-            "load",
-            f"{self.where}: loading it",
-            parts,
-            {
-                "given": self.given.told(parts),
-                "text": self.text,
-                "folder": os.getcwd(),
-                "environment": dict(os.environ),
-                "path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
-                "memory": self.limits.memory,
-                "scratch": self.scratch,
-            },
-        )
-        self.seconds, self.notes = float(described["seconds"]), described["notes"]
-        return described["targets"]
+        request = {
+            "given": self.given.told(parts),
+            "text": self.text,
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+            "path": [os.path.abspath(path) if path else os.getcwd() for path in sys.path],
+            "memory": self.limits.memory,
+            "scratch": self.scratch,
+        }
+
+        def read(answer: _Answer) -> tuple[float, list[str], list[_Described]]:
+            told = answer.value
+            targets = [_Described.read(one, answer.parts) for one in told["targets"]]
+            return float(told["seconds"]), [str(note) for note in told["notes"]], targets
+
+        what = f"{self.where}: loading it"
+        self.seconds, self.notes, described = self._ask(fork, "load", what, parts, request, read)
+        return described
 
     def end(self) -> None:
         """End it."""
@@ -372,43 +430,55 @@ class _Remote:
             self._fork = self._ended = None
 
     def ask(
-        self, do: str, what: str, parts: list[Any] | None = None, /, **request: Any
-    ) -> tuple[Any, Any, list[bytearray]]:
-        """Ask for something: a value, facts, and the bytes behind it.
+        self, do: str, what: str, parts: Parts, read: Callable[[_Answer], _T], /, **request: Any
+    ) -> _T:
+        """Ask for something, and give what `read` makes of the answer.
 
         Raises
         ------
         TargetError
-            What their code raised, or how its process ended.
+            What their code raised, or how its process ended, or that its answer has no meaning.
         """
         if self._ended is not None:
             raise self._ended
         if self._fork is None:
             self.load()
         assert self._fork is not None
-        return self._ask(self._fork, do, what, parts or [], request)
+        return self._ask(self._fork, do, what, parts, request, read)
 
     def _ask(
-        self, fork: Fork, do: str, what: str, parts: list[Any], request: dict[str, Any]
-    ) -> tuple[Any, Any, list[bytearray]]:
+        self,
+        fork: Fork,
+        do: str,
+        what: str,
+        parts: Parts,
+        request: dict[str, Any],
+        read: Callable[[_Answer], _T],
+    ) -> _T:
+        def read_any(told: Any, given: Parts) -> _T | TargetError:
+            told = _cut(told)
+            if "error" in told:
+                return _error(told["error"], what)
+            return read(_Answer(told["value"], told.get("facts"), given))
+
         began = time.monotonic()
         try:
             if sum(self.spent) > (most := _TOGETHER * self.limits.seconds):
                 fork.end(f"does not end: all calls together take more than {most:g} s")
-            told, given = fork.ask({"do": do, **request}, parts)
+            found: _T | TargetError = fork.ask({"do": do, **request}, parts, read_any)
         except EndedError as ended:
             hint = "--time-limit waits longer" if "does not end" in str(ended) else None
-            self._ended = CodeError(f"{what} {ended}", hint=hint)
+            self._ended = self._named(CodeError(f"{what} {ended}", hint=hint))
             raise self._ended from None
         finally:
             self.spent[:] = [sum(self.spent) + time.monotonic() - began]
             self._show(fork.printed.take(), loading=do == "load")
-        if "error" in told:
-            raise self._named(_error(told["error"], what))
-        return told["value"], told.get("facts"), given
+        if isinstance(found, TargetError):
+            raise self._named(found)
+        return found
 
-    def _named(self, error: TargetError) -> TargetError:
-        if "MemoryError" in str(error) and error.hint is None:
+    def _named(self, error: _E) -> _E:
+        if re.search("MemoryError|too much memory", str(error)) and error.hint is None:
             limit = readable(self.limits.memory)
             error.hint = f"it may take {limit}: --max-memory allows more"
         return error
@@ -418,11 +488,25 @@ class _Remote:
         seen, self._loaded = self._loaded and loading, self._loaded or loading
         if not text or self._silent or seen:
             return
-        for line in text.splitlines():
-            sys.stderr.write(f"{self.where} prints: {harmless(line)}\n")
+        room, lines = _SHOWN, text.splitlines()
+        for number, line in enumerate(lines):
+            said = f"{self.where} prints: {shortened(harmless(line), _LONGEST_MESSAGE)}\n"
+            if (room := room - len(said)) < 0:
+                sys.stderr.write(f"({len(lines) - number:,} more lines are not shown)\n")
+                break
+            sys.stderr.write(said)
         if not loading:
             self._silent = True
             sys.stderr.write("note: the code prints; what its further calls print is not shown\n")
+
+
+def _cut(told: Any) -> Any:
+    """Cut texts that nobody reads to their end, wherever they are in an answer."""
+    if isinstance(told, str):
+        return shortened(told, _LONGEST)
+    if isinstance(told, list):
+        return [*map(_cut, told)]
+    return {_cut(x): _cut(y) for x, y in told.items()} if isinstance(told, dict) else told
 
 
 _KINDS = {kind.__name__: kind for kind in (TargetError, CodeError, NoLayerError)}
@@ -430,8 +514,7 @@ _KINDS = {kind.__name__: kind for kind in (TargetError, CodeError, NoLayerError)
 
 def _error(told: Any, what: str) -> TargetError:
     """The error that was raised there."""
-    says = str(told["says"])
-    says = says if not says.startswith("raises ") else f"{what} {says}"
-    return _KINDS.get(told["kind"], TargetError)(
-        says, hint=told["hint"], trace=tuple(map(str, told["trace"]))
-    )
+    says = shortened(str(told["says"]), _LONGEST_MESSAGE)
+    hint = told["hint"] and shortened(str(told["hint"]), _LONGEST_MESSAGE)
+    says = f"{what} {says}" if says.startswith("raises ") else says
+    return _KINDS.get(told["kind"], TargetError)(says, hint=hint, trace=tuple(brief(told["trace"])))

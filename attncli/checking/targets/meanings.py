@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from attncli.checking.targets.notebooks import cell_of_file
+from attncli.errors import shortened
 
 AS_A_SCRIPT = "code that should run only as a script goes under: if __name__ == '__main__':"
 _KEEP = "does forward keep what backward needs (self.cache = …)?"
@@ -35,7 +36,7 @@ def place(error: BaseException, frame: FrameType | None) -> str:
         return ""
     file = frame.f_code.co_filename
     line = ", ".join(filter(None, (cell_of_file(file), f"line {number}")))
-    source = linecache.getline(file, number).strip()
+    source = shortened(linecache.getline(file, number).strip(), 160)
     return f"{line}: {source}" if source else line
 
 

@@ -17,7 +17,7 @@ from attncli.checking.targets.discovery import discover
 from attncli.checking.targets.frameworks.loaded import loaded, plain, require_device
 from attncli.checking.targets.given import Given
 from attncli.checking.targets.target import Layer, Target, all_having
-from attncli.checking.targets.their_code import Printed
+from attncli.checking.targets.their_code import Printed, text_of
 from attncli.checking.targets.wire import decode, encode
 from attncli.errors import CodeError, TargetError
 from attncli.memory import read_system
@@ -144,7 +144,7 @@ def _described(target: Target, carried: list[Any]) -> dict[str, Any]:
 
 def _told(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, TargetError):
-        error = CodeError(f"raises {type(error).__name__}: {error}")
+        error = CodeError(f"raises {type(error).__name__}: {text_of(error)}")
     kind = type(error).__name__
     return {"says": str(error), "hint": error.hint, "trace": error.trace, "kind": kind}
 
@@ -167,12 +167,14 @@ _INTERPRETED = "there is no GPU here: Triton runs in its interpreter (TRITON_INT
 
 
 def _limit_memory(memory: int) -> None:
-    """Let this process take so many bytes more than it has, and leave no core behind."""
+    """Let it take so many bytes more than it has, in no file more, and leave no core behind."""
     try:
         import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError):  # where there is a lower limit, which stays
+        resource.setrlimit(resource.RLIMIT_FSIZE, (memory, memory))
     # Of the address space much is never used: what threads and libraries reserve is no memory.
     which = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
     _, hard = resource.getrlimit(which)

@@ -6,15 +6,19 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from attncli.checking.targets.meanings import last_frame, meaning, place
-from attncli.errors import CodeError
+from attncli.errors import CodeError, shortened
 
 # What a signal makes of itself while their code runs: it was meant for us.
 _TOLD_TO_END = (128 + signal.SIGTERM, 128 + getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+_LONGEST = 4096  # characters of what somebody's code says
+_LINES, _LONGEST_LINE = 20, 200  # of its traceback
 
 
 class Printed(io.TextIOBase):
@@ -79,7 +83,7 @@ def running(what: str, file: str | None, printed: Printed | None = None) -> Iter
     except BaseException as error:  # SystemExit, and classes of their own: none of them ends us
         if isinstance(error, SystemExit) and error.code in _TOLD_TO_END:
             raise
-        name, text = type(error).__name__, _text(error)
+        name, text = shortened(type(error).__name__, _LONGEST), text_of(error)
         detail = " ".join(text.split()) or "no message"
         frame = last_frame(error, file)
         where = place(error, frame)
@@ -116,11 +120,21 @@ def trace_of(error: BaseException, file: str | None) -> tuple[str, ...]:
     lines = ["Traceback (most recent call last):"] if kept else []
     for text in (*traceback.StackSummary.from_list(kept).format(), *whole.format_exception_only()):
         lines += text.rstrip("\n").split("\n")
-    return tuple(lines)
+    return tuple(brief(lines))
 
 
-def _text(error: BaseException) -> str:
+def brief(lines: Sequence[object]) -> list[str]:
+    """Of many or long lines the beginning and the end."""
+    half, left_out = _LINES // 2, len(lines) - _LINES
+    kept = [shortened(str(line), _LONGEST_LINE) for line in (*lines[:half], *lines[half:][-half:])]
+    return [*kept[:half], *[f"  … {left_out:,} more lines"][: left_out > 0], *kept[half:]]
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; its __str__ may be as wrong as anything, and may exit."""
     try:
-        return str(error)
-    except Exception:  # their __str__ may be as wrong as anything
+        return shortened(str(error), _LONGEST)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return "its message cannot be read"

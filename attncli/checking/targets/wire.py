@@ -9,9 +9,22 @@ from typing import Any
 import numpy as np
 
 # By their own names: what code under test makes of NumPy's does not reach them.
-from numpy import asarray, ascontiguousarray, empty, frombuffer
+from numpy import (
+    asarray,
+    ascontiguousarray,
+    broadcast_to,
+    empty,
+    float32,
+    frombuffer,
+    generic,
+    ndarray,
+    uint8,
+    zeros,
+)
+from numpy import dtype as dtype_of
 
 from attncli.arrays import Array
+from attncli.errors import shortened
 
 _KINDS = "biufc"
 # A result of more bytes is not carried: that its shape is wrong shows without it.
@@ -21,6 +34,7 @@ _FEW = 16
 # Lists of more values are carried as one array, or not at all.
 _LONG = 4096
 _DEPTH = 3
+_LONGEST_NAME = 160
 
 
 class Foreign:
@@ -103,20 +117,20 @@ def encode(value: Any, parts: list[Any], depth: int = _DEPTH) -> Any:
     if isinstance(value, Mapping) and depth and len(value) <= _LONG:
         items = [[str(name), encode(item, parts, depth - 1)] for name, item in value.items()]
         return {"is": "dict", "items": items}
-    array = value if isinstance(value, np.ndarray) else array_or_none(value)
+    array = value if isinstance(value, ndarray) else array_or_none(value)
     if array is None:
         return {"is": "other", "kind": kind}
     if array.dtype.kind not in _KINDS and array.dtype.name != "bfloat16":
-        kind = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else kind
+        kind = f"an array of {array.dtype}" if isinstance(value, ndarray) else kind
         return {"is": "other", "kind": kind}
     held: dict[str, Any] = {"is": "array", "dtype": array.dtype.name, "shape": array.shape}
-    held["from"] = "" if isinstance(value, (np.ndarray, np.generic)) else kind
+    held["from"] = "" if isinstance(value, (ndarray, generic)) else kind
     held["writeable"] = array.flags.writeable
     if array.nbytes <= _MOST:
         layout = Layout.of(array)
         held["order"], held["step"] = layout.order, layout.step
         held["part"] = len(parts)
-        parts.append(ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        parts.append(ascontiguousarray(array).reshape(-1).view(uint8).data)
     return held
 
 
@@ -134,6 +148,8 @@ def decode(told: Any, parts: Sequence[bytes | bytearray | memoryview]) -> Any:
     if kind == "gap":
         return ...
     if kind == "plain":
+        if type(told["value"]) not in (bool, int, float, str):
+            raise TypeError("no plain value")
         return told["value"]
     if kind in ("tuple", "list"):
         items = [decode(item, parts) for item in told["items"]]
@@ -141,17 +157,18 @@ def decode(told: Any, parts: Sequence[bytes | bytearray | memoryview]) -> Any:
     if kind == "dict":
         return {str(name): decode(item, parts) for name, item in told["items"]}
     if kind != "array":
-        return Foreign(str(told["kind"]))
+        return Foreign(shortened(str(told["kind"]), _LONGEST_NAME))
     dtype, shape = dtype_named(str(told["dtype"])), [int(size) for size in told["shape"]]
     if dtype.kind not in _KINDS and dtype.name != "bfloat16":
         raise ValueError("no numbers")
     if "part" not in told:  # too large to be carried: the shape alone can be judged
-        return np.broadcast_to(np.zeros((), dtype), shape)
+        return broadcast_to(zeros((), dtype), shape)
     part = parts[told["part"]]
     if len(part) != prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError("bytes that do not fit")
     array = frombuffer(part, dtype).reshape(shape)
-    layout = Layout(told["order"], told["step"])
+    few = told["step"] * array.nbytes <= _MOST  # what lies between them is memory too
+    layout = Layout(told["order"], told["step"] if few else 1)
     if layout.step > 1 or layout.order != tuple(range(len(shape))):
         made = layout.empty(shape, dtype)
         made[...] = array
@@ -162,11 +179,11 @@ def decode(told: Any, parts: Sequence[bytes | bytearray | memoryview]) -> Any:
 def dtype_named(name: str) -> np.dtype[Any]:
     """The dtype of a name, also where NumPy learns it from ml_dtypes."""
     try:
-        return np.dtype(name)
+        return dtype_of(name)
     except TypeError:
         import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
 
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        found: np.dtype[Any] = dtype_of(getattr(ml_dtypes, name))
         return found
 
 
@@ -177,4 +194,4 @@ def array_or_none(value: Any) -> Array | None:
     except Exception:  # an __array__ of theirs may raise anything
         return None
     # Of ml_dtypes; NumPy has none.
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    return array.astype(float32) if array.dtype.name == "bfloat16" else array

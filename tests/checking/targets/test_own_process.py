@@ -1,5 +1,6 @@
 """Somebody's code in a process of its own: whatever it does, it is said, and the rest is judged."""
 
+import json
 import os
 import signal
 import sys
@@ -46,7 +47,14 @@ ENDS = {
     "held = [bytearray(10**7) for i in range(15)]": "--max-memory allows more",
     "raise ValueError('not yet')": "raises ValueError: not yet",
 }
-LIMITS = "--time-limit", 1, "--max-memory", "100MB"
+
+
+def limits(act):
+    """On a busy machine a second may be too short for what ends by itself."""
+    loops = "does not end" in ENDS[act] or "sleep" in act
+    return "--time-limit", 1 if loops else 20, "--max-memory", "100MB"
+
+
 HEAD = "import os, signal, sys, threading, time\nimport numpy as np\n"
 
 
@@ -55,7 +63,7 @@ HEAD = "import os, signal, sys, threading, time\nimport numpy as np\n"
 def test_what_ends_a_call_is_said_and_other_layers_are_judged(attn, folder, act, where):
     spoilt = RIGHT.format(**{"forward": "pass", "backward": "pass", where: act})
     (folder / "mine.py").write_text(HEAD + spoilt + OTHER)
-    result = attn("check", "mine.py", "--as", "weight-sum", *LIMITS, "--json")
+    result = attn("check", "mine.py", "--as", "weight-sum", *limits(act), "--json")
     first, second = result.json["targets"]
     assert (result.code, first["passed"], second["passed"]) == (1, False, True)
     details = {f["detail"] for f in first["findings"] if f["status"] == "wrong"}
@@ -66,12 +74,12 @@ def test_what_ends_a_call_is_said_and_other_layers_are_judged(attn, folder, act,
 @pytest.mark.parametrize("act", ENDS)
 def test_what_ends_loading_is_said(attn, folder, act):
     (folder / "mine.py").write_text(f"{HEAD}{act}\n{OTHER}")
-    result = attn("check", "mine.py", *LIMITS)
+    result = attn("check", "mine.py", *limits(act))
     said = ENDS[act] if "exits" not in ENDS[act] else "if __name__ == '__main__'"
     assert result.code == 1
     assert said in " ".join(result.out.split())
     assert "nothing could be checked" in result.out
-    (told,) = attn("check", "mine.py", *LIMITS, "--json").json["targets"]
+    (told,) = attn("check", "mine.py", *limits(act), "--json").json["targets"]
     assert said in f"{told['error']}: {told.get('hint')}"
 
 
@@ -190,6 +198,94 @@ def test_more_memory_may_be_allowed(attn, folder):
     assert attn("check", "mine.py").code == 1
 
 
+# What code may do to be believed or heard, or to outlive us; by what is said of it.
+FORGED = """
+def send(text, more=b""):
+    import socket, struct
+    for number in range(3, 50):
+        try:
+            there = socket.socket(fileno=os.dup(number))
+            there.getpeername()
+        except OSError:
+            continue
+        there.setblocking(True)
+        there.sendall(struct.pack(">II", len(text), len(more)) + text.encode() + more)
+        time.sleep(1000)
+"""
+MINE = "class Mine(Exception):\n    "
+MESSAGE = "writes into the channel"
+UNTRUE = '{"value": {"is": "plain", "value": []}, "facts": [[], [], 0, "", ""]}'
+ACTS = {
+    "Exits": (f"{MINE}def __str__(self): os._exit(0)", "raise Mine", "exit code 0"),
+    "Leaves": (f"{MINE}def __str__(self): sys.exit(0)", "raise Mine", "cannot be read"),
+    "Loud": (f"{MINE}__notes__ = ['n' * 10**6]", "raise Mine('m' * 10**6)", "mmm … mmm"),
+    "Named": ("Mine = type('M' * 10**6, (Exception,), {})", "raise Mine", "MMM … MMM"),
+    "Lines": ("", "raise ValueError('line\\n' * 10**5)", "line line line"),
+    "Forged": ("", """send('[{"value": 1}, []]')""", MESSAGE),
+    "Untrue": ("", f"send('[{UNTRUE}, []]')", MESSAGE),
+    "Absurd": ("", "send('[' * 10**5)", MESSAGE),
+    "Typed": ("", "return type('T' * 10**6, (), {})()", "TTT … TTT"),
+    "Traced": ("def trace(*a): os._exit(0)", "sys.settrace(trace)", "exit code 0"),
+    "Collected": ("import gc", "gc.callbacks.append(lambda *a: os._exit(0))", "exit code 0"),
+}
+# What is odd, and no fault of what is computed.
+HARMLESS = """
+import atexit, contextlib, gc, resource
+class Deleted:
+    def __del__(self): sys.exit(3)
+Deleted()
+self.deleted = Deleted()
+atexit.register(time.sleep, 1000)
+gc.disable()
+os.umask(0o777)
+os.chdir("/")
+os.environ.clear()
+sys.settrace(lambda *a: None)
+with contextlib.suppress(OSError):
+    print('{"passed": false}', flush=True)
+np.testing.assert_allclose = np.allclose = np.asarray = np.frombuffer = np.dtype = None
+os.closerange(1, 3)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+"""
+
+
+def test_nothing_that_it_does_is_believed_and_all_of_it_is_judged(attn, folder):
+    """And little is said of it."""
+    layers = [HEAD, FORGED]
+    for name, (before, act, _) in ACTS.items():
+        layer = before + RIGHT.format(forward=act, backward="pass")
+        layers.append(layer.replace("WeightSum", name).replace("Mine", f"{name}Error"))
+    harmless = "\n        ".join(HARMLESS.strip().splitlines())
+    layers += [RIGHT.format(forward="pass", backward=harmless).replace("WeightSum", "Harmless")]
+    (folder / "mine.py").write_text("\n".join(layers))
+    result = attn("check", "mine.py", "--as", "weight-sum", "--json", "--time-limit", 5)
+    assert result.code == 1
+    assert len(result.objects) <= 8192
+    assert len(result.out) <= 500_000
+    *ends, harmless = result.json["targets"]
+    assert harmless["passed"], harmless
+    for told, (name, (_, _, says)) in zip(ends, ACTS.items(), strict=True):
+        assert not told["passed"]
+        assert says in json.dumps(told, ensure_ascii=False), (name, told)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = (" + "1," * 100_000,
+        "x = " + "é" * 1_000_000 + " 7 7\n",
+        "x = " + "(" * 100_000,
+        "x = " + "-" * 100_000 + "1\nraise KeyError(x)",
+        "raise SyntaxError('m' * 10**6, ('f' * 10**6, 1, 1, 't' * 10**6))",
+    ],
+)
+def test_source_that_is_no_source_is_a_few_lines(attn, folder, source):
+    (folder / "mine.py").write_text(source)
+    result = attn("check", "mine.py")
+    assert (result.code, "nothing could be checked" in result.out) == (1, True)
+    assert len(result.err.encode()) + len(result.out.encode()) <= 8192
+
+
 SPEAKS = RIGHT.format(forward="print('\\x1b[2J' + 'x' * 200_000)", backward="pass")
 
 
@@ -199,7 +295,7 @@ def test_what_it_prints_is_capped_and_harmless(attn, folder):
     assert (result.code, result.json["passed"]) == (0, True)
     assert result.err.startswith("mine.py:WeightSum prints: \\x1b[2Jxxx")
     assert "more bytes are not shown)" in result.err
-    assert len(result.err) < 70_000
+    assert len(result.err.encode()) <= 8192
 
 
 def test_a_pair_of_numbers_as_a_default_is_known_in_every_process(attn, folder):
@@ -252,6 +348,6 @@ def test_what_need_not_be_taken_may_cost_the_process_and_the_rest_is_judged(
 def test_what_never_ends_costs_one_time_limit(attn, folder, option):
     loop = "open('calls', 'a').write('x')\n        while True: pass"
     (folder / "mine.py").write_text(HEAD + RIGHT.format(forward=loop, backward="pass"))
-    result = attn("check", "mine.py", "--as", "weight-sum", *LIMITS, *option)
+    result = attn("check", "mine.py", "--as", "weight-sum", *limits("while True: pass"), *option)
     assert (result.code, (folder / "calls").read_text()) == (1, "x")
     assert "does not end within 1 s" in result.out
