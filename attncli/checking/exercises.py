@@ -10,6 +10,7 @@ import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import NamedTuple
@@ -261,6 +262,8 @@ class Lesson:
     def nearest(self, name: str) -> Exercise:
         """Give the exercise that may be meant by a name; else the one that it is the turn of."""
         known = [word for one in EXERCISES.values() for word in (one.name, one.target)]
+        with suppress(ParameterError):
+            return self.chosen(name)
         return self.chosen(nearest(name, known))
 
     def state(self, exercise: Exercise) -> State:

@@ -183,9 +183,12 @@ def _answer(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) 
         (target,) = load(text, Batch(seconds, None, 1), screen)
         try:
             answer = replace(answer, report=check(target, layer=exercise.layer))
-            if answer.passed and exercise.also:  # what both hide is hidden, not what one does
+            found = answer.report
+            if exercise.also and found is not None and not found.diagnoses:
+                # What both hide is hidden, not what one does.
                 both = check(target, layer=exercise.layer, causal=exercise.also)
-                answer = answer if both.passed else replace(answer, report=both)
+                if not both.passed and (found.passed or both.diagnoses):
+                    answer = replace(answer, report=both)
             return answer
         finally:
             target.end()

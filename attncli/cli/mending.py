@@ -194,7 +194,8 @@ class Mender:
         if command is not None and (meant := _MEANT.fullmatch(hint)):
             there = [x for x in self._words(self.line, command) if _text(x)]
             if there:
-                wrong = min(there, key=lambda word: apart(_text(word), meant[1]))
+                # What is written is an option's; so it is that of two that are the same.
+                wrong = min(there, key=lambda x: (apart(_text(x), meant[1]), x.option is None))
                 return said(_replaced(self.line, wrong, meant[1]))
         if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
@@ -418,6 +419,7 @@ class Mender:
                     yield (*line[: word.at], name, *other, *line[word.at + 1 :])
             elif word.value is None:
                 yield _filled(line, word, word.option)
+                yield _without(line, [word])
 
     def _something_given(
         self, line: Line, command: click.Command, there: list[Word], error: click.MissingParameter
@@ -536,6 +538,9 @@ class Mender:
         code = line[0] in _JUDGING
         for word in there:
             place = word.text.rpartition(":")[0] or word.text
+            if word.option is None and not code and os.path.isdir(folder := existing(word.text)):
+                inside = (x for x in sorted(os.listdir(folder)) if x.endswith(_READ))
+                yield from (_replaced(line, word, os.path.join(word.text, x)) for x in inside)
             if word.option is not None or not os.path.isfile(place):
                 continue
             if not code and place.endswith(_CODE):

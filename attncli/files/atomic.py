@@ -47,7 +47,8 @@ def check_output(
         mode = _mode(path)
         for name in inputs:
             if _same_file(name, path) or _same_folder(name, path, is_store):
-                raise FileError(f"{path}: is an input of this command, and would be overwritten")
+                what = f"{path}: is an input of this command, and would be overwritten"
+                raise FileError(what, hint=f"is {source.free(path)} meant?")
         folder = Path(os.path.realpath(path)).parent
     except OSError as error:
         raise refused(f"{path}: cannot be written", error) from None

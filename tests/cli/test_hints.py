@@ -288,6 +288,11 @@ exercise hint sofmax
 completion foo
 guide json --schema foo
 forward --quiet --verbose
+forward --causal -o
+show-weights dates.npz --head
+forward places
+backward dates.npz -o dates.npz
+exercise 3
 forward --force
 """.strip().splitlines()
 

@@ -601,10 +601,9 @@ class Suite:
                 yield self._case(label + said, sizes, claims)
             if claims.causal != self.claims.causal and (masked := self._parameter("mask")):
                 base = self._case(f"boolean mask, {label}", self.primes, claims)
-                shape = self._mask_shape(masked, self.primes)
-                both = self._masked(
-                    base, masked, np.random.RandomState(5).random_sample(shape) < 0.6
-                )
+                rng = np.random.RandomState(5)
+                seen = rng.random_sample(self._mask_shape(masked, self.primes)) < 0.6
+                both = self._masked(base, masked, seen)
                 yield replace(both, optional=True, probe=False)
         if self.layer == QKV and self.axes > 2:
             for name in _EXTRAS:
