@@ -80,10 +80,14 @@ class NoFileError(FileError):
     message : str
     path : str
         What it was called.
+    hint : str, optional
+        What to say in its place.
     """
 
-    def __init__(self, message: str, path: str = "") -> None:  # pickled without it
-        super().__init__(message)
+    def __init__(  # pickled without the path
+        self, message: str, path: str = "", *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.path = path
 
 

@@ -136,7 +136,7 @@ class Selection:
             return None
         row = tokens if tokens.ndim == 1 else tokens[one.item]
         size = one.shape[axis == "T_enc"]
-        if any(layer.sizes for layer in self.source.parts[one.part].layers.values()):
+        if self.source.parts[one.part].has_shorter_items:
             row = row[:size]  # behind those of an item that has fewer steps is nothing
         return row.tolist() if len(row) == size else None
 

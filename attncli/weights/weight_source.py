@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -95,6 +96,11 @@ class Part:
     tokens: dict[str, Tokens] = field(default_factory=dict)
     padding: dict[str, Array] = field(default_factory=dict)
     otherwise: str = ""
+
+    @cached_property
+    def has_shorter_items(self) -> bool:
+        """Whether some items have fewer steps than others."""
+        return any(layer.sizes for layer in self.layers.values())
 
 
 @dataclass(frozen=True)

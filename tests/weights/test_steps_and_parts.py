@@ -1,5 +1,6 @@
 """Steps of generating, parts of a model and stacks: one right matrix a layer and head of each."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -488,3 +489,18 @@ def test_a_number_that_is_called_weights_is_no_matrix():
     axes = ("T_dec", "steps", "N", "T_enc")
     with pytest.raises(ShapeError, match=r"is \(\): --axes names 4"):
         find_weights(hold_tensors({"batch_enc10weights2": np.ones(())}, "x.npz"), axes)
+
+
+def test_the_words_of_a_matrix_are_found_without_a_look_at_every_layer():
+    arrays = {f"layer{n}": np.eye(3) for n in range(300)}
+    selection = select_weights(
+        hold_tensors({**arrays, "tokens": np.array(list("abc"))}, "x.npz"), Wanted()
+    )
+    words, calls = [], []
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    try:
+        words = [selection.tokens(one, "T_enc") for one in selection.matrices[:100]]
+    finally:
+        sys.setprofile(None)
+    assert words == [list("abc")] * 100
+    assert len(calls) < 3000
