@@ -247,6 +247,30 @@ def test_closed_standard_error_changes_no_verdict(folder):
         assert process.wait(60) == code
 
 
+def test_a_verdict_on_code_that_prints_stays_where_nobody_hears_it(folder):
+    (folder / "mine.py").write_text("print('x' * 5000)\nclass WeightSum(\n")
+    for command in ("check", "gradcheck"):
+        process = subprocess.Popen(
+            [*ATTN, command, "mine.py"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        process.stderr.close()
+        assert process.wait(60) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
+def test_what_nohup_starts_outlives_its_terminal():
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "-", *ATTN, "show-weights", "-"]
+    process = subprocess.Popen(
+        ignoring, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    weights = io.BytesIO()
+    np.save(weights, np.full((300, 500), 1 / 500))
+    process.stdin.write(weights.getvalue())  # returns when most of it has been read
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, b"0.002" in out) == (0, True)
+
+
 def test_closed_standard_input_is_empty():
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m attncli show-weights - <&-"],
