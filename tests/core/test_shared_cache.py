@@ -99,3 +99,24 @@ def test_an_error_lets_the_next_one_in():
     with pytest.raises(ValueError, match="dout is"):
         attention_backward(dout[..., :1], cache)
     attention_backward(dout, cache)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_one_array_in_every_place_and_views_that_overlap_are_as_good_as_copies(engine, kept):
+    rng = np.random.default_rng(5)
+    one, memory = rng.normal(size=(2, 5, 7)), rng.normal(size=200)
+    query, key, value = (
+        np.lib.stride_tricks.as_strided(memory[at:], (2, 5, 7), (400, step, 8), writeable=False)
+        for at, step in ((0, 56), (3, 24), (1, 16))
+    )
+    one.flags.writeable = False
+    before = one.tobytes(), memory.tobytes()
+    for given in ((one, one, one, one), (query, key, value, query)):
+        found, expected = (
+            [out := attention(*arrays[:3], engine=engine, weights=kept), *gradients(out[1], dout)]
+            for arrays, dout in ((given, given[3]), ([x.copy() for x in given], given[3].copy()))
+        )
+        assert np.allclose(found[0][0], expected[0][0])
+        assert all(np.allclose(x, y) for x, y in zip(found[1:4], expected[1:4], strict=True))
+    assert (one.tobytes(), memory.tobytes()) == before
