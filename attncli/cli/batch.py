@@ -76,7 +76,8 @@ def go_through(
     if batch.reports:
         from attncli.files.writing import check_outputs
 
-        check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=texts)
+        inputs = [name for one in texts for name in (one, one.rpartition(":")[0]) if name]
+        check_outputs("--report", batch.reports, REPORTS, force=batch.force, inputs=inputs)
     several = len(texts) > 1
     found: list[Judged | None] = [None] * len(texts)
     work = partial(

@@ -46,7 +46,7 @@ def check_output(
     try:
         mode = _mode(path)
         for name in inputs:
-            if _same_file(name, path) or _same_folder(name, path, is_store):
+            if same_file(name, path) or _same_folder(name, path, is_store):
                 what = f"{path}: is an input of this command, and would be overwritten"
                 raise FileError(what, hint=f"is {source.free(path)} meant?")
         folder = Path(os.path.realpath(path)).parent
@@ -60,7 +60,9 @@ def check_output(
         if stat.S_ISDIR(mode) and not is_store:
             raise FileError(f"{path}: is a folder, expected a file name")
         if not stat.S_ISREG(mode) and not is_store:
-            return  # a pipe or a device is written to, not replaced
+            if not stat.S_ISFIFO(mode) and not os.path.samefile(path, os.devnull):
+                raise FileError(f"{path}: is a device, expected a file, a pipe or {os.devnull}")
+            return  # it is written to, not replaced
         if not force:
             raise FileError(f"{path}: exists already", hint="--force replaces it")
     if not folder.is_dir():
@@ -221,7 +223,7 @@ def _mode(path: str) -> int | None:
         return None
 
 
-def _same_file(name: str, path: str) -> bool:
+def same_file(name: str, path: str) -> bool:
     """Whether an input, ``-`` being standard input, is the file at `path`."""
     try:
         ours = os.stat(path)

@@ -67,6 +67,7 @@ def _lines(text: str, separator: str | None, label: str) -> list[Line]:
         return [Line(at, line.split()) for at, line in enumerate(text.splitlines(), 1)]
     spaced = text.count(separator) == text.count(f"{separator} ")
     stream = io.StringIO(text, newline="")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a label may be all of it
     reader = csv.reader(stream, delimiter=separator, skipinitialspace=spaced)
     lines: list[Line] = []
     try:

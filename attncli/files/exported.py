@@ -15,7 +15,8 @@ from attncli.errors import DataError
 # The columns of a spreadsheet behind those that name a matrix.
 COLUMNS = ("dec", "dec_label", "enc", "enc_label", "weight")
 # What spreadsheets would compute has an apostrophe before it, and so what looks as if it had one.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# The wide forms count too, and what takes no place before it does not.
+_FORMULA = re.compile(r"'*[\s\ufeff\u200b-\u200f\u2060]*[=+\-@\t\r＝＋－＠]")
 
 NAMES = ("part", "layer", "item", "head")
 TABLE = "matrices"

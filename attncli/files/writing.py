@@ -12,7 +12,7 @@ import numpy as np
 from attncli.arrays import Array
 from attncli.errors import FileError, ParameterError
 from attncli.files import chunks, npy, regions
-from attncli.files.atomic import check_output, is_device, replacing
+from attncli.files.atomic import check_output, is_device, replacing, same_file
 from attncli.files.formats import FORMATS, ending_of, format_of
 from attncli.files.texts import text_of
 
@@ -53,11 +53,13 @@ def check_outputs(
     ParameterError
         If two are one file.
     """
-    targets = [os.path.realpath(path) for path in paths]
-    inputs = tuple(inputs)
-    for path, target in zip(paths, targets, strict=True):
-        if targets.count(target) > 1:
-            raise ParameterError(f"{option} {path}: the same file is named twice")
+    inputs, before = tuple(inputs), list[str]()
+    for path in paths:
+        real = os.path.realpath(path)
+        for other in before:
+            if real == os.path.realpath(other) or same_file(path, other):
+                raise ParameterError(f"{option} {other}: the same file is named twice")
+        before.append(path)
         ending_of(path, endings)
         check_output(path, force=force, inputs=inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 
 from rich.cells import cell_len
 
@@ -29,13 +30,11 @@ def clusters(text: str) -> list[str]:
     >>> [len(cluster) for cluster in clusters("cafe\u0301")], clusters("日本")
     ([1, 1, 1, 2], ['日', '本'])
     """
-    found: list[str] = []
-    for character in text:
-        if found and _joins(found[-1], character):
-            found[-1] += character
-        else:
-            found.append(character)
-    return found
+    starts: list[int] = []
+    for at, character in enumerate(text):
+        if not starts or not _joins(text[max(starts[-1], at - 2) : at], character):
+            starts.append(at)
+    return [text[begin:end] for begin, end in pairwise([*starts, len(text)])]
 
 
 def _joins(before: str, character: str) -> bool:

@@ -52,4 +52,4 @@ def _fenced(lines: Sequence[str]) -> Iterator[str]:
 
 def _said(text: str) -> str:
     """Write text in which nothing is markup, and nobody is called by ``@name`` or ``#12``."""
-    return re.sub("[@#]", r"\g<0><!-- -->", plain(harmless(text)))
+    return re.sub("#", r"\g<0><!-- -->", plain(harmless(text)))

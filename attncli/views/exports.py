@@ -68,7 +68,8 @@ def check_exports(wanted: Wanted, file: str | None) -> None:
     """
     from attncli.files.writing import check_outputs
 
-    inputs = [name for name in (file, wanted.diff, wanted.over) if name is not None]
+    named = (file, wanted.diff, wanted.over, wanted.tokens, wanted.tokens_enc, wanted.tokens_dec)
+    inputs = [name for name in named if name is not None]
     check_outputs("--export", wanted.export, EXPORTS, force=wanted.force, inputs=inputs)
     if wanted.over is not None:
         from attncli.files.pictures import read_picture

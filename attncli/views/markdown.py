@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from attncli.views.gallery import Gallery
@@ -10,6 +11,9 @@ from attncli.views.picture import WEIGHT_PRECISION
 
 # What would be markup in a cell of a table; a backslash before it takes its meaning away.
 _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|~$&:"})
+_MARKUP[ord("@")] = "@<!-- -->"  # which no backslash keeps from being an address
+# What a reader makes a link of where it stands bare.
+_LINK = re.compile(r"(?i)\b(www)\.")
 
 
 def write(gallery: Gallery) -> Iterator[str]:
@@ -32,10 +36,10 @@ def plain(text: str) -> str:
 
     Examples
     --------
-    >>> plain("[x]"), plain("a|b")
-    ('\\[x\\]', 'a\\|b')
+    >>> plain("[x]"), plain("a|b"), plain("www.x.org")
+    ('\\[x\\]', 'a\\|b', 'www\\.x.org')
     """
-    return text.translate(_MARKUP)
+    return _LINK.sub(r"\1\.", text.translate(_MARKUP))
 
 
 def _line(first: str, others: Iterable[str]) -> str:

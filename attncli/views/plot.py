@@ -10,6 +10,7 @@ import numpy as np
 from rich.color import Color
 
 from attncli.errors import FileError
+from attncli.views.clusters import clusters
 from attncli.views.gallery import HOLES, Gallery
 from attncli.views.labels import shorten
 from attncli.views.legends import beyond, ends
@@ -144,7 +145,8 @@ def _labels(panel: Any, picture: WeightMatrix) -> None:
     if max(picture.weights.shape) > _MOST_LABELLED:
         return
     for axis, texts, angle in ((panel.xaxis, picture.columns, 60), (panel.yaxis, picture.rows, 0)):
-        names = [shorten(text, 16) for text in texts]
+        # A letter may have a million accents, which take no room, and of which each would be drawn.
+        names = ["".join(x[:8] for x in clusters(shorten(text, 16))) for text in texts]
         axis.set_ticks(range(len(names)), names, rotation=angle, fontsize=7, parse_math=False)
 
 
