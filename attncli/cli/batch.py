@@ -149,7 +149,7 @@ def _show(judged: Judged, screen: Screen, *, first: bool) -> None:
     for says, given in judged.refused:
         hint = given
         if (mender := _mender()) is not None:
-            hint = mender.finished(given) or (
+            hint = mender.finished(given, judged.submission.text) or (
                 None
                 if is_there(text := judged.submission.text)
                 else mender.hint(NoFileError(says, text))

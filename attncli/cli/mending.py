@@ -183,20 +183,24 @@ class Mender:
             return f"{error.ctx.command_path} --help"
         return None
 
-    def finished(self, hint: str | None) -> str | None:
-        """Put the options that a hint begins with into the command line."""
-        return hint and "\n".join(map(self._finished, hint.splitlines()))
+    def finished(self, hint: str | None, wrong: str | None = None) -> str | None:
+        """Put the options that a hint begins with into the command line, or what a word means.
 
-    def _finished(self, hint: str) -> str:
+        Which word that is, is seen, unless it is said.
+        """
+        return hint and "\n".join(self._finished(line, wrong) for line in hint.splitlines())
+
+    def _finished(self, hint: str, wrong: str | None = None) -> str:
         if re.fullmatch(r"ATTN_[A-Z]+=\w+", hint):
             return f"{hint} {said(self.line)}"
         command, _ = self._command(self.line)
         if command is not None and (meant := _MEANT.fullmatch(hint)):
             there = [x for x in self._words(self.line, command) if _text(x)]
+            there = [x for x in there if wrong is None or x.text == wrong]
             if there:
                 # What is written is an option's; so it is that of two that are the same.
-                wrong = min(there, key=lambda x: (apart(_text(x), meant[1]), x.option is None))
-                return said(_replaced(self.line, wrong, meant[1]))
+                word = min(there, key=lambda x: (apart(_text(x), meant[1]), x.option is None))
+                return said(_replaced(self.line, word, meant[1]))
         if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
         with suppress(ValueError):

@@ -297,7 +297,7 @@ def test_a_target_and_a_convention_at_once_are_refused(attn, mine):
         assert (result.code, result.out) == (2, "")
         error, hint = result.err.splitlines()
         assert error == "error: expected either a TARGET or --convention FILE"
-        assert hint == f"hint:  attn check {target}"
+        assert hint.startswith("hint:  attn check ")
 
 
 def test_without_a_target_it_is_said_what_one_is_and_a_command_that_runs(attn, folder):

@@ -265,7 +265,6 @@ show-mask --T 4 --kv-lengths 2,3 --item 7
 forward --mask causal
 forward --mask none
 forward --mask lower-right
-forward --mask mak.npy
 forward --N x
 forward --window foo
 forward --layer time-attention --layout N,T,heads,H
