@@ -870,7 +870,8 @@ def folders_like(path: str) -> Iterator[str]:
     while parent and not os.path.isdir(parent):
         parent, name = os.path.split(parent)
     with suppress(OSError):
-        there = [one.name for one in os.scandir(parent or ".") if one.is_dir()]
+        with os.scandir(parent or ".") as found:
+            there = [one.name for one in found if one.is_dir()]
         if (near := nearest(name, there)) is not None:
             yield os.path.join(parent, near)
     yield parent
