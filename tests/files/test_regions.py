@@ -167,7 +167,7 @@ def test_a_region_that_was_never_written_is_no_zeros(folder):
     [
         ("o.npz", "cannot be filled in parts", "-o o.zarr"),
         ("o.safetensors", "cannot be filled in parts", "-o o.zarr"),
-        ("o.dat", "expected one of .npz, .npy", None),
+        ("o.dat", "expected one of .npz, .npy", "is o.npz meant?"),
     ],
 )
 def test_formats_that_are_written_in_one_go_are_refused(folder, path, said, hint):
