@@ -21,6 +21,9 @@ Engine = Literal["direct", "tiled"]
 # Queries at a time whose keys are looked through.
 _ROWS = 256
 
+# Bytes up to which an array is remembered whole.
+_SMALL = 32_768
+
 
 class Beside(NamedTuple):
     """The gradients of what is neither query, key nor value."""
@@ -33,9 +36,9 @@ class Beside(NamedTuple):
 class Cache:
     """One forward calculation: its operands, its options and what backward needs of it.
 
-    The inputs are referred to, not copied, wherever their layout allows; changing them in place
-    between forward and backward changes the gradients.  Several threads may use a cache: they take
-    turns, and each finds the gradients of its own backward in it.
+    The inputs are referred to, not copied, wherever their layout allows; one that is changed in
+    place between forward and backward is an error there.  Several threads may use a cache: they
+    take turns, and each finds the gradients of its own backward in it.
 
     Attributes
     ----------
@@ -76,12 +79,42 @@ class Cache:
     delta: Array | None = None  # per row, where sinks need it: rowsum(weights ⊙ dweights)
     beside: dict[int, Beside] = field(default_factory=dict)  # by thread, the latest last
     library: Library | None = None  # of which the results are, where it is not NumPy
+    imprints: dict[str, bytes] = field(default_factory=dict)  # of the inputs, as they were
 
     def __getstate__(self) -> dict[str, Any]:
-        return {x.name: getattr(self, x.name) for x in fields(self) if x.name != "lock"}
+        own = ("lock", "imprints")  # a copy's arrays may lie otherwise, and add up otherwise
+        return {x.name: getattr(self, x.name) for x in fields(self) if x.name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # with a lock that is free
+        self.imprints = self._imprints()
+
+    def remember(self) -> None:
+        """Remember what the inputs are, so that a change is noticed."""
+        self.imprints = self._imprints()
+
+    def changed(self) -> str:
+        """Name an input that was changed in place since, or nothing."""
+        if self.library is not None and (name := self.library.changed()):
+            return name
+        now = self._imprints() if self.imprints else {}
+        return next((name for name, then in self.imprints.items() if now[name] != then), "")
+
+    def _imprints(self) -> dict[str, bytes]:
+        operands = self.operands
+        found = {"query": _imprint(operands.query), "key": _imprint(operands.key)}
+        if operands.value is not operands.key:
+            found["value"] = _imprint(operands.value)
+        for entry in operands.visibility.entries:
+            if isinstance(entry, Mask):
+                # Infinities hide in a sum what changes beside them, but not in that of their bits.
+                bits = entry.array.view(f"u{min(entry.array.itemsize, 8)}")
+                found["mask"] = _imprint(entry.array) + _imprint(bits)
+            elif isinstance(entry, Alibi):
+                found["alibi"] = _imprint(entry.slopes)
+        if operands.sinks is not None:
+            found["sinks"] = _imprint(operands.sinks)
+        return found
 
     def __repr__(self) -> str:
         shape = (
@@ -187,3 +220,15 @@ class Cache:
             AttnWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def _imprint(array: Array) -> bytes:
+    """Tell an array from what it was: whole if it is small, else by its sums along T.
+
+    Another order gives other sums too, as floats round; what rounds away in a sum changes no
+    gradient that can be told from the right one.
+    """
+    if array.nbytes <= _SMALL or array.ndim < 2:
+        return array.tobytes()
+    with np.errstate(all="ignore"):
+        return np.add.reduce(array, axis=-2).tobytes()

@@ -192,6 +192,7 @@ def attention(
         threads=threads, engine=engine, weights=weights, stacklevel=3,
     )  # fmt: skip
     if type(query) is ndarray:
+        cache.remember()
         return out, cache
     operands = {"query": query, "key": key, "value": value}
     cache.library = library_of(operands, mask=mask, sinks=sinks, alibi=alibi)
@@ -220,8 +221,7 @@ def attention_backward(
     dout : array_like, shape (…, T_dec, H_v)
         The gradient of the loss with respect to ``out``.
     cache : Cache
-        What `attention` returned.  The inputs must not have been changed in place since, which is
-        noticed of torch's tensors alone.
+        What `attention` returned.  The inputs must not have been changed in place since.
     dlogsumexp : array_like, shape (…, T_dec), optional
         The gradient of the loss with respect to ``cache.logsumexp``, where it went into the loss.
 
@@ -239,6 +239,8 @@ def attention_backward(
         If dout does not have the shape of out, or dlogsumexp that of logsumexp.
     DtypeError
         If one of them is not real.
+    DataError
+        If an input was changed in place since forward.
 
     References
     ----------
@@ -262,7 +264,7 @@ def attention_backward(
 
 def _gradients(dout: ArrayLike, cache: Cache, dlogsumexp: ArrayLike | None) -> Iterable[Array]:
     operands = cache.operands
-    if cache.library is not None and (name := cache.library.changed()):
+    if name := cache.changed():
         raise DataError(f"{name} was changed in place since forward, and backward needs it as then")
     dout = prepare_dout(dout, operands)
     cache.bias_gradients = operands.visibility.new_gradients()

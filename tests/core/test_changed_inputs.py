@@ -1,0 +1,112 @@
+"""An input that is changed in place between forward and backward is an error; nothing else is."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from attncli.core import attention, attention_backward
+from attncli.errors import DataError
+
+SMALL, LARGE = (2, 5, 3), (2, 211, 47)  # the large are told by sums
+
+
+def negate(array):
+    array *= -1
+
+
+def scale(array):
+    array *= 1 + 1e-6
+
+
+def one_number(array):
+    array[-1, -2, -1] += 1e-3
+
+
+def turn(array):
+    array[...] = array[:, ::-1].copy()
+
+
+def swap(array):
+    array[...] = array[::-1].copy()
+
+
+def inputs(shape, dtype, **more):
+    query, key, value = np.random.default_rng(3).normal(size=(3, *shape)).astype(dtype)
+    return {"query": query, "key": key, "value": value, **more}
+
+
+@pytest.mark.parametrize("change", [negate, scale, one_number, turn, swap])
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_change_is_named(change, name, shape, dtype):
+    given = inputs(shape, dtype)
+    out, cache = attention(**given)
+    change(given[name])
+    with pytest.raises(DataError, match=f"^{name} was changed in place since forward"):
+        attention_backward(out, cache)
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_of_one_array_for_key_and_value_the_key_is_named(engine):
+    query, hs = inputs(LARGE, "float32")["query"], inputs(LARGE, "float32")["key"]
+    out, cache = attention(query, hs, hs, engine=engine)
+    hs[0, 100, 7] = 0
+    with pytest.raises(DataError, match=r"^key was"):
+        attention_backward(out, cache)
+
+
+def test_what_stands_beside_is_watched_too():
+    T = LARGE[1]
+    mask = np.where(np.eye(T) > 0, -np.inf, 0.25)  # every sum of a column is infinite
+    for name, array, index, other in [
+        ("mask", mask, (3, 4), -0.25),
+        ("mask", np.tri(T, dtype=bool), (9, 9), False),
+        ("sinks", np.ones(2), 1, 2.0),
+        ("alibi", np.ones(2), 1, 0.5),
+    ]:
+        given = inputs((3, *LARGE), "float64", **{name: array})
+        out, cache = attention(**given)
+        array[index] = other
+        with pytest.raises(DataError, match=f"^{name} was"):
+            attention_backward(out, cache)
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+def test_what_was_copied_may_change(shape):
+    given = inputs(shape, "float64")
+    given = {name: (10 * array).astype(int) for name, array in given.items()}
+    out, cache = attention(**given)
+    expected = attention_backward(out, cache)
+    for array in given.values():
+        array[...] = 0
+    for found, right in zip(attention_backward(out, cache), expected, strict=True):
+        assert np.array_equal(found, right)
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_a_cache_watch_their_own_arrays(shape, copied):
+    given = inputs(shape, "float32")
+    for name, array in given.items():
+        given[name] = array.swapaxes(0, 1).copy().swapaxes(0, 1)
+    out, cache = attention(**given)
+    other = copied(cache)
+    given["query"] *= 2
+    attention_backward(out, other)
+    with pytest.raises(DataError, match=r"^query was"):
+        attention_backward(out, cache)
+    other.operands.key[...] += 1
+    with pytest.raises(DataError, match=r"^key was"):
+        attention_backward(out, other)
+
+
+def test_results_may_change_and_nan_is_no_change():
+    given = inputs(LARGE, "float32")
+    given["value"][0, 0, 0] = np.nan
+    out, cache = attention(**given)
+    dout = np.ones_like(out)
+    out *= 0
+    attention_backward(dout, cache)
