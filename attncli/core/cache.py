@@ -231,4 +231,5 @@ def _imprint(array: Array) -> bytes:
     if array.nbytes <= _SMALL or array.ndim < 2:
         return array.tobytes()
     with np.errstate(all="ignore"):
-        return np.add.reduce(array, axis=-2).tobytes()
+        sums: Array = np.add.reduce(array, axis=-2)
+    return sums.tobytes()
