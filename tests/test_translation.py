@@ -11,6 +11,7 @@ import pytest
 import attncli
 from attncli import translation
 from attncli.checking.diagnosing.mistakes import KINDS, MISTAKES
+from attncli.checking.exercises import _SAID
 from attncli.errors import ParameterError
 from attncli.translation import Sentence, entries, language, translated
 
@@ -56,10 +57,18 @@ def formulas():
     return {text for mistake in MISTAKES for text in (mistake.meant, mistake.computed)}
 
 
+def exercises():
+    """Give what is said to who writes the layers, but for shapes alone."""
+    for page in sorted((PACKAGE / "guide" / "exercise").iterdir()):
+        for text in _SAID.findall(page.read_text(encoding="utf-8")):
+            if not re.fullmatch(r"\([^()]*\)(, \([^()]*\))*", text):
+                yield text
+
+
 def said():
     return {
         text
-        for text in (*literals(SAYING), *catalogue())
+        for text in (*literals(SAYING), *catalogue(), *exercises())
         if WORDS.search(translation._PLACE.sub("", text))
     }
 

@@ -20,6 +20,7 @@ from attncli.files.atomic import replacing
 from attncli.files.source import refused
 from attncli.reports import CheckReport
 from attncli.spelling import nearest
+from attncli.translation import translated
 
 FOLDER = "attn_exercise"
 """The folder that a learner's files are in unless another is named."""
@@ -28,6 +29,8 @@ _PROGRESS = "progress.txt"
 _ABOUT = "# What attn exercise remembers, an exercise a line; without its line one begins anew.\n"
 _LINE = re.compile(r"(\w+): (right|open)(?:; hints:((?: \w+ \d+,?)+))?\s*")
 _MARKED = re.compile(r"( *)([^=\n]+) = ([^\n]+?)  #:([^\n]*)")
+# What is said in it: its first line, and its comments.
+_SAID = re.compile(r'(?<=^""").+(?="""$)|(?<=# ).+|(?<=#: ).+', re.MULTILINE)
 _GAP = re.compile(r"[^#=]*[^#=<>!]=\s*\.\.\.\s*(?:#.*)?")
 
 
@@ -74,7 +77,7 @@ class Exercise:
     def source(self) -> str:
         """The solution, its gaps marked."""
         page = files("attncli") / "guide" / "exercise" / f"{self.file_name}.txt"
-        return page.read_text("utf-8")
+        return _SAID.sub(lambda found: translated(found[0]), page.read_text("utf-8"))
 
     @property
     def solution(self) -> str:

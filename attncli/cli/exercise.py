@@ -184,7 +184,7 @@ def _answer(exercise: Exercise, lesson: Lesson, seconds: float, screen: Screen) 
         try:
             answer = replace(answer, report=check(target, layer=exercise.layer))
             found = answer.report
-            if exercise.also and found is not None and not found.diagnoses:
+            if found is not None and exercise.also and not (answer.missing or found.diagnoses):
                 # What both hide is hidden, not what one does.
                 both = check(target, layer=exercise.layer, causal=exercise.also)
                 if not both.passed and (found.passed or both.diagnoses):
