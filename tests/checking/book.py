@@ -258,6 +258,13 @@ def AGAIN(seen: str) -> tuple[str, ...]:
     )
 
 
+def KEPT(lse: str) -> tuple[str, ...]:
+    """The same with another quantity in the place of the log-sum-exp."""
+    total = "np.exp(s - m).sum(axis=-1, keepdims=True)"
+    changes = AGAIN("(j <= i) & (abs(j - i) <= WINDOW)")
+    return tuple(x.replace(f"m + np.log({total})", lse.format(total=total)) for x in changes)
+
+
 def SAVED(weights: str, log: str) -> tuple[str, ...]:
     """The same with a log-sum-exp and an exponential of two bases."""
     changes = AGAIN("(j <= i) & (abs(j - i) <= WINDOW)")
@@ -1045,4 +1052,6 @@ TRANSFORMER_MISTAKES: dict[str, tuple[str, ...]] = {
         "np.exp2(s * np.log2(np.e) - lse)", "1"
     ),
     "log-sum-exp of base 2 taken for one of base e, in backward": SAVED("np.exp(s - lse)", "LN2"),
+    "row maximum left out of the log-sum-exp, in backward": KEPT("np.log({total})"),
+    "weights not divided by their sum, in backward": KEPT("m"),
 }

@@ -95,6 +95,7 @@ def generally(mistake: Mistake, text: str) -> str:
     """Give one of its texts as it reads whatever the numbers are."""
     value = f"{mistake.choices[0]}" if mistake.choices else "x"
     words = {"value": value, "scale": "scale", "cap · ln 2": "cap · ln 2"}
+    words |= {"right": "dx = dq · Wqᵀ", "astray": "dx = dq · Wkᵀ"}
     words |= {"which": "grads[0]", "other": "grads[1]", "share": "1/N"}
     return Sentence(text, **words)
 

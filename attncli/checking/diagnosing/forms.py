@@ -8,11 +8,11 @@ own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import permutations, product
-from typing import Any
+from itertools import combinations, permutations, product
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,23 @@ _LETTER = re.compile(r"(?:^|_|^w_?|^linear_?)([qkv])(?=$|_|uer(?:y|ies)|eys?$|ey
 Arrays = Sequence[Array]
 
 
+class Astray(NamedTuple):
+    """A mistake in backward alone.
+
+    Attributes
+    ----------
+    name : str
+    forward : callable
+        As that of a form: the same results, and by complex step the gradients that it gives.
+    texts : mapping of str to str
+        What is said of it.
+    """
+
+    name: str
+    forward: Callable[[Arrays, Arrays, Steps], Array]
+    texts: Mapping[str, str] = {}
+
+
 @dataclass(frozen=True)
 class Form:
     """What a layer with these parameters may compute.
@@ -44,8 +61,8 @@ class Form:
         ``forward(inputs, parameters, steps)`` gives the result.
     mistake : str
         The mistake that it is; empty where it is right.
-    back : mapping of str to callable
-        For a mistake in backward: ``gradients(inputs, parameters, dout)`` as it gives them.
+    back : callable
+        Gives the mistakes in its backward, the likeliest first.
     usual : bool
         Whether it is looked for among known mistakes as well.
     """
@@ -55,7 +72,7 @@ class Form:
     names: tuple[str, ...]
     forward: Callable[[Arrays, Arrays, Steps], Array]
     mistake: str = ""
-    back: Mapping[str, Callable[[Arrays, Arrays, Array], list[Array]]] | None = None
+    back: Callable[[], Iterable[Astray]] = tuple
     usual: bool = True
 
 
@@ -101,6 +118,23 @@ def masked(mask: Array) -> Steps:
     return {"operands": operands}
 
 
+def _times(x: Array, W: Array, back: Array | None) -> Array:
+    """Give x · W; what is differentiated by x goes back through another matrix, if one is given."""
+    return x @ W if back is None else x @ W + 1j * (x.imag @ (back - W).real)
+
+
+def _untransposed(forward: Callable[..., Array]) -> Astray:
+    return Astray("a matrix not transposed in backward", forward)
+
+
+def _crossed(forward: Callable[..., Array], ways: Iterable[tuple[str, str, str, str]]) -> Astray:
+    """Gradients that go back through other matrices: of what, from where, by whose, by which."""
+    right = ", ".join(f"{dx} = {dy} · {own}ᵀ" for dx, dy, own, _ in ways)
+    astray = ", ".join(f"{dx} = {dy} · {other}ᵀ" for dx, dy, _, other in ways)
+    name = "gradient goes back through another projection's matrix"
+    return Astray(name, forward, {"right": right, "astray": astray})
+
+
 def _seen(inputs: Arrays, sides: tuple[int, int]) -> tuple[Array, Array, bool]:
     """The states that are looked at, those that look, and whether these are of one step."""
     hs, h = (inputs[side] for side in sides)
@@ -122,13 +156,14 @@ def _general_scores(
 
     def forward(
         sides: tuple[int, int], turned: bool, asked: bool, order: Sequence[int], joined: int,
-        values: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
+        values: bool, inputs: Arrays, parameters: Arrays, steps: Steps, *, astray: bool = False,
     ) -> Any:  # fmt: skip
         hs, h, one = _seen(inputs, sides)
         of = dict(zip(matrices, (parameters[i] for i in vectors), strict=False))
         W = parameters[order[0]].T if turned else parameters[order[0]]
         b = of.get(order[0], 0.0)
-        key, query = (hs, h @ W + b) if asked else (hs @ W + b, h)
+        back = W.T if astray else None
+        key, query = (hs, _times(h, W, back) + b) if asked else (_times(hs, W, back) + b, h)
         summed = key if values else _values(inputs, sides)
         out = _attend(query, key, summed, claims, steps, 1.0)
         if joined:
@@ -152,38 +187,13 @@ def _general_scores(
             {**dict.fromkeys(vectors, "b"), **dict(zip(order, ("W", "Wc"), strict=False))}
         )
         usual = not asked and not joined and sides == (0, 1)
-        back = {
-            "a matrix not transposed in backward": partial(_untransposed, sides, turned, claims)
-        }
         form = partial(forward, sides, turned, asked, order, joined)
-        yield Form(
-            "luong", words, names, partial(form, False), usual=usual,
-            back=back if usual and not vectors and len(trial.inputs) == 2 else None,
-        )  # fmt: skip
+        run = partial(form, False)
+        back = partial(tuple, [_untransposed(partial(run, astray=True))])
+        yield Form("luong", words, names, run, usual=usual, back=back)
         if usual:
             mistake = "the projected states as values"
             yield Form("luong", words, names, partial(form, True), mistake)
-
-
-def _untransposed(
-    sides: tuple[int, int],
-    turned: bool,
-    claims: Semantics,
-    inputs: Arrays,
-    parameters: Arrays,
-    dout: Array,
-) -> list[Array]:
-    """The gradients where dhs = dk · W in place of dk · Wᵀ."""
-    hs, h, one = _seen(inputs, sides)
-    W = parameters[0].T if turned else parameters[0]
-    if W.shape[0] != W.shape[1]:
-        raise ValueError("it does not fit")
-    scale = 1.0 if claims.scale is None else claims.scale
-    chain = Calculation(QKV, (h, hs @ W, hs), replace(claims, scale=scale), None, PRODUCTS)
-    chain.forward()
-    dh, dk, dvalue = chain.backward(dout[:, None] if one else dout)
-    rows = hs.reshape(-1, hs.shape[-1]).T @ dk.reshape(-1, dk.shape[-1])
-    return [dvalue + dk @ W, dh[:, 0] if one else dh, rows.T if turned else rows]
 
 
 def _additive_scores(
@@ -192,12 +202,16 @@ def _additive_scores(
     """Scores of Bahdanau: v · tanh(hs · W + h · U), with W and U in one array perhaps."""
 
     def forward(
-        form: _Additive, bent: bool, inputs: Arrays, parameters: Arrays, steps: Steps
-    ) -> Any:
+        form: _Additive, bent: Callable[[Array], Array], inputs: Arrays, parameters: Arrays,
+        steps: Steps, *, astray: str = "",
+    ) -> Any:  # fmt: skip
         hs, h, one = _seen(inputs, form.sides)
         W, U, v, b = form.parts(parameters, hs.shape[-1])
-        met = (hs @ W)[:, None] + (h @ U)[:, :, None] + b
-        scores = (np.tanh(met) if bent else met) @ v
+        of_hs, of_h = (
+            _times(x, own, other if side in astray else None)
+            for side, x, own, other in (("W", hs, W, U), ("U", h, U, W))
+        )
+        scores = bent(of_hs[:, None] + of_h[:, :, None] + b) @ v
         summed = _values(inputs, form.sides)
         out = _attend(h, hs, summed, claims, {**steps, "query_key": lambda c: scores}, 1.0)
         return out[:, 0] if one else out
@@ -211,22 +225,37 @@ def _additive_scores(
         named |= {**dict.fromkeys(vectors, "b"), v: "v"}
         words = f"scores = v · tanh(hs · W + h · U{' + b' * bool(biases)})"
         words += ", its weights transposed" * turned
-        back = {
-            "derivative of tanh taken of what is already activated": partial(
-                _additive_back, form, claims, lambda u: 1 - np.tanh(u) ** 2
+        run = partial(forward, form, np.tanh)
+        back = (
+            Astray(
+                "derivative of tanh taken of what is already activated",
+                partial(forward, form, partial(_tanh, lambda u: 1 - np.tanh(u) ** 2)),
             ),
-            "derivative of tanh missing": partial(_additive_back, form, claims, np.ones_like),
-        }
+            Astray(
+                "derivative of tanh missing", partial(forward, form, partial(_tanh, np.ones_like))
+            ),
+            *(
+                _crossed(partial(run, astray="".join(x[2] for x in ways)), ways)
+                for ways in (_ADDED[:1], _ADDED[1:], _ADDED)
+            ),
+        )
         plain = not biases and not turned and len(order) == 2
         plain = plain and (sides == (0, 1) or len(trial.inputs) == 3)
         names = _named(named)
-        yield Form(
-            "bahdanau", words, names, partial(forward, form, True), usual=plain,
-            back=back if plain and len(trial.inputs) == 2 else None,
-        )  # fmt: skip
+        yield Form("bahdanau", words, names, run, usual=plain, back=partial(tuple, back))
         if plain:
             mistake = "tanh missing from the scores"
-            yield Form("bahdanau", words, names, partial(forward, form, False), mistake)
+            yield Form("bahdanau", words, names, partial(forward, form, np.asarray), mistake)
+
+
+# Of additive scores: what goes back from where by which matrix, and by which other.
+_ADDED = (("dhs", "du", "W", "U"), ("dh", "du", "U", "W"))
+
+
+def _tanh(slope: Callable[[Array], Array], x: Array) -> Array:
+    """Tanh with another derivative, made of what it gives."""
+    u = np.tanh(x.real)
+    return np.asarray(u + 1j * slope(u) * x.imag)
 
 
 @dataclass(frozen=True)
@@ -249,34 +278,6 @@ class _Additive:
             found = found[::-1] if self.query_first else found
         W, U = found
         return W, U, parameters[self.v].reshape(-1), sum(parameters[i] for i in self.biases)
-
-
-def _additive_back(
-    form: _Additive,
-    claims: Semantics,
-    slope: Callable[[Array], Array],
-    inputs: Arrays,
-    parameters: Arrays,
-    dout: Array,
-) -> list[Array]:
-    """The gradients with another derivative of tanh."""
-    hs, h, one = _seen(inputs, form.sides)
-    W, U, v, _ = form.parts(parameters, hs.shape[-1])
-    u = np.tanh((hs @ W)[:, None] + (h @ U)[:, :, None])
-    scores = u @ v
-    steps = {**PRODUCTS, "query_key": lambda c: scores}
-    chain = Calculation(QKV, (h, hs, hs), replace(claims, scale=1.0), None, steps)
-    chain.forward()
-    _, _, dvalue = chain.backward(dout[:, None] if one else dout)
-    ds = chain.noted["dscores"][..., None]
-    du = ds * v * slope(u)
-    dhs = dvalue + du.sum(axis=1) @ W.T
-    dh = du.sum(axis=2) @ U.T
-    dW = np.einsum("nth,ndtk->hk", hs, du)
-    dU = np.einsum("ndh,ndtk->hk", h, du)
-    dv = (ds * u).sum(axis=(0, 1, 2)).reshape(parameters[form.v].shape)
-    given = dict(zip((*form.order, form.v), (dW, dU, dv), strict=True))
-    return [dhs, dh[:, 0] if one else dh, *(given[i] for i in range(3))]
 
 
 # Of how many matrices each is how many of Wq, Wk, Wv and Wo in one.
@@ -374,9 +375,17 @@ def _projected(
     def forward(
         form: _Projections, sides: tuple[int, ...], semantics: Semantics, cut: bool, joined: bool,
         residual: bool, of_model: bool, inputs: Arrays, parameters: Arrays, steps: Steps,
+        *, astray: Mapping[int, int] = {},
     ) -> Any:  # fmt: skip
         parts = list(form.parts(parameters))
-        q, k, v = (inputs[side] @ W + b for side, (W, b) in zip(sides, parts, strict=False))
+
+        def projected(x: Array, i: int) -> Array:
+            W, b = parts[i]
+            j = astray.get(i)
+            back = None if j is None else W.T if i == j else parts[j][0]
+            return np.asarray(_times(x, W, back) + b)
+
+        q, k, v = (projected(inputs[side], i) for i, side in enumerate(sides))
         if q.shape[-1] % form.heads:
             raise ValueError("it does not fit")
         d = q.shape[-1] // form.heads
@@ -387,7 +396,7 @@ def _projected(
         width = inputs[sides[0]].shape[-1] if of_model else d
         out = _merge(_attend(q, k, v, semantics, steps, width**-0.5), joined)
         if len(parts) > 3:
-            out = out @ parts[3][0] + parts[3][1]
+            out = projected(out, 3)
         return out + inputs[sides[0]] if residual else out
 
     alone = len(trial.inputs) == 1 and claims.causal is None
@@ -399,13 +408,31 @@ def _projected(
             words = form.words + ", causal" * causal + ", added to its input" * residual
             make = partial(Form, "multi-head", words, form.names, usual=plain)
             run = partial(forward, form, sides, semantics)
-            yield make(partial(run, True, True, residual, False))
+            right = partial(run, True, True, residual, False)
+            yield make(right, back=partial(_by_other_matrices, right, len(form.order)))
             if plain:
                 yield make(partial(run, True, True, residual, True), "scale 1/√(heads·H)")
             mistaken = ((False, False), (False, True), (True, False)) if form.heads > 1 else ()
             for cut, joined in mistaken if plain else ():
                 name = f"heads {'merged' if cut else 'split'} without a transpose"
                 yield make(partial(run, cut, joined, residual, False), name)
+
+
+def _by_other_matrices(forward: Callable[..., Array], count: int) -> Iterator[Astray]:
+    """Gradients that go back through a projection's own matrix untransposed, or another's."""
+    for n in range(1, count + 1):
+        for slots in combinations(range(count), n):
+            yield _untransposed(partial(forward, astray=dict(zip(slots, slots, strict=True))))
+            for others in product(range(count), repeat=n) if n < 3 else ():
+                if all(i != j for i, j in zip(slots, others, strict=True)):
+                    astray = dict(zip(slots, others, strict=True))
+                    ways = [
+                        ("dc", "dout", "Wo", f"W{'qkvo'[j]}")
+                        if i == 3
+                        else ("dx", f"d{'qkvo'[i]}", f"W{'qkvo'[i]}", f"W{'qkvo'[j]}")
+                        for i, j in astray.items()
+                    ]
+                    yield _crossed(partial(forward, astray=astray), ways)
 
 
 def _projections(

@@ -228,6 +228,11 @@ MISTAKES = {
         "return a.swapaxes(1, 2) @ dout + ds.swapaxes(1, 2) @ asked, dasked @ W.T",
         "return a.swapaxes(1, 2) @ dout + dk @ W, ds @ asked",
     ),
+    "gradient goes back through another projection's matrix": (
+        "CausalSelf",
+        "zip(back, self.params))\n",
+        "zip(back, (self.params[1], *self.params[1:])))\n",
+    ),
 }
 
 
@@ -239,6 +244,31 @@ def test_a_mistake_in_a_layer_with_weights_is_named(name, monkeypatch):
     best = report.diagnoses[0].mistakes[0]
     assert best.name == name
     assert "{" not in best.meant + best.computed
+
+
+@pytest.mark.parametrize(
+    ("layer", "right", "wrong", "expected"),
+    [
+        ("Heads", "(Wq, Wk, Wv)))", "(Wq, Wv, Wv)))", "dx = dk · Wvᵀ"),
+        ("Heads", "(Wq, Wk, Wv)))", "(Wk, Wq, Wv)))", "dx = dq · Wkᵀ, dx = dk · Wqᵀ"),
+        ("Heads", "(Wq, Wk, Wv)))", "(Wq, Wq, Wq)))", "dx = dk · Wqᵀ, dx = dv · Wqᵀ"),
+        ("Heads", "self.cut(dout @ Wo)", "self.cut(dout @ Wv)", "dc = dout · Wvᵀ"),
+        ("Additive", "du.sum(axis=1) @ U.T", "du.sum(axis=1) @ W.T", "dh = du · Wᵀ"),
+    ],
+)
+def test_which_matrix_a_gradient_goes_back_through_is_said(
+    layer, right, wrong, expected, monkeypatch
+):
+    report = check(load(changed(SOURCE, right, wrong), layer, monkeypatch))
+    (best,) = report.diagnoses[0].mistakes
+    assert best.name == "gradient goes back through another projection's matrix"
+    assert best.computed == expected
+
+
+def test_projections_that_are_not_transposed_in_backward_are_named(monkeypatch):
+    source = changed(SOURCE, "sum(d @ P.T for d", "sum(d @ P for d")
+    report = check(load(source, "CausalSelf", monkeypatch))
+    assert report.diagnoses[0].mistakes[0].name == "a matrix not transposed in backward"
 
 
 def test_a_gradient_that_is_wrong_in_no_known_way_is_said_with_its_parameter(monkeypatch):

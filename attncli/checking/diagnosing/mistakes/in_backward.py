@@ -179,6 +179,18 @@ def _of_base_e(c: Calculation) -> Array:
     return np.asarray(np.exp(scores - _logsumexp(scores) / np.log(2.0)))
 
 
+def _less(lse: Callable[[Array, Array], Array], *, delta: bool) -> dict[str, Any]:
+    """Weights by another quantity in the place of the log-sum-exp: of the maximum and the sum."""
+
+    def weights(c: Calculation) -> Array:
+        largest, total = c.noted["largest"], c.noted["total"]
+        return np.asarray(
+            np.exp(_scores_of(c, {}) - np.where(total == 0, np.inf, lse(largest, total)))
+        )
+
+    return _recomputed(weights, delta=delta)
+
+
 def _delta_of_channels(value: Value) -> Steps:
     def softmax_back(c: Calculation, dweights: Array) -> Array:
         first = np.s_[..., : value(c)]
@@ -732,6 +744,28 @@ BACKWARD: tuple[Mistake, ...] = (
         _recomputed(_of_base_e, delta=True),
         remedy="p = np.exp2(s * np.log2(np.e) - lse)",
         variants=(_recomputed(_of_base_e, delta=False),),
+        alone=True,
+    ),
+    Mistake(
+        "row maximum left out of the log-sum-exp, in backward",
+        "weights = exp(scores − lse), lse = max + log Σ exp(scores − max)",
+        "weights = exp(scores − lse), lse = log Σ exp(scores − max)",
+        "forward subtracts the maximum before it sums; what it keeps for backward lacks it, and "
+        "every row of backward's weights is off by the factor exp(max).",
+        _less(lambda largest, total: np.log(total), delta=True),
+        remedy="lse = m + np.log(np.exp(s - m).sum(axis=-1, keepdims=True))",
+        variants=(_less(lambda largest, total: np.log(total), delta=False),),
+        alone=True,
+    ),
+    Mistake(
+        "weights not divided by their sum, in backward",
+        "weights = exp(scores − max) / Σ exp(scores − max)",
+        "weights = exp(scores − max)",
+        "Backward computes the weights again from forward's maximum alone: it needs the sum as "
+        "well, or the log-sum-exp.",
+        _less(lambda largest, total: largest, delta=True),
+        remedy="p = np.exp(s - m) / total  # or np.exp(s - lse)",
+        variants=(_less(lambda largest, total: largest, delta=False),),
         alone=True,
     ),
     Mistake(

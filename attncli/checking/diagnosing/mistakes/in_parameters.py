@@ -64,6 +64,15 @@ PARAMETERS: tuple[Mistake, ...] = (
         symptom="matrix not transposed",
     ),
     Mistake(
+        "gradient goes back through another projection's matrix",
+        "{right}",
+        "{astray}",
+        "What a matrix made going forward goes back through the transpose of that matrix; another "
+        "one fits where both have the same shape. The gradients of the parameters can be right.",
+        remedy="dx = dq @ Wq.T + dk @ Wk.T + dv @ Wv.T",
+        symptom="another's matrix",
+    ),
+    Mistake(
         "gradient of a parameter transposed",
         "{which} = inputᵀ · doutput",
         "{which} = doutputᵀ · input",
