@@ -134,6 +134,8 @@ class Mender:
         if isinstance(error, click.ClickException):
             near = isinstance(error, (click.NoSuchOption, click.NoSuchCommand))
             message = (error.message if near else error.format_message()).strip().rstrip(".")
+            if isinstance(error, click.BadParameter) and (expected := _numbers(error.param)):
+                message = _NO_NUMBER.sub(f", expected {expected}", message)
             message = message[:1].lower() + message[1:]
         blamed = self._blamed(message)
         if blamed is None:
@@ -560,6 +562,8 @@ class Mender:
 
 
 _MEANT = re.compile(r"is (.+) meant\?")
+# What click says of what is no number, or none that is taken.
+_NO_NUMBER = re.compile(r" is not (in the range \S+|a valid (integer|float)( range)?)$")
 _PLACEHOLDER = re.compile(r"\b(?:[A-Z]{3,}|[AB]=[AB])\b")
 _NAMED = re.compile(r"-*([A-Za-z][A-Za-z_-]*)([=:])(.+)")
 
@@ -670,6 +674,20 @@ def _filled(line: Line, word: Word, param: click.Parameter | None) -> Line:
     """Give an option that has no value one that it takes."""
     value = _some(param)
     return line if value is None else (*line[: word.at + 1], value, *line[word.at + 1 :])
+
+
+def _numbers(param: click.Parameter | None) -> str:
+    """Say in words which numbers a parameter takes; empty if it takes others than numbers."""
+    kind = getattr(param, "type", None)
+    if not isinstance(kind, (type(click.INT), type(click.FLOAT))):
+        return ""
+    words = "a number" if isinstance(kind, type(click.FLOAT)) else "a whole number"
+    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+    if low is None:
+        return words
+    if getattr(kind, "min_open", False):
+        return f"{words} above {low}" + (f", up to {high}" if high is not None else "")
+    return f"{words}, {low} " + ("or more" if high is None else f"to {high}")
 
 
 def _some(param: click.Parameter | None) -> str | None:

@@ -82,7 +82,7 @@ def test_scaling_doubles(attn, monkeypatch):
         (["--shapes", "8,0,4"], "'8,0,4' has a size below 1"),
         (["--peers", "tensorflow"], "'tensorflow' is not one of torch, jax, onnxruntime"),
         (["--engines", "fast"], "'fast' is not one of core, direct-kept"),
-        (["--repeat", "0"], "0 is not in the range x>=1"),
+        (["--repeat", "0"], "0, expected a whole number, 1 or more"),
     ],
 )
 def test_bad_options(attn, arguments, message):

@@ -283,7 +283,10 @@ def test_a_budget_takes_them_as_options(attn, folder):
     assert attn(*command, *words[:-1]).code == 1
     assert attn(*command, "--sinks", 0, *words[2:]).code == 1
     result = attn("compare", "in.npz", "in.npz", "--kv-lengths", 3)
-    assert result.err == "error: --kv-lengths: has a meaning with --budget only\n"
+    assert result.err == (
+        "error: --kv-lengths: has a meaning with --budget only\n"
+        "hint:  attn compare in.npz in.npz\n"
+    )
 
 
 @pytest.mark.parametrize("rows", [[], ["--rows", "1:3"]])
@@ -420,7 +423,7 @@ def test_an_option_that_does_not_fit_is_said_with_one_that_does(attn, words, mes
         (["--kv-lengths", "1.5"], "'1.5' is not a list of whole numbers such as 3,4,5"),
         (["--kv-lengths", "-1"], "'-1' is not a list of whole numbers such as 3,4,5"),
         (["--cu-seqlens-k", "0,5"], "cu_seqlens_k is there without cu_seqlens"),
-        (["--keep-prob", 0], "'--keep-prob': 0.0 is not in the range"),
+        (["--keep-prob", 0], "'--keep-prob': 0.0, expected a number above 0, up to 1"),
         (["--layer", "softmax", "--sinks", 0], "softmax takes no --sinks"),
         (["--layer", "weight-sum", "--kv-lengths", 2], "weight-sum takes no --kv-lengths"),
         (["--layer", "softmax", "--keep-prob", 0.5], "softmax takes no --keep-prob"),

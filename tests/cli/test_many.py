@@ -283,7 +283,7 @@ def test_a_report_of_one_target(attn, class_):
         (["--report", "link.csv", "--force"], "is an input of this command"),
         (["--report", "r.xml", "--convention", "x.npz"], "expected either a TARGET"),
         (["--force"], "--force has no meaning without --report"),
-        (["--jobs", "0"], "'--jobs': 0 is not in the range"),
+        (["--jobs", "0"], "'--jobs': 0, expected a whole number, 1 or more"),
     ],
 )
 def test_a_report_that_cannot_be_is_refused_before_any_work(attn, class_, options, says):

@@ -191,7 +191,7 @@ def test_a_masked_row_is_not_odd(attn, folder):
         ([DATES, "--item", "4"], "--item 4: {} has no such item; there are 4, 0 to 3"),
         ([DATES, "--head", "1"], "--head 1: {} has no such head; there is only 0"),
         ([HEADS, "--layer", "9"], "--layer 9: {} has no such layer; there are 6, 0 to 5"),
-        ([DATES, "--top", "0"], "'--top': 0 is not in the range x>=1"),
+        ([DATES, "--top", "0"], "'--top': 0, expected a whole number, 1 or more"),
         (["nothing.npz"], "nothing.npz: no weights: expected weights, layer0 …"),
         (["six.npz"], "expected (T_dec, T_enc), (N, T_dec, T_enc), (N, heads, T_dec, T_enc) or"),
         (["tokens.npz"], "tokens.npz: tokens_enc is (5,), expected one token a step"),
