@@ -1,5 +1,8 @@
 """``attn check``: somebody's layer against the reference."""
 
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from attncli.cli.targets import (
     require_memory,
     show_trace,
 )
-from attncli.errors import ParameterError
+from attncli.errors import AttnError, ParameterError, TargetError
 
 if TYPE_CHECKING:
     from attncli.checking.targets.given import Given
@@ -113,9 +116,23 @@ def check(
     where = cluster.settings_if_meant()
 
     from attncli.checking.diagnosing.examination import check as against_reference
+    from attncli.checking.diagnosing.examination import lacks
     from attncli.cli.batch import go_through
 
-    find = partial(load, batch=batch, screen=screen, given=given)
+    def find(text: str) -> Sequence[Any]:
+        try:
+            return load(text, batch, screen, given)
+        except TargetError as error:
+            # A hint that names another target says all that this needs to be judged.
+            if meant := re.fullmatch(r"is (.+) meant\?", error.hint or ""):
+                with suppress(AttnError):
+                    near = load(meant[1], batch, screen, given)
+                    more = {lacks(one, layer) for one in near}
+                    for one in near:
+                        one.end()
+                    error.hint = " ".join(filter(None, (error.hint, *more)))
+            raise
+
     judge = partial(
         against_reference,
         layer=layer,

@@ -202,7 +202,8 @@ class Mender:
             if there:
                 # What is written is an option's; so it is that of two that are the same.
                 word = min(there, key=lambda x: (apart(_text(x), meant[1]), x.option is None))
-                return said(_replaced(self.line, word, meant[1]))
+                found = _replaced(self.line, word, meant[1])
+                return said(self._with(found, command, tuple(shlex.split(meant[2]))))
         if not hint.startswith("-") or command is None or " | " in hint:  # one of several
             return hint
         with suppress(ValueError):
@@ -561,7 +562,7 @@ class Mender:
                 yield _without(line, [word])
 
 
-_MEANT = re.compile(r"is (.+) meant\?")
+_MEANT = re.compile(r"is (.+) meant\?(.*)")
 # What click says of what is no number, or none that is taken.
 _NO_NUMBER = re.compile(r" is not (in the range \S+|a valid (integer|float)( range)?)$")
 _PLACEHOLDER = re.compile(r"\b(?:[A-Z]{3,}|[AB]=[AB])\b")

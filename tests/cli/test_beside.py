@@ -284,8 +284,7 @@ def test_a_budget_takes_them_as_options(attn, folder):
     assert attn(*command, "--sinks", 0, *words[2:]).code == 1
     result = attn("compare", "in.npz", "in.npz", "--kv-lengths", 3)
     assert result.err == (
-        "error: --kv-lengths: has a meaning with --budget only\n"
-        "hint:  attn compare in.npz in.npz\n"
+        "error: --kv-lengths: has a meaning with --budget only\nhint:  attn compare in.npz in.npz\n"
     )
 
 

@@ -271,6 +271,10 @@ forward --layer time-attention --layout N,T,heads,H
 forward dates.npz --layout N,T,heads,H
 check numpy:dot
 check numpy:dot --as softmax
+check numpy:dott
+check numpy:dott --as softmax
+check numpi:dot
+check right.py:Sofmax --as attention
 check right.py:Foo
 check right.py:Sofmax
 check right.py:Softmax --as attention

@@ -200,6 +200,19 @@ def _judged(
                     layer=layer,
                 )
             )
+    chosen, target = _as_layer(target, layer)
+    with np.errstate(all="ignore"):  # their numbers may be anything
+        return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
+
+
+def _as_layer(target: Target, layer: str | None) -> tuple[str, Target]:
+    """Say which layer a target is, and give it with its inputs in the order of that layer's.
+
+    Raises
+    ------
+    TargetError
+        If nothing says it, or that layer takes other inputs.
+    """
     chosen = layer or guess_layer(target)
     if len(target.inputs) == len(OPERATIONS[chosen].inputs):
         target = target.in_order(OPERATIONS[chosen].inputs)
@@ -214,8 +227,19 @@ def _judged(
             ),
             hint=_as_another(target),
         )
-    with np.errstate(all="ignore"):  # their numbers may be anything
-        return _Check(target, chosen, claims, dtype=dtype, thorough=thorough).report()
+    return chosen, target
+
+
+def lacks(target: Target, layer: str | None) -> str | None:
+    """Give the option that must be said, or said otherwise, before a target can be judged."""
+    try:
+        if target.fault is None and layer not in WITH_WEIGHTS and not _has_weights(target):
+            _as_layer(target, layer)
+    except NoLayerError as error:
+        return error.hint
+    except TargetError:  # said where it is judged
+        pass
+    return None
 
 
 def _has_weights(target: Target) -> bool:
