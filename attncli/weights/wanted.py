@@ -260,8 +260,6 @@ class Wanted:
         given = " ".join(said.values())
         if not numbers:
             return
-        if not all(map(math.isfinite, numbers)):
-            raise ParameterError(f"{given}: shades run from one finite number to another")
         if self.shade == "row":
             raise ParameterError(f"{given}: --shade row gives every row a range of its own")
         if self.shade == "log" and min(numbers) <= 0:

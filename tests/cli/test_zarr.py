@@ -58,7 +58,7 @@ def test_words_of_a_store_are_shown(attn, folder):
 def test_a_store_is_neither_replaced_without_force_nor_where_it_is_read(attn, run):
     for output, options in (("run.zarr", []), ("run.zarr", ["--force"])):
         result = attn("forward", "run.zarr", "-o", output, *options)
-        assert (result.code, len(result.err.splitlines())) == (2, 1)
+        assert (result.code, len(result.err.splitlines())) == (2, 2)
         assert "is an input of this command" in result.err
     result = attn("forward", "run.npz", "-o", "run.zarr")
     assert (result.code, result.err.splitlines()[0]) == (2, "error: run.zarr: exists already")

@@ -230,7 +230,6 @@ def test_csv_is_told_by_its_first_line_without_its_ending(read, case):
         ("0.1,0.9\n1_0,0.5\n", "line 2, column 1: '1_0', expected a number"),
         ("0,1;0,9\n0.5;0.5\n", "line 1, column 1: 0,1 has a decimal comma, expected a point"),
         ("\n\n", "holds no numbers"),
-        ("x" * 1_000_000 + ",0.5\n", "line 1: no CSV: field larger than field limit"),
         (b"\xe9,b\n0.1,0.9\n", "line 1: byte 0xe9 is no UTF-8"),
         (b"a,b\n0.1,\xff\n", "line 2: byte 0xff is no UTF-8"),
         ("dec,dec_label,enc,enc_label,weight\n0,a,0,b\n", "the rows differ in length: line 2"),

@@ -8,7 +8,7 @@ import pytest
 
 from attncli.core.extras import Extras
 from attncli.core.semantics import Semantics
-from attncli.errors import DataError, FileError
+from attncli.errors import FileError
 from attncli.files import contents
 from attncli.files.contents import open_tensors
 from attncli.files.reading import Reading
@@ -126,7 +126,7 @@ def test_inputs_in_a_pipe_are_not_waited_for(places):
 def test_options_of_any_depth_are_an_error_of_ours(places):
     with create(str(places[0] / "run.zarr"), {}, {"options": '{"a":' * 5000}) as output:
         output.finish()
-    with pytest.raises(DataError, match="options is not the JSON object"):
+    with pytest.raises(FileError, match="its options: lists in lists, more than 1000 deep"):
         _ = open_tensors(str(places[0] / "run.zarr")).options
 
 
