@@ -18,6 +18,7 @@ from attncli.arrays import Array
 from attncli.errors import FileError
 from attncli.files.dtypes import widen_bfloat16
 from attncli.files.entries import Entry, place_in
+from attncli.files.json_arrays import parse_json
 from attncli.files.npy import array_from_bytes, map_array, write_data
 from attncli.files.preflight import Header
 from attncli.files.source import Source
@@ -54,11 +55,14 @@ def list_entries(source: Source) -> dict[str, Entry]:
         raise FileError(f"{source.label}: damaged or truncated ({error})") from None
     with source.open() as stream:
         length = int.from_bytes(stream.read(8), "little")
-        fields = json.loads(stream.read(length))
+        fields = parse_json(stream.read(length).decode(), source.label)
+    metadata = fields.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise FileError(f"{source.label}: damaged header")
 
     entries = {
         name: text_entry(text)
-        for name, text in fields.pop("__metadata__", {}).items()
+        for name, text in metadata.items()
         if name == "options" or name.startswith("tokens")
     }
     for name, field in fields.items():

@@ -227,6 +227,22 @@ def test_a_size_that_no_array_can_have_is_refused(folder, size):
         assert "damaged" in says(folder / "x", data)
 
 
+ONE = '"weights": {"dtype": "F64", "shape": [1, 1], "data_offsets": [0, 8]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'{{"__metadata__": null, {ONE}}}', "x: damaged header"),
+        (f"{{{ONE}, {ONE}}}", "x: an object has the key 'weights' twice"),
+    ],
+)
+def test_what_the_library_lets_pass_in_a_header_is_refused(folder, text, message):
+    pytest.importorskip("safetensors")
+    data = struct.pack("<Q", len(text)) + text.encode() + bytes(8)
+    assert says(folder / "x", data) == message
+
+
 def test_scores_of_states_without_features_are_refused(folder, attn):
     np.savez("x.npz", query=np.ones((1, 2, 0)), key=np.ones((1, 3, 0)), value=np.ones((1, 3, 5)))
     for command in ("forward", "backward", "trace"):
