@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from attncli.arrays import Array
+from attncli.core import products
 from attncli.core.blocks import log
 from attncli.core.operands import Operands
 from attncli.core.visibility import Alibi, Entry, Mask
@@ -23,6 +24,7 @@ _ROWS = 256
 
 # Bytes up to which an array is remembered whole.
 _SMALL = 32_768
+_GOLDEN = 0.6180339887498949  # its multiples, less what is whole, all differ
 
 
 class Beside(NamedTuple):
@@ -47,7 +49,8 @@ class Cache:
     threads : int
         How many threads it used; backward uses as many.
     weights : ndarray, shape (…, T_dec, T_enc), or None
-        The weights in the compute dtype, before dropout; None where they were not kept.
+        The weights in the compute dtype, before dropout, to be read alone as backward needs them;
+        None where they were not kept.
     logsumexp : ndarray, shape (…, T_dec)
         log Σ exp(score) per query, over the keys and the sink if there is one, in the compute
         dtype; −inf for a row that sees nothing.
@@ -107,13 +110,12 @@ class Cache:
             found["value"] = _imprint(operands.value)
         for entry in operands.visibility.entries:
             if isinstance(entry, Mask):
-                # Infinities hide in a sum what changes beside them, but not in that of their bits.
-                bits = entry.array.view(f"u{min(entry.array.itemsize, 8)}")
-                found["mask"] = _imprint(entry.array) + _imprint(bits)
+                found["mask"] = _imprint_of_mask(entry.array)
             elif isinstance(entry, Alibi):
                 found["alibi"] = _imprint(entry.slopes)
-        if operands.sinks is not None:
-            found["sinks"] = _imprint(operands.sinks)
+        for name, array in (("sinks", operands.sinks), ("keep", operands.keep)):
+            if array is not None:
+                found[name] = _imprint(array)
         return found
 
     def __repr__(self) -> str:
@@ -141,7 +143,9 @@ class Cache:
             kept = np.moveaxis(kept, -3, -2)
             *rows, count, step = kept.shape
             kept = kept.reshape(*rows, count * step)[..., : self.operands.key.shape[-2]]
-        return self._as_given(kept.reshape(*self.operands.public_lead, *kept.shape[-2:]))
+        seen = kept.reshape(*self.operands.public_lead, *kept.shape[-2:]).view()
+        seen.flags.writeable = self.library is not None  # torch warns of what cannot be
+        return self._as_given(seen)
 
     @property
     def dmask(self) -> Array | None:  # noqa: D102 - documented with the class
@@ -225,11 +229,21 @@ class Cache:
 def _imprint(array: Array) -> bytes:
     """Tell an array from what it was: whole if it is small, else by its sums along T.
 
-    Another order gives other sums too, as floats round; what rounds away in a sum changes no
-    gradient that can be told from the right one.
+    Each step counts in them with a weight of its own, so that another order gives other sums; what
+    rounds away in a sum changes no gradient that can be told from the right one.
     """
     if array.nbytes <= _SMALL or array.ndim < 2:
         return array.tobytes()
+    steps = np.arange(array.shape[-2]) * _GOLDEN % 1 + 0.5
     with np.errstate(all="ignore"):
-        sums: Array = np.add.reduce(array, axis=-2)
+        sums = products.weighted_sums(steps.astype(array.dtype.char.replace("?", "f")), array)
     return sums.tobytes()
+
+
+def _imprint_of_mask(mask: Array) -> bytes:
+    """Do so with its bits too: infinities hide in a sum what changes beside them."""
+    if mask.dtype == bool or mask.itemsize > 8 or mask.nbytes <= _SMALL:
+        return _imprint(mask)
+    bits = mask.view(f"u{mask.itemsize}")
+    odd = (2 * np.arange(mask.shape[-2]) + 1).astype(bits.dtype)
+    return _imprint(mask) + products.weighted_sums(odd, bits).tobytes()

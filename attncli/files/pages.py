@@ -20,7 +20,7 @@ from attncli.files.texts import decoded, entries_of
 
 _DATA = '<script type="application/json" id="data">'
 _DTYPES = ("<f8", "<f4", "<i2", "|i1")
-_EXACT = "--export page.json writes every number"
+_EXACT = "drawn again with --export page.json, it has every number"
 
 
 def list_entries(source: Source) -> dict[str, Entry]:

@@ -140,7 +140,7 @@ def test_many_numbers_make_no_drawing_large_and_are_missed_when_it_is_read(attn,
     result = attn("show-weights", "x.svg")
     assert (result.code, result.out) == (2, "")
     assert "x.svg: a drawing or table without the numbers that attn" in result.err
-    assert "--export page.json writes every number" in result.err
+    assert "hint:  drawn again with --export page.json, it has every number" in result.err
 
 
 def test_lists_of_the_strongest_keys_are_no_matrices(attn, folder):

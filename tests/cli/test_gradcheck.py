@@ -124,9 +124,8 @@ def test_every_line_fits_the_terminal(attn, columns):
     assert max(map(len, lines)) <= columns
 
 
-@pytest.mark.parametrize("size", ["99999999999999999999", "10000000000"])
-def test_sizes_beyond_memory_are_said(attn, size):
-    result = attn("gradcheck", "--N", size)
+def test_sizes_beyond_memory_are_said(attn):
+    result = attn("gradcheck", "--N", 10**10)
     assert result.code == 2
     assert "hint:  a gradient is checked as well on small sizes" in result.err
 

@@ -51,6 +51,7 @@ def test_what_a_cluster_cannot_do_is_said_with_what_can_be_done(
 )
 @pytest.mark.parametrize("engine", [[], ["--engine", "auto"], ["--engine", "tiled"]])
 def test_options_of_a_cluster_mean_nothing_without_one(attn, folder, option, engine):
+    pytest.importorskip("distributed")
     result = attn("forward", *option, *engine)
     assert result.code == 2
     assert result.err.splitlines()[1].startswith("hint:  attn forward ")

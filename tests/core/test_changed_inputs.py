@@ -32,12 +32,16 @@ def swap(array):
     array[...] = array[::-1].copy()
 
 
+def change_places(array):
+    array[:, [0, 1]] = array[:, [1, 0]]
+
+
 def inputs(shape, dtype, **more):
     query, key, value = np.random.default_rng(3).normal(size=(3, *shape)).astype(dtype)
     return {"query": query, "key": key, "value": value, **more}
 
 
-@pytest.mark.parametrize("change", [negate, scale, one_number, turn, swap])
+@pytest.mark.parametrize("change", [negate, scale, one_number, turn, swap, change_places])
 @pytest.mark.parametrize("name", ["query", "key", "value"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -64,10 +68,13 @@ def test_what_stands_beside_is_watched_too():
     for name, array, index, other in [
         ("mask", mask, (3, 4), -0.25),
         ("mask", np.tri(T, dtype=bool), (9, 9), False),
+        ("mask", np.tri(T, dtype=bool), slice(None), np.tri(T, dtype=bool)[::-1]),
+        ("keep", np.tri(T, dtype=bool), (9, 9), False),
         ("sinks", np.ones(2), 1, 2.0),
         ("alibi", np.ones(2), 1, 0.5),
     ]:
         given = inputs((3, *LARGE), "float64", **{name: array})
+        given |= {"keep_prob": 0.7} if name == "keep" else {}
         out, cache = attention(**given)
         array[index] = other
         with pytest.raises(DataError, match=f"^{name} was"):
@@ -110,3 +117,19 @@ def test_results_may_change_and_nan_is_no_change():
     dout = np.ones_like(out)
     out *= 0
     attention_backward(dout, cache)
+
+
+@pytest.mark.parametrize("numbers", [np.eye(211, 47), np.arange(211 * 47).reshape(211, 47) % 5])
+def test_whole_numbers_in_another_order_are_noticed(numbers):
+    query = np.stack([numbers, numbers]).astype("float32")
+    out, cache = attention(query, query, query)
+    change_places(query)
+    with pytest.raises(DataError, match=r"^query was"):
+        attention_backward(out, cache)
+
+
+@pytest.mark.parametrize("engine", ["direct", "tiled"])
+def test_weights_that_are_kept_cannot_be_written_to(engine):
+    _, cache = attention(**inputs(SMALL, "float64"), engine=engine, weights=True)
+    with pytest.raises(ValueError, match="read-only"):
+        cache.weights[...] = 0
