@@ -68,6 +68,8 @@ _BLOCKS = (
     (re.compile(r"(?i)(transformer_blocks\W[0-9]+\W)attn_?2\b"), r"\1cross"),
     (re.compile(r"(?i)^encoder_?decoder(_?model)?[./]"), ""),
 )
+# Longer runs of digits are no numbers: Python makes none of more than 4300.
+_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,18})(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def families_of(names: Iterable[str]) -> list[Family]:
         plain = name
         for spelling, meant in _BLOCKS:
             plain = spelling.sub(meant, plain)
-        pieces = re.split(r"([0-9]+)", plain)
+        pieces = _NUMBER.split(plain)
         numbers = tuple(map(int, pieces[1::2]))
         alike.setdefault(tuple(pieces[::2]), {}).setdefault(numbers, name)
     return [

@@ -99,6 +99,12 @@ def test_names_say_whose_attention_it_is(attn, folder, library):
     assert_the_same(shown(attn, "w.npz"), right)
 
 
+@pytest.mark.parametrize("name", ["attn.h.{}", "step{}_layer0", "layer{}"])
+def test_more_digits_than_a_number_has_are_none(attn, folder, name):
+    (folder / "x.json").write_text(json.dumps({name.format("9" * 5000): OWN[0].tolist()}))
+    assert_the_same(shown(attn, "x.json"), given(OWN[:1]))
+
+
 def test_what_else_a_model_gave_is_left_out(attn, folder):
     states = np.zeros((1, SOURCE, 12))
     kept = {"hook_embed": states, "ln_final.hook_scale": states[..., :1]}
