@@ -45,7 +45,7 @@ attn demo -o demo.npz && attn show-weights demo.npz --frames""",
 )
 @options.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0.001),
     metavar="FACTOR",
     group="How it learns",
     help="2 takes half the time, 0.5 twice as long; the machine may be slower.  [default: 1, which "

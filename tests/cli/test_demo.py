@@ -88,6 +88,7 @@ def test_the_same_seed_shows_the_same(attn):
     [
         (["-o", "demo.csv"], "the ending .csv"),
         (["--speed", "0"], "0"),
+        (["--speed", "1e-300"], "1e-300"),
         (["--seed", "-1"], "-1"),
         (["--force"], "--force has no meaning without -o"),
     ],
