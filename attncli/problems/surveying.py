@@ -62,7 +62,7 @@ class _Tally:
         T_dec, T_enc = visibility.T_dec, visibility.T_enc
         self.down, self.across = down, across
         cells = -(-T_dec // down), -(-T_enc // across)
-        require(8 * (T_dec + prod(cells)), f"counts of {T_dec:,} queries", None)
+        _require_counts(T_dec, prod(cells))
         self.counts = np.zeros(T_dec, np.int64)
         self.cells = np.zeros(cells, np.int64)
 
@@ -78,6 +78,22 @@ class _Tally:
         by_query = np.add.reduceat(seen, np.cumsum(widths) - widths, axis=1, dtype=np.int64)
         self.counts[rows] += by_query.sum(axis=1)
         place += np.add.reduceat(by_query, np.cumsum(heights) - heights, axis=0)
+
+
+def _require_counts(T_dec: int, cells: int) -> None:
+    require(8 * (T_dec + cells), f"counts of {T_dec:,} queries", None)
+
+
+def require_survey(shape: tuple[int, int], tile: tuple[int, int]) -> None:
+    """Refuse what is too large to be counted, before anything of it is shown.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    _require_counts(shape[0], 1)
+    down, across = (-(-size // by) for size, by in zip(shape, tile, strict=True))
+    require(down * (across + _OF_A_BLOCK), f"to count {down:,} × {across:,} tiles", None)
 
 
 def _cells(part: slice, by: int) -> tuple[int, Array]:
@@ -140,11 +156,9 @@ def survey(
            [1, 1, 1]])
     """
     tally = _Tally(visibility, down, across)
-    down_tiles, across_tiles = -(-visibility.T_dec // tile[0]), -(-visibility.T_enc // tile[1])
-    what = f"to count {down_tiles:,} × {across_tiles:,} tiles"
-    require(down_tiles * (across_tiles + _OF_A_BLOCK), what, None)
+    require_survey((visibility.T_dec, visibility.T_enc), tile)
     blocks = list(blocks_of(0, visibility.T_dec, tile[0]))
-    visited = np.zeros((down_tiles, across_tiles), bool)
+    visited = np.zeros((len(blocks), -(-visibility.T_enc // tile[1])), bool)
     for number, block in enumerate(blocks):
         for part in tiles(visibility, tile[1], index, block):
             tally.add(part.rows, part.keys, part.seen)

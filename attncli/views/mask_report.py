@@ -13,7 +13,16 @@ from rich.text import Text
 
 from attncli.arrays import Array
 from attncli.core.visibility import Index
-from attncli.problems.surveying import Runs, Step, Survey, alone, keys_of, runs, survey
+from attncli.problems.surveying import (
+    Runs,
+    Step,
+    Survey,
+    alone,
+    keys_of,
+    require_survey,
+    runs,
+    survey,
+)
 from attncli.problems.visible import Place, Scene, Sight
 from attncli.version import __version__
 from attncli.views.labels import safe
@@ -58,6 +67,7 @@ def draw_scene(
     scene: Scene, look: Look, tile: tuple[int, int], progress: Watched
 ) -> Iterator[RenderableType]:
     """Draw the pictures of all places, or of the first; then what was counted."""
+    require_survey(scene.shape, tile)
     yield _headline(scene, look)
     if len(scene.sights) > 1:
         for letter, sight in zip(_LETTERS, scene.sights, strict=True):

@@ -341,6 +341,8 @@ def test_json_is_whole(attn):
         (["--segments", "3,4", "--T", 5], "--segments 3,4"),
         (["--cu-seqlens", "0,3", "--T", 5], "--cu-seqlens 0,3"),
         (["--kv-lengths", "9", "--T", 5], "--kv-lengths 9"),
+        (["--T", 10**12], "would take 8.0 TB"),
+        (["--T", 10**9], "to count 1,953,125 × 1,953,125 tiles would take"),
     ],
 )
 def test_what_cannot_be_is_an_error_in_one_line(attn, options, message):
