@@ -59,6 +59,8 @@ def arrays_of(matrices: Sequence[Matrix], label: str) -> dict[str, Array]:
     DataError
         If they are no grid of items and heads.
     """
+    if not matrices:
+        return {}
     for one in matrices:
         refuse_image(one.names, label)
     frames: dict[int | None, list[Matrix]] = {}

@@ -179,3 +179,16 @@ def test_a_table_of_matrices_is_believed_in_nothing(attn, folder, table):
     result = attn("show-weights", "w.npz")
     assert (result.code, result.out) == (2, "")
     assert re.match(r"error: w\.npz: (matrices is no table|two matrices have)", result.err)
+
+
+@pytest.mark.parametrize("ending", ["json", "md", "html"])
+def test_an_export_without_a_matrix_holds_no_weights(attn, folder, ending):
+    np.save("w.npy", np.eye(2))
+    assert attn("show-weights", "w.npy", "-q", "--export", f"x.{ending}").code == 0
+    text = (folder / f"x.{ending}").read_text(encoding="utf-8")
+    place = text.index('"matrices": [') + len('"matrices": ')
+    _, end = json.JSONDecoder().raw_decode(text, place)
+    (folder / f"x.{ending}").write_text(f"{text[:place]}[]{text[end:]}", encoding="utf-8")
+    result = attn("show-weights", f"x.{ending}")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"error: x.{ending}: no weights: ")
