@@ -83,7 +83,7 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
     Raises
     ------
     DataError
-        If there are none.
+        If there are none, or two have one number.
     """
     for _ in range(2):  # what is across tells that what stands beside is the decoder's
         families = [_of_its_part(file, family, families) for family in families]
@@ -107,6 +107,9 @@ def best_of_parts(file: TensorFile, families: Iterable[Family]) -> dict[str, Fam
         )
     if max(one.rank for one in found.values()) > _MOST:  # of this tool's own names
         found = {part: one for part, one in found.items() if one.rank > _MOST}
+    for family in found.values():
+        if family.twins:
+            raise DataError(f"{file.label}: {' and '.join(family.twins)} are two of one number")
     if list(found) != [""]:
         found = {name: found[name] for name in (*PARTS, "") if name in found}
     return found

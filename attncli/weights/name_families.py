@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Numbers = tuple[int, ...]
@@ -69,7 +69,7 @@ _BLOCKS = (
     (re.compile(r"(?i)^encoder_?decoder(_?model)?[./]"), ""),
 )
 # Longer runs of digits are no numbers: Python makes none of more than 4300.
-_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,18})(?![0-9])")
+_NUMBER = re.compile(r"(?<!\d)(\d{1,18})(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class Family:
         ``"heads"``, ``"N"``, else ``""``.
     members : dict of tuple of int to str
         The names by these numbers, ascending.
+    twins : tuple of str
+        The first two names of one number, as ``layer.01`` and ``layer.1``, if there are.
     """
 
     part: str
@@ -97,6 +99,7 @@ class Family:
     words: frozenset[str]
     counts: tuple[str, ...]
     members: dict[Numbers, str]
+    twins: tuple[str, ...] = ()
 
 
 def families_of(names: Iterable[str]) -> list[Family]:
@@ -111,15 +114,18 @@ def families_of(names: Iterable[str]) -> list[Family]:
     []
     """
     alike: dict[tuple[str, ...], dict[Numbers, str]] = {}
+    twins: dict[tuple[str, ...], tuple[str, ...]] = {}
     for name in names:
         plain = name
         for spelling, meant in _BLOCKS:
             plain = spelling.sub(meant, plain)
         pieces = _NUMBER.split(plain)
-        numbers = tuple(map(int, pieces[1::2]))
-        alike.setdefault(tuple(pieces[::2]), {}).setdefault(numbers, name)
+        texts, numbers = tuple(pieces[::2]), tuple(map(int, pieces[1::2]))
+        other = alike.setdefault(texts, {}).setdefault(numbers, name)
+        if other != name:
+            twins.setdefault(texts, (other, name))
     return [
-        family
+        replace(family, twins=twins.get(texts, ()))
         for texts, members in alike.items()
         if (family := _family(texts, members)) is not None
     ]

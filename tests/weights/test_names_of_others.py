@@ -99,6 +99,14 @@ def test_names_say_whose_attention_it_is(attn, folder, library):
     assert_the_same(shown(attn, "w.npz"), right)
 
 
+@pytest.mark.parametrize("names", [("attn.layer.01", "attn.layer.1"), ("layer1", "layer١")])
+def test_two_arrays_of_one_number_are_refused_by_their_names(attn, folder, names):
+    np.savez("x.npz", **{names[0]: OWN[0], names[1]: OWN[1], names[0].replace("1", "2"): OWN[2]})
+    result = attn("show-weights", "x.npz")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"error: x.npz: {names[0]} and {names[1]} are two of one number\n"
+
+
 @pytest.mark.parametrize("name", ["attn.h.{}", "step{}_layer0", "layer{}"])
 def test_more_digits_than_a_number_has_are_none(attn, folder, name):
     (folder / "x.json").write_text(json.dumps({name.format("9" * 5000): OWN[0].tolist()}))
