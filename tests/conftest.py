@@ -91,6 +91,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ATTN_LANG", "en")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("attncli.files.source.opened", None)  # by a command that failed before
     # A bar shows that a step is long, which on a busy machine any may be.
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", float("inf"))
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._SAID_EVERY", float("inf"))

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from ipaddress import ip_address
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -186,6 +187,7 @@ def _loop() -> Iterator[LoopRunner]:
     that it starts, from the first moment on: we end them.
     """
     runner = LoopRunner()
+    resource_tracker.ensure_running()  # who starts it is reached by Ctrl-C from then on
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         runner.start()

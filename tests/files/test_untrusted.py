@@ -128,7 +128,6 @@ def test_a_pipe_is_read_as_a_file_is(folder, attn):
     assert result.json["matrices"][0]["weights"] == WEIGHTS.tolist()
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_a_pipe_without_a_writer_is_waited_for_aloud_until_ctrl_c(folder, attn, monkeypatch):
     monkeypatch.setattr("attncli.cli.screen.ProgressBar._APPEARS_AFTER", 0.0)
     monkeypatch.setattr(source, "opened", None)
