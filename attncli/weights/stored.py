@@ -246,6 +246,9 @@ def _layer(
     T_dec = max(sum(piece.rows for piece in some) for some in blocks.values())
     T_enc = max(piece.first_key + piece.size("T_enc") for piece in every)
     shape = (N, heads * (1 + max(head for _, head in blocks)), T_dec, T_enc)
+    count, names = N * shape[1], " and ".join(sorted({every[0].name, every[-1].name}))
+    what = f"{file.label}: {names} stand far apart: to list {count} matrices"
+    require(_OF_A_MATRIX * count, what, file.reading.max_memory)
 
     def has(item: int, head: int) -> bool:
         some = blocks.get((item // items, head // heads))

@@ -243,3 +243,11 @@ def test_records_are_of_the_layer_and_head_that_they_say(attn, folder):
 def test_three_axes_of_what_is_called_heads_begin_with_them(attn, folder):
     np.savez("w.npz", **{f"layers.{n}.heads": one[0] for n, one in enumerate(OWN)})
     assert_the_same(shown(attn, "w.npz"), given(OWN[:, :1]))
+
+
+@pytest.mark.parametrize("far", ["item{}_layer1", "layer1_head{}"])
+def test_items_and_heads_that_are_not_there_are_not_counted_through(attn, folder, far):
+    np.savez("w.npz", **{far.format(0): np.eye(3), far.format(10**17): np.eye(3)})
+    result = attn("show-weights", "w.npz")
+    assert (result.code, result.out) == (2, "")
+    assert f"{far.format(10**17)} stand far apart: to list" in result.err
