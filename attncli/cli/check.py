@@ -116,23 +116,9 @@ def check(
     where = cluster.settings_if_meant()
 
     from attncli.checking.diagnosing.examination import check as against_reference
-    from attncli.checking.diagnosing.examination import lacks
     from attncli.cli.batch import go_through
 
-    def find(text: str) -> Sequence[Any]:
-        try:
-            return load(text, batch, screen, given)
-        except TargetError as error:
-            # A hint that names another target says all that this needs to be judged.
-            if meant := re.fullmatch(r"is (.+) meant\?", error.hint or ""):
-                with suppress(AttnError):
-                    near = load(meant[1], batch, screen, given)
-                    more = {lacks(one, layer) for one in near}
-                    for one in near:
-                        one.end()
-                    error.hint = " ".join(filter(None, (error.hint, *more)))
-            raise
-
+    find = partial(_find, batch=batch, screen=screen, given=given, layer=layer)
     judge = partial(
         against_reference,
         layer=layer,
@@ -152,3 +138,23 @@ def _draw(report: Any, *, look: "Look") -> Any:
 
     show_trace(report.trace)
     return draw_check(report, look)
+
+
+def _find(
+    text: str, batch: "Batch", screen: "Screen", given: "Given", layer: str | None
+) -> Sequence[Any]:
+    """Load a target; one that is not there is told as what a near one can be judged."""
+    try:
+        return load(text, batch, screen, given)
+    except TargetError as error:
+        # A hint that names another target says all that this needs to be judged.
+        if meant := re.fullmatch(r"is (.+) meant\?", error.hint or ""):
+            from attncli.checking.diagnosing.examination import lacks
+
+            with suppress(AttnError):
+                near = load(meant[1], batch, screen, given)
+                more = {lacks(one, layer) for one in near}
+                for one in near:
+                    one.end()
+                error.hint = " ".join(filter(None, (error.hint, *more)))
+        raise

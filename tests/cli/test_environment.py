@@ -70,8 +70,8 @@ def test_json_by_the_environment_makes_objects_of_errors_too(attn, monkeypatch):
     ("command", "variable", "value", "message", "hint"),
     [
         ("forward", "FORWARD_DTYPE", "fp32", "'fp32' is not", "ATTN_FORWARD_DTYPE=float32 attn"),
-        ("forward", "FORWARD_N", "many", "'many' is not a valid", "env -u ATTN_FORWARD_N attn"),
-        ("forward", "FORWARD_N", "0", "range", "ATTN_FORWARD_N=1 attn forward"),
+        ("forward", "FORWARD_N", "many", "expected a whole number", "env -u ATTN_FORWARD_N attn"),
+        ("forward", "FORWARD_N", "0", "whole number, 1 or more", "ATTN_FORWARD_N=1 attn forward"),
         ("forward", "THEME", "drak", "'drak' is not one of", "ATTN_THEME=dark attn forward"),
         ("forward", "FORWARD_HS_ENC", "no.npy", "no.npy: no such", "env -u ATTN_FORWARD_HS_ENC"),
         ("forward", "FORWARD_FORCE", "1", "--force has no", "env -u ATTN_FORWARD_FORCE attn"),
