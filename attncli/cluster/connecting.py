@@ -187,9 +187,11 @@ def _loop() -> Iterator[LoopRunner]:
     that it starts, from the first moment on: we end them.
     """
     runner = LoopRunner()
-    resource_tracker.ensure_running()  # who starts it is reached by Ctrl-C from then on
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+    unheard = [signal.SIGINT, signal.SIGHUP]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, unheard)  # that let Ctrl-C through again
         runner.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -144,7 +144,7 @@ class Cache:
             *rows, count, step = kept.shape
             kept = kept.reshape(*rows, count * step)[..., : self.operands.key.shape[-2]]
         seen = kept.reshape(*self.operands.public_lead, *kept.shape[-2:]).view()
-        seen.flags.writeable = self.library is not None  # torch warns of what cannot be
+        seen.flags.writeable = not self.imprints  # backward reads them
         return self._as_given(seen)
 
     @property

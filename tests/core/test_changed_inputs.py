@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from attncli.core import attention, attention_backward
+from attncli.core import attention, attention_backward, attention_weights
 from attncli.errors import DataError
 
 SMALL, LARGE = (2, 5, 3), (2, 211, 47)  # the large are told by sums
@@ -133,3 +133,5 @@ def test_weights_that_are_kept_cannot_be_written_to(engine):
     _, cache = attention(**inputs(SMALL, "float64"), engine=engine, weights=True)
     with pytest.raises(ValueError, match="read-only"):
         cache.weights[...] = 0
+    weights = attention_weights(*list(inputs(SMALL, "float64").values())[:2])
+    weights[...] = 0  # these are nobody else's
