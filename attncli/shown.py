@@ -72,3 +72,40 @@ class Several(Shown):
         wrong = "; ".join(one.line for one in self.reports if not one)
         right = sum(map(bool, self.reports))
         return f"{right} of {len(self.reports)}{wrong and ', not '}{wrong}"
+
+
+# The symbols of our formulas where they cannot be encoded.
+_WORDS = {
+    "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2", "×": "x",
+    "√": "sqrt ", "≤": "<=", "≥": ">=", "…": "...", "½": "1/2", "→": "->", "–": "-",
+    "γ": "gamma", "δ": "err ", "φ": "phi", "←": "<-", "↑": "up", "↓": "down",
+}  # fmt: skip
+
+
+def fitting(text: str, stream: Any) -> str:
+    """Write a text of ours in what a stream can take.
+
+    Examples
+    --------
+    >>> import io
+    >>> fitting("T × T", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    'T x T'
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text if encodes(text, encoding) else worded(text, encoding)
+
+
+def worded(text: str, encoding: str) -> str:
+    """Write our symbols in words, and what is then left in escapes."""
+    for symbol, words in _WORDS.items():
+        text = text.replace(symbol, words)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def encodes(text: str, encoding: str) -> bool:
+    """Tell whether an encoding has all of a text."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
+from attncli.shown import fitting
 from attncli.version import __version__
-from attncli.views.look import fitting
 
 _LAST = "Help"
 _END_OF_CLAUSE = re.compile(r"[.;\]] ")

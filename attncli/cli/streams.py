@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import click
 
 from attncli.errors import harmless, shortened
+from attncli.shown import fitting
 from attncli.version import __version__
-from attncli.views.look import fitting
 
 _LONGEST = 800  # characters of a message
 _LONGEST_HINT = 6000  # a command that converts a file has to be whole

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from attncli.shown import encodes, worded
+
 UNLIMITED = 1_000_000
 """The width of text that is not shown on a terminal: nothing is ever cut or wrapped there."""
 
 _NARROWEST = 20
 _SHADES_AND_SIGNS = "░▒▓█▀→…−"
-
-# The symbols of our formulas where they cannot be encoded.
-_WORDS = {
-    "ᵀ": "^T", "·": "*", "⊙": "*", "Σ": "sum", "−": "-", "∞": "inf", "±": "+-", "²": "^2", "×": "x",
-    "√": "sqrt ", "≤": "<=", "≥": ">=", "…": "...", "½": "1/2", "→": "->", "–": "-",
-    "γ": "gamma", "δ": "err ", "φ": "phi", "←": "<-", "↑": "up", "↓": "down",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,13 +68,13 @@ class Look:
         (80, 20)
         """
         width = max(_NARROWEST, width) if width > 0 else 80
-        unicode = _encodes(_SHADES_AND_SIGNS, encoding)
+        unicode = encodes(_SHADES_AND_SIGNS, encoding)
         return cls(width, unicode=unicode, encoding=encoding, height=max(1, height), **more)
 
     @classmethod
     def piped(cls, *, encoding: str = "utf-8", **more: Any) -> Look:
         """Make the look of a pipe or a file."""
-        unicode = _encodes(_SHADES_AND_SIGNS, encoding)
+        unicode = encodes(_SHADES_AND_SIGNS, encoding)
         return cls(UNLIMITED, unicode=unicode, plain=True, encoding=encoding, **more)
 
     def digits(self, usual: int) -> int | None:
@@ -127,32 +122,5 @@ class Look:
         'weights^T * dout +- -inf'
         """
         return (
-            text if self.unicode and _encodes(text, self.encoding) else _worded(text, self.encoding)
+            text if self.unicode and encodes(text, self.encoding) else worded(text, self.encoding)
         )
-
-
-def fitting(text: str, stream: Any) -> str:
-    """Write a text of ours in what a stream can take.
-
-    Examples
-    --------
-    >>> import io
-    >>> fitting("T × T", io.TextIOWrapper(io.BytesIO(), "ascii"))
-    'T x T'
-    """
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text if _encodes(text, encoding) else _worded(text, encoding)
-
-
-def _worded(text: str, encoding: str) -> str:
-    for symbol, words in _WORDS.items():
-        text = text.replace(symbol, words)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _encodes(text: str, encoding: str) -> bool:
-    try:
-        text.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
