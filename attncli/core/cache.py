@@ -85,12 +85,13 @@ class Cache:
     imprints: dict[str, bytes] = field(default_factory=dict)  # of the inputs, as they were
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("lock", "imprints")  # a copy's arrays may lie otherwise, and add up otherwise
-        return {x.name: getattr(self, x.name) for x in fields(self) if x.name not in own}
+        return {x.name: getattr(self, x.name) for x in fields(self) if x.name != "lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        remembered = state.pop("imprints")
         self.__init__(**state)  # type: ignore[misc]  # with a lock that is free
-        self.imprints = self._imprints()
+        if remembered:  # a copy's arrays may lie otherwise, and add up otherwise
+            self.remember()
 
     def remember(self) -> None:
         """Remember what the inputs are, so that a change is noticed."""

@@ -135,3 +135,11 @@ def test_weights_that_are_kept_cannot_be_written_to(engine):
         cache.weights[...] = 0
     weights = attention_weights(*list(inputs(SMALL, "float64").values())[:2])
     weights[...] = 0  # these are nobody else's
+
+
+def test_a_copy_watches_no_more_than_its_cache_did():
+    given = {name: array.tolist() for name, array in inputs(SMALL, "float64").items()}
+    _, cache = attention(**given, weights=True)
+    assert (
+        pickle.loads(pickle.dumps(cache)).weights.flags.writeable == cache.weights.flags.writeable
+    )
